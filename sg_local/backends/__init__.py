@@ -1,0 +1,185 @@
+"""The two engine protocols, their settings, and how to open one by name without importing the others.
+
+A Generator writes and scores text; a Trainer turns token examples into an adapter GGUF. Engines are imported
+only inside `open_generator` and `open_trainer`, so that the command line starts without any of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from sg_local.records import (
+    Adapter,
+    Completion,
+    ModelInfo,
+    Prompt,
+    Score,
+    ScoredPrompt,
+    Segments,
+    SgError,
+    TokenExample,
+    TrainStep,
+)
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a generator runs. None means: chosen by the backend from the model and the machine.
+
+    `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together.
+    """
+
+    n_ctx: int = 2048
+    n_parallel: int | None = None
+    n_threads: int | None = None
+    fast_copy: bool = True
+    gpu_layers: int = -1
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """LoRA finetuning. `alpha / rank` scales the adapter; `n_layers` counts from the last layer (None: all).
+
+    `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop
+    (0: never stop); `share_prefix` computes the tokens that all rows have in common once per step.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    lr: float = 2e-4
+    epochs: float = 2.0
+    batch_size: int = 8
+    grad_accumulation: int = 1
+    schedule: str = "linear"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    n_layers: int | None = None
+    patience: int = 0
+    valid_every: int = 10
+    checkpoint_every: int = 10
+    share_prefix: bool = True
+    time_s: float | None = None
+    seed: int = 0
+    n_threads: int | None = None
+
+
+class Generator(Protocol):
+    """Writes and scores text with one model and, optionally, one adapter."""
+
+    info: ModelInfo
+
+    def tokenize(self, segments: Segments, *, bos: bool = True) -> tuple[int, ...]:
+        """Token ids as llama.cpp gives them; special strings count only in trusted segments.
+
+        `bos` prepends the beginning-of-sequence token where the model's metadata asks for it.
+        """
+        ...
+
+    def generate(self, prompts: Iterable[Prompt]) -> Iterator[Completion]:
+        """One completion per prompt, as each one ends: in any order. A prompt beyond the context raises SgError."""
+        ...
+
+    def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
+        """One score per prompt, in any order."""
+        ...
+
+    def use_adapter(self, path: Path | None) -> None:
+        """Answer with this adapter GGUF from now on; None goes back to the base. Caches are dropped."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Trainer(Protocol):
+    """Trains a LoRA adapter on one base GGUF. `out` is a folder that may hold checkpoints of an earlier try."""
+
+    def train(
+        self,
+        examples: Sequence[TokenExample],
+        valid: Sequence[TokenExample],
+        out: Path,
+        settings: TrainSettings,
+        on_step: Callable[[TrainStep], None],
+    ) -> Adapter:
+        """Train, resume from `out` where it holds a checkpoint of the same work, and write `out/adapter.gguf`."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """Where a backend lives and what a user installs to have it."""
+
+    module: str
+    needs: tuple[str, ...]
+    extra: str
+
+
+GENERATORS = {
+    "llama.cpp": _Backend("sg_local.backends.llama_cpp", ("llama_cpp",), "llama"),
+    "mlx": _Backend("sg_local.backends.mlx", ("mlx", "mlx_lm"), "mlx"),
+    "scripted": _Backend("sg_local.backends.scripted", (), ""),
+}
+TRAINERS = {
+    "mlx": _Backend("sg_local.backends.mlx", ("mlx", "mlx_lm"), "mlx"),
+    "torch": _Backend("sg_local.backends.torch", ("torch", "transformers", "peft"), "torch"),
+    "scripted": _Backend("sg_local.backends.scripted", (), ""),
+}
+
+
+def on_apple_silicon() -> bool:
+    """True on a Mac with an Apple chip, the only place where MLX has a GPU."""
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def is_installed(backend: _Backend) -> bool:
+    """True when every package that the backend imports can be found."""
+    return all(find_spec(name) is not None for name in backend.needs)
+
+
+def choose_generator(name: str = "auto") -> str:
+    """The generator's name with `auto` decided: llama.cpp everywhere, since its tokens are canonical."""
+    return "llama.cpp" if name == "auto" else name
+
+
+def choose_trainer(name: str = "auto") -> str:
+    """The trainer's name with `auto` decided: MLX on Apple Silicon where installed, torch elsewhere."""
+    if name != "auto":
+        return name
+    if on_apple_silicon() and is_installed(TRAINERS["mlx"]):
+        return "mlx"
+    if not is_installed(TRAINERS["torch"]) and is_installed(TRAINERS["mlx"]):
+        return "mlx"
+    return "torch"
+
+
+def open_generator(name: str, model: Path, settings: EngineSettings | None = None) -> Generator:
+    """Load a model for writing and scoring. Raises SgError for a missing engine or an unfit file."""
+    module = _load(GENERATORS, choose_generator(name), "--backend")
+    return module.open_generator(model, settings or EngineSettings())
+
+
+def open_trainer(name: str, model: Path) -> Trainer:
+    """A trainer bound to one base GGUF. Raises SgError for a missing engine or an unfit file."""
+    module = _load(TRAINERS, choose_trainer(name), "--trainer")
+    return module.open_trainer(model)
+
+
+def _load(table: dict[str, _Backend], name: str, option: str):
+    backend = table.get(name)
+    if backend is None:
+        raise SgError(f"There is no backend named {name!r}.", f"{option} takes one of: {', '.join(table)}.", exit_code=2)
+    if not is_installed(backend):
+        missing = next(need for need in backend.needs if find_spec(need) is None)
+        raise SgError(
+            f"The {name} backend needs the package {missing!r}, which is not installed.",
+            f"Install it with: pip install 'sg-local[{backend.extra}]'",
+        )
+    return importlib.import_module(backend.module)

@@ -1,0 +1,329 @@
+"""The frozen records that cross walls between rooms, their JSON form, and the one error a user can mend.
+
+Every record is a frozen dataclass of plain values, so that a journal line is `to_json(record)` and nothing
+else. Paths are kept as strings relative to the run folder wherever a record is written to disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+Kind = Literal["classification", "generation"]
+KINDS: tuple[str, ...] = typing.get_args(Kind)
+
+
+class SgError(Exception):
+    """Something a user can mend: one sentence that says what and where, and a hint that says how.
+
+    `exit_code` is the process's exit status: 1 failure, 2 usage, 3 gate not met.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One input with its output: a demonstration, or a training row in text form."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class TestRow:
+    """One held-out input with every output that counts as right (at least one)."""
+
+    __test__ = False  # not a pytest class
+
+    input: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the user hands in. `labels` is empty for generation; `examples` holds one to three demonstrations."""
+
+    name: str
+    kind: Kind
+    instruction: str
+    examples: tuple[Pair, ...]
+    labels: tuple[str, ...] = ()
+    tests: tuple[TestRow, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """`exact_match` for classification, `rouge_l` for generation."""
+        return "exact_match" if self.kind == "classification" else "rouge_l"
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that shapes training: the test rows are left out."""
+        return digest(dataclasses.replace(self, tests=()))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of prompt text. Only in `trusted` text may special-token strings become special tokens."""
+
+    text: str
+    trusted: bool = True
+
+
+Segments = tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one completion is drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those off.
+
+    `stop` strings end the completion and are cut off; `grammar` is GBNF text. `max_tokens` bounds new tokens.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    max_tokens: int = 500
+    stop: tuple[str, ...] = ()
+    grammar: str | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request for one completion. The same id, seed and segments give the same text on the same engine."""
+
+    id: str
+    segments: Segments
+    sampling: Sampling
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came back. `logprob` is the sum over the new tokens, at temperature 1, in nats.
+
+    `finish` says what ended it: end of sequence or a stop string, the token limit, or a full context.
+    """
+
+    prompt_id: str
+    text: str
+    finish: Literal["stop", "length", "context"]
+    n_prompt_tokens: int
+    n_tokens: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class ScoredPrompt:
+    """A request for log P(continuation | prompt), one figure for each continuation.
+
+    With `end` the end-of-sequence token counts as part of every continuation, so that a label which is a
+    prefix of another gets no free ride.
+    """
+
+    id: str
+    segments: Segments
+    continuations: tuple[str, ...]
+    end: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """log P of each continuation in nats, in the order asked."""
+
+    prompt_id: str
+    logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model file as the engines see it. `n_ctx_train` is in tokens, `size_bytes` is the file's size.
+
+    `digest` is the SHA-256 of the file's bytes, in hex.
+    """
+
+    name: str
+    path: str
+    digest: str
+    size_bytes: int
+    architecture: str
+    n_ctx_train: int
+    chat_template: str | None
+    bos: str
+    eos: str
+    add_bos: bool
+
+
+@dataclass(frozen=True)
+class InputRow:
+    """A synthesised input (stage A), before anyone judged it. `rejected` holds `rule: reason` or is empty."""
+
+    id: str
+    round: int
+    index: int
+    seed: int
+    input: str
+    label_asked: str | None = None
+    raw: str = ""
+    n_tokens: int = 0
+    logprob: float = 0.0
+    rejected: str = ""
+    dropped: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A synthesised pair (stage B): the chosen output, every vote, and where the label came from.
+
+    `votes` maps each parsed output to its count; `label_scores` holds log P of each label when the label policy
+    asked for them, in the task's label order.
+    """
+
+    id: str
+    input: str
+    output: str
+    votes: dict[str, int]
+    n_samples: int
+    vote_share: float
+    label_asked: str | None = None
+    label_voted: str | None = None
+    label_calibrated: str | None = None
+    label_scores: tuple[float, ...] = ()
+    policy: str = "voted"
+    seed: int = 0
+    model: str = ""
+    n_tokens: int = 0
+    logprob: float = 0.0
+    dropped: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judgement on one candidate; the last verdict per id and judge class wins, so undo is another row.
+
+    `judge` is `filters` or a person's name; `rule` names the rule; `reason` is for people. A person may have
+    edited `input` or `output` (None: as synthesised).
+    """
+
+    id: str
+    keep: bool
+    judge: str
+    rule: str = ""
+    reason: str = ""
+    input: str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenExample:
+    """A training row as token ids. Loss is taken on `tokens[n_prompt:]`, which ends with end-of-sequence."""
+
+    id: str
+    tokens: tuple[int, ...]
+    n_prompt: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One optimiser step as the trainer reports it. `valid_loss` is set on the steps that measured it."""
+
+    step: int
+    n_steps: int
+    epoch: float
+    loss: float
+    lr: float
+    tokens_per_s: float
+    memory_bytes: int
+    valid_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained adapter GGUF and what it fits: `base_digest` is the base file's SHA-256."""
+
+    path: str
+    digest: str
+    base_digest: str
+    rank: int
+    alpha: float
+    trainer: str
+    n_steps: int
+    best_step: int
+    loss: float
+    valid_loss: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One test row answered by one system."""
+
+    id: str
+    system: str
+    index: int
+    input: str
+    text: str
+    scores: tuple[float, ...] = ()
+
+
+T = TypeVar("T")
+
+
+def to_json(record: Any) -> str:
+    """A record as one line of JSON with keys in field order."""
+    return json.dumps(dataclasses.asdict(record), ensure_ascii=False, separators=(",", ":"))
+
+
+def from_dict(cls: type[T], data: dict[str, Any]) -> T:
+    """A record from its JSON form. Raises SgError for missing or unknown keys."""
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise SgError(f"{cls.__name__}: unknown key {unknown[0]!r}", "Was this file written by a newer sg-local?")
+    try:
+        return cls(**{key: _restore(hints[key], value) for key, value in data.items()})
+    except TypeError as error:
+        raise SgError(f"{cls.__name__}: {error}") from error
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    """Undo what JSON does to tuples and nested records."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if value is None:
+        return None
+    if origin in (types.UnionType, typing.Union):
+        return _restore(next(a for a in args if a is not type(None)), value)
+    if origin is tuple:
+        return tuple(_restore(args[0], item) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value)
+    return value
+
+
+def digest(value: Any) -> str:
+    """A stable 16-hex-digit digest of a record or of plain JSON data."""
+    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def row_id(*parts: object) -> str:
+    """The id of a row: a 12-hex-digit hash of (task digest, pass, index, run seed, ...)."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:12]
+
+
+def seed_of(id: str, *parts: object) -> int:
+    """A sampling seed in [1, 2**31) derived from a row id."""
+    data = "\x1f".join(map(str, (id, *parts))).encode()
+    return int.from_bytes(hashlib.sha256(data).digest()[:4], "big") % (2**31 - 1) + 1

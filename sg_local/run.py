@@ -1,0 +1,291 @@
+"""The run folder: every path in it, journals that survive a kill, stamps that make a run resumable, one lock.
+
+A journal is a file of one JSON object a line, appended and flushed; a torn last line is cut before the next
+append. An artefact is built under a `.partial` name and moved into place. A stage's stamp is written last and
+holds its settings and the digests of what it read, so that its presence means the stage is complete and its
+content says whether it would come out the same. Only Unix file locks are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sg_local import __version__
+from sg_local.records import SgError, digest, from_dict, to_json
+
+T = TypeVar("T")
+
+STAGES = ("synth", "filter", "review", "train", "export", "eval")
+INPUTS = "inputs.jsonl"
+CANDIDATES = "candidates.jsonl"
+VERDICTS = "verdicts.jsonl"
+TRAIN = "train.jsonl"
+VALID = "valid.jsonl"
+ANSWERS = "answers.jsonl"
+REPORT = "report.json"
+ADAPTER = "adapter.gguf"
+
+
+class Run:
+    """One run folder. Opening it reads nothing; `settings` reads run.json."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    def path(self, name: str) -> Path:
+        """The path of a file or folder inside the run."""
+        return self.root / name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What run.json holds: task, model, form, seed and version, as plain data."""
+        return read_json(self.path("run.json"))
+
+    def exists(self) -> bool:
+        return self.path("run.json").is_file()
+
+    # Journals
+
+    def append(self, name: str, rows: Iterable[Any]) -> None:
+        """Append records as lines, flushed to the disk before it returns."""
+        text = "".join(to_json(row) + "\n" for row in rows)
+        if not text:
+            return
+        path = self.path(name)
+        with translated(path), open(path, "a+b") as file:
+            cut_torn_line(file)
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, name: str, cls: type[T]) -> list[T]:
+        """The records of a journal in file order; a torn last line is passed over. No file: no records."""
+        return [from_dict(cls, data) for data in self._lines(name)]
+
+    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+        path = self.path(name)
+        if not path.exists():
+            return
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    hint = "Mend or delete this line; the rows after it are kept."
+                    raise SgError(f"{path}:{number}: this line is not JSON ({error}).", hint) from error
+
+    def replace(self, name: str, rows: Iterable[Any]) -> None:
+        """Write a whole journal anew, atomically."""
+        with artefact(self.path(name)) as partial:
+            partial.write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write plain data as indented JSON, atomically."""
+        with artefact(self.path(name)) as partial:
+            partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    # Stamps
+
+    def stamp(self, stage: str) -> dict[str, Any] | None:
+        """The stamp of a finished stage, or None."""
+        path = self.path(f"stages/{stage}.json")
+        return read_json(path) if path.exists() else None
+
+    def is_done(self, stage: str, settings: Any, reads: Iterable[str] = ()) -> bool:
+        """True when the stage is finished with these settings and inputs; SgError when finished with others."""
+        old = self.stamp(stage)
+        if old is None:
+            return False
+        different = differences(old, self._stamp_data(settings, reads))
+        if not different:
+            return True
+        raise SgError(
+            f"Stage {stage} of run {self.name} was made with {different}.",
+            f"Add `--redo` to make it again, or use `--name` for a new run.",
+        )
+
+    def write_stamp(self, stage: str, settings: Any, reads: Iterable[str] = (), **extra: Any) -> None:
+        """Mark a stage as finished. `extra` holds what it reports, such as seconds and counts."""
+        data = {**self._stamp_data(settings, reads), "version": __version__, **extra}
+        self.write_json(f"stages/{stage}.json", data)
+
+    def clear_stage(self, stage: str) -> None:
+        """Forget that a stage was finished."""
+        self.path(f"stages/{stage}.json").unlink(missing_ok=True)
+
+    def _stamp_data(self, settings: Any, reads: Iterable[str]) -> dict[str, Any]:
+        plain = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
+        return {
+            "settings": json.loads(json.dumps(plain)),
+            "reads": {name: file_digest(self.path(name)) for name in reads},
+        }
+
+    # Lock
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; SgError when another process holds it."""
+        path = self.path(".lock")
+        with translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "a+")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                hint = "Wait for it to end, or use `--name` for a run of your own."
+                raise SgError(f"Run {self.name} is in use by process {holder}.", hint) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def check_name(name: str) -> str:
+    """A run name that is safe as one folder name; SgError (usage) otherwise."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        return name
+    hint = "Use letters, digits, dots, dashes and underscores, beginning with a letter or digit."
+    raise SgError(f"{name!r} cannot be a run name.", hint, exit_code=2)
+
+
+def open_run(runs: Path, name: str) -> Run:
+    """An existing run by name; SgError that lists what is there otherwise."""
+    run = Run(runs / check_name(name))
+    if run.exists():
+        return run
+    known = ", ".join(sorted(r.name for r in list_runs(runs))) or "none yet"
+    raise SgError(f"There is no run named {name!r} in {runs}.", f"Runs here: {known}.", exit_code=2)
+
+
+def list_runs(runs: Path) -> list[Run]:
+    """Every run in the folder, by name."""
+    if not runs.is_dir():
+        return []
+    return [Run(path) for path in sorted(runs.iterdir()) if (path / "run.json").is_file()]
+
+
+@contextlib.contextmanager
+def artefact(path: Path) -> Iterator[Path]:
+    """Build a file or folder at `path.partial`, then move it into place; on an error the partial is removed."""
+    partial = path.with_name(path.name + ".partial")
+    with translated(path):
+        remove(partial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+        except BaseException:
+            remove(partial)
+            raise
+        _sync(partial)
+        if partial.is_dir():
+            remove(path)
+        os.replace(partial, path)
+        _sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into an SgError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            hint = "Free some space and run the same line again: finished rows are kept."
+            raise SgError(f"The disk is full while writing {path}.", hint) from error
+        raise SgError(f"Cannot write {path}: {error.strerror}.", "Check the folder's permissions.") from error
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's data; SgError with the line where it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SgError(f"{path} is missing.", "Is this a run folder?") from error
+    except ValueError as error:
+        line = getattr(error, "lineno", 1)
+        raise SgError(f"{path}:{line}: this is not JSON.", "Restore the file or delete the run.") from error
+
+
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file's bytes in hex, or None where there is no file."""
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cut_torn_line(file: Any) -> None:
+    """Truncate an open binary file after its last line end, and stand at its end."""
+    end = file.seek(0, os.SEEK_END)
+    keep = end
+    while keep:
+        start = max(0, keep - 65536)
+        file.seek(start)
+        found = file.read(keep - start).rfind(b"\n")
+        keep = start + found + 1 if found >= 0 else start
+        if found >= 0:
+            break
+    if keep != end:
+        file.truncate(keep)
+    file.seek(0, os.SEEK_END)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What differs between two stamps, in words; empty when nothing does."""
+    words = []
+    for key in sorted({*old["settings"], *new["settings"]}):
+        before, after = old["settings"].get(key), new["settings"].get(key)
+        if before != after:
+            words.append(f"{key} {_brief(before)} (now {_brief(after)})")
+    for name, value in new["reads"].items():
+        if old["reads"].get(name) != value:
+            words.append(f"another {name}")
+    return ", ".join(words)
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else digest(value)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """The work's result and the seconds it took."""
+    start = time.monotonic()
+    return work(), time.monotonic() - start
