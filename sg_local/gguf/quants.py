@@ -1,0 +1,142 @@
+"""Decodes and encodes tensor rows: ggml's own functions where llama-cpp-python is installed, else the gguf package.
+
+ggml's base library is loaded on first use, inside the functions. Without it, decoding still covers every type,
+more slowly; encoding covers F32, F16, BF16 and the 32-weight block types, but no K-quants.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from sg_local.gguf.types import TYPES, TensorType
+from sg_local.records import SgError
+
+# ggml's exported row decoders, by our names (ggml-quants.h).
+_DECODERS = {
+    "F16": "ggml_fp16_to_fp32_row",
+    "BF16": "ggml_bf16_to_fp32_row",
+    "Q4_0": "dequantize_row_q4_0",
+    "Q4_1": "dequantize_row_q4_1",
+    "Q5_0": "dequantize_row_q5_0",
+    "Q5_1": "dequantize_row_q5_1",
+    "Q8_0": "dequantize_row_q8_0",
+    "Q2_K": "dequantize_row_q2_K",
+    "Q3_K": "dequantize_row_q3_K",
+    "Q4_K": "dequantize_row_q4_K",
+    "Q5_K": "dequantize_row_q5_K",
+    "Q6_K": "dequantize_row_q6_K",
+}
+_MIN_SHARE = 1 << 18  # weights per thread below which a thread costs more than it brings
+
+
+def dequantize(raw: np.ndarray, type: str) -> np.ndarray:
+    """Stored rows, uint8 (rows, row_bytes), as float32 (rows, columns)."""
+    kind = TYPES[type]
+    raw = np.ascontiguousarray(raw)
+    if type == "F32":
+        return raw.view(np.float32)
+    columns = raw.shape[1] // kind.block_bytes * kind.block
+    decoder = _decoder(type)
+    if decoder is None:
+        return _dequantize_slowly(raw, kind)
+    out = np.empty((raw.shape[0], columns), np.float32)
+
+    def decode(start: int, stop: int) -> None:
+        decoder(raw[start:stop].ctypes.data, out[start:stop].ctypes.data, (stop - start) * columns)
+
+    _by_rows(decode, *out.shape)
+    return out
+
+
+def quantize(weights: np.ndarray, type: str) -> np.ndarray:
+    """Float32 (rows, columns) as stored rows, uint8 (rows, row_bytes). Raises SgError for a misfit row length."""
+    kind = TYPES[type]
+    weights = np.ascontiguousarray(weights, np.float32)
+    rows, columns = weights.shape
+    if columns % kind.block:
+        raise SgError(f"Rows of {columns} weights do not divide into {type}'s blocks of {kind.block}.")
+    if type == "F32":
+        return weights.view(np.uint8)
+    library = ggml()
+    if library is None:
+        return _quantize_slowly(weights, kind)
+    out = np.empty((rows, kind.row_bytes(columns)), np.uint8)
+
+    def encode(start: int, stop: int) -> None:
+        source, target = weights[start:stop].ctypes.data, out[start:stop].ctypes.data
+        library.ggml_quantize_chunk(kind.id, source, target, 0, stop - start, columns, None)
+
+    _by_rows(encode, rows, columns)
+    return out
+
+
+@lru_cache(maxsize=1)
+def ggml() -> ctypes.CDLL | None:
+    """ggml's base library as llama-cpp-python ships it, or None where that package is missing."""
+    spec = find_spec("llama_cpp")
+    folders = spec.submodule_search_locations if spec is not None else None
+    for folder in folders or ():
+        for name in ("libggml-base.so", "libggml-base.dylib"):
+            path = Path(folder, "lib", name)
+            if path.is_file():
+                return _declare(ctypes.CDLL(str(path)))
+    return None
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    library.ggml_quantize_chunk.restype = ctypes.c_size_t
+    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, size, size, size, pointer]
+    for name in _DECODERS.values():
+        function = getattr(library, name)
+        function.restype, function.argtypes = None, [pointer, pointer, size]
+    return library
+
+
+def _decoder(type: str) -> Callable[[int, int, int], None] | None:
+    library = ggml()
+    if library is None or type not in _DECODERS:
+        return None
+    return getattr(library, _DECODERS[type])
+
+
+def _by_rows(work: Callable[[int, int], None], rows: int, columns: int) -> None:
+    """Call `work(start, stop)` over all rows, on as many threads as pay; ctypes drops the interpreter lock."""
+    n_threads = min(os.cpu_count() or 1, rows, max(1, rows * columns // _MIN_SHARE))
+    if n_threads == 1:
+        return work(0, rows)
+    edges = [rows * i // n_threads for i in range(n_threads + 1)]
+    with ThreadPoolExecutor(n_threads) as pool:
+        for _ in pool.map(work, edges[:-1], edges[1:]):
+            pass
+
+
+def _dequantize_slowly(raw: np.ndarray, kind: TensorType) -> np.ndarray:
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize as decode
+
+    if kind.name == "F16":
+        return raw.view(np.float16).astype(np.float32)
+    try:
+        return decode(raw, GGMLQuantizationType(kind.id)).astype(np.float32, copy=False)
+    except NotImplementedError as error:
+        raise SgError(f"sg-local cannot decode {kind.name} tensors.", "Use the model in another type.") from error
+
+
+def _quantize_slowly(weights: np.ndarray, kind: TensorType) -> np.ndarray:
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize as encode
+
+    try:
+        return np.ascontiguousarray(encode(weights, GGMLQuantizationType(kind.id))).view(np.uint8)
+    except NotImplementedError as error:
+        hint = "Install it with: pip install 'sg-local[llama]'"
+        raise SgError(f"Writing {kind.name} needs llama-cpp-python, which is not installed.", hint) from error

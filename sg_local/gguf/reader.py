@@ -1,0 +1,234 @@
+"""Reads a GGUF file: its metadata, kept as the very bytes on disk, and its tensors, a few rows at a time.
+
+Nothing is mapped into memory beyond the header, so reading a file of any size costs one slab of rows. Covers
+little-endian GGUF versions 2 and 3. The layout is that of ggml's docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sg_local.gguf.quants import dequantize
+from sg_local.gguf.types import TYPES, type_of
+from sg_local.records import SgError
+
+MAGIC = b"GGUF"
+ALIGNMENT = 32
+STRING, ARRAY, BOOL = 8, 9, 7
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SLAB_BYTES = 32 << 20  # float32 bytes decoded at a time: small beside any model, large beside a system call
+
+
+@dataclass(frozen=True)
+class Field:
+    """One metadata entry. `raw` is key, type and value as they stand in the file; `count` is 1 for scalars."""
+
+    key: str
+    type: int
+    element: int | None
+    count: int
+    raw: bytes
+    value_start: int
+
+    def value(self) -> Any:
+        """The decoded value: a number, a string, a bool, or a list of these."""
+        if self.element is None:
+            return _value(self.raw, self.value_start, self.type)[0]
+        at, items = self.value_start, []
+        if self.element in SCALARS:
+            return list(struct.unpack_from(f"<{self.count}{SCALARS[self.element]}", self.raw, at))
+        for _ in range(self.count):
+            item, at = _value(self.raw, at, self.element)
+            items.append(item)
+        return items
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies. `shape` is rows first (NumPy order); `offset` counts from the file's start."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    offset: int
+
+    @property
+    def columns(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        return math.prod(self.shape[:-1])
+
+    @property
+    def row_bytes(self) -> int:
+        return TYPES[self.type].row_bytes(self.columns)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.rows * self.row_bytes
+
+
+class GgufFile:
+    """An open GGUF file: `fields` and `tensors` by name, in file order. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.fields: dict[str, Field] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.alignment = ALIGNMENT
+        self.data_start = 0
+        self._file = _open(self.path)
+        try:
+            self.size = os.fstat(self._file.fileno()).st_size
+            _check_magic(self.path, self._file.read(8))
+            self._parse()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> GgufFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """The decoded value of a metadata key, or `default`."""
+        return self.fields[key].value() if key in self.fields else default
+
+    def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows as they are stored: uint8 of shape (rows, row_bytes)."""
+        stop = tensor.rows if stop is None else min(stop, tensor.rows)
+        data = np.empty((stop - start, tensor.row_bytes), np.uint8)
+        self._file.seek(tensor.offset + start * tensor.row_bytes)
+        if self._file.readinto(memoryview(data).cast("B")) != data.nbytes:
+            raise _truncated(self.path, f"tensor {tensor.name}")
+        return data
+
+    def dequantize(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """A tensor's weights in float32, in its own shape; with a row range, those rows alone as 2-D."""
+        tensor = self.tensors[name]
+        weights = dequantize(self.rows(tensor, start, stop), tensor.type)
+        return weights.reshape(tensor.shape) if (start, stop) == (0, None) else weights
+
+    def slabs(self, tensor: Tensor) -> Iterator[tuple[int, int]]:
+        """Row ranges (start, stop) that cover a tensor in steps of about SLAB_BYTES of float32."""
+        step = max(1, SLAB_BYTES // (4 * tensor.columns))
+        for start in range(0, tensor.rows, step):
+            yield start, min(start + step, tensor.rows)
+
+    def _parse(self) -> None:
+        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                self._parse_header(data)
+            except (struct.error, IndexError, UnicodeDecodeError, OverflowError, MemoryError) as error:
+                raise _truncated(self.path, "its header") from error
+
+    def _parse_header(self, data: mmap.mmap) -> None:
+        n_tensors, n_fields = struct.unpack_from("<QQ", data, 8)
+        at = 24
+        for _ in range(n_fields):
+            field, at = _field(data, at)
+            self.fields[field.key] = field
+        self.alignment = int(self.value("general.alignment", ALIGNMENT))
+        if self.alignment < 1:
+            raise SgError(f"{self.path}: general.alignment is {self.alignment}.", "Fetch the file again.")
+        infos = []
+        for _ in range(n_tensors):
+            info, at = _tensor_info(data, at)
+            infos.append(info)
+        self.data_start = -(-at // self.alignment) * self.alignment
+        for name, shape, number, offset in infos:
+            self._add_tensor(name, shape, number, offset)
+
+    def _add_tensor(self, name: str, shape: tuple[int, ...], number: int, offset: int) -> None:
+        kind = type_of(number, name)
+        if not shape or shape[-1] % kind.block or name in self.tensors:
+            raise SgError(f"{self.path}: tensor {name} of shape {shape} and type {kind.name} is malformed.")
+        tensor = Tensor(name, shape, kind.name, self.data_start + offset)
+        if tensor.offset + tensor.n_bytes > self.size:
+            raise _truncated(self.path, f"tensor {name}")
+        self.tensors[name] = tensor
+
+
+def _open(path: Path):
+    try:
+        return open(path, "rb", buffering=0)
+    except IsADirectoryError as error:
+        raise SgError(f"{path} is a folder, not a GGUF file.", "Name the .gguf file itself.") from error
+    except OSError as error:
+        raise SgError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from error
+
+
+def _check_magic(path: Path, head: bytes) -> None:
+    if head[:4] != MAGIC:
+        hint = "sg-local reads GGUF models (.gguf); safetensors and the old ggml formats must be converted first."
+        raise SgError(f"{path} is not a GGUF file.", hint)
+    version = int.from_bytes(head[4:8], "little")
+    if version not in (2, 3):
+        raise SgError(f"{path} is GGUF version {version}; sg-local reads versions 2 and 3, little-endian.")
+
+
+def _truncated(path: Path, where: str) -> SgError:
+    return SgError(f"{path} is damaged or cut off: {where} runs past the end of the file.", "Fetch the file again.")
+
+
+def _string(data: Any, at: int) -> tuple[bytes, int]:
+    (length,) = struct.unpack_from("<Q", data, at)
+    end = at + 8 + length
+    if end > len(data):
+        raise IndexError(end)
+    return data[at + 8 : end], end
+
+
+def _value(data: Any, at: int, kind: int) -> tuple[Any, int]:
+    if kind == STRING:
+        text, at = _string(data, at)
+        return text.decode("utf-8", "replace"), at
+    code = "<" + SCALARS[kind]
+    return struct.unpack_from(code, data, at)[0], at + struct.calcsize(code)
+
+
+def _skip(data: Any, at: int, kind: int, count: int) -> int:
+    """The position behind `count` values of one type."""
+    if kind == STRING:
+        for _ in range(count):
+            at += 8 + struct.unpack_from("<Q", data, at)[0]
+    elif kind in SCALARS:
+        at += count * struct.calcsize("<" + SCALARS[kind])
+    else:
+        raise IndexError(kind)
+    if at > len(data):
+        raise IndexError(at)
+    return at
+
+
+def _field(data: Any, start: int) -> tuple[Field, int]:
+    key, at = _string(data, start)
+    (kind,) = struct.unpack_from("<I", data, at)
+    at += 4
+    element, count = None, 1
+    if kind == ARRAY:
+        element, count = struct.unpack_from("<IQ", data, at)
+        at += 12
+    end = _skip(data, at, kind if element is None else element, count)
+    return Field(key.decode(), kind, element, count, bytes(data[start:end]), at - start), end
+
+
+def _tensor_info(data: Any, at: int) -> tuple[tuple[str, tuple[int, ...], int, int], int]:
+    name, at = _string(data, at)
+    (n_dims,) = struct.unpack_from("<I", data, at)
+    if n_dims > 4:
+        raise IndexError(n_dims)
+    *dims, number, offset = struct.unpack_from(f"<{n_dims}QIQ", data, at + 4)
+    return (name.decode(), tuple(reversed(dims)), number, offset), at + 4 + 8 * n_dims + 12
