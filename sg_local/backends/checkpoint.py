@@ -1,0 +1,123 @@
+"""What a training job is, where it stands, and its checkpoint file: one .npz, replaced whole.
+
+A checkpoint names the work it belongs to, so that a folder is never continued with other rows, another base or
+other settings. What does not change the result (time budget, threads, how a step is cut into parts) may differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sg_local.backends import TrainSettings
+from sg_local.records import SgError, TokenExample, TrainStep, digest
+
+Arrays = dict[str, np.ndarray]
+
+CHECKPOINT = "checkpoint.npz"
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training job. `spent_s` is what a time budget has already lost to loading and checks.
+
+    Where several processes train together, exactly one has `writes` set and keeps the files.
+    """
+
+    examples: Sequence[TokenExample]
+    valid: Sequence[TokenExample]
+    out: Path
+    settings: TrainSettings
+    base_digest: str
+    trainer: str
+    spent_s: float = 0.0
+    writes: bool = True
+
+    def identity(self) -> dict[str, str]:
+        """What makes two jobs the same work, by the name that an error shows."""
+        ignored = {"time_s", "n_threads", "checkpoint_every", "batch_size", "grad_accumulation"}
+        settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
+        settings["rows per step"] = self.settings.batch_size * self.settings.grad_accumulation
+        return {
+            "base model": self.base_digest,
+            "trainer": self.trainer,
+            **{name: repr(value) for name, value in settings.items()},
+            "training rows": digest([dataclasses.asdict(row) for row in self.examples]),
+            "validation rows": digest([dataclasses.asdict(row) for row in self.valid]),
+        }
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job stands after `step` optimiser steps. `start_loss` is the base model's validation loss.
+
+    `n_steps` is the plan, cut by a time budget; `batch_size` shrinks when memory runs out.
+    """
+
+    n_steps: int
+    batch_size: int
+    step: int = 0
+    best_step: int = 0
+    best_loss: float | None = None
+    start_loss: float | None = None
+    rounds_without_gain: int = 0
+    stopped: str = ""
+    elapsed_s: float = 0.0
+    curve: tuple[TrainStep, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        return self.step >= self.n_steps or self.stopped != ""
+
+
+def best_path(out: Path, step: int) -> Path:
+    """Where the adapter of the best step is kept."""
+    return out / f"best-{step:06d}.npz"
+
+
+def save_checkpoint(job: Job, progress: Progress, arrays: Arrays) -> None:
+    """Put the whole state under one name, at once: after a kill there is the old file or the new one."""
+    state = {"identity": job.identity(), "progress": dataclasses.asdict(progress)}
+    packed = {**arrays, _STATE: np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)}
+    replace_file(job.out / CHECKPOINT, lambda file: np.savez(file, **packed))
+
+
+def load_checkpoint(job: Job) -> tuple[Progress, Arrays] | None:
+    """The folder's checkpoint, or None where there is none. Raises SgError when it belongs to other work."""
+    path = job.out / CHECKPOINT
+    if not path.exists():
+        return None
+    with np.load(path) as file:
+        arrays = dict(file)
+    state = json.loads(arrays.pop(_STATE).tobytes())
+    _refuse_other_work(path, state["identity"], job.identity())
+    fields = state["progress"]
+    curve = tuple(TrainStep(**step) for step in fields.pop("curve"))
+    return Progress(**fields, curve=curve), arrays
+
+
+def _refuse_other_work(path: Path, then: dict[str, str], now: dict[str, str]) -> None:
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            raise SgError(
+                f"{path} is a checkpoint of other work: {name} was {then.get(name)}, now it is {now.get(name)}.",
+                "Go back to what it was, or start the stage again with --redo.",
+            )
+
+
+def replace_file(path: Path, write: Callable) -> None:
+    """Let `write` fill a partial file, then give it its name: never half a file under the final one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
