@@ -1,0 +1,217 @@
+"""How an answer is scored, and what a score is worth: pure functions of texts and numbers.
+
+Two metrics decide: exact match after normalising, for classification, and ROUGE-L of the rouge-score package with
+stemming, for generation, best over the references. Two more are SELF-GUIDE's own (arXiv 2407.12874, released
+code) and are reported beside them under their names: the case-sensitive last label in the text, and ROUGE-L over
+characters. Scores of one answer lie in 0..1; estimates are in percent.
+
+Intervals are 95 % percentile bootstrap intervals over test rows, where every system sees the same resamples, so
+that differences are paired. Where all rows score alike the bootstrap has no width and the exact binomial bound
+stands in. NumPy and rouge-score are loaded by the functions that need them, not by importing this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sg_local.prompts import match_label, normalise
+
+Metric = Callable[[str, Sequence[str]], float]
+
+LEVEL = 0.95
+OTHER = "(none)"
+WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over rows in percent with its 95 % interval."""
+
+    score: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of two means in points, its 95 % interval, and the two-sided bootstrap p-value."""
+
+    gain: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def outcome(self) -> str:
+        """`better` or `worse` where the interval leaves zero out, else `open`."""
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "open"
+
+
+# Scores of one answer
+
+
+def exact_match(text: str, references: Sequence[str]) -> float:
+    """1 where the answer equals a reference after normalising, else 0."""
+    answer = normalise(text)
+    return float(any(answer == normalise(reference) for reference in references))
+
+
+def rouge_l() -> Metric:
+    """A metric: the best ROUGE-L F-measure over the references, words stemmed, as rouge-score computes it.
+
+    rouge-score knows ASCII letters and digits only. A reference without any is compared word by word instead.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+
+    def score(text: str, references: Sequence[str]) -> float:
+        return max(one(text, reference) for reference in references)
+
+    def one(text: str, reference: str) -> float:
+        if re.search(r"[a-z0-9]", reference.lower()):
+            return scorer.score(reference, text)["rougeL"].fmeasure
+        return lcs_f1(text.split(), reference.split())
+
+    return score
+
+
+def authors_label(labels: Sequence[str]) -> Metric:
+    """A metric of the SELF-GUIDE authors: the label that stands last in the text, case-sensitive, is the answer."""
+
+    def score(text: str, references: Sequence[str]) -> float:
+        ends = {label: text.rfind(label) + len(label) for label in labels if label in text}
+        return float(bool(ends) and max(ends, key=lambda label: (ends[label], len(label))) in references)
+
+    return score
+
+
+def authors_rouge_l(text: str, references: Sequence[str]) -> float:
+    """A metric of the SELF-GUIDE authors: ROUGE-L over characters, best over the references."""
+    return max(lcs_f1(text, reference) for reference in references)
+
+
+def names_label(labels: Sequence[str], text: str) -> bool:
+    """True where some label stands in the text as words, both normalised."""
+    words = f" {normalise(text)} "
+    return any(f" {normalise(label)} " in words for label in labels)
+
+
+def metrics_of(kind: str, labels: Sequence[str]) -> dict[str, Metric]:
+    """The metrics of a task by name, the deciding one first."""
+    if kind == "classification":
+        return {"exact_match": exact_match, "authors_label": authors_label(labels)}
+    return {"rouge_l": rouge_l(), "exact_match": exact_match, "authors_rouge_l": authors_rouge_l}
+
+
+def lcs_f1(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
+    """F-measure of the longest common subsequence of two sequences; 0 where one is empty."""
+    return 2 * lcs_length(a, b) / (len(a) + len(b)) if a and b else 0.0
+
+
+def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
+    """Length of the longest common subsequence, one big-integer step per item of b (Hyyro 2004, bit-parallel)."""
+    places: dict[Hashable, int] = {}
+    for i, item in enumerate(a):
+        places[item] = places.get(item, 0) | 1 << i
+    full = (1 << len(a)) - 1
+    row = full
+    for item in b:
+        match = row & places.get(item, 0)
+        row = ((row + match) | (row - match)) & full
+    return len(a) - row.bit_count()
+
+
+# Tables over all answers
+
+
+def confusion(labels: Sequence[str], texts: Sequence[str], wanted: Sequence[str]) -> list[list[int]]:
+    """Counts by right label (rows, in label order) and answered label (columns; the last one: no label)."""
+    counts = Counter(zip(wanted, (match_label(labels, text) or OTHER for text in texts), strict=True))
+    return [[counts[right, answered] for answered in (*labels, OTHER)] for right in labels]
+
+
+def macro_f1(table: Sequence[Sequence[int]]) -> float:
+    """Mean F1 in percent over the labels that occur as right or as answered, from a confusion table."""
+    scores = []
+    for i, row in enumerate(table):
+        right, answered = sum(row), sum(other[i] for other in table)
+        if right + answered:
+            scores.append(200 * row[i] / (right + answered))
+    return sum(scores) / len(scores) if scores else 0.0
+
+
+# What a score is worth
+
+
+def resamples(n: int, seed: int, rounds: int = 2000) -> Any:
+    """Row numbers drawn with replacement: an integer array of (rounds, n)."""
+    import numpy as np
+
+    return np.random.default_rng(seed).integers(0, n, size=(rounds, n), dtype=np.int32)
+
+
+def estimate(values: Sequence[float], draws: Any) -> Estimate:
+    """Mean and interval in percent of row scores in 0..1, over `resamples`."""
+    n = len(values)
+    mean = 100 * sum(values) / n
+    low, high, _ = _spread(values, draws)
+    if len(set(values)) == 1 and values[0] in (0.0, 1.0):
+        reach = 100 * ((1 - LEVEL) / 2) ** (1 / n)
+        low, high = (reach, 100.0) if values[0] else (0.0, 100 - reach)
+    return Estimate(round(mean, 2), round(low, 2), round(high, 2), n)
+
+
+def paired(tuned: Sequence[float], base: Sequence[float], draws: Any) -> Difference:
+    """What `tuned` gains over `base` on the same rows, in points."""
+    gaps = [a - b for a, b in zip(tuned, base, strict=True)]
+    low, high, p = _spread(gaps, draws)
+    return Difference(round(100 * sum(gaps) / len(gaps), 2), round(low, 2), round(high, 2), round(p, 4))
+
+
+def _spread(values: Sequence[float], draws: Any) -> tuple[float, float, float]:
+    """Interval of the mean in percent, and how often it falls on the far side of zero (two-sided, never 0)."""
+    import numpy as np
+
+    means = np.asarray(values, dtype=float)[draws].mean(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    far = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    return 100 * float(low), 100 * float(high), min(1.0, 2 * (far + 1) / (len(means) + 1))
+
+
+# Leaks
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text as its words, for comparing many with many."""
+
+    sequence: tuple[str, ...]
+    bag: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> Words:
+        sequence = tuple(WORD.findall(text.lower())) or tuple(text.split())
+        return cls(sequence, frozenset(sequence))
+
+
+def nearly_equal(a: Words, b: Words, threshold: float = 0.9) -> bool:
+    """True where the token sets overlap (Jaccard), or the word-level ROUGE-L is, above the threshold."""
+    if a.sequence == b.sequence:
+        return True
+    shared = len(a.bag & b.bag)
+    if shared > threshold * len(a.bag | b.bag):
+        return True
+    n, m = len(a.sequence), len(b.sequence)
+    return 2 * min(n, m) > threshold * (n + m) and lcs_f1(a.sequence, b.sequence) > threshold
+
+
+def leaks(texts: Sequence[str], known: Sequence[str], threshold: float = 0.9) -> list[bool]:
+    """For each text, whether it equals or nearly equals one that is known."""
+    others = {Words.of(text) for text in known}
+    return [any(nearly_equal(words, other, threshold) for other in others) for words in map(Words.of, texts)]
