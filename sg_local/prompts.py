@@ -68,8 +68,10 @@ def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool =
     assert form.template is not None
     marked = [{**message, "content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)]
     try:
-        text = _environment().from_string(form.template).render(
-            messages=marked, add_generation_prompt=generation, bos_token=form.bos, eos_token=form.eos
+        text = (
+            _environment()
+            .from_string(form.template)
+            .render(messages=marked, add_generation_prompt=generation, bos_token=form.bos, eos_token=form.eos)
         )
     except jinja2.TemplateError as error:
         raise SgError(f"The chat template cannot render this prompt: {error}.", "Try `--form plain`.") from error

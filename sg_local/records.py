@@ -184,10 +184,10 @@ class InputRow:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A synthesised pair (stage B): the chosen output, every vote, and where the label came from.
+    """A synthesised pair (stage B): the voted output, every vote, and the evidence for other labels.
 
-    `votes` maps each parsed output to its count; `label_scores` holds log P of each label when the label policy
-    asked for them, in the task's label order.
+    `votes` maps each parsed output to its count; `label_scores` holds log P of each label in the task's label
+    order (classification). The filters choose the label that is trained on from this evidence, without a model.
     """
 
     id: str
@@ -197,10 +197,7 @@ class Candidate:
     n_samples: int
     vote_share: float
     label_asked: str | None = None
-    label_voted: str | None = None
-    label_calibrated: str | None = None
     label_scores: tuple[float, ...] = ()
-    policy: str = "voted"
     seed: int = 0
     model: str = ""
     n_tokens: int = 0

@@ -119,7 +119,7 @@ class Run:
             return True
         raise SgError(
             f"Stage {stage} of run {self.name} was made with {different}.",
-            f"Add `--redo` to make it again, or use `--name` for a new run.",
+            "Add `--redo` to make it again, or use `--name` for a new run.",
         )
 
     def write_stamp(self, stage: str, settings: Any, reads: Iterable[str] = (), **extra: Any) -> None:

@@ -1,0 +1,215 @@
+"""Named pure rules over synthesised rows, the pass that applies them, and the funnel that accounts for every row.
+
+The input rules also guard stage A while it runs (`input_gate`), so that only accepted inputs join the pool. The
+pass over candidates needs no model: changing a threshold or the label policy and filtering again takes a moment.
+Verdicts append, the last one per id and judge wins, and a person's verdict stands above the filters'.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from sg_local.filters.labels import Labelling, choose
+from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason
+from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
+from sg_local.filters.similarity import nearest, rouge_l, words
+from sg_local.records import Candidate, InputRow, Pair, Task, Verdict
+from sg_local.run import CANDIDATES, INPUTS, VERDICTS, Run
+
+__all__ = [
+    "POLICIES",
+    "Balance",
+    "FilterSettings",
+    "Funnel",
+    "Kept",
+    "Switch",
+    "Threshold",
+    "Window",
+    "apply",
+    "final_verdicts",
+    "funnel",
+    "input_gate",
+    "judge",
+    "kept_rows",
+    "nearest",
+    "rouge_l",
+    "words",
+]
+
+JUDGE = "filters"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A row that goes into training: the pair after relabelling and a person's edits, and where it came from."""
+
+    id: str
+    pair: Pair
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """How many rows each step left. `rules` maps a rule to its rejections, `examples` to up to two (text, reason).
+
+    `labels` maps each label to (asked, kept). `policy` and `why` tell how labels were chosen.
+    """
+
+    asked: int
+    parsed: int
+    accepted: int
+    kept: int
+    rules: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    labels: dict[str, tuple[int, int]] = field(default_factory=dict)
+    by_person: int = 0
+    policy: str = ""
+    why: str = ""
+
+
+def input_gate(task: Task, settings: FilterSettings) -> Callable[[str, Sequence[str]], str]:
+    """The rules on inputs as stage A uses them: (input, accepted so far) -> `rule: reason` or an empty string."""
+
+    def gate(text: str, accepted: Sequence[str]) -> str:
+        rule, reason = first_reason(INPUT_RULES, Row(text, ""), Context(task, settings, accepted))
+        return f"{rule}: {reason}" if rule else ""
+
+    return gate
+
+
+def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings) -> tuple[list[Verdict], Labelling]:
+    """A verdict on every candidate in order, and how the labels were chosen. Pure."""
+    if task.labels:
+        labelling = choose(candidates, task.labels, settings.policy)
+    else:
+        labelling = Labelling("voted", "generation", {row.id: row.output for row in candidates})
+    verdicts, accepted = [], []
+    for candidate in candidates:
+        verdict = _verdict(candidate, labelling, Context(task, settings, accepted))
+        verdicts.append(verdict)
+        if verdict.keep:
+            accepted.append(candidate.input)
+    return (_balanced(candidates, verdicts, settings.balance) if task.labels else verdicts), labelling
+
+
+def _verdict(candidate: Candidate, labelling: Labelling, context: Context) -> Verdict:
+    output = labelling.labels[candidate.id]
+    relabelled = output if output != candidate.output else None
+    if output is None:
+        reason = f"asked for {candidate.label_asked}, voted {candidate.output or 'nothing'}; calibration differs too"
+        return Verdict(candidate.id, False, JUDGE, "consistency", reason)
+    voted = candidate.output if context.task.labels else None
+    share = candidate.vote_share if relabelled is None else 1.0
+    row = Row(candidate.input, output, share, candidate.label_asked, voted)
+    rule, reason = first_reason((*INPUT_RULES, *OUTPUT_RULES), row, context)
+    return Verdict(candidate.id, not rule, JUDGE, rule, reason, output=relabelled)
+
+
+def _balanced(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], settings: Balance) -> list[Verdict]:
+    """Reject what a label has beyond the allowed ratio, the rows with the fewest votes behind them first."""
+    if not settings.on:
+        return list(verdicts)
+    rows = {row.id: row for row in candidates}
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.keep:
+            groups.setdefault(_output(rows[verdict.id], verdict), []).append(verdict)
+    most = max(settings.at_least, round(settings.ratio * min(map(len, groups.values()), default=0)))
+    surplus: dict[str, str] = {}
+    for label, group in groups.items():
+        ranked = sorted(group, key=lambda v: -_support(rows[v.id], _output(rows[v.id], v)))
+        surplus.update({verdict.id: label for verdict in ranked[most:]})
+    return [
+        replace(v, keep=False, rule="balance", reason=f"{surplus[v.id]} has more than {most} rows")
+        if v.id in surplus
+        else v
+        for v in verdicts
+    ]
+
+
+def _support(candidate: Candidate, output: str) -> float:
+    """The share of the votes that the output got."""
+    return candidate.votes.get(output, 0) / max(1, candidate.n_samples)
+
+
+def _output(candidate: Candidate, verdict: Verdict) -> str:
+    return candidate.output if verdict.output is None else verdict.output
+
+
+def apply(run: Run, task: Task, settings: FilterSettings) -> Funnel:
+    """Judge every candidate anew and append the verdicts that changed. A person's verdicts stay as they are."""
+    candidates = run.read(CANDIDATES, Candidate)
+    before = {v.id: v for v in run.read(VERDICTS, Verdict) if v.judge == JUDGE}
+    verdicts, labelling = judge(candidates, task, settings)
+    run.append(VERDICTS, [verdict for verdict in verdicts if before.get(verdict.id) != verdict])
+    return replace(funnel(run, task), policy=labelling.policy, why=labelling.why)
+
+
+def final_verdicts(run: Run) -> dict[str, Verdict]:
+    """The verdict that counts for each id: the last of a person, else the last of the filters.
+
+    A person's verdict with the rule `undo` gives the row back to the filters.
+    """
+    by_filters: dict[str, Verdict] = {}
+    by_person: dict[str, Verdict] = {}
+    for verdict in run.read(VERDICTS, Verdict):
+        if verdict.judge == JUDGE:
+            by_filters[verdict.id] = verdict
+        elif verdict.rule == "undo":
+            by_person.pop(verdict.id, None)
+        else:
+            by_person[verdict.id] = verdict
+    return by_filters | {
+        id: replace(v, output=by_filters[id].output) if v.output is None and id in by_filters else v
+        for id, v in by_person.items()
+    }
+
+
+def kept_rows(run: Run) -> list[Kept]:
+    """The rows to train on, in synthesis order, relabelled and edited as the verdicts say."""
+    verdicts = final_verdicts(run)
+    rows = []
+    for candidate in run.read(CANDIDATES, Candidate):
+        verdict = verdicts.get(candidate.id)
+        if verdict is not None and verdict.keep:
+            text = candidate.input if verdict.input is None else verdict.input
+            rows.append(Kept(candidate.id, Pair(text, _output(candidate, verdict)), candidate))
+    return rows
+
+
+def funnel(run: Run, task: Task) -> Funnel:
+    """The funnel as the journals tell it."""
+    inputs = run.read(INPUTS, InputRow)
+    candidates = {row.id: row for row in run.read(CANDIDATES, Candidate)}
+    verdicts = final_verdicts(run)
+    rejected = [(*_split(row.rejected), row.input) for row in inputs if row.rejected]
+    rejected += [
+        (v.rule or "review", v.reason, f"{candidates[v.id].input} -> {_output(candidates[v.id], v)}")
+        for v in verdicts.values()
+        if not v.keep and v.id in candidates
+    ]
+    rules = Counter(rule for rule, _, _ in rejected)
+    kept = kept_rows(run)
+    return Funnel(
+        asked=len(inputs),
+        parsed=sum(not row.rejected.startswith(("empty", "unfinished")) for row in inputs),
+        accepted=sum(not row.rejected for row in inputs),
+        kept=len(kept),
+        rules=dict(rules.most_common()),
+        examples={r: tuple((text, why) for rule, why, text in rejected if rule == r)[:2] for r in rules},
+        labels={
+            label: (
+                sum(row.label_asked == label for row in inputs),
+                sum(row.pair.output == label for row in kept),
+            )
+            for label in task.labels
+        },
+        by_person=sum(v.judge != JUDGE for v in verdicts.values()),
+    )
+
+
+def _split(rejected: str) -> tuple[str, str]:
+    rule, _, reason = rejected.partition(": ")
+    return rule, reason

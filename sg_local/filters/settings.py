@@ -1,0 +1,61 @@
+"""The filters' settings: one group for each rule, its fields the only home of their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+POLICIES = ("auto", "voted", "asked", "calibrated", "agree")
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A rule without a parameter."""
+
+    on: bool = True
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A rule with one threshold, a share in [0, 1]."""
+
+    threshold: float
+    on: bool = True
+
+
+@dataclass(frozen=True)
+class Window:
+    """A length window around the demonstrations' mean: `sigmas` wide, but at least mean / `widest` to mean * `widest`."""
+
+    sigmas: float = 2.0
+    widest: float = 3.0
+    on: bool = True
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Class balance: no label keeps more than `ratio` times the rows of the rarest, `at_least` rows excepted."""
+
+    ratio: float = 1.5
+    at_least: int = 10
+    on: bool = True
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """Which rules run and how strict they are. `policy` says which label of a row is trained on (labels.py)."""
+
+    policy: str = "auto"
+    empty: Switch = Switch()
+    noise: Switch = Switch()
+    input_length: Window = Window()
+    output_length: Window = Window()
+    copied_example: Threshold = Threshold(0.9)
+    duplicate: Switch = Switch()
+    near_duplicate: Threshold = Threshold(0.7)
+    refusal: Switch = Switch()
+    label: Switch = Switch()
+    vote_share: Threshold = Threshold(0.3)
+    consistency: Switch = field(default=Switch(on=False))
+    copied_input: Switch = Switch()
+    copied_output: Switch = Switch()
+    balance: Balance = Balance()

@@ -1,0 +1,189 @@
+"""Stage A: the model writes new inputs in rounds, each shown some of what earlier rounds brought."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sg_local import prompts
+from sg_local.records import Completion, InputRow, Pair, Prompt, Sampling, Segments, SgError, row_id, seed_of
+from sg_local.run import INPUTS
+from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, input_budget, rule_of
+
+
+def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
+    """Stage A: rounds of new inputs until enough are accepted or asked for.
+
+    A round that an earlier try left unfinished is asked for again; its rows on disk stay as they are.
+    """
+    on_disk: dict[int, dict[str, InputRow]] = {}
+    for row in job.run.read(INPUTS, InputRow):
+        on_disk.setdefault(row.round, {})[row.id] = row
+    rows: list[InputRow] = []
+    index = 0
+    while not _enough(job.settings, rows):
+        rows += _finish_round(job, index, rows, on_disk.get(index, {}), on_event)
+        _check_yield(job, rows)
+        index += 1
+
+
+def _finish_round(
+    job: Synthesis, index: int, before: Sequence[InputRow], known: dict[str, InputRow], on_event: OnEvent
+) -> list[InputRow]:
+    """The rows of one round, those missing on disk appended in order."""
+    if len(known) == job.settings.round_size:
+        return list(known.values())
+    rows: list[InputRow] = []
+    for row in _round(job, index, before, known):
+        if row.id not in known:
+            job.run.append(INPUTS, [row])
+        rows.append(row)
+        on_event(_input_event(job, [*before, *rows]))
+    return rows
+
+
+def _enough(settings: SynthSettings, rows: Sequence[InputRow]) -> bool:
+    """True when the finished rounds hold what was wanted."""
+    accepted = sum(not row.rejected for row in rows)
+    return len(rows) >= settings.n_asked or (settings.n_inputs is not None and accepted >= settings.n_inputs)
+
+
+def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[str, InputRow]) -> Iterator[InputRow]:
+    """One round of asked inputs, judged in order against everything accepted so far."""
+    accepted = [row for row in before if not row.rejected]
+    pool = [row.input for row in accepted]
+    temperature = job.settings.temperature + (job.settings.hotter if _is_repeating(job, before) else 0.0)
+    asks = [_ask(job, index, i, label, accepted, temperature) for i, label in enumerate(_labels(job, index, accepted))]
+    for ask, completion in zip(asks, in_order(asks, job.generator.generate(ask.prompt for ask in asks)), strict=True):
+        row = known.get(ask.id) or _judged(job, ask, completion, pool)
+        if not row.rejected:
+            pool.append(row.input)
+        yield row
+
+
+def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[str]) -> InputRow:
+    """The row that a completion makes, with the rule that rejects it, if any."""
+    text = prompts.parse_input(completion.text)
+    rejected = job.gate(text, pool) if completion.finish == "stop" else "unfinished: cut off at the token limit"
+    return InputRow(
+        id=ask.id,
+        round=ask.round,
+        index=ask.index,
+        seed=ask.prompt.seed,
+        input=text,
+        label_asked=ask.label,
+        raw=completion.text if completion.text != text else "",
+        n_tokens=completion.n_tokens,
+        logprob=round(completion.logprob, 4),
+        rejected=rejected,
+        dropped=ask.dropped,
+    )
+
+
+@dataclass(frozen=True)
+class _Ask:
+    prompt: Prompt
+    round: int
+    index: int
+    label: str | None
+    dropped: str
+
+    @property
+    def id(self) -> str:
+        return self.prompt.id
+
+
+def _ask(
+    job: Synthesis, round_index: int, index: int, label: str | None, accepted: Sequence[InputRow], temperature: float
+) -> _Ask:
+    """The prompt for one new input: shuffled demonstrations and a draw from the accepted pool."""
+    id = row_id(job.task.digest, "input", round_index, index, job.seed)
+    seed = seed_of(id)
+    rng = random.Random(seed)
+    shown = list(job.task.examples)
+    rng.shuffle(shown)
+    pool = [row for row in accepted if label is None or job.settings.style == "paper" or row.label_asked == label]
+    n_drawn = rng.randint(min(1, len(pool)), min(job.settings.n_pool, len(pool)))
+    drawn = [Pair(row.input, row.label_asked or "") for row in rng.sample(pool, n_drawn)]
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=job.settings.top_k,
+        top_p=job.settings.top_p,
+        max_tokens=input_budget(job),
+        stop=prompts.input_stops(job.task),
+    )
+    segments, dropped = fitted(
+        job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, label)
+    )
+    return _Ask(Prompt(id, segments, sampling, seed), round_index, index, label, dropped)
+
+
+def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], label: str | None) -> Segments:
+    if job.settings.style == "paper":
+        inputs = [pair.input for pair in examples]
+        return prompts.paper_input_prompt(job.task, job.form, inputs, [pair.input for pair in pool], label)
+    return prompts.continue_input_prompt(job.task, [*examples, *pool], label)
+
+
+def _labels(job: Synthesis, round_index: int, accepted: Sequence[InputRow]) -> list[str | None]:
+    """The label to ask for in each place of a round: uniform, or most of what is rarest; None without labels."""
+    settings, labels = job.settings, job.task.labels
+    if not labels or not settings.steer:
+        return [None] * settings.round_size
+    rng = random.Random(seed_of(row_id(job.task.digest, "labels", round_index, job.seed)))
+    if not settings.balance:
+        return [rng.choice(labels) for _ in range(settings.round_size)]
+    counts = Counter({label: 0 for label in labels})
+    counts.update(row.label_asked for row in accepted if row.label_asked)
+    asked: list[str | None] = []
+    for _ in range(settings.round_size):
+        rarest = min(labels, key=lambda label: (counts[label], rng.random()))
+        counts[rarest] += 1
+        asked.append(rarest)
+    return asked
+
+
+def _is_repeating(job: Synthesis, before: Sequence[InputRow]) -> bool:
+    last = before[-job.settings.round_size :]
+    return bool(last) and sum("duplicate" in row.rejected for row in last) > len(last) / 3
+
+
+def _check_yield(job: Synthesis, rows: Sequence[InputRow]) -> None:
+    """Stop early when hardly anything passes, naming the rule that eats the rows."""
+    accepted = sum(not row.rejected for row in rows)
+    if len(rows) < job.settings.collapse_asked or accepted >= job.settings.collapse_share * len(rows):
+        return
+    rule, count = Counter(rule_of(row.rejected) for row in rows if row.rejected).most_common(1)[0]
+    sample = next(row for row in rows if rule_of(row.rejected) == rule)
+    raise SgError(
+        f"Only {accepted} of {len(rows)} synthesised inputs passed; rule {rule} rejected {count} "
+        f"(such as {sample.input[:60]!r}: {sample.rejected}).",
+        ADVICE.get(rule, "Look at the rows with `sg-local runs show`, then change the instruction or the examples."),
+    )
+
+
+ADVICE = {
+    "input_length": "Make the examples' lengths more typical, or widen it: `--set filter.input_length.sigmas=4`.",
+    "noise": "Avoid words such as 'input' in the task, or switch the rule off: `--set filter.noise.on=false`.",
+    "duplicate": "Raise the temperature: `--set synth.temperature=1.0`, or give more varied examples.",
+    "near_duplicate": "Raise the temperature, or the threshold: `--set filter.near_duplicate.threshold=0.8`.",
+    "copied_example": "Raise the temperature: `--set synth.temperature=1.0`, or give more varied examples.",
+    "unfinished": "Raise `--set synth.max_tokens=`, or give examples that show where an input ends.",
+    "empty": "Try another model or `--set synth.style=paper`.",
+}
+
+
+def _input_event(job: Synthesis, rows: Sequence[InputRow]) -> SynthEvent:
+    accepted = [row.input for row in rows if not row.rejected]
+    wanted = job.settings.n_inputs
+    return SynthEvent(
+        phase="inputs",
+        done=len(rows) if wanted is None else len(accepted),
+        wanted=job.settings.n_asked if wanted is None else wanted,
+        asked=len(rows),
+        n_tokens=sum(row.n_tokens for row in rows),
+        rejected=dict(Counter(rule_of(row.rejected) for row in rows if row.rejected)),
+        latest=tuple(accepted[-3:]),
+    )

@@ -1,0 +1,156 @@
+"""What both passes of synthesis share: settings, the job, progress events, prompts that fit, answers in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from sg_local.backends import Generator
+from sg_local.prompts import Form
+from sg_local.records import Pair, Segment, Segments, SgError, Task
+from sg_local.run import Run
+
+InputGate = Callable[[str, Sequence[str]], str]
+"""(input, accepted inputs so far) -> `rule: reason` that rejects it, or an empty string."""
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """How pairs are synthesised. Lengths are in tokens; `n_inputs` None means: keep whatever `n_asked` yields.
+
+    `style` is `continue` or `paper` (prompts); `balance` asks most for the labels that are rarest so far;
+    `hotter` is added to the temperature while more than a third of a round's rows are duplicates.
+    """
+
+    n_inputs: int | None = 160
+    n_asked: int = 640
+    style: str = "continue"
+    steer: bool = True
+    balance: bool = True
+    round_size: int = 32
+    n_pool: int = 4
+    temperature: float = 0.9
+    hotter: float = 0.1
+    top_k: int = 40
+    top_p: float = 0.95
+    n_votes: int = 5
+    vote_temperature: float = 0.3
+    vote_top_k: int = 10
+    constrain: bool = False
+    score_labels: bool = True
+    max_tokens: int = 500
+    n_ctx: int = 2048
+    chunk_size: int = 64
+    collapse_asked: int = 128
+    collapse_share: float = 0.04
+
+
+@dataclass(frozen=True)
+class SynthEvent:
+    """Where synthesis stands. `phase` is `inputs` or `outputs`; `rejected` counts rows by rule."""
+
+    phase: str
+    done: int
+    wanted: int
+    asked: int
+    n_tokens: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    latest: tuple[str, ...] = ()
+
+
+OnEvent = Callable[[SynthEvent], None]
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """One synthesis job: what both passes need to know."""
+
+    run: Run
+    task: Task
+    form: Form
+    generator: Generator
+    settings: SynthSettings
+    gate: InputGate
+    seed: int
+
+    @property
+    def room(self) -> int:
+        """The tokens that one sequence may hold."""
+        return min(self.settings.n_ctx, self.generator.info.n_ctx_train)
+
+
+def rule_of(rejected: str) -> str:
+    """The rule's name in `rule: reason`."""
+    return rejected.partition(":")[0]
+
+
+def input_budget(job: Synthesis) -> int:
+    """New tokens that an input may take: three times the longest demonstration, at most `max_tokens`."""
+    return _budget(job, [pair.input for pair in job.task.examples])
+
+
+def output_budget(job: Synthesis) -> int:
+    """New tokens that an output may take: three times the longest demonstration or label, at most `max_tokens`."""
+    return _budget(job, [*(pair.output for pair in job.task.examples), *job.task.labels])
+
+
+def _budget(job: Synthesis, texts: Iterable[str]) -> int:
+    longest = max(len(job.generator.tokenize((Segment(text, False),), bos=False)) for text in texts)
+    return min(job.settings.max_tokens, 3 * longest + 8)
+
+
+def fitted(
+    job: Synthesis,
+    n_new: int,
+    pool: Sequence[Pair],
+    examples: Sequence[Pair],
+    build: Callable[[Sequence[Pair], Sequence[Pair]], Segments],
+) -> tuple[Segments, str]:
+    """A prompt that leaves room for `n_new` tokens: drops pool rows first, then demonstrations; says how many.
+
+    Raises SgError when the instruction alone is too long.
+    """
+    for n_pool, n_examples in _shrinking(len(pool), len(examples)):
+        segments = build(pool[:n_pool], examples[:n_examples])
+        if len(job.generator.tokenize(segments)) + n_new <= job.room:
+            words = [(len(pool) - n_pool, "pool rows"), (len(examples) - n_examples, "demonstrations")]
+            return segments, ", ".join(f"{n} {what}" for n, what in words if n)
+    raise SgError(
+        f"The instruction of task {job.task.name} does not fit a context of {job.room} tokens.",
+        "Shorten it, or raise `--set synth.n_ctx=` up to what the model was trained for.",
+    )
+
+
+def _shrinking(n_pool: int, n_examples: int) -> Iterator[tuple[int, int]]:
+    yield from ((n, n_examples) for n in range(n_pool, -1, -1))
+    yield from ((0, n) for n in range(n_examples - 1, -1, -1))
+
+
+class Ask(Protocol):
+    """Anything that waits for an answer by its id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class Answered(Protocol):
+    """Anything that answers one ask."""
+
+    @property
+    def prompt_id(self) -> str: ...
+
+
+A = TypeVar("A", bound=Answered)
+
+
+def in_order(asks: Sequence[Ask], answers: Iterable[A]) -> Iterator[A]:
+    """The answers in the order of the asks, each as soon as its turn has come."""
+    waiting: dict[str, A] = {}
+    queue = iter(asks)
+    due = next(queue, None)
+    for found in answers:
+        waiting[found.prompt_id] = found
+        while due is not None and due.id in waiting:
+            yield waiting.pop(due.id)
+            due = next(queue, None)

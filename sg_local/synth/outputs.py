@@ -1,0 +1,132 @@
+"""Stage B: several answers to every accepted input, the majority kept, and every label scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from sg_local import prompts
+from sg_local.records import (
+    Candidate,
+    Completion,
+    InputRow,
+    Prompt,
+    Sampling,
+    ScoredPrompt,
+    Segments,
+    row_id,
+    seed_of,
+)
+from sg_local.run import CANDIDATES, INPUTS
+from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, fitted, in_order, output_budget
+
+
+def write_candidates(job: Synthesis, on_event: OnEvent) -> None:
+    """Stage B: votes, and label scores for classification, for every accepted input, chunk by chunk."""
+    inputs = [row for row in job.run.read(INPUTS, InputRow) if not row.rejected]
+    done = {row.id: row for row in job.run.read(CANDIDATES, Candidate)}
+    rows: list[Candidate] = []
+    for start in range(0, len(inputs), job.settings.chunk_size):
+        chunk = inputs[start : start + job.settings.chunk_size]
+        missing = not all(candidate_id(row) in done for row in chunk)
+        for row in answer(job, chunk) if missing else (done[candidate_id(row)] for row in chunk):
+            rows.append(row)
+            if row.id not in done:
+                job.run.append(CANDIDATES, [row])
+            on_event(_output_event(rows, len(inputs)))
+
+
+def candidate_id(row: InputRow) -> str:
+    """The id of the pair that an input becomes."""
+    return row_id(row.id, "output")
+
+
+def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
+    """Candidates for these inputs in order: `n_votes` samples each, decided by `vote`."""
+    built = [_answer_segments(job, row) for row in inputs]
+    scores = _label_scores(job, inputs, [segments for segments, _ in built])
+    asks = list(_vote_prompts(job, inputs, [segments for segments, _ in built]))
+    answers = in_order(asks, job.generator.generate(asks))
+    for row, (_, dropped), label_scores in zip(inputs, built, scores, strict=True):
+        drawn = [next(answers) for _ in range(job.settings.n_votes)]
+        yield _candidate(job, row, drawn, label_scores, dropped)
+
+
+def _answer_segments(job: Synthesis, row: InputRow) -> tuple[Segments, str]:
+    return fitted(
+        job,
+        output_budget(job),
+        [],
+        job.task.examples,
+        lambda _, examples: prompts.answer_prompt(job.task, job.form, row.input, examples),
+    )
+
+
+def _vote_prompts(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> Iterator[Prompt]:
+    sampling = Sampling(
+        temperature=job.settings.vote_temperature,
+        top_k=job.settings.vote_top_k,
+        max_tokens=output_budget(job),
+        stop=prompts.answer_stops(job.task, job.form),
+        grammar=label_grammar(job.task.labels, job.form.lead) if job.settings.constrain and job.task.labels else None,
+    )
+    for row, segments in zip(inputs, built, strict=True):
+        for vote_index in range(job.settings.n_votes):
+            id = row_id(candidate_id(row), vote_index)
+            yield Prompt(id, segments, sampling, seed_of(id))
+
+
+def _label_scores(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> Iterable[tuple[float, ...]]:
+    if not (job.task.labels and job.settings.score_labels):
+        return [()] * len(inputs)
+    continuations = tuple(prompts.answer_text(job.form, label) for label in job.task.labels)
+    asks = [
+        ScoredPrompt(row.id, segments, continuations, end=True) for row, segments in zip(inputs, built, strict=True)
+    ]
+    return [tuple(round(value, 4) for value in score.logprobs) for score in in_order(asks, job.generator.score(asks))]
+
+
+def _candidate(
+    job: Synthesis, row: InputRow, drawn: Sequence[Completion], scores: tuple[float, ...], dropped: str
+) -> Candidate:
+    outputs = [prompts.parse_output(job.task, c.text) if c.finish == "stop" else "" for c in drawn]
+    votes = Counter(output for output in outputs if output)
+    output = vote(votes)
+    chosen = next((c for c, text in zip(drawn, outputs, strict=True) if text and text == output), drawn[0])
+    return Candidate(
+        id=candidate_id(row),
+        input=row.input,
+        output=output,
+        votes=dict(votes.most_common()),
+        n_samples=len(drawn),
+        vote_share=round(votes[output] / len(drawn), 4) if output else 0.0,
+        label_asked=row.label_asked,
+        label_scores=scores,
+        seed=row.seed,
+        model=job.generator.info.digest[:12],
+        n_tokens=chosen.n_tokens,
+        logprob=round(chosen.logprob, 4),
+        dropped=", ".join(filter(None, (row.dropped, dropped))),
+    )
+
+
+def vote(votes: Counter[str]) -> str:
+    """The majority output; ties go to the shortest, then to the first in the alphabet. No votes: empty."""
+    return min(votes, key=lambda output: (-votes[output], len(output), output), default="")
+
+
+def label_grammar(labels: Sequence[str], lead: str) -> str:
+    """GBNF that allows exactly one of the labels after the prompt."""
+    choices = " | ".join('"' + (lead + label).replace("\\", "\\\\").replace('"', '\\"') + '"' for label in labels)
+    return f"root ::= {choices}"
+
+
+def _output_event(rows: Sequence[Candidate], wanted: int) -> SynthEvent:
+    return SynthEvent(
+        phase="outputs",
+        done=len(rows),
+        wanted=wanted,
+        asked=wanted,
+        n_tokens=sum(row.n_tokens for row in rows),
+        latest=tuple(f"{row.input} -> {row.output}" for row in rows[-3:]),
+    )

@@ -1,0 +1,238 @@
+"""Reads a task from TOML or from Super-NaturalInstructions JSON, and checks it.
+
+A TOML task has name, kind, instruction, labels (classification), up to three [[examples]] and optional [[tests]]
+(or `tests = "FILE"`, JSON lines with input and output). A Super-NI file is read as it is: its definition, its
+first three positive examples, its instances as tests; it counts as classification when its instances use at most
+ten different outputs. Every error names the file and, where it can be found, the line.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sg_local.records import KINDS, Pair, SgError, Task, TestRow
+
+MAX_EXAMPLES = 3
+MAX_SUPERNI_LABELS = 10
+KEYS = {"name", "kind", "summary", "instruction", "labels", "examples", "tests", "schema"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A task file's text, to say where in it something is wrong."""
+
+    path: Path
+    text: str
+
+    def error(self, message: str, hint: str, needle: str = "") -> SgError:
+        """A usage error at the first line that holds `needle`."""
+        at = self.text.find(needle) if needle else -1
+        place = f"{self.path}:{self.text.count(chr(10), 0, at) + 1}" if at >= 0 else str(self.path)
+        return SgError(f"{place}: {message}", hint, exit_code=2)
+
+
+def shipped_folder(kind: str) -> Path:
+    """The folder of `tasks` or `models` that came with sg-local: inside a wheel, or beside the package."""
+    here = Path(__file__).parent
+    installed = here / "shipped" / kind
+    return installed if installed.is_dir() else here.parent / kind
+
+
+def shipped_tasks() -> list[Path]:
+    """The task files that came with sg-local, by name."""
+    return sorted(shipped_folder("tasks").glob("*.toml"))
+
+
+def find_task(name: str) -> Path:
+    """A path as given, or a shipped task by its name; SgError with the nearest names otherwise."""
+    path = Path(name)
+    if path.suffix in (".toml", ".json") or path.exists():
+        if not path.is_file():
+            raise SgError(f"There is no task file at {path}.", "See `sg-local tasks ls`.", exit_code=2)
+        return path
+    known = {path.stem: path for path in shipped_tasks()}
+    if name in known:
+        return known[name]
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}?" if near else "See `sg-local tasks ls`, or give the path of a .toml or .json file."
+    raise SgError(f"There is no task named {name!r}.", hint, exit_code=2)
+
+
+def load_task(name: str, n_tests: int | None = None, tests: Path | None = None) -> Task:
+    """Read and check a task. `tests` replaces its test rows; `n_tests` keeps that many, drawn with a fixed seed."""
+    path = find_task(name)
+    task = read_task(path)
+    rows = task.tests if tests is None else read_tests(tests)
+    if n_tests is not None and n_tests < len(rows):
+        rows = tuple(random.Random(0).sample(rows, n_tests))
+    return Task(task.name, task.kind, task.instruction, task.examples, task.labels, rows)
+
+
+def read_task(path: Path) -> Task:
+    """A task from a .toml or Super-NI .json file. Raises SgError (usage) for anything malformed."""
+    source = _read(path)
+    if path.suffix == ".json":
+        return _from_superni(source)
+    try:
+        data = tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"line (\d+)", str(error))
+        place = f"{path}:{found[1]}" if found else str(path)
+        raise SgError(f"{place}: this is not TOML ({error}).", "Mend this line.", exit_code=2) from error
+    return _from_toml(source, data)
+
+
+def read_tests(path: Path) -> tuple[TestRow, ...]:
+    """Test rows from a TOML or Super-NI task file, or from JSON lines with `input` and `output` or `outputs`."""
+    if path.suffix in (".toml", ".json"):
+        return read_task(path).tests
+    source = _read(path)
+    rows = []
+    for number, line in enumerate(source.text.splitlines(), 1):
+        if line.strip():
+            try:
+                data = json.loads(line)
+            except ValueError as error:
+                hint = 'Each line is {"input": ..., "output": ...}.'
+                raise SgError(f"{path}:{number}: this line is not JSON.", hint, exit_code=2) from error
+            rows.append(_test_row(source, data, number))
+    return tuple(rows)
+
+
+def _read(path: Path) -> Source:
+    try:
+        return Source(path, path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SgError(f"There is no file at {path}.", "Check the path.", exit_code=2) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SgError(f"{path} cannot be read as UTF-8 text.", "Check the file.", exit_code=2) from error
+
+
+def _from_toml(source: Source, data: dict[str, Any]) -> Task:
+    unknown = sorted(set(data) - KEYS)
+    if unknown:
+        hint = f"A task has: {', '.join(sorted(KEYS))}."
+        raise source.error(f"unknown key {unknown[0]!r}.", hint, unknown[0])
+    kind = data.get("kind")
+    if kind not in KINDS:
+        hint = 'Write kind = "classification" or kind = "generation".'
+        raise source.error(f"kind is {kind!r}.", hint, "kind")
+    labels = _labels(source, data.get("labels", []))
+    examples = tuple(_pair(source, row, i) for i, row in enumerate(_rows(source, data, "examples"), 1))
+    task = Task(
+        name=_text(source, data, "name") if "name" in data else source.path.stem,
+        kind=kind,
+        instruction=_text(source, data, "instruction"),
+        examples=examples,
+        labels=labels,
+        tests=_toml_tests(source, data),
+    )
+    return _check(source, task)
+
+
+def _toml_tests(source: Source, data: dict[str, Any]) -> tuple[TestRow, ...]:
+    tests = data.get("tests", [])
+    if isinstance(tests, str):
+        return read_tests(source.path.parent / tests)
+    return tuple(_test_row(source, row, i) for i, row in enumerate(_rows(source, data, "tests"), 1))
+
+
+def _rows(source: Source, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    rows = data.get(key, [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise source.error(f"{key} is not a list of tables.", f"Write each as [[{key}]].", key)
+    return rows
+
+
+def _text(source: Source, data: dict[str, Any], key: str) -> str:
+    value = data.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise source.error(f"{key} is missing or empty.", f'Write {key} = "...".', key)
+    return value.strip()
+
+
+def _labels(source: Source, labels: Any) -> tuple[str, ...]:
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
+        raise source.error("labels must be strings.", 'Quote each one: labels = ["yes", "no"].', "labels")
+    if len(set(labels)) != len(labels):
+        raise source.error("a label stands twice in labels.", "Keep each label once.", "labels")
+    return tuple(labels)
+
+
+def _pair(source: Source, row: dict[str, Any], number: int) -> Pair:
+    for key in ("input", "output"):
+        if not isinstance(row.get(key), str) or not row[key].strip():
+            hint = f'Each [[examples]] has {key} = "..." in quotes.'
+            raise source.error(f"example {number} has no text as {key}.", hint, "[[examples]]")
+    return Pair(row["input"].strip(), row["output"].strip())
+
+
+def _test_row(source: Source, row: Any, number: int) -> TestRow:
+    given = row.get("outputs", row.get("output")) if isinstance(row, dict) else None
+    outputs = [given] if isinstance(given, str) else given
+    texts = isinstance(outputs, list) and outputs and all(isinstance(text, str) for text in outputs)
+    if not texts or not isinstance(row.get("input"), str):
+        hint = "A test row has input and output (or outputs, a list), all in quotes."
+        raise source.error(f"test row {number} is malformed.", hint, "[[tests]]")
+    return TestRow(row["input"].strip(), tuple(text.strip() for text in outputs))
+
+
+def _check(source: Source, task: Task) -> Task:
+    if not task.examples:
+        raise source.error("the task has no examples.", "Add one to three [[examples]] with input and output.")
+    if len(task.examples) > MAX_EXAMPLES:
+        raise source.error(f"{len(task.examples)} examples; at most {MAX_EXAMPLES}.", "Move the others to [[tests]].")
+    if task.kind == "generation":
+        if task.labels:
+            raise source.error("a generation task has labels.", "Drop them or set the kind.", "labels")
+        return task
+    if len(task.labels) < 2:
+        raise source.error("classification needs two labels or more.", 'Write labels = ["yes", "no"].', "labels")
+    used: Iterable[str] = [pair.output for pair in task.examples] + [o for row in task.tests for o in row.outputs]
+    for output in used:
+        if output not in task.labels:
+            hint = f"labels has: {', '.join(task.labels)}."
+            raise source.error(f"the output {output!r} is not in labels.", hint, f'"{output}"')
+    return task
+
+
+def _from_superni(source: Source) -> Task:
+    try:
+        data = json.loads(source.text)
+    except ValueError as error:
+        line = getattr(error, "lineno", 1)
+        raise SgError(f"{source.path}:{line}: this is not JSON.", "Check the file.", exit_code=2) from error
+    try:
+        definition = data["Definition"]
+        instruction = definition if isinstance(definition, str) else definition[0]
+        examples = tuple(Pair(e["input"].strip(), e["output"].strip()) for e in data["Positive Examples"])
+        tests = tuple(_superni_test(row) for row in data["Instances"])
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        hint = "It needs Definition, Positive Examples and Instances."
+        raise source.error(f"this is not a Super-NaturalInstructions task ({error!r}).", hint) from error
+    labels = _superni_labels(tests, examples)
+    kind = "classification" if labels else "generation"
+    return _check(source, Task(source.path.stem, kind, instruction.strip(), examples[:MAX_EXAMPLES], labels, tests))
+
+
+def _superni_test(row: dict[str, Any]) -> TestRow:
+    outputs = row["output"]
+    texts = [outputs] if isinstance(outputs, str) else outputs
+    return TestRow(row["input"].strip(), tuple(text.strip() for text in texts))
+
+
+def _superni_labels(tests: tuple[TestRow, ...], examples: tuple[Pair, ...]) -> tuple[str, ...]:
+    """The label set where the outputs form one: few distinct ones against the number of rows; else empty."""
+    outputs = {output for row in tests for output in row.outputs}
+    if len(outputs) > MAX_SUPERNI_LABELS or len(tests) < 4 * len(outputs):
+        return ()
+    return tuple(sorted(outputs | {pair.output for pair in examples}))
