@@ -24,7 +24,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Window:
-    """A length window around the demonstrations' mean: `sigmas` wide, but at least mean / `widest` to mean * `widest`."""
+    """A length window around the demonstrations' mean: `sigmas` on each side, at least mean / `widest` to mean * `widest`."""
 
     sigmas: float = 2.0
     widest: float = 3.0

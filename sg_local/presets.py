@@ -1,0 +1,143 @@
+"""Named sets of values for the stages' settings, and the typed way to change single ones.
+
+A preset maps a stage to values by field, for each kind of task. `recommended` is what the settings' own defaults
+say; `paper` is SELF-GUIDE as published (arXiv 2407.12874 and its released code; LoRA instead of all weights). A
+preset file is TOML with a table for each stage: [synth], [filter], [train].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sg_local.records import Kind, SgError
+
+T = TypeVar("T")
+Values = Mapping[str, Any]
+Preset = Mapping[str, Values]
+
+PAPER_SYNTH = {
+    "n_inputs": None,
+    "style": "paper",
+    "balance": False,
+    "round_size": 10,
+    "n_pool": 10,
+    "hotter": 0.0,
+    "top_p": 1.0,
+    "n_votes": 10,
+    "vote_temperature": 0.2,
+}
+PAPER_FILTER = {
+    "policy": "voted",
+    "near_duplicate": {"on": False},
+    "copied_example": {"on": False},
+    "refusal": {"on": False},
+    "copied_input": {"on": False},
+    "copied_output": {"on": False},
+    "balance": {"ratio": 1.0, "at_least": 0},
+}
+PAPER_TRAIN = {"epochs": 3.0, "batch_size": 1, "warmup": 0.0, "patience": 0}
+PRESETS: Mapping[str, Mapping[Kind, Preset]] = {
+    "recommended": {"classification": {}, "generation": {}},
+    "paper": {
+        "classification": {
+            "synth": {**PAPER_SYNTH, "n_asked": 400, "temperature": 0.6},
+            "filter": {**PAPER_FILTER, "output_length": {"on": False}},
+            "train": PAPER_TRAIN,
+        },
+        "generation": {
+            "synth": {**PAPER_SYNTH, "n_asked": 200, "temperature": 1.0},
+            "filter": PAPER_FILTER,
+            "train": PAPER_TRAIN,
+        },
+    },
+}
+
+
+def load_preset(name: str, kind: Kind) -> Preset:
+    """A shipped preset's values for this kind of task, or those of a TOML file."""
+    if name in PRESETS:
+        return PRESETS[name][kind]
+    path = Path(name)
+    if not path.is_file():
+        hint = f"Use {' or '.join(PRESETS)}, or the path of a TOML file."
+        raise SgError(f"There is no preset {name!r}.", hint, exit_code=2)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SgError(f"{path}: this is not TOML ({error}).", "Mend the file.", exit_code=2) from error
+    return data
+
+
+def changed(settings: T, values: Values, where: str = "") -> T:
+    """Frozen settings with some fields changed; nested tables change nested groups.
+
+    Raises SgError (usage) for an unknown field, with the nearest name, and for a value of the wrong type.
+    """
+    hints = typing.get_type_hints(type(settings))
+    new = {}
+    for name, value in values.items():
+        place = f"{where}.{name}" if where else name
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There is: {', '.join(hints)}."
+            raise SgError(f"There is no setting {place!r}.", hint, exit_code=2)
+        old = getattr(settings, name)
+        if dataclasses.is_dataclass(old):
+            if not isinstance(value, Mapping):
+                names = ", ".join(f"{place}.{f.name}" for f in dataclasses.fields(old))
+                raise SgError(f"{place} is a group of settings.", f"Set one of: {names}.", exit_code=2)
+            new[name] = changed(old, value, place)
+        else:
+            new[name] = typed(hints[name], value, place)
+    return dataclasses.replace(settings, **new)
+
+
+def typed(hint: Any, value: Any, place: str) -> Any:
+    """A value, or its text from the command line, as the field's type; SgError (usage) when it is not one."""
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None or value in ("none", "None", ""):
+            return None
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if hint is bool:
+        found = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        if str(value).lower() in found:
+            return found[str(value).lower()]
+    elif typing.get_origin(hint) is tuple:
+        return tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+    elif hint in (int, float, str) and not isinstance(value, bool):
+        try:
+            return hint(value)
+        except (TypeError, ValueError):
+            pass
+    name = getattr(hint, "__name__", str(hint))
+    raise SgError(f"{place}: {value!r} is not a value of type {name}.", "See `sg-local config show`.", exit_code=2)
+
+
+def nested(assignments: Mapping[str, str]) -> dict[str, Any]:
+    """`{"filter.near_duplicate.threshold": "0.8"}` as nested tables."""
+    tables: dict[str, Any] = {}
+    for dotted, value in assignments.items():
+        *groups, name = dotted.split(".")
+        table = tables
+        for group in groups:
+            table = table.setdefault(group, {})
+        table[name] = value
+    return tables
+
+
+def merged(first: Values, second: Values) -> dict[str, Any]:
+    """Two nested tables as one, the second one's values winning."""
+    result = dict(first)
+    for name, value in second.items():
+        old = result.get(name)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[name] = merged(old, value) if both else value
+    return result
