@@ -1,0 +1,81 @@
+"""The model cards that ship: each says where its GGUF is, and Vicuna's template is Vicuna's format to the byte."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sg_local.prompts import Form, render
+
+FILES = sorted((Path(__file__).parent.parent / "models").glob("*.toml"))
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions."
+)
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def card(path):
+    return load(path)
+
+
+def load(path):
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def vicuna(messages, generation=True):
+    template = load(next(path for path in FILES if path.stem == "vicuna-7b-v1.5"))["chat_template"]
+    form = Form("chat", template, bos="<s>", eos="</s>", lead=" ")
+    turns = [{"role": role, "content": content} for role, content in messages]
+    return "".join(segment.text for segment in render(form, turns, generation=generation))
+
+
+def test_the_name_is_the_file_stem(path, card):
+    assert card["name"] == path.stem
+    assert card["summary"] and "\n" not in card["summary"]
+
+
+def test_the_facts_are_there(card):
+    assert card["architecture"] == "llama"
+    assert card["parameters"] > 1e8
+    assert card["n_ctx"] >= 2048
+    assert card["licence"]
+
+
+def test_the_source_is_one_gguf_in_a_package_or_on_the_hub(card):
+    source = card["source"]
+    assert ("package" in source) != ("repo" in source)
+    assert source["file"].endswith(".gguf")
+    assert "repo" not in source or re.fullmatch(r"[\w.-]+/[\w.-]+", source["repo"])
+
+
+def test_the_size_fits_the_parameters(card):
+    bits = 8 * card["source"]["size_bytes"] / card["parameters"]
+    assert 4 < bits < 10
+
+
+def test_a_checksum_is_sha256(card):
+    assert re.fullmatch(r"[0-9a-f]{64}", card["source"].get("sha256", "0" * 64))
+
+
+def test_one_model_needs_no_download():
+    assert [path.stem for path in FILES if "package" in load(path)["source"]] == ["smollm2-135m-instruct"]
+
+
+def test_vicuna_turns_have_single_spaces_and_none_after_the_last_colon():
+    text = vicuna([("user", "q"), ("assistant", "a"), ("user", "q2")])
+    assert text == f"{VICUNA} USER: q ASSISTANT: a</s>USER: q2 ASSISTANT:"
+
+
+def test_vicuna_without_a_generation_prompt_ends_with_the_answer():
+    assert vicuna([("user", "q"), ("assistant", "a")], generation=False) == f"{VICUNA} USER: q ASSISTANT: a</s>"
+
+
+def test_a_system_message_replaces_vicunas_own():
+    assert vicuna([("system", "Be brief."), ("user", "q")]) == "Be brief. USER: q ASSISTANT:"
