@@ -1,17 +1,70 @@
 """GGUF files: read, check, decode, merge and write them as a stream; adapter GGUFs; the retained-delta measure."""
 
-from sg_local.gguf.quants import dequantize, quantize
+from sg_local.gguf.adapter import LoraAdapter, Pair, check_adapter, read_adapter, write_adapter
+from sg_local.gguf.config import (
+    TARGETS,
+    GgufInfo,
+    ModelConfig,
+    check_model,
+    check_trainable,
+    info_of,
+    read_config,
+    why_not_trainable,
+)
+from sg_local.gguf.grid import GRIDS, Measure, Retained, add_on_grid
+from sg_local.gguf.layout import rotary_heads, rows_to_gguf, rows_to_hf
+from sg_local.gguf.merge import MergeSettings, merge, plan_merge
+from sg_local.gguf.mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
+from sg_local.gguf.quants import dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
-from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, TYPES, TensorType
+from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, FLOATS, TYPES, TensorType
+from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, pack_fields, replacing, stream_gguf, write_gguf
 
 __all__ = [
+    "EXPORT_TYPES",
     "FILE_TYPES",
     "FILE_TYPE_NAMES",
+    "FLOATS",
+    "GRIDS",
+    "TARGETS",
     "TYPES",
     "Field",
+    "FilePlan",
     "GgufFile",
+    "GgufInfo",
+    "LoraAdapter",
+    "Measure",
+    "MergeSettings",
+    "ModelConfig",
+    "Pair",
+    "Retained",
     "Tensor",
+    "TensorPlan",
     "TensorType",
+    "add_on_grid",
+    "bits",
+    "check_adapter",
+    "check_model",
+    "check_trainable",
     "dequantize",
+    "fitting",
+    "ggml",
+    "info_of",
+    "is_matrix",
+    "merge",
+    "mix",
+    "pack_field",
+    "pack_fields",
+    "plan_merge",
     "quantize",
+    "read_adapter",
+    "read_config",
+    "replacing",
+    "rotary_heads",
+    "rows_to_gguf",
+    "rows_to_hf",
+    "stream_gguf",
+    "why_not_trainable",
+    "write_adapter",
+    "write_gguf",
 ]

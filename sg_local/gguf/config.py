@@ -1,0 +1,208 @@
+"""A model's shape as its metadata tells it, and whether we can use it, train it and merge into it.
+
+`check_model` refuses what no engine here can open; `check_trainable` also refuses what the trainers and the merge
+cannot handle, before any work is done. Trainers handle dense models of the llama architecture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sg_local.gguf.reader import GgufFile
+from sg_local.gguf.types import FILE_TYPE_NAMES
+from sg_local.records import SgError
+
+TRAINABLE_ARCHITECTURES = ("llama",)
+TRAINABLE_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+TARGETS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+_OTHERS = ("token_embd.weight", "output.weight", "output_norm.weight", "rope_freqs.weight")
+_BLOCK = re.compile(r"blk\.(\d+)\.(" + "|".join((*TARGETS, "attn_norm", "ffn_norm")) + r")\.weight")
+_SUPPORTED = (
+    "sg-local trains dense models of the llama architecture: Llama 2 and 3, Vicuna, SmolLM2, TinyLlama and kin."
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a trainer builds a network from. `tied`: the head is the embedding matrix.
+
+    `rope_scaling` is `none` or `linear` (positions divided by `rope_factor`). With `rope_factors` the file holds
+    rope_freqs.weight, by which llama.cpp divides each rotary frequency (Llama 3.1).
+    """
+
+    architecture: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    context: int
+    norm_eps: float
+    rope_base: float
+    rope_dim: int
+    rope_scaling: str
+    rope_factor: float
+    rope_factors: bool
+    tied: bool
+
+    def shape_of(self, target: str) -> tuple[int, int]:
+        """Rows and columns of one adapted matrix, such as `attn_k`."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        rows = {"attn_q": q, "attn_k": kv, "attn_v": kv, "ffn_gate": self.ffn, "ffn_up": self.ffn}
+        columns = {"attn_output": q, "ffn_down": self.ffn}
+        return rows.get(target, self.hidden), columns.get(target, self.hidden)
+
+
+@dataclass(frozen=True)
+class GgufInfo:
+    """A model file at a glance. `types` counts tensors by type; `cannot_train` is empty or says why not."""
+
+    path: str
+    name: str
+    architecture: str
+    file_type: str
+    types: dict[str, int]
+    n_tensors: int
+    n_parameters: int
+    size_bytes: int
+    context: int
+    chat_template: str | None
+    cannot_train: str
+
+
+def check_model(path: Path) -> GgufInfo:
+    """What the file is. Raises SgError for anything that is not one whole, readable model."""
+    with GgufFile(path) as file:
+        return info_of(file)
+
+
+def info_of(file: GgufFile) -> GgufInfo:
+    """`check_model` on an open file."""
+    _check_generates(file)
+    architecture = file.value("general.architecture", "")
+    return GgufInfo(
+        path=str(file.path),
+        name=file.value("general.name", file.path.stem),
+        architecture=architecture,
+        file_type=FILE_TYPE_NAMES.get(file.value("general.file_type", -1), "unknown"),
+        types=dict(Counter(tensor.type for tensor in file.tensors.values())),
+        n_tensors=len(file.tensors),
+        n_parameters=sum(tensor.rows * tensor.columns for tensor in file.tensors.values()),
+        size_bytes=file.size,
+        context=file.value(f"{architecture}.context_length", 0),
+        chat_template=file.value("tokenizer.chat_template"),
+        cannot_train=why_not_trainable(file),
+    )
+
+
+def check_trainable(path: Path) -> ModelConfig:
+    """The model's shape. Raises SgError for a file that cannot be trained on or merged into."""
+    with GgufFile(path) as file:
+        _check_generates(file)
+        reason = why_not_trainable(file)
+        if reason:
+            raise SgError(f"{path} cannot be trained: {reason}", _SUPPORTED)
+        return _config(file)
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The model's shape for a trainer: `check_trainable` by another name, since no unfit file may reach one."""
+    return check_trainable(path)
+
+
+def why_not_trainable(file: GgufFile) -> str:
+    """One sentence on why a file cannot be trained on, or an empty string."""
+    architecture = file.value("general.architecture", "")
+    if architecture not in TRAINABLE_ARCHITECTURES:
+        return f"its architecture is {architecture or 'not named'}."
+    unfit = next(filter(None, (_unfit_tensor(tensor) for tensor in file.tensors.values())), "")
+    if unfit:
+        return unfit
+    for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
+        if isinstance(file.value(f"llama.{key}"), list):
+            return f"llama.{key} differs between layers."
+    scaling = file.value("llama.rope.scaling.type", "none")
+    if scaling not in ("none", "linear"):
+        return f"its rotary scaling is {scaling}; none, linear and Llama 3's frequency factors are handled."
+    return _misshapen(file)
+
+
+def _check_generates(file: GgufFile) -> None:
+    path, kind = file.path, file.value("general.type", "model")
+    if file.value("split.count", 0) > 1:
+        n_parts = file.value("split.count")
+        hint = "Join the parts into one file with llama.cpp's `llama-gguf-split --merge`."
+        raise SgError(f"{path} is one of {n_parts} parts of a split model.", hint)
+    if kind != "model":
+        raise SgError(f"{path} is a GGUF of type {kind!r}, not a model.", "Give the base model's GGUF here.")
+    if not file.tensors or "tokenizer.ggml.tokens" not in file.fields:
+        raise SgError(f"{path} holds no {'tokenizer' if file.tensors else 'weights'}.", "Give a whole model's GGUF.")
+
+
+def _unfit_tensor(tensor: Any) -> str:
+    name = tensor.name
+    if "_exps." in name or "ffn_gate_inp" in name or len(tensor.shape) > 2:
+        return f"it is a mixture of experts (tensor {name})."
+    if ".attn_qkv." in name:
+        return f"its attention matrices are fused into one (tensor {name})."
+    if tensor.type not in TRAINABLE_TYPES:
+        return f"tensor {name} is of type {tensor.type}; handled are {', '.join(TRAINABLE_TYPES)}."
+    if name not in _OTHERS and _BLOCK.fullmatch(name) is None:
+        return f"it holds a tensor beyond the plain llama architecture ({name})."
+    return ""
+
+
+def _misshapen(file: GgufFile) -> str:
+    """Check that the metadata and the tensors tell the same story."""
+    try:
+        config = _config(file)
+    except SgError as error:
+        return error.message
+    if len(file.tensors["token_embd.weight"].shape) != 2:
+        return "token_embd.weight is not a matrix."
+    for layer in range(config.layers):
+        for target in TARGETS:
+            name = f"blk.{layer}.{target}.weight"
+            tensor = file.tensors.get(name)
+            if tensor is None or tensor.shape != config.shape_of(target):
+                found = "missing" if tensor is None else f"of shape {tensor.shape}"
+                return f"{name} is {found}; its metadata promises {config.shape_of(target)}."
+    return ""
+
+
+def _config(file: GgufFile) -> ModelConfig:
+    hidden, heads = _need(file, "embedding_length"), _need(file, "attention.head_count")
+    if "token_embd.weight" not in file.tensors:
+        raise SgError("token_embd.weight is missing.")
+    head_dim = file.value("llama.attention.key_length", hidden // heads)
+    return ModelConfig(
+        architecture="llama",
+        hidden=hidden,
+        layers=_need(file, "block_count"),
+        heads=heads,
+        kv_heads=file.value("llama.attention.head_count_kv", heads),
+        head_dim=head_dim,
+        ffn=_need(file, "feed_forward_length"),
+        vocab=file.tensors["token_embd.weight"].shape[0],
+        context=_need(file, "context_length"),
+        norm_eps=_need(file, "attention.layer_norm_rms_epsilon"),
+        rope_base=file.value("llama.rope.freq_base", 10000.0),
+        rope_dim=file.value("llama.rope.dimension_count", head_dim),
+        rope_scaling=file.value("llama.rope.scaling.type", "none"),
+        rope_factor=file.value("llama.rope.scaling.factor", 1.0),
+        rope_factors="rope_freqs.weight" in file.tensors,
+        tied="output.weight" not in file.tensors,
+    )
+
+
+def _need(file: GgufFile, key: str) -> Any:
+    value = file.value(f"llama.{key}")
+    if not value:
+        raise SgError(f"the metadata key llama.{key} is missing.")
+    return value

@@ -1,0 +1,26 @@
+"""Row order of the query and key matrices: GGUF keeps rotary pairs side by side, Hugging Face keeps them half a head apart.
+
+The map is that of llama.cpp's converter for the llama architecture: within each head, GGUF row 2i is Hugging Face
+row i, and GGUF row 2i + 1 is Hugging Face row i + d/2. On a LoRA pair it applies to B (out, r) alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def rows_to_gguf(rows: np.ndarray, heads: int) -> np.ndarray:
+    """Hugging Face row order to GGUF's: first axis = heads * head_dim. `heads` is the key-value heads for attn_k."""
+    return rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def rows_to_hf(rows: np.ndarray, heads: int) -> np.ndarray:
+    """GGUF row order to Hugging Face's: the inverse of `rows_to_gguf`."""
+    return rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def rotary_heads(name: str, heads: int, kv_heads: int) -> int | None:
+    """The heads by which a tensor's rows are permuted, or None for a tensor that is the same in both orders."""
+    if ".attn_q." in name:
+        return heads
+    return kv_heads if ".attn_k." in name else None

@@ -1,0 +1,121 @@
+"""Merges an adapter into a base GGUF as a stream, a slab of rows at a time, and measures what survived.
+
+A touched matrix is decoded, changed and encoded in its new type; with `same` it keeps the base's grid by stochastic
+rounding. An untouched one keeps its bytes, unless the new type is smaller. All metadata stays byte for byte, except
+general.file_type and what the caller sets. Memory holds the adapter and one slab, whatever the model's size.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sg_local.gguf.adapter import LoraAdapter
+from sg_local.gguf.grid import GRIDS, Measure, Retained, add_on_grid
+from sg_local.gguf.mix import bits, is_matrix, mix
+from sg_local.gguf.quants import dequantize, quantize
+from sg_local.gguf.reader import GgufFile, Tensor
+from sg_local.gguf.types import FILE_TYPES, FLOATS
+from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, stream_gguf
+from sg_local.records import SgError
+
+QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION: the block layouts written here
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """`type` is one of EXPORT_TYPES or `same`; `fields` replaces or adds metadata (None: drop the key)."""
+
+    type: str
+    seed: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan_merge(source: GgufFile, adapter: LoraAdapter, settings: MergeSettings) -> FilePlan:
+    """The file to come: its size is known before a byte is written. Raises SgError where `same` has no grid."""
+    types = _types(source, adapter, settings.type)
+    tensors = [TensorPlan(name, tensor.shape, types[name]) for name, tensor in source.tensors.items()]
+    return FilePlan(_fields(source, settings), tensors, source.alignment)
+
+
+def merge(
+    path: Path, source: GgufFile, adapter: LoraAdapter, settings: MergeSettings, on_bytes: Callable[[int], None]
+) -> list[Retained]:
+    """Write the merged file and return the retained share of every touched tensor, in file order.
+
+    `path` is written in place: the caller gives a partial name and moves the file when it has passed its gate.
+    `on_bytes` hears of every piece written. Raises OSError for a full disk.
+    """
+    retained: list[Retained] = []
+
+    def chunks(plan: TensorPlan) -> Iterator[np.ndarray]:
+        for chunk in _tensor_chunks(source, adapter, plan, settings, retained):
+            yield chunk
+            on_bytes(chunk.nbytes)
+
+    with open(path, "wb") as file:
+        stream_gguf(file, plan_merge(source, adapter, settings), chunks)
+    return retained
+
+
+def _tensor_chunks(
+    source: GgufFile, adapter: LoraAdapter, plan: TensorPlan, settings: MergeSettings, retained: list[Retained]
+) -> Iterator[np.ndarray]:
+    tensor = source.tensors[plan.name]
+    if plan.name not in adapter.pairs:
+        yield from _copied(source, tensor, plan.type)
+        return
+    measure = Measure()
+    rng = np.random.default_rng((settings.seed, zlib.crc32(plan.name.encode())))
+    on_grid = settings.type == "same" and plan.type not in FLOATS
+    for start, stop in source.slabs(tensor):
+        raw = source.rows(tensor, start, stop)
+        old, delta = dequantize(raw, tensor.type), adapter.delta(plan.name, start, stop)
+        new = add_on_grid(raw, delta, plan.type, rng) if on_grid else quantize(old + delta, plan.type)
+        measure.add(old, dequantize(new, plan.type), delta)
+        yield new
+    retained.append(measure.result(plan.name, plan.type))
+
+
+def _copied(source: GgufFile, tensor: Tensor, type: str) -> Iterator[np.ndarray]:
+    """An untouched tensor's rows, encoded anew only where the type changes."""
+    for start, stop in source.slabs(tensor):
+        raw = source.rows(tensor, start, stop)
+        yield raw if type == tensor.type else quantize(dequantize(raw, tensor.type), type)
+
+
+def _types(source: GgufFile, adapter: LoraAdapter, file_type: str) -> dict[str, str]:
+    if file_type == "same":
+        return {name: _same_type(tensor, name in adapter.pairs) for name, tensor in source.tensors.items()}
+    types = mix(source.tensors, file_type)
+    for name, tensor in source.tensors.items():
+        if name not in adapter.pairs and is_matrix(tensor) and bits(types[name]) >= bits(tensor.type):
+            types[name] = tensor.type
+    return types
+
+
+def _same_type(tensor: Tensor, touched: bool) -> str:
+    if touched and tensor.type not in GRIDS and tensor.type not in FLOATS:
+        hint = f"Types with a grid to keep: {', '.join((*GRIDS, *FLOATS))}. Use --type auto."
+        raise SgError(f"{tensor.name} is of type {tensor.type}, whose grid cannot be kept.", hint)
+    return tensor.type
+
+
+def _fields(source: GgufFile, settings: MergeSettings) -> list[bytes]:
+    """The source's entries as they stand, with ours in the place of those they replace, or behind them."""
+    ours = dict(settings.fields)
+    if settings.type != "same":
+        ours["general.file_type"] = FILE_TYPES[settings.type]
+        if "general.quantization_version" not in source.fields:
+            ours["general.quantization_version"] = QUANTIZATION_VERSION
+    packed = []
+    for key, entry in source.fields.items():
+        value = ours.pop(key, entry)
+        if value is not None:
+            packed.append(entry.raw if value is entry else pack_field(key, value))
+    return packed + [pack_field(key, value) for key, value in ours.items() if value is not None]

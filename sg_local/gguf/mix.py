@@ -1,0 +1,70 @@
+"""Which type each tensor of a file gets: llama.cpp's own mixes for whole-file types, without an importance matrix.
+
+The rules are those of llama.cpp's quantiser for dense llama models (src/llama-quant.cpp): matrices alone are
+quantised; the head gets Q6_K (Q8_0 where rows do not divide by 256); in Q4_K_M and Q5_K_M about half of the value
+and down matrices get Q6_K; a K type that does not divide a row falls back to a 32-weight type of about its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sg_local.gguf.reader import Tensor
+from sg_local.gguf.types import TYPES
+
+EXPORT_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
+_MAIN = {"F16": "F16", "Q8_0": "Q8_0", "Q6_K": "Q6_K", "Q5_K_M": "Q5_K", "Q4_K_M": "Q4_K", "Q4_0": "Q4_0"}
+_FALLBACKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+
+
+def mix(tensors: Mapping[str, Tensor], file_type: str) -> dict[str, str]:
+    """The type of each tensor, by name, in a file of type F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or Q4_0."""
+    n_layers = 1 + max((_layer(name) for name in tensors), default=-1)
+    tied = "output.weight" not in tensors
+    types = {}
+    for name, tensor in tensors.items():
+        if not is_matrix(tensor):
+            types[name] = tensor.type
+            continue
+        wanted = _wanted(name, file_type, tied, n_layers)
+        types[name] = fitting(wanted, tensor.columns)
+    return types
+
+
+def fitting(type: str, columns: int) -> str:
+    """`type`, or what llama.cpp falls back to where a row of `columns` does not divide into its blocks."""
+    if columns % TYPES[type].block:
+        type = _FALLBACKS.get(type, type)
+    return type if columns % TYPES[type].block == 0 else "F16"
+
+
+def is_matrix(tensor: Tensor) -> bool:
+    """Whether llama.cpp would quantise the tensor at all: norms and vectors stay as they are."""
+    return len(tensor.shape) == 2 and tensor.name.endswith(".weight") and "_norm." not in tensor.name
+
+
+def bits(type: str) -> float:
+    """Bits per weight."""
+    return 8 * TYPES[type].block_bytes / TYPES[type].block
+
+
+def _wanted(name: str, file_type: str, tied: bool, n_layers: int) -> str:
+    main = _MAIN[file_type]
+    if main in ("F16", "Q8_0"):
+        return main
+    if name == "output.weight" or (tied and name == "token_embd.weight"):
+        return "Q6_K"
+    heavy = ".attn_v." in name or ".ffn_down." in name
+    if file_type.endswith("_M") and heavy and _more_bits(_layer(name), n_layers):
+        return "Q6_K"
+    return main
+
+
+def _more_bits(layer: int, n_layers: int) -> bool:
+    """llama.cpp's `use_more_bits`: the first and last eighth, and every third layer between."""
+    eighth = n_layers // 8
+    return layer < eighth or layer >= 7 * n_layers // 8 or (layer - eighth) % 3 == 2
+
+
+def _layer(name: str) -> int:
+    return int(name.split(".")[1]) if name.startswith("blk.") else -1
