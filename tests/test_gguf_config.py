@@ -1,0 +1,99 @@
+"""What can be opened and what can be trained, and the shape that trainers read."""
+
+from __future__ import annotations
+
+import gguf as reference
+import numpy as np
+import pytest
+from tiny_models import CHATML, TinySpec, lora_pairs, write_lora, write_model
+
+from sg_local import gguf
+from sg_local.records import SgError
+
+
+def write_variant(path, fields=(), tensors=(), drop=(), architecture="llama"):
+    """A tiny model with metadata entries and tensors changed."""
+    model = write_model(path.with_suffix(".base"), TinySpec(layers=1))
+    with gguf.GgufFile(model) as file:
+        kept = {key: field.raw for key, field in file.fields.items()}
+        kept.update({key: gguf.pack_field(key, value) for key, value in fields})
+        kept["general.architecture"] = gguf.pack_field("general.architecture", architecture)
+        plans = [gguf.TensorPlan(t.name, t.shape, t.type) for t in file.tensors.values() if t.name not in drop]
+        plans += [gguf.TensorPlan(name, shape, type) for name, shape, type in tensors]
+
+        def chunks(plan):
+            known = plan.name in file.tensors and plan.name not in drop
+            return [file.rows(file.tensors[plan.name]) if known else np.zeros(plan.n_bytes, np.uint8)]
+
+        gguf.write_gguf(path, gguf.FilePlan(list(kept.values()), plans), chunks)
+    return path
+
+
+def test_config_of_a_gqa_tied_model(tmp_path):
+    config = gguf.read_config(write_model(tmp_path / "m.gguf", TinySpec(rope_base=5e5)))
+    assert (config.hidden, config.layers, config.heads, config.kv_heads, config.head_dim) == (256, 2, 4, 2, 64)
+    assert (config.ffn, config.vocab, config.context, config.tied) == (512, 512, 1024, True)
+    assert config.rope_base == 5e5
+    assert config.norm_eps == pytest.approx(1e-5)
+    assert config.shape_of("attn_k") == (128, 256)
+    assert config.shape_of("ffn_down") == (256, 512)
+
+
+def test_config_of_a_plain_untied_model(tmp_path):
+    config = gguf.read_config(write_model(tmp_path / "m.gguf", TinySpec(tokenizer="spm", kv_heads=4, tied=False)))
+    assert (config.kv_heads, config.tied) == (4, False)
+
+
+def test_info_of_a_model(tmp_path):
+    info = gguf.check_model(write_model(tmp_path / "m.gguf", TinySpec(type="Q4_K")))
+    assert (info.architecture, info.file_type, info.cannot_train) == ("llama", "Q4_K_M", "")
+    assert info.types == {"Q8_0": 1, "F32": 5, "Q4_K": 14}
+    assert info.chat_template == CHATML
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    (
+        ({"architecture": "qwen2"}, "architecture is qwen2"),
+        ({"tensors": [("blk.0.ffn_up_exps.weight", (2, 512, 256), "F16")]}, "mixture of experts"),
+        ({"tensors": [("blk.0.attn_qkv.weight", (512, 256), "F16")]}, "fused"),
+        ({"tensors": [("blk.0.attn_q.bias", (256,), "F32")]}, "beyond the plain llama"),
+        (
+            {"drop": ["blk.0.attn_q.weight"], "tensors": [("blk.0.attn_q.weight", (256, 256), "IQ4_NL")]},
+            "type IQ4_NL",
+        ),
+        ({"fields": [("llama.attention.head_count_kv", 4)]}, "promises"),
+        ({"drop": ["blk.0.attn_q.weight"]}, "missing"),
+        ({"fields": [("llama.rope.scaling.type", "yarn")]}, "scaling is yarn"),
+        ({"fields": [("llama.attention.head_count_kv", [2])]}, "differs between layers"),
+    ),
+)
+def test_what_cannot_be_trained_can_still_be_opened(tmp_path, changes, reason):
+    path = write_variant(tmp_path / "m.gguf", **changes)
+    assert reason in gguf.check_model(path).cannot_train
+    with pytest.raises(SgError, match=reason) as caught:
+        gguf.check_trainable(path)
+    assert "llama" in caught.value.hint
+
+
+def test_a_part_of_a_split_model_is_refused(tmp_path):
+    path = write_variant(tmp_path / "m.gguf", fields=[("split.count", 3)])
+    with pytest.raises(SgError, match="one of 3 parts"):
+        gguf.check_model(path)
+
+
+def test_an_adapter_is_no_model(tmp_path):
+    path = write_lora(tmp_path / "a.gguf", lora_pairs(TinySpec(layers=1)), 4.0)
+    with pytest.raises(SgError, match="not a model"):
+        gguf.check_model(path)
+
+
+def test_an_unknown_tensor_type_is_named(tmp_path):
+    writer = reference.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_tensor("x.weight", np.zeros((1, 18), np.uint8), raw_dtype=reference.GGMLQuantizationType.Q1_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(SgError, match="ggml type 41"):
+        gguf.check_model(tmp_path / "m.gguf")
