@@ -1,0 +1,32 @@
+"""Generator and trainer on MLX: Apple's GPUs on a Mac, the CPU elsewhere.
+
+Reads any dense llama GGUF through our own loader, speaks llama.cpp's tokens (llama-cpp-python does the tokenising), and
+leaves an adapter GGUF. On Linux an installed OpenBLAS is put under MLX before it is first imported.
+
+Proven on the CPU wheel only. Never run on Metal: quantised weights on the GPU, recomputed activations there, memory
+limits, and survival of a real Metal out-of-memory error. Each of these is tested on the CPU as far as a CPU can.
+Grammars are not supported: mlx-lm has none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sg_local.backends import EngineSettings, Generator, Trainer
+from sg_local.backends.mlx.blas import prefer_openblas
+
+
+def open_generator(model: Path, settings: EngineSettings) -> Generator:
+    """Load a model for writing and scoring. Raises SgError for an unfit file, or without llama-cpp-python."""
+    prefer_openblas()
+    from sg_local.backends.mlx.generator import MlxGenerator
+
+    return MlxGenerator(model, settings)
+
+
+def open_trainer(model: Path) -> Trainer:
+    """A trainer bound to one base GGUF. Raises SgError for an unfit file."""
+    prefer_openblas()
+    from sg_local.backends.mlx.trainer import MlxTrainer
+
+    return MlxTrainer(model)

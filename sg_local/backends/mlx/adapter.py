@@ -1,0 +1,160 @@
+"""LoRA on an MLX model: mlx-lm's own layers, their arrays by canonical name, and both file forms of an adapter.
+
+The canonical arrays (`sg_local.backends.lora`) are A (rank, n_in) and B (n_out, rank); MLX keeps both transposed. In an
+adapter GGUF the rows of B are the base GGUF's, as here. In mlx-lm's own files they follow Hugging Face's row order,
+because the models that people load with mlx-lm come from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx.utils import tree_unflatten
+from mlx_lm.models.llama import Model, TransformerBlock
+from mlx_lm.tuner.lora import LoRALinear
+
+from sg_local.backends.checkpoint import Arrays, replace_file
+from sg_local.backends.lora import MODULES, init_a, tensor_name
+from sg_local.gguf.adapter import LoraAdapter
+from sg_local.gguf.layout import rotary_heads, rows_to_hf
+
+MLX_FOLDER = "mlx"
+
+
+class KeyedDropout(nn.Module):
+    """Dropout whose mask is a function of a key that the trainer sets, so that a recomputed layer draws it again."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self._keep = 1.0 - p
+        self._key: mx.array | None = None
+
+    def set_key(self, key: mx.array | None) -> None:
+        """Draw from this key from now on; None passes everything."""
+        self._key = key
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if self._key is None or self._keep == 1.0:
+            return x
+        return mx.random.bernoulli(self._keep, x.shape, self._key) * x * (1.0 / self._keep)
+
+
+@dataclass(frozen=True)
+class LoraShape:
+    """What layers an adapter changes, and how: its delta is alpha / rank * B @ A."""
+
+    layers: range
+    rank: int
+    alpha: float
+    dropout: float = 0.0
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+class Lora:
+    """The LoRA layers put into one model. `modules` maps base tensor names to them, layer by layer."""
+
+    def __init__(self, model: Model, shape: LoraShape) -> None:
+        self.model, self.shape = model, shape
+        self.modules: dict[str, LoRALinear] = {}
+        for layer in shape.layers:
+            self.modules |= _adapt(model.layers[layer], layer, shape)
+
+    def initialise(self, seed: int) -> None:
+        """The seeded first value: A as every engine draws it, B zero."""
+        for name, module in self.modules.items():
+            n_in, rank = module.lora_a.shape
+            module.lora_a = mx.array(init_a(name, rank, n_in, seed).T)
+            module.lora_b = mx.zeros_like(module.lora_b)
+
+    def arrays(self) -> Arrays:
+        """The adapter by canonical name, float32."""
+        out: Arrays = {}
+        for name, module in self.modules.items():
+            out[f"{name}.lora_a"] = np.ascontiguousarray(np.array(module.lora_a).T)
+            out[f"{name}.lora_b"] = np.ascontiguousarray(np.array(module.lora_b).T)
+        return out
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take the values that `arrays` gave."""
+        for name, module in self.modules.items():
+            module.lora_a = mx.array(np.ascontiguousarray(arrays[f"{name}.lora_a"].T))
+            module.lora_b = mx.array(np.ascontiguousarray(arrays[f"{name}.lora_b"].T))
+
+    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """A and B of each adapted tensor, as `gguf.write_adapter` takes them."""
+        arrays = self.arrays()
+        return {name: (arrays[f"{name}.lora_a"], arrays[f"{name}.lora_b"]) for name in self.modules}
+
+    def set_dropout_key(self, seed: int | None) -> None:
+        """Give every layer its own key under this seed; None switches dropout off."""
+        keys: Iterable[mx.array | None] = [None] * len(self.modules)
+        if seed is not None:
+            keys = mx.random.split(mx.random.key(seed), len(self.modules))
+        for module, key in zip(self.modules.values(), keys, strict=True):
+            module.dropout.set_key(key)
+
+
+def apply_adapter(model: Model, adapter: LoraAdapter) -> None:
+    """Put an adapter onto a model for inference, each pair with its own rank. The model keeps its base weights."""
+    for name, (a, b) in adapter.pairs.items():
+        _, layer, target, _ = name.split(".")
+        module = next(ours for ours, theirs in MODULES.items() if theirs == target)
+        shape = LoraShape(range(0), a.shape[0], adapter.alpha)
+        lora = _wrap(_module_of(model.layers[int(layer)], module), shape)
+        lora.lora_a, lora.lora_b = mx.array(np.ascontiguousarray(a.T)), mx.array(np.ascontiguousarray(b.T))
+        model.layers[int(layer)].update_modules(tree_unflatten([(module, lora)]))
+
+
+def remove_adapter(model: Model) -> None:
+    """Take every LoRA layer out again."""
+    found = [(name, module.linear) for name, module in model.named_modules() if isinstance(module, LoRALinear)]
+    if found:
+        model.update_modules(tree_unflatten(found))
+
+
+def write_mlx_adapter(out: Path, lora: Lora) -> None:
+    """Write `out/mlx/adapters.safetensors` and `adapter_config.json`, as `mlx_lm.load(..., adapter_path=)` reads them."""
+    folder, shape, args, pairs = out / MLX_FOLDER, lora.shape, lora.model.args, lora.pairs()
+    arrays: dict[str, mx.array] = {}
+    for layer in shape.layers:
+        for module in MODULES:
+            name = tensor_name(layer, module)
+            a, b = pairs[name]
+            heads = rotary_heads(name, args.num_attention_heads, args.num_key_value_heads)
+            b = b if heads is None else rows_to_hf(b, heads)
+            arrays[f"model.layers.{layer}.{module}.lora_a"] = mx.array(np.ascontiguousarray(a.T))
+            arrays[f"model.layers.{layer}.{module}.lora_b"] = mx.array(np.ascontiguousarray(b.T))
+    config = {
+        "fine_tune_type": "lora",
+        "num_layers": len(shape.layers),
+        "lora_parameters": {"rank": shape.rank, "scale": shape.scale, "dropout": shape.dropout, "keys": list(MODULES)},
+    }
+    replace_file(folder / "adapters.safetensors", lambda file: mx.save_safetensors(file, arrays))
+    replace_file(folder / "adapter_config.json", lambda file: file.write(json.dumps(config, indent=2).encode()))
+
+
+def _adapt(block: TransformerBlock, layer: int, shape: LoraShape) -> dict[str, LoRALinear]:
+    found = {module: _wrap(_module_of(block, module), shape) for module in MODULES}
+    block.update_modules(tree_unflatten(list(found.items())))
+    return {tensor_name(layer, module): lora for module, lora in found.items()}
+
+
+def _wrap(linear: nn.Module, shape: LoraShape) -> LoRALinear:
+    lora = LoRALinear.from_base(linear, r=shape.rank, dropout=0.0, scale=shape.scale)
+    lora.dropout = KeyedDropout(shape.dropout)
+    return lora
+
+
+def _module_of(block: TransformerBlock, path: str) -> nn.Module:
+    for part in path.split("."):
+        block = block[part]
+    return block

@@ -1,0 +1,184 @@
+"""LoRA training on MLX: the engine under the shared loop (`sg_local.backends.loop`), and the adapter's files.
+
+mlx-lm's own training loop is not used: it trains a padding token per row, drops rows, forgets the optimiser on resume
+and draws on stdout. Everything random is a function of (seed, step), so a resumed run repeats an uninterrupted one to
+the byte on a CPU with the same BLAS and thread count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.optimizers as optim
+import numpy as np
+from mlx import nn
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx_lm.models.llama import Model
+
+from sg_local.backends import TrainSettings
+from sg_local.backends.checkpoint import Arrays, Job
+from sg_local.backends.loop import StepPlan, StepResult, run_loop
+from sg_local.backends.lora import (
+    adapted_layers,
+    check_examples,
+    check_settings,
+    dropout_seed,
+    micro_batches,
+    normaliser,
+)
+from sg_local.backends.mlx import blas
+from sg_local.backends.mlx.adapter import Lora, LoraShape, write_mlx_adapter
+from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
+from sg_local.backends.mlx.forward import make_batch, summed_loss
+from sg_local.backends.mlx.weights import load_model
+from sg_local.gguf import read_config, write_adapter
+from sg_local.records import Adapter, TokenExample, TrainStep
+
+BASE_KEY = "sg_local.base.sha256"  # where an adapter GGUF names its base (gguf.check_adapter)
+_ADAM = "adam."
+_CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_ adds the same
+
+
+class MlxEngine:
+    """One MLX model with LoRA layers and AdamW, as the loop drives it."""
+
+    def __init__(self, model: Model, lora: Lora, settings: TrainSettings, *, recompute: bool) -> None:
+        self.model, self.lora, self.settings, self.recompute = model, lora, settings, recompute
+        self.optimizer = self._fresh_optimizer()
+
+    def start(self) -> None:
+        """Set the adapter to its seeded first value and forget the optimiser's moments."""
+        self.lora.initialise(self.settings.seed)
+        self.optimizer = self._fresh_optimizer()
+        mx.reset_peak_memory()
+
+    def step(self, plan: StepPlan) -> StepResult:
+        """One optimiser step: gradients summed over the micro-batches, clipped, then AdamW."""
+        total = normaliser([row for batch in plan.batches for row in batch])
+        with memory_errors():
+            loss, gradient, n_tokens = self._gradient(plan, total)
+            norm = math.sqrt(sum(mx.square(g).sum().item() for _, g in tree_flatten(gradient)))
+            if math.isfinite(loss) and math.isfinite(norm):
+                self._update(gradient, norm, plan.lr)
+        return StepResult(loss, norm, n_tokens)
+
+    def evaluate(self, rows: Sequence[TokenExample]) -> float:
+        """Weighted token-mean loss of these rows, without dropout."""
+        order = sorted(rows, key=lambda row: len(row.tokens))
+        self.lora.set_dropout_key(None)
+        loss = 0.0
+        with memory_errors():
+            for places in micro_batches(range(len(order)), self.settings.batch_size):
+                batch = make_batch([order[i] for i in places], share_prefix=self.settings.share_prefix)
+                loss += summed_loss(self.model, batch).item()
+        return loss / normaliser(rows)
+
+    def arrays(self) -> Arrays:
+        """The adapter by canonical name, and the optimiser's state under `adam.`."""
+        moments = tree_flatten(self.optimizer.state)
+        return self.lora.arrays() | {f"{_ADAM}{name}": np.array(array) for name, array in moments}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go back to a state that `arrays` gave; without optimiser entries the adapter alone."""
+        self.lora.restore(arrays)
+        moments = [
+            (name.removeprefix(_ADAM), mx.array(array)) for name, array in arrays.items() if name.startswith(_ADAM)
+        ]
+        if moments:
+            self.optimizer.state = tree_unflatten(moments)
+
+    def memory_bytes(self) -> int:
+        """Peak bytes of MLX's arrays since the start."""
+        return mx.get_peak_memory()
+
+    def agree(self, value: float) -> float:
+        """One process trains alone."""
+        return value
+
+    def _fresh_optimizer(self) -> optim.AdamW:
+        # Without bias correction, MLX's default, the first steps would be up to ten times as long as torch's.
+        return optim.AdamW(self.settings.lr, weight_decay=self.settings.weight_decay, bias_correction=True)
+
+    def _gradient(self, plan: StepPlan, total: float) -> tuple[float, dict, int]:
+        """Loss, gradient and computed tokens of a step, one micro-batch in memory at a time."""
+        compute = nn.value_and_grad(self.model, self._share_of_loss)
+        loss, gradient, n_tokens = 0.0, None, 0
+        for micro, rows in enumerate(plan.batches):
+            seed = dropout_seed(self.settings.seed, plan.index, micro) if self.settings.dropout else None
+            self.lora.set_dropout_key(seed)
+            batch = make_batch(rows, share_prefix=self.settings.share_prefix)
+            value, part = compute(batch, total)
+            gradient = part if gradient is None else tree_map(mx.add, gradient, part)
+            mx.eval(value, gradient)
+            loss, n_tokens = loss + value.item(), n_tokens + batch.n_tokens
+        return loss, gradient, n_tokens
+
+    def _share_of_loss(self, batch, total: float) -> mx.array:
+        return summed_loss(self.model, batch, recompute=self.recompute) / total
+
+    def _update(self, gradient: dict, norm: float, lr: float) -> None:
+        scale = min(1.0, self.settings.max_grad_norm / (norm + _CLIP_EPS))
+        self.optimizer.learning_rate = lr
+        self.optimizer.update(self.model, tree_map(lambda g: g * scale, gradient))
+        mx.eval(self.model.trainable_parameters(), self.optimizer.state)
+
+
+class MlxTrainer:
+    """Trains LoRA adapters on one base GGUF. `device` says what it computes on."""
+
+    def __init__(self, model: Path) -> None:
+        self.path = model
+        self.config = read_config(model)
+        self.device: Device = prepare_device()
+        self.base_digest = _sha256(model)
+
+    def train(
+        self,
+        examples: Sequence[TokenExample],
+        valid: Sequence[TokenExample],
+        out: Path,
+        settings: TrainSettings,
+        on_step: Callable[[TrainStep], None],
+    ) -> Adapter:
+        """Train, or go on from the checkpoint in `out`; writes `out/adapter.gguf` and `out/mlx/` for mlx-lm."""
+        began = time.monotonic()
+        check_settings(settings)
+        check_examples(examples, self.config.vocab)
+        blas.set_threads(settings.n_threads)
+        model = load_model(self.path, keep_quantised=self.device.is_metal)
+        layers = adapted_layers(self.config.layers, settings.n_layers)
+        lora = Lora(model, LoraShape(layers, settings.rank, settings.alpha, settings.dropout))
+        engine = MlxEngine(model, lora, settings, recompute=self.device.is_metal)
+        spent_s = time.monotonic() - began
+        job = Job(examples, valid, out, settings, self.base_digest, "mlx", spent_s)
+        progress = run_loop(engine, job, on_step)
+        path = self._write(out, lora)
+        return Adapter(
+            path=str(path),
+            digest=_sha256(path),
+            base_digest=self.base_digest,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            trainer="mlx",
+            n_steps=progress.step,
+            best_step=progress.best_step or progress.step,
+            loss=progress.curve[-1].loss,
+            valid_loss=progress.best_loss,
+        )
+
+    def _write(self, out: Path, lora: Lora) -> Path:
+        """Both forms of the adapter; the GGUF last, since its presence means that training is done."""
+        write_mlx_adapter(out, lora)
+        path = out / "adapter.gguf"
+        write_adapter(path, self.config.architecture, lora.pairs(), lora.shape.alpha, {BASE_KEY: self.base_digest})
+        return path
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

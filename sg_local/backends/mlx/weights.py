@@ -1,0 +1,130 @@
+"""Builds mlx-lm's llama model from a GGUF file, tensor by tensor, and never through `mx.load`.
+
+`mx.load` reads Q4_K wrongly without an error and drops or refuses other types. Here every tensor goes through our own
+reader. The rows stay as the GGUF has them: llama.cpp stores q and k for the interleaved form of rotary embedding,
+which is mlx-lm's `rope_traditional`. All arithmetic is float32.
+
+Dense, every weight is float32 (fast on a CPU with OpenBLAS). Quantised, the types of `grids.BITS` stay on their own
+grid, as linear layers and as embedding; the others (Q6_K, Q3_K, Q2_K) become float16, F16 and BF16 stay what they are.
+Quantised models have run on the CPU only; on Metal nothing of this was ever run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx_lm.models.llama import Model, ModelArgs
+
+from sg_local.backends.lora import MODULES
+from sg_local.backends.mlx.grids import BITS, GROUP, affine, pack
+from sg_local.gguf import GgufFile, Tensor
+from sg_local.gguf.config import ModelConfig, read_config
+from sg_local.records import SgError
+
+_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+_LINEARS = {ours: theirs for theirs, ours in MODULES.items()}
+_ROPE_FACTORS = "rope_freqs.weight"
+_EMBEDDING = "token_embd.weight"
+
+
+class FactorRope(nn.Module):
+    """Interleaved rotary embedding whose frequencies are divided by the file's own factors (Llama 3.1 and later)."""
+
+    def __init__(self, base: float, factors: mx.array) -> None:
+        super().__init__()
+        n = factors.shape[0]
+        self.dims = 2 * n
+        self._periods = base ** (mx.arange(n, dtype=mx.float32) / n) * factors
+
+    def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
+        freqs = self._periods
+        return mx.fast.rope(x, self.dims, traditional=True, base=None, scale=1.0, offset=offset, freqs=freqs)
+
+
+def load_model(path: Path, *, keep_quantised: bool) -> Model:
+    """The file's model, evaluated and frozen. Raises SgError for one that is not a plain llama."""
+    config = read_config(path)
+    with GgufFile(path) as file:
+        model = Model(_arguments(config, path))
+        if keep_quantised:
+            grids = {_module_name(tensor.name): BITS.get(tensor.type) for tensor in file.tensors.values()}
+            nn.quantize(model, class_predicate=lambda name, _: _grid(grids.get(name)))
+        weights: list[tuple[str, mx.array]] = []
+        for tensor in file.tensors.values():
+            if tensor.name != _ROPE_FACTORS:
+                parts = _parts(file, tensor, keep_quantised)
+                mx.eval(list(parts.values()))
+                weights += [(f"{_module_name(tensor.name)}.{part}", array) for part, array in parts.items()]
+        _use_rope_factors(file, model)
+    try:
+        model.load_weights(weights, strict=True)
+    except ValueError as error:
+        raise SgError(f"{path} is not a complete llama model: {error}", "Use a GGUF of a plain llama model.") from error
+    model.freeze()
+    model.eval()
+    return model
+
+
+def _arguments(config: ModelConfig, path: Path) -> ModelArgs:
+    if config.rope_dim != config.head_dim:
+        message = f"{path}: the MLX backend rotates whole heads of {config.head_dim}, not {config.rope_dim} of them."
+        raise SgError(message, "Train with --trainer torch.")
+    linear = {"type": "linear", "factor": config.rope_factor}
+    return ModelArgs(
+        model_type="llama",
+        hidden_size=config.hidden,
+        num_hidden_layers=config.layers,
+        intermediate_size=config.ffn,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        rms_norm_eps=config.norm_eps,
+        vocab_size=config.vocab,
+        max_position_embeddings=config.context,
+        rope_theta=config.rope_base,
+        rope_traditional=True,
+        rope_scaling=linear if config.rope_scaling == "linear" else None,
+        tie_word_embeddings=config.tied,
+    )
+
+
+def _grid(bits: int | None) -> dict[str, int] | bool:
+    """What `nn.quantize` wants to know of a module; False leaves it dense."""
+    return False if bits is None else {"group_size": GROUP, "bits": bits}
+
+
+def _use_rope_factors(file: GgufFile, model: Model) -> None:
+    if _ROPE_FACTORS in file.tensors:
+        factors = mx.array(file.dequantize(_ROPE_FACTORS))
+        for layer in model.layers:
+            layer.self_attn.rope = FactorRope(model.args.rope_theta, factors)
+
+
+def _module_name(tensor: str) -> str:
+    """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj'. An unknown name is returned as it is."""
+    stem = tensor.removesuffix(".weight")
+    if not stem.startswith("blk."):
+        return _TOP.get(stem, stem)
+    _, layer, part = stem.split(".", 2)
+    return f"model.layers.{layer}.{_LINEARS.get(part) or _NORMS.get(part, part)}"
+
+
+def _parts(file: GgufFile, tensor: Tensor, keep_quantised: bool) -> dict[str, mx.array]:
+    """A module's arrays by the names that MLX gives them."""
+    if keep_quantised and tensor.type in BITS:
+        slabs = [_packed(file.rows(tensor, start, stop), tensor.type) for start, stop in file.slabs(tensor)]
+        return {part: mx.array(np.concatenate([slab[part] for slab in slabs])) for part in slabs[0]}
+    weight = mx.array(file.dequantize(tensor.name))
+    keep_half = keep_quantised and tensor.type != "F32" and tensor.name != _EMBEDDING
+    if keep_half:
+        weight = weight.astype(mx.bfloat16 if tensor.type == "BF16" else mx.float16)
+    return {"weight": weight}
+
+
+def _packed(raw: np.ndarray, type: str) -> dict[str, np.ndarray]:
+    grid = affine(raw, type)
+    return {"weight": pack(grid.q, BITS[type]), "scales": grid.scale, "biases": grid.bias}
