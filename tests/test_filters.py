@@ -1,0 +1,213 @@
+"""Filters: each rule as data cases, label policies, the pass, the funnel."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from sg_local import filters
+from sg_local.filters import Balance, FilterSettings, Switch, Threshold, Window, labels
+from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason, window
+from sg_local.filters.similarity import lcs_length, nearest, rouge_l, words
+from sg_local.records import Candidate, InputRow, Verdict
+
+GOOD = "The refund for my order has not come yet."
+
+
+def slow_lcs(a, b):
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+    return table[-1][-1]
+
+
+def test_bit_parallel_lcs_equals_the_table():
+    rng = random.Random(0)
+    for _ in range(300):
+        a, b = (rng.choices("abcd", k=rng.randint(0, 70)) for _ in range(2))
+        assert lcs_length(a, b) == slow_lcs(a, b)
+
+
+def test_rouge_l_equals_the_reference_package():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    a, b = "The cat sat on the mat, didn't it?", "A cat was on the red mat!"
+    assert rouge_l(words(a), words(b)) == pytest.approx(scorer.score(a, b)["rougeL"].fmeasure)
+
+
+def test_nearest_finds_the_most_similar_above_the_threshold():
+    others = ["a b c d", "a b c x", "z z z z"]
+    assert nearest("a b c d e", others, 0.5)[1] == "a b c d"
+    assert nearest("q r s", others, 0.5) == (0.0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted", "rule"),
+    [
+        (GOOD, [], ""),
+        ("  ", [], "empty"),
+        ("... !?", [], "empty"),
+        ("Of course! " + GOOD, [], "noise"),
+        ("Write the input for my order now", [], "noise"),
+        ("Too short", [], "input_length"),
+        ("long " * 60, [], "input_length"),
+        ("I was charged twice for one order last week!", [], "copied_example"),
+        (GOOD, ["the refund for my order has not come yet"], "duplicate"),
+        (GOOD, ["The refund for my order has not come back yet."], "near_duplicate"),
+    ],
+)
+def test_input_rules(routing, text, accepted, rule):
+    found, reason = first_reason(INPUT_RULES, Row(text, ""), Context(routing, FilterSettings(), accepted))
+    assert found == rule and bool(reason) == bool(rule)
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        (Row(GOOD, "billing", 0.8, "billing", "billing"), ""),
+        (Row(GOOD, ""), "empty"),
+        (Row(GOOD, "I'm sorry, but I cannot."), "refusal"),
+        (Row(GOOD, "billing, therefore"), "noise"),
+        (Row(GOOD, "shop"), "label"),
+        (Row(GOOD, "Billing", 0.2), "vote_share"),
+        (Row(GOOD, "billing", 0.8, "delivery", "billing"), "consistency"),
+    ],
+)
+def test_output_rules_of_classification(routing, row, rule):
+    settings = FilterSettings(consistency=Switch(True))
+    assert first_reason(OUTPUT_RULES, row, Context(routing, settings))[0] == rule
+
+
+@pytest.mark.parametrize(
+    ("output", "rule"),
+    [
+        ("When does the big shop open?", ""),
+        ("Yes", "output_length"),
+        ("When does the um the shop open", "copied_input"),
+        ("When does the bakery open?", "copied_output"),
+    ],
+)
+def test_output_rules_of_generation(fluent, output, rule):
+    row = Row("When does the um the shop open?", output)
+    assert first_reason(OUTPUT_RULES, row, Context(fluent, FilterSettings()))[0] == rule
+
+
+def test_a_rule_can_be_switched_off(routing):
+    settings = FilterSettings(noise=Switch(False))
+    assert first_reason(INPUT_RULES, Row("Of course! " + GOOD, ""), Context(routing, settings))[0] == ""
+
+
+def test_the_length_window_never_collapses():
+    assert window([30, 30, 30], Window()) == (10, 90)
+    assert window([10, 100], Window(sigmas=2)) == (-35, 165)
+
+
+def test_words_of_the_task_itself_are_not_noise(routing):
+    own = replace(routing, examples=(replace(routing.examples[0], input="The input field is empty again."),))
+    text = "Why does the input field flicker?"
+    assert first_reason(INPUT_RULES, Row(text, ""), Context(own, FilterSettings()))[0] == ""
+
+
+def candidate(i, asked, voted, scores=(), share=1.0):
+    votes = {voted: round(share * 5)}
+    text = " ".join(random.Random(i).choices([f"word{k}" for k in range(500)], k=7))
+    return Candidate(f"id{i}", text, voted, votes, 5, share, asked, tuple(scores))
+
+
+NAMES = ("billing", "delivery", "technical")
+
+
+def collapsed(n=30):
+    """Votes all on one label; scores biased to it, but right once centred."""
+    rows = []
+    for i in range(n):
+        asked = NAMES[i % 3]
+        scores = [-5.0 + (label == asked) + 4 * (label == "technical") for label in NAMES]
+        rows.append(candidate(i, asked, "technical", scores))
+    return rows
+
+
+def test_calibration_undoes_a_bias():
+    rows = collapsed()
+    assert labels.calibrated(rows, NAMES) == {row.id: row.label_asked for row in rows}
+
+
+def test_auto_does_not_trust_votes_that_collapsed():
+    found = labels.choose(collapsed(), NAMES, "auto")
+    assert found.policy == "asked" and "30 technical" in found.why
+
+
+def test_auto_trusts_votes_that_follow_what_was_asked():
+    rows = [candidate(i, NAMES[i % 3], NAMES[i % 3]) for i in range(30)]
+    assert labels.choose(rows, NAMES, "auto").policy == "agree"
+
+
+@pytest.mark.parametrize(
+    ("policy", "label"), [("voted", "technical"), ("asked", "billing"), ("calibrated", "billing"), ("agree", "billing")]
+)
+def test_policies(policy, label):
+    assert labels.choose(collapsed(), NAMES, policy).labels["id0"] == label
+
+
+def test_balance_keeps_the_best_supported_rows(routing):
+    rows = [candidate(i, None, "billing", share=1.0 if i < 4 else 0.6) for i in range(12)]
+    rows += [candidate(20 + i, None, "delivery") for i in range(2)]
+    settings = FilterSettings(policy="voted", balance=Balance(ratio=2.0, at_least=0))
+    verdicts, _ = filters.judge(rows, routing, settings)
+    kept = [v.id for v in verdicts if v.keep]
+    assert kept == ["id0", "id1", "id2", "id3", "id20", "id21"]
+    assert {v.rule for v in verdicts if not v.keep} == {"balance"}
+
+
+def test_every_candidate_has_a_verdict_and_every_rejection_a_reason(routing):
+    rows = [candidate(i, NAMES[i % 3], "shop" if i % 4 == 0 else NAMES[i % 3]) for i in range(20)]
+    verdicts, _ = filters.judge(rows, routing, FilterSettings(policy="voted"))
+    assert [v.id for v in verdicts] == [row.id for row in rows]
+    assert all(v.keep or (v.rule and v.reason) for v in verdicts)
+
+
+@pytest.fixture
+def filled(run, routing):
+    rows = collapsed()
+    inputs = [InputRow(f"in{i}", 0, i, 1, row.input, row.label_asked) for i, row in enumerate(rows)]
+    inputs.append(InputRow("bad", 0, 99, 1, "", "billing", rejected="empty: nothing in it"))
+    run.append("inputs.jsonl", inputs)
+    run.append("candidates.jsonl", rows)
+    return run
+
+
+def test_the_pass_relabels_and_the_funnel_accounts_for_every_row(filled, routing):
+    found = filters.apply(filled, routing, FilterSettings())
+    assert (found.asked, found.parsed, found.accepted, found.kept) == (31, 30, 30, 30)
+    assert found.rules == {"empty": 1} and found.policy == "asked"
+    assert found.labels == {"billing": (11, 10), "delivery": (10, 10), "technical": (10, 10)}
+    assert [row.pair.output for row in filters.kept_rows(filled)][:3] == list(NAMES)
+
+
+def test_filtering_again_appends_only_what_changed(filled, routing):
+    filters.apply(filled, routing, FilterSettings())
+    size = filled.path("verdicts.jsonl").stat().st_size
+    filters.apply(filled, routing, FilterSettings())
+    assert filled.path("verdicts.jsonl").stat().st_size == size
+    again = filters.apply(filled, routing, FilterSettings(near_duplicate=Threshold(0.01), policy="voted"))
+    assert filled.path("verdicts.jsonl").stat().st_size > size and again.kept < 30
+
+
+def test_a_person_stands_above_the_filters(filled, routing):
+    filters.apply(filled, routing, FilterSettings())
+    filled.append(
+        "verdicts.jsonl", [Verdict("id0", False, "ann", "wrong", "no"), Verdict("id1", True, "ann", input="x")]
+    )
+    filters.apply(filled, routing, FilterSettings(policy="voted"))
+    kept = {row.id: row.pair for row in filters.kept_rows(filled)}
+    assert "id0" not in kept and kept["id1"].input == "x"
+    filled.append("verdicts.jsonl", [Verdict("id0", True, "ann", "undo")])
+    filters.apply(filled, routing, FilterSettings())
+    assert "id0" in {row.id for row in filters.kept_rows(filled)}
+
+
+def test_the_gate_names_the_rule(routing):
+    gate = filters.input_gate(routing, FilterSettings())
+    assert gate(GOOD, []) == "" and gate(GOOD, [GOOD]).startswith("duplicate: ")

@@ -1,0 +1,69 @@
+"""Presets and typed single values."""
+
+import pytest
+
+from sg_local.backends import TrainSettings
+from sg_local.filters import FilterSettings
+from sg_local.presets import PRESETS, changed, load_preset, merged, nested
+from sg_local.records import SgError
+from sg_local.synth import SynthSettings
+
+SETTINGS = {"synth": SynthSettings(), "filter": FilterSettings(), "train": TrainSettings()}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("kind", ["classification", "generation"])
+def test_shipped_presets_name_real_settings(name, kind):
+    for stage, values in load_preset(name, kind).items():
+        changed(SETTINGS[stage], values, stage)
+
+
+def test_one_nested_value_changes_and_nothing_else():
+    new = changed(FilterSettings(), nested({"near_duplicate.threshold": "0.8"}))
+    assert new.near_duplicate.threshold == 0.8 and new.near_duplicate.on
+    assert changed(new, {"near_duplicate": {"threshold": 0.7}}) == FilterSettings()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"temprature": "1"}, "temprature"),
+        ({"n_asked": "many"}, "not a value of type int"),
+        ({"steer": "perhaps"}, "not a value of type bool"),
+    ],
+)
+def test_wrong_names_and_types_are_usage_errors(values, says):
+    with pytest.raises(SgError, match=says) as error:
+        changed(SynthSettings(), values, "synth")
+    assert error.value.exit_code == 2 and error.value.hint
+
+
+def test_a_near_miss_is_suggested():
+    with pytest.raises(SgError) as error:
+        changed(SynthSettings(), {"temprature": 1.0})
+    assert error.value.hint == "Did you mean temperature?"
+
+
+def test_a_group_is_not_a_value():
+    with pytest.raises(SgError, match="is a group"):
+        changed(FilterSettings(), {"noise": "off"}, "filter")
+
+
+@pytest.mark.parametrize(("text", "value"), [("none", None), ("12", 12)])
+def test_optional_values(text, value):
+    assert changed(SynthSettings(), {"n_inputs": text}).n_inputs == value
+
+
+def test_a_preset_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[synth]\ntemperature = 0.5\n")
+    assert load_preset(str(path), "generation") == {"synth": {"temperature": 0.5}}
+    path.write_text("[synth\n")
+    with pytest.raises(SgError, match="not TOML"):
+        load_preset(str(path), "generation")
+    with pytest.raises(SgError, match="no preset"):
+        load_preset("nothing", "generation")
+
+
+def test_merged_keeps_what_the_second_does_not_name():
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}

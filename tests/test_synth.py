@@ -1,0 +1,142 @@
+"""Synthesis: both passes on the scripted backend, and what a kill at any byte leaves behind."""
+
+import os
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from sg_local import filters, prompts, synth
+from sg_local.backends.scripted import ScriptedGenerator, default_reply
+from sg_local.filters import FilterSettings
+from sg_local.records import Candidate, InputRow, SgError
+from sg_local.run import Run
+from sg_local.synth import Synthesis, SynthSettings
+from sg_local.synth.job import fitted, in_order
+
+SETTINGS = SynthSettings(n_inputs=40, n_asked=200, round_size=16, chunk_size=16)
+
+
+def job_of(run, task, generator, settings=SETTINGS, form="chat"):
+    chosen = prompts.form_named(prompts.forms(generator.info.chat_template), form)
+    return Synthesis(run, task, chosen, generator, settings, filters.input_gate(task, FilterSettings()), seed=7)
+
+
+def rows_of(run):
+    return run.read("inputs.jsonl", InputRow), run.read("candidates.jsonl", Candidate)
+
+
+def test_every_accepted_input_becomes_a_candidate_with_votes_and_scores(run, routing, scripted):
+    synth.synthesise(job_of(run, routing, scripted), lambda event: None)
+    inputs, candidates = rows_of(run)
+    accepted = [row for row in inputs if not row.rejected]
+    assert len(accepted) >= 40 and [row.input for row in accepted] == [row.input for row in candidates]
+    assert all(sum(row.votes.values()) == 5 and len(row.label_scores) == 3 for row in candidates)
+
+
+def test_labels_are_asked_in_balance(run, routing, scripted):
+    synth.write_inputs(job_of(run, routing, scripted), lambda event: None)
+    counts = Counter(row.label_asked for row in rows_of(run)[0])
+    assert max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_generation_has_no_labels(run, fluent, scripted):
+    synth.synthesise(job_of(run, fluent, scripted), lambda event: None)
+    assert all(row.label_asked is None and row.label_scores == () for row in rows_of(run)[1])
+
+
+def test_paper_settings_ask_a_fixed_number(run, routing, scripted):
+    settings = replace(SETTINGS, n_inputs=None, n_asked=48, style="paper", n_votes=3)
+    synth.synthesise(job_of(run, routing, scripted, settings), lambda event: None)
+    assert len(rows_of(run)[0]) == 48
+
+
+def test_events_end_at_what_was_wanted(run, routing, scripted):
+    events = []
+    synth.synthesise(job_of(run, routing, scripted), events.append)
+    last = {event.phase: event for event in events}
+    assert last["inputs"].done >= last["inputs"].wanted == 40
+    assert last["outputs"].done == last["outputs"].wanted and len(last["outputs"].latest) == 3
+
+
+def whole(tmp_path, task, name="whole"):
+    run = Run(tmp_path / name)
+    run.write_json("run.json", {})
+    synth.synthesise(job_of(run, task, ScriptedGenerator(tmp_path / "m.gguf")), lambda event: None)
+    return run
+
+
+@pytest.mark.parametrize("journal", ["inputs.jsonl", "candidates.jsonl"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.31, 0.5, 0.77, 0.999])
+def test_killed_at_any_byte_it_ends_with_the_same_bytes(tmp_path, routing, journal, share):
+    run = whole(tmp_path, routing)
+    wanted = {name: run.path(name).read_bytes() for name in ("inputs.jsonl", "candidates.jsonl")}
+    os.truncate(run.path(journal), int(share * len(wanted[journal])))
+    if journal == "inputs.jsonl":
+        run.path("candidates.jsonl").unlink()
+    whole(tmp_path, routing)
+    assert {name: run.path(name).read_bytes() for name in wanted} == wanted
+
+
+def test_the_order_of_completions_does_not_matter(tmp_path, routing):
+    class Shuffled(ScriptedGenerator):
+        def generate(self, asked):
+            answers = list(super().generate(asked))
+            random.Random(3).shuffle(answers)
+            yield from answers
+
+    run = Run(tmp_path / "other")
+    run.write_json("run.json", {})
+    synth.synthesise(job_of(run, routing, Shuffled(tmp_path / "m.gguf")), lambda event: None)
+    assert run.path("candidates.jsonl").read_bytes() == whole(tmp_path, routing).path("candidates.jsonl").read_bytes()
+
+
+def test_a_collapsed_yield_stops_early_and_keeps_everything(run, routing, tmp_path):
+    generator = ScriptedGenerator(tmp_path / "m.gguf", lambda prompt, rng: "Hm")
+    with pytest.raises(SgError, match="rule input_length rejected") as error:
+        synth.synthesise(job_of(run, routing, generator), lambda event: None)
+    assert "filter.input_length" in error.value.hint and len(rows_of(run)[0]) == 128
+
+
+def test_duplicates_raise_the_temperature(run, routing, tmp_path):
+    generator = ScriptedGenerator(
+        tmp_path / "m.gguf", lambda p, rng: default_reply(p, random.Random(rng.randint(0, 3)))
+    )
+    with pytest.raises(SgError):
+        synth.write_inputs(job_of(run, routing, generator), lambda event: None)
+    temperatures = {prompt.sampling.temperature for prompt in generator.asked}
+    assert temperatures == {SETTINGS.temperature, SETTINGS.temperature + SETTINGS.hotter}
+
+
+def test_prompts_that_do_not_fit_drop_pool_rows_then_demonstrations(run, routing, scripted):
+    def build(pool, examples):
+        return prompts.continue_input_prompt(routing, [*examples, *pool], "billing")
+
+    pool = routing.examples * 2
+    drops = []
+    for room in (400, 150, 100, 50):
+        job = job_of(run, routing, scripted, replace(SETTINGS, n_ctx=room))
+        segments, dropped = fitted(job, 8, pool, routing.examples, build)
+        assert routing.instruction in segments[0].text
+        drops.append(dropped)
+    assert drops[0] == "" and "pool rows" in drops[1] and "demonstrations" in drops[-1]
+    with pytest.raises(SgError, match="does not fit"):
+        fitted(job_of(run, routing, scripted, replace(SETTINGS, n_ctx=20)), 8, pool, routing.examples, build)
+
+
+@pytest.mark.parametrize(
+    ("votes", "winner"),
+    [({"a": 2, "b": 3}, "b"), ({"long": 2, "b": 2}, "b"), ({"b": 1, "a": 1}, "a"), ({}, "")],
+)
+def test_vote(votes, winner):
+    assert synth.vote(Counter(votes)) == winner
+
+
+def test_in_order_waits_for_its_turn():
+    class Ask:
+        def __init__(self, id):
+            self.id = self.prompt_id = id
+
+    asks = [Ask(i) for i in "abc"]
+    assert [a.prompt_id for a in in_order(asks, reversed(asks))] == list("abc")

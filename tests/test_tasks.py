@@ -1,0 +1,104 @@
+"""Task files: TOML, Super-NaturalInstructions, and every way they can be wrong."""
+
+import json
+
+import pytest
+
+from sg_local import tasks
+from sg_local.records import SgError
+
+GOOD = """
+name = "answer"
+kind = "classification"
+instruction = "Say yes or no."
+labels = ["yes", "no"]
+[[examples]]
+input = "Is water wet?"
+output = "yes"
+[[tests]]
+input = "Is fire cold?"
+output = "no"
+"""
+
+
+def write(tmp_path, text, name="task.toml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_labels_stay_strings(tmp_path):
+    task = tasks.read_task(write(tmp_path, GOOD))
+    assert task.labels == ("yes", "no")
+    assert task.examples[0].output == "yes" and task.tests[0].outputs == ("no",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ('name = "answer"', "name = answer", 2, "not TOML"),
+        ('kind = "classification"', 'kind = "sorting"', 3, "kind is 'sorting'"),
+        ('instruction = "Say yes or no."', 'instruction = ""', 4, "instruction is missing"),
+        ('labels = ["yes", "no"]', "labels = [true, false]", 5, "labels must be strings"),
+        ('labels = ["yes", "no"]', 'labels = ["yes", "yes"]', 5, "stands twice"),
+        ('labels = ["yes", "no"]', 'labels = ["yes"]', 5, "two labels or more"),
+        ('output = "no"', 'output = "maybe"', 11, "'maybe' is not in labels"),
+        ("[[tests]]", "[[test]]", 9, "unknown key 'test'"),
+        ('input = "Is water wet?"\n', "", 6, "example 1 has no text as input"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, old, new, line, says):
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(SgError) as error:
+        tasks.read_task(path)
+    assert error.value.message.startswith(f"{path}:{line}: ") and says in error.value.message
+    assert error.value.hint and error.value.exit_code == 2
+
+
+def test_no_examples_and_too_many_examples_are_refused(tmp_path):
+    start, end = GOOD.index("[[examples]]"), GOOD.index("[[tests]]")
+    block = GOOD[start:end]
+    for text, says in ((GOOD.replace(block, ""), "no examples"), (GOOD.replace(block, block * 4), "at most 3")):
+        with pytest.raises(SgError, match=says):
+            tasks.read_task(write(tmp_path, text))
+
+
+def test_a_missing_file_and_an_unknown_name_are_usage_errors(tmp_path):
+    for name in (str(tmp_path / "none.toml"), "no_such_task"):
+        with pytest.raises(SgError) as error:
+            tasks.find_task(name)
+        assert error.value.exit_code == 2
+
+
+def test_a_test_file_may_stand_beside_the_task(tmp_path):
+    write(tmp_path, '{"input": "a", "output": "yes"}\n\n{"input": "b", "outputs": ["no"]}\n', "rows.jsonl")
+    text = GOOD[: GOOD.index("[[examples]]")] + 'tests = "rows.jsonl"\n' + GOOD[GOOD.index("[[examples]]") :]
+    text = text[: text.index("[[tests]]")]
+    assert [row.input for row in tasks.read_task(write(tmp_path, text)).tests] == ["a", "b"]
+
+
+def test_a_malformed_test_line_is_numbered(tmp_path):
+    path = write(tmp_path, '{"input": "a", "output": "yes"}\n{"input": \n', "rows.jsonl")
+    with pytest.raises(SgError, match=r"rows.jsonl:2"):
+        tasks.read_tests(path)
+
+
+def superni(n_outputs):
+    return {
+        "Definition": ["Do it."],
+        "Positive Examples": [{"input": str(i), "output": f"out{i % 2}", "explanation": ""} for i in range(5)],
+        "Instances": [{"id": i, "input": f"in {i}", "output": [f"out{i % n_outputs}"]} for i in range(60)],
+    }
+
+
+@pytest.mark.parametrize(("n_outputs", "kind", "n_labels"), [(3, "classification", 3), (40, "generation", 0)])
+def test_superni_is_read_as_it_is(tmp_path, n_outputs, kind, n_labels):
+    path = write(tmp_path, json.dumps(superni(n_outputs)), "task001.json")
+    task = tasks.load_task(str(path), n_tests=10)
+    assert (task.kind, len(task.labels), len(task.examples), len(task.tests)) == (kind, n_labels, 3, 10)
+    assert tasks.load_task(str(path), n_tests=10).tests == task.tests
+
+
+def test_a_json_file_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(SgError, match="not a Super-NaturalInstructions task"):
+        tasks.read_task(write(tmp_path, '{"a": 1}', "task.json"))
