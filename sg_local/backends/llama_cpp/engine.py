@@ -1,0 +1,146 @@
+"""The Generator over llama.cpp's low-level interface: one model, one context, one adapter at a time."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp as lib
+
+from sg_local.backends.llama_cpp.context import Context
+from sg_local.backends.llama_cpp.library import log
+from sg_local.backends.llama_cpp.prefix import Prefix
+from sg_local.backends.llama_cpp.rows import Row, Writer
+from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
+from sg_local.backends.llama_cpp.scheduler import Scheduler
+from sg_local.backends.llama_cpp.scoring import Question, Scorer
+from sg_local.backends.llama_cpp.vocab import Vocab
+from sg_local.gguf import GgufFile
+from sg_local.gguf.adapter import check_adapter, read_adapter
+from sg_local.records import Completion, ModelInfo, Prompt, Score, ScoredPrompt, Segments, SgError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an engine is made of; it owns the model and the context from then on."""
+
+    info: ModelInfo
+    model: object
+    vocab: Vocab
+    context: Context
+
+
+class LlamaGenerator:
+    """Writes and scores text with one model. One `generate` or `score` at a time; close it when done.
+
+    A completion's `logprob` and `n_tokens` count the tokens drawn before the end of sequence, the tokens of a stop
+    string among them. The text is free of special tokens. `sg_local.backends.llama_cpp.scheduler` says how far a
+    row's text is independent of the rows around it.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.info = parts.info
+        self._model, self._vocab, self._context = parts.model, parts.vocab, parts.context
+        candidates = Candidates(parts.vocab.size)
+        self._tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
+        self._prefix = Prefix(parts.context)
+        self._adapter: object | None = None
+        self._busy = False
+
+    def tokenize(self, segments: Segments, *, bos: bool = True) -> tuple[int, ...]:
+        """Token ids as llama.cpp gives them; special strings count only in trusted segments."""
+        return tuple(self._vocab.tokenize(segments, bos=bos))
+
+    def generate(self, prompts: Iterable[Prompt]) -> Iterator[Completion]:
+        """One completion per prompt, in the order they end; at most twice `n_parallel` prompts are read ahead.
+
+        Raises SgError for a prompt that leaves no room in the context and for a grammar that does not parse.
+        """
+        writer = Writer(self._tools, self._context.plan.n_ctx)
+        scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts))
+        with self._alone():
+            yield from scheduler.run()
+
+    def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
+        """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
+        scorer = Scorer(self._context, self._prefix, self._vocab.size)
+        with self._alone():
+            yield from scorer.run(self._question(prompt) for prompt in prompts)
+
+    def use_adapter(self, path: Path | None) -> None:
+        """Answer with this adapter from now on; None: the base. Raises SgError for an adapter of another base."""
+        adapter = None if path is None else self._load_adapter(path)
+        n = 0 if adapter is None else 1
+        pointers = (lib.llama_adapter_lora_p_ctypes * 1)(adapter) if n else None
+        scales = (ctypes.c_float * 1)(1.0) if n else None
+        if lib.llama_set_adapters_lora(self._context.pointer, pointers, n, scales):
+            raise SgError(f"llama.cpp refused the adapter {path}: {log().last()}.")
+        if self._adapter is not None:
+            lib.llama_adapter_lora_free(self._adapter)
+        self._adapter = adapter
+        self._prefix.clear()
+        self._context.clear()
+
+    def close(self) -> None:
+        """Free everything. Closing twice is fine."""
+        if self._model is None:
+            return
+        self._tools.grammars.close()
+        self._context.close()
+        lib.llama_model_free(self._model)
+        self._model = self._adapter = None
+
+    def _rows(self, prompts: Iterable[Prompt]) -> Iterator[Row]:
+        """Prompts as rows; samples of one prompt are tokenised once."""
+        segments: Segments | None = None
+        tokens: list[int] = []
+        for prompt in prompts:
+            if prompt.segments != segments:
+                segments, tokens = prompt.segments, self._prompt_tokens(prompt.id, prompt.segments, 1)
+            yield Row.of(prompt, tokens, self._tools)
+
+    def _question(self, prompt: ScoredPrompt) -> Question:
+        tokens = self._prompt_tokens(prompt.id, prompt.segments, 0)
+        end = [self._vocab.eos] if prompt.end else []
+        continuations = [self._vocab.continuation(prompt.segments, tokens, text) + end for text in prompt.continuations]
+        if not all(continuations):
+            raise SgError(f"Prompt {prompt.id}: a continuation without text has no probability of its own.")
+        self._check_length(prompt.id, len(tokens) + max(map(len, continuations), default=0) - 1)
+        return Question(prompt.id, tokens, continuations)
+
+    def _prompt_tokens(self, id: str, segments: Segments, n_new: int) -> list[int]:
+        tokens = self._vocab.tokenize(segments)
+        if not tokens:
+            # Nothing to stand on: the beginning, or the end of whatever came before.
+            tokens = [self._vocab.bos if self._vocab.bos >= 0 else self._vocab.eos]
+        self._check_length(id, len(tokens) + n_new)
+        return tokens
+
+    def _check_length(self, id: str, n_tokens: int) -> None:
+        if n_tokens > self._context.plan.n_ctx:
+            message = f"Prompt {id} needs {n_tokens} tokens, the context holds {self._context.plan.n_ctx}."
+            raise SgError(message, "Shorten the task's instruction or examples, or raise --n-ctx.")
+
+    def _load_adapter(self, path: Path) -> object:
+        if not path.exists():
+            raise SgError(f"There is no adapter at {path}.", "Training writes RUN/adapter/adapter.gguf.")
+        with GgufFile(Path(self.info.path)) as base:
+            check_adapter(read_adapter(path), base, self.info.digest)
+        log().clear()
+        adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            raise SgError(f"llama.cpp cannot load the adapter {path}: {log().last()}.")
+        return adapter
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        assert self._model is not None, "the engine is closed"
+        assert not self._busy, "one generate or score at a time: they share the pool"
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False

@@ -1,0 +1,72 @@
+"""What many prompts begin with, computed once and kept on sequence 0 of a context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sg_local.backends.llama_cpp.context import Context
+
+WORTH_TOKENS = 32  # tokens saved that pay for an extra llama_decode
+
+
+class Prefix:
+    """The tokens on sequence 0. They outlive a call, so that the next one with the same beginning starts there."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._tokens: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def common(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens are in the pool already."""
+        return common_length(self._tokens, tokens, len(tokens))
+
+    def cover(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Compute what all the prompts share, less a last token for each, where that saves enough."""
+        shared = shared_length(prompts)
+        wanted = prompts[0][:shared]
+        kept = self.common(wanted)
+        if (shared - kept) * (len(prompts) - 1) < WORTH_TOKENS:
+            return
+        self._context.forget(0, kept)
+        self._tokens = self._tokens[:kept]
+        self._extend(wanted)
+
+    def clear(self) -> None:
+        """Forget everything on sequence 0."""
+        self._context.forget(0)
+        self._tokens = []
+
+    def _extend(self, wanted: Sequence[int]) -> None:
+        """Decode the rest of `wanted`, as far as the pool has room."""
+        step = self._context.n_batch
+        for start in range(len(self._tokens), len(wanted), step):
+            tokens = list(wanted[start : start + step])
+            self._context.put(tokens, start, [0], wants_logits=False)
+            if not self._context.decode():
+                return
+            self._tokens += tokens
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """The length of the longest prefix of all prompts that leaves each at least one token."""
+    length = min(len(tokens) for tokens in prompts) - 1
+    for tokens in prompts[1:]:
+        length = common_length(prompts[0], tokens, length)
+    return length
+
+
+def common_length(a: Sequence[int], b: Sequence[int], limit: int) -> int:
+    """How many leading tokens two sequences share, at most `limit`."""
+    low, high = 0, min(len(a), len(b), limit)
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

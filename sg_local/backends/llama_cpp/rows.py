@@ -1,0 +1,89 @@
+"""A row on its way through the engine: its tokens, its sampler, its text so far, and when it ends."""
+
+from __future__ import annotations
+
+import codecs
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from sg_local.backends.llama_cpp.sampling import Sampler, Tools, log_normaliser
+from sg_local.records import Completion, Prompt
+
+Finish = Literal["stop", "length", "context"]
+
+
+@dataclass
+class Row:
+    """One prompt being completed. `tokens` are the prompt's and, as they are drawn, the new ones."""
+
+    prompt: Prompt
+    tokens: list[int]
+    n_prompt: int
+    sampler: Sampler
+    data: bytearray = field(default_factory=bytearray)
+    logprob: float = 0.0
+    finish: Finish | None = None
+    sequence: int = 0
+
+    @classmethod
+    def of(cls, prompt: Prompt, tokens: list[int], tools: Tools) -> Row:
+        """A row that has drawn nothing yet."""
+        return cls(prompt, list(tokens), len(tokens), Sampler(tools, prompt.sampling, prompt.seed))
+
+    @property
+    def n_new(self) -> int:
+        return len(self.tokens) - self.n_prompt
+
+    def completion(self) -> Completion:
+        """The finished row as a record. Bytes of a character that was cut off at the end are dropped."""
+        assert self.finish is not None
+        text = codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self.data))
+        return Completion(self.prompt.id, text, self.finish, self.n_prompt, self.n_new, self.logprob)
+
+
+class Writer:
+    """Draws a row's next token, adds it to the row's text, and decides whether the row has ended."""
+
+    def __init__(self, tools: Tools, n_ctx: int) -> None:
+        self._vocab = tools.vocab
+        self._n_ctx = n_ctx
+        self._scratch = np.empty(tools.vocab.size, np.float32)
+
+    def write(self, rows: list[Row], logits: np.ndarray) -> None:
+        """Draw for rows that stand at the same logits (vocabulary,): samples of one prompt."""
+        normaliser = None
+        for row in rows:
+            token = row.sampler.draw(logits)
+            if token is None or token in self._vocab.ends:
+                row.finish = "stop"
+                continue
+            if normaliser is None:
+                normaliser = log_normaliser(logits, self._scratch)
+            row.logprob += float(logits[token]) - normaliser
+            self._append(row, token)
+
+    def _append(self, row: Row, token: int) -> None:
+        row.tokens.append(token)
+        piece = self._vocab.piece(token)
+        row.data += piece
+        cut = first_stop(row.data, len(piece), row.prompt.sampling.stop)
+        if cut is not None:
+            del row.data[cut:]
+            row.finish = "stop"
+        elif row.n_new >= row.prompt.sampling.max_tokens:
+            row.finish = "length"
+        elif len(row.tokens) >= self._n_ctx:
+            row.finish = "context"
+
+
+def first_stop(data: bytearray, n_fresh: int, stops: tuple[str, ...]) -> int | None:
+    """Where the first stop string begins, given that it is not within all but the last `n_fresh` bytes."""
+    found = math.inf
+    for stop in stops:
+        needle = stop.encode()
+        at = data.find(needle, max(0, len(data) - n_fresh - len(needle) + 1)) if needle else -1
+        found = min(found, at) if at >= 0 else found
+    return None if found == math.inf else int(found)

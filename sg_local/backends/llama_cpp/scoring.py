@@ -1,0 +1,159 @@
+"""log P(continuation | prompt) for many prompts: one decode holds prompts and all their continuations.
+
+A prompt's tokens belong to the sequences of all its continuations, so they are computed once; the first token of
+every continuation is read from the prompt's last logits, so a continuation of one token costs nothing more. The
+last token of a continuation is never computed: nothing follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from sg_local.backends.llama_cpp.context import MAX_SEQUENCES, Context
+from sg_local.backends.llama_cpp.prefix import Prefix
+from sg_local.backends.llama_cpp.sampling import log_normaliser
+from sg_local.records import Score
+
+WINDOW = 64  # prompts looked at together for what they share
+MAX_ROWS = 128  # rows of logits kept from one decode: 25 MB for a vocabulary of 49,152
+
+
+@dataclass
+class Question:
+    """A prompt's tokens and its continuations' tokens (at least one each)."""
+
+    id: str
+    tokens: list[int]
+    continuations: list[list[int]]
+
+
+@dataclass
+class Part:
+    """As many of a question's continuations as one decode holds; `rows` and `sequences` follow `indices`."""
+
+    question: Question
+    indices: list[int]
+    sequences: list[int] = field(default_factory=list)
+    last_row: int = 0
+    rows: list[list[int]] = field(default_factory=list)
+
+    @property
+    def inner(self) -> list[list[int]]:
+        """The tokens of each continuation that must be computed."""
+        return [self.question.continuations[i][:-1] for i in self.indices]
+
+    @property
+    def n_sequences(self) -> int:
+        """One for every continuation that is computed at all, and one for the prompt where there is none."""
+        return max(1, sum(bool(tokens) for tokens in self.inner))
+
+    @property
+    def n_rows(self) -> int:
+        return 1 + sum(map(len, self.inner))
+
+
+class Scorer:
+    """Scores the questions of one iterator in the order they come."""
+
+    def __init__(self, context: Context, prefix: Prefix, vocab_size: int) -> None:
+        self._context = context
+        self._prefix = prefix
+        self._scratch = np.empty(vocab_size, np.float32)
+
+    def run(self, questions: Iterable[Question]) -> Iterator[Score]:
+        """One score per question. However it is left, the pool keeps nothing but the shared prefix."""
+        source = iter(questions)
+        while window := list(islice(source, WINDOW)):
+            self._prefix.cover([question.tokens for question in window])
+            results = {id(q): [0.0] * len(q.continuations) for q in window}
+            parts = [part for question in window for part in self._parts(question)]
+            for batch in self._batches(parts):
+                self._score(batch, results)
+            for question in window:
+                yield Score(question.id, tuple(results[id(question)]))
+
+    def _parts(self, question: Question) -> Iterator[Part]:
+        """The question's continuations in portions that leave half a batch to the prompt."""
+        portion = Part(question, [])
+        for i, tokens in enumerate(question.continuations):
+            grown = Part(question, [*portion.indices, i])
+            too_much = grown.n_rows > min(MAX_ROWS, self._context.n_batch // 2) or grown.n_sequences >= MAX_SEQUENCES
+            if too_much and portion.indices:
+                yield portion
+                grown = Part(question, [i])
+            portion = grown
+        yield portion
+
+    def _batches(self, parts: Sequence[Part]) -> Iterator[list[Part]]:
+        """Parts that fit one decode; a part with a long prompt stands alone."""
+        batch: list[Part] = []
+        for part in parts:
+            if batch and not self._fits([*batch, part]):
+                yield batch
+                batch = []
+            batch.append(part)
+        if batch:
+            yield batch
+
+    def _fits(self, parts: list[Part]) -> bool:
+        n_tokens = sum(len(p.question.tokens) - self._start(p) + p.n_rows - 1 for p in parts)
+        n_sequences, n_rows = sum(p.n_sequences for p in parts), sum(p.n_rows for p in parts)
+        return n_tokens <= self._context.n_batch and n_sequences < MAX_SEQUENCES and n_rows <= MAX_ROWS
+
+    def _start(self, part: Part) -> int:
+        tokens = part.question.tokens
+        return min(len(tokens) - 1, self._prefix.common(tokens))
+
+    def _score(self, parts: list[Part], results: dict[int, list[float]]) -> None:
+        try:
+            self._assign(parts)
+            for part in parts:
+                self._put(part)
+            assert self._context.decode(), "the pool holds one sequence at full length and a batch"
+            logits = self._context.logits()
+            for part in parts:
+                self._read(part, logits, results[id(part.question)])
+        finally:
+            self._context.discard()
+            for sequence in [sequence for part in parts for sequence in part.sequences]:
+                self._context.forget(sequence)
+
+    def _assign(self, parts: list[Part]) -> None:
+        free = iter(range(1, MAX_SEQUENCES))
+        for part in parts:
+            part.sequences = list(islice(free, part.n_sequences))
+
+    def _put(self, part: Part) -> None:
+        """The prompt for all sequences, then each continuation's inner tokens for its own."""
+        tokens, start = part.question.tokens, self._start(part)
+        for sequence in part.sequences if start else ():
+            self._context.share(0, sequence, start)
+        inner = part.inner
+        room = self._context.n_batch - sum(map(len, inner))
+        while len(tokens) - start > room:  # alone in its batch: compute the beginning first
+            self._context.put(tokens[start : start + room], start, part.sequences, wants_logits=False)
+            assert self._context.decode(), "the pool holds one sequence at full length and a batch"
+            start += room
+        part.last_row = self._context.put(tokens[start:], start, part.sequences, wants_logits=True)
+        own = iter(part.sequences)
+        for continuation in inner:
+            sequence = next(own) if continuation else 0
+            at = len(tokens)
+            part.rows.append(
+                [
+                    self._context.put([token], at + i, [sequence], wants_logits=True)
+                    for i, token in enumerate(continuation)
+                ]
+            )
+
+    def _read(self, part: Part, logits: np.ndarray, scores: list[float]) -> None:
+        normalisers: dict[int, float] = {}
+        for index, rows in zip(part.indices, part.rows, strict=True):
+            for row, token in zip([part.last_row, *rows], part.question.continuations[index], strict=True):
+                if row not in normalisers:
+                    normalisers[row] = log_normaliser(logits[row], self._scratch)
+                scores[index] += float(logits[row, token]) - normalisers[row]
