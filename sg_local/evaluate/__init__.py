@@ -1,0 +1,30 @@
+"""Does it really get better? The test rows answered by the base at its best, by the tuned model, and by nobody.
+
+Systems: `base_FORM` is the untuned model with the demonstrations in each prompt form, greedy; `base` the form that
+does best on rows which are no test rows; `base_vote` that form with SELF-GUIDE's voting. For classification,
+`base_restricted` may answer labels only, and `base_calibrated` subtracts each label's mean score over synthetic
+inputs (Zhao et al. 2021, arXiv 2102.09690, with real inputs in place of empty ones). `tuned`, `tuned_restricted`,
+`tuned_calibrated` and `tuned_vote` are the same with the adapter, in the form it was trained in. Trivial systems
+stand beside them: copy the input, always the commonest label, a random training output.
+
+Before anything is answered, test rows that equal or nearly equal a demonstration or a training row are excluded
+and counted. Not covered: whether the test rows resemble what a user will really ask.
+"""
+
+from __future__ import annotations
+
+from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, accept_any
+from sg_local.evaluate.stage import evaluate
+from sg_local.evaluate.verdict import Gate, parse_gate, require
+
+__all__ = [
+    "EvalEvent",
+    "EvalSettings",
+    "Evaluation",
+    "Gate",
+    "OnEvent",
+    "accept_any",
+    "evaluate",
+    "parse_gate",
+    "require",
+]

@@ -1,0 +1,75 @@
+"""The desk between questions and systems: chunks, the journal of answers, and what of it counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from sg_local.evaluate.job import EvalEvent, Evaluation, OnEvent, Question
+from sg_local.evaluate.systems import Reply, System
+from sg_local.records import Answer, digest
+from sg_local.run import ADAPTER, ANSWERS, file_digest
+
+
+class Desk:
+    """Hands questions to systems chunk by chunk and keeps every answer in the journal.
+
+    A chunk that an earlier try left unfinished is asked for again as a whole and only its missing rows are
+    appended, so that a resumed evaluation ends with the same bytes as an uninterrupted one.
+    """
+
+    def __init__(self, job: Evaluation, on_event: OnEvent) -> None:
+        self.job, self.on_event = job, on_event
+        self.known = {row.id: row for row in job.run.read(ANSWERS, Answer)}
+        self.used: set[str] = set()
+        self.public: dict[str, list[Answer]] = {}
+        self.adapter = ""
+
+    def use_adapter(self, on: bool) -> None:
+        """Answer with the run's adapter from now on, or with the base alone."""
+        path = self.job.run.path(ADAPTER) if on else None
+        self.adapter = (file_digest(path) or "") if path else ""
+        self.job.generator.use_adapter(path)
+
+    def ask(self, name: str, system: System, questions: Sequence[Question]) -> list[Answer]:
+        """One answer for each question, in order, from the journal where it has them."""
+        made_by = digest([type(system).__name__, dataclasses.asdict(system), self.job.generator.info.digest])
+        ids = [question.id(name, f"{made_by} {self.adapter}") for question in questions]
+        size = self.job.settings.chunk_size
+        for start in range(0, len(ids), size):
+            chunk, chunk_ids = questions[start : start + size], ids[start : start + size]
+            if not all(id in self.known for id in chunk_ids):
+                self._append(name, chunk, chunk_ids, system.replies(self.job, chunk, chunk_ids))
+            self._tell(name, start + len(chunk), len(ids), chunk_ids)
+        self.used.update(ids)
+        return [self.known[id] for id in ids]
+
+    def derive(self, name: str, questions: Sequence[Question], replies: Sequence[Reply]) -> list[Answer]:
+        """Journal answers that were worked out from others, or from no model at all."""
+        ids = [q.id(name, digest([r.text, *r.scores])) for q, r in zip(questions, replies, strict=True)]
+        self._append(name, questions, ids, replies)
+        self.used.update(ids)
+        return [self.known[id] for id in ids]
+
+    def publish(self, name: str, answers: Sequence[Answer]) -> None:
+        """Let these answers to the test rows count as a system of the report."""
+        self.public[name] = list(answers)
+
+    def prune(self) -> None:
+        """Drop answers that other settings, another adapter or other rows left behind."""
+        if set(self.known) - self.used:
+            rows = [row for row in self.job.run.read(ANSWERS, Answer) if row.id in self.used]
+            self.job.run.replace(ANSWERS, rows)
+
+    def _append(self, name: str, questions: Sequence[Question], ids: Sequence[str], replies: Sequence[Reply]) -> None:
+        rows = [
+            Answer(id, name, question.index, question.input, reply.text, reply.scores)
+            for id, question, reply in zip(ids, questions, replies, strict=True)
+            if id not in self.known
+        ]
+        self.job.run.append(ANSWERS, rows)
+        self.known.update({row.id: row for row in rows})
+
+    def _tell(self, name: str, done: int, wanted: int, ids: Sequence[str]) -> None:
+        last = [self.known[id] for id in ids[-3:]]
+        self.on_event(EvalEvent(name, done, wanted, tuple(f"{row.input} -> {row.text}" for row in last)))

@@ -1,0 +1,142 @@
+"""What every part of an evaluation shares: settings, the job, its questions, and progress events."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sg_local.backends import Generator
+from sg_local.prompts import Form
+from sg_local.records import Candidate, Pair, Task, row_id
+from sg_local.run import CANDIDATES, Run
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How a run is judged. Lengths are in tokens.
+
+    `n_dev` synthetic rows, with the demonstrations left out one at a time, choose the base's prompt form;
+    `n_calibration` synthetic inputs give each label's mean score. `n_votes` samples make `base_vote`, and
+    `tuned_vote` where wanted; `n_context` synthetic pairs make `base_synthetic`, the untuned model with those pairs
+    in its prompt (0: leave it out). `seed` draws rows and bootstrap resamples.
+    """
+
+    n_votes: int = 5
+    vote_temperature: float = 0.3
+    vote_top_k: int = 10
+    tuned_vote: bool = False
+    n_dev: int = 32
+    n_calibration: int = 64
+    n_context: int = 0
+    retain: bool = False
+    leak_threshold: float = 0.9
+    max_tokens: int = 500
+    n_ctx: int = 2048
+    chunk_size: int = 100
+    resamples: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EvalEvent:
+    """Where an evaluation stands: `done` of `wanted` rows answered by `system`, and its last answers."""
+
+    system: str
+    done: int
+    wanted: int
+    latest: tuple[str, ...] = ()
+
+
+OnEvent = Callable[[EvalEvent], None]
+
+
+def accept_any(text: str) -> bool:
+    """The gate that keeps every output which is not empty."""
+    return bool(text)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation job.
+
+    `form` is what the adapter was trained in, `forms` every form the base may use; `pairs` are the rows that the
+    adapter was trained and validated on; `accept` is the filters' gate on voted outputs.
+    """
+
+    run: Run
+    task: Task
+    form: Form
+    forms: tuple[Form, ...]
+    generator: Generator
+    settings: EvalSettings
+    pairs: tuple[Pair, ...]
+    accept: Callable[[str], bool] = accept_any
+
+    @property
+    def room(self) -> int:
+        """The tokens that one sequence may hold."""
+        return min(self.settings.n_ctx, self.generator.info.n_ctx_train)
+
+    @property
+    def test_inputs(self) -> list[str]:
+        return [row.input for row in self.task.tests]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One input to answer, the demonstrations shown with it, and what counts as right (empty: unknown)."""
+
+    index: int
+    input: str
+    examples: tuple[Pair, ...]
+    wanted: tuple[str, ...] = ()
+
+    def id(self, system: str, fingerprint: str) -> str:
+        """The id of this question's answer by one system, as the fingerprint describes it."""
+        shown = [(pair.input, pair.output) for pair in self.examples]
+        return row_id("answer", system, fingerprint, self.index, self.input, shown)
+
+
+def test_questions(job: Evaluation, leaked: Sequence[bool]) -> list[Question]:
+    """The test rows that did not leak, under their places in the task."""
+    examples = job.task.examples
+    return [
+        Question(i, row.input, examples, row.outputs)
+        for i, (row, out) in enumerate(zip(job.task.tests, leaked, strict=True))
+        if not out
+    ]
+
+
+test_questions.__test__ = False  # not a pytest function
+
+
+def dev_questions(job: Evaluation) -> list[Question]:
+    """Rows with a known output that may choose between prompt forms: never test rows.
+
+    Every demonstration, shown the others only, then a draw from the rows that the adapter was trained on: the base
+    has seen none of them.
+    """
+    examples = job.task.examples
+    left_out = [
+        Question(i, pair.input, examples[:i] + examples[i + 1 :], (pair.output,)) for i, pair in enumerate(examples)
+    ]
+    rng = random.Random(job.settings.seed)
+    drawn = rng.sample(job.pairs, min(job.settings.n_dev, len(job.pairs)))
+    rows = [Question(i, pair.input, examples, (pair.output,)) for i, pair in enumerate(drawn, len(examples))]
+    return left_out + rows
+
+
+def calibration_questions(job: Evaluation) -> list[Question]:
+    """Synthetic inputs without their outputs, for a label's mean score: never test rows."""
+    inputs = sorted({row.input for row in job.run.read(CANDIDATES, Candidate)} or {pair.input for pair in job.pairs})
+    rng = random.Random(job.settings.seed)
+    drawn = rng.sample(inputs, min(job.settings.n_calibration, len(inputs)))
+    return [Question(i, text, job.task.examples) for i, text in enumerate(drawn)]
+
+
+def with_context(job: Evaluation, questions: Sequence[Question]) -> list[Question]:
+    """The questions with `n_context` synthetic pairs among their demonstrations."""
+    rng = random.Random(job.settings.seed)
+    drawn = tuple(rng.sample(job.pairs, min(job.settings.n_context, len(job.pairs))))
+    return [replace(question, examples=drawn + question.examples) for question in questions]

@@ -1,0 +1,319 @@
+"""The evaluation stage over the scripted backend: fairness, resuming, leaks, verdict and gates."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from sg_local import prompts
+from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.evaluate import EvalSettings, Evaluation, evaluate, parse_gate, require
+from sg_local.evaluate.job import dev_questions
+from sg_local.evaluate.verdict import Scoreboard
+from sg_local.records import Answer, Candidate, Pair, Score, SgError, Task, TestRow
+from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, REPORT, Run
+
+LABELS = ("red", "blue")
+TASK = Task(
+    name="colours",
+    kind="classification",
+    instruction="Say red or blue.",
+    examples=(Pair("a fire engine", "red"), Pair("the deep sea", "blue")),
+    labels=LABELS,
+    tests=tuple(
+        TestRow(f"test number {word}", (LABELS[i % 2],)) for i, word in enumerate(["one", "two", "three", "four"])
+    ),
+)
+REWRITE = Task(
+    name="lower",
+    kind="generation",
+    instruction="Write it in lower case.",
+    examples=(Pair("HELLO THERE", "hello there"),),
+    tests=tuple(TestRow(f"SENTENCE NUMBER {word}", (f"sentence number {word}".lower(),)) for word in "ABCDEFGH"),
+)
+PAIRS = tuple(Pair(f"synthetic {word}", LABELS[i % 2]) for i, word in enumerate(["north", "south", "east", "west"]))
+SETTINGS = EvalSettings(chunk_size=3, resamples=200)
+
+
+def asked_input(prompt):
+    """The input that a scripted prompt ends with."""
+    turn = prompt.rpartition("<|im_start|>user\n")[2] if "<|im_start|>" in prompt else prompt.rpartition("Input: ")[2]
+    return turn.partition("<|im_end|>")[0].partition("\nOutput:")[0].split("\n\n")[-1]
+
+
+class FakeGenerator(ScriptedGenerator):
+    """Says red to everything; with the adapter it knows the answers. Labels score as the map says."""
+
+    def __init__(self, answers, label_scores=None):
+        super().__init__(Path("fake"), lambda prompt, rng: self.say(asked_input(prompt), prompt))
+        self.answers, self.label_scores, self.n_scored = answers, label_scores or {}, 0
+
+    def say(self, text, prompt):
+        return self.answers.get(text, "blue") if self.adapter else "red"
+
+    def score(self, asked):
+        for one in asked:
+            self.n_scored += 1
+            text = asked_input("".join(segment.text for segment in one.segments))
+            yield Score(one.id, self.label_scores.get(text, (-1.0, -2.0)))
+
+
+def job_of(root, task=TASK, generator=None, pairs=PAIRS, settings=SETTINGS):
+    run = Run(root)
+    run.write_json("run.json", {"task": dataclasses.asdict(task)})
+    if not run.path(ADAPTER).exists():
+        run.path(ADAPTER).write_text("adapter")
+        run.append(CANDIDATES, [Candidate(str(i), p.input, p.output, {}, 1, 1.0) for i, p in enumerate(pairs)])
+    answers = {row.input: row.outputs[0] for row in task.tests}
+    generator = generator or FakeGenerator(answers)
+    info = generator.info
+    forms = prompts.forms(info.chat_template, info.bos, info.eos)
+    return Evaluation(run, task, forms[0], forms, generator, settings, pairs)
+
+
+def test_the_report_holds_every_system_with_score_interval_and_n(tmp_path):
+    report = evaluate(job_of(tmp_path))
+    for name in ("base", "base_vote", "tuned"):
+        assert report[name] == report["systems"][name]
+    assert report["tuned"]["score"] == 100 and report["base"]["score"] == 50
+    assert all({"score", "low", "high", "n"} <= set(found) for found in report["systems"].values())
+    assert json.loads((tmp_path / REPORT).read_text()) == report
+
+
+def test_classification_meets_restricted_calibrated_and_trivial_systems(tmp_path):
+    report = evaluate(job_of(tmp_path))
+    wanted = {f"{role}_{kind}" for role in ("base", "tuned") for kind in ("restricted", "calibrated")}
+    assert wanted | {"base_chat", "base_plain", "majority_label", "random_output"} <= set(report["systems"])
+    assert report["confusion"]["tables"]["base"] == [[2, 0, 0], [2, 0, 0]]
+
+
+def test_generation_meets_the_copied_input(tmp_path):
+    pairs = (Pair("SOME TEXT", "some text"),)
+    report = evaluate(job_of(tmp_path, REWRITE, pairs=pairs))
+    assert report["systems"]["copy_input"]["score"] == 100
+    assert report["gains"]["tuned-base"]["reached_by"] == ["copy_input"]
+    assert "trivial system reaches" in report["verdicts"][0]["sentence"]
+    assert "base_restricted" not in report["systems"]
+
+
+def test_the_base_answers_without_the_adapter_and_gets_the_generator_back(tmp_path):
+    job = job_of(tmp_path)
+    evaluate(job)
+    assert job.generator.adapter is None
+
+
+def test_calibration_subtracts_means_of_synthetic_inputs_only(tmp_path):
+    scores = {pair.input: (-1.0, -3.0) for pair in PAIRS}
+    scores |= {row.input: (-1.0, -2.9 if row.outputs == ("blue",) else -3.1) for row in TASK.tests}
+    report = evaluate(job_of(tmp_path, generator=FakeGenerator({}, scores)))
+    assert report["systems"]["base_restricted"]["score"] == 50
+    assert report["systems"]["base_calibrated"]["score"] == 100
+
+
+class OneGoodForm(FakeGenerator):
+    """Right in the plain form only on rows that are no test rows, in the chat form only on test rows."""
+
+    def say(self, text, prompt):
+        right = {pair.input: pair.output for pair in (*TASK.examples, *PAIRS)}
+        plain = "Input: " in prompt
+        if text in right:
+            return right[text] if plain else "neither"
+        return "neither" if plain else self.answers[text]
+
+
+def test_the_form_of_the_base_is_never_chosen_on_test_rows(tmp_path):
+    answers = {row.input: row.outputs[0] for row in TASK.tests}
+    report = evaluate(job_of(tmp_path, generator=OneGoodForm(answers)))
+    assert report["chosen"]["base"] == "plain"
+    assert report["base"]["score"] == 0 and report["systems"]["base_chat"]["score"] == 100
+
+
+def test_the_verdict_meets_the_strongest_base_of_its_own_family(tmp_path):
+    answers = {row.input: row.outputs[0] for row in TASK.tests}
+    report = evaluate(job_of(tmp_path, generator=OneGoodForm(answers)))
+    first = report["verdicts"][0]
+    assert (first["tuned"], first["base"], first["family"]) == ("tuned", "base_chat", "free")
+    assert all(("restricted" in one["base"] or "calibrated" in one["base"]) for one in report["verdicts"][1:])
+
+
+def test_dev_rows_show_a_demonstration_only_the_others(tmp_path):
+    for question in dev_questions(job_of(tmp_path)):
+        assert question.input not in [pair.input for pair in question.examples]
+
+
+def test_vote_drops_what_is_not_accepted_and_falls_back_to_greedy(tmp_path):
+    job = dataclasses.replace(job_of(tmp_path), accept=lambda text: text != "red")
+    report = evaluate(job)
+    rows = [row for row in job.run.read(ANSWERS, Answer) if row.system == "base_vote"]
+    assert [row.text for row in rows] == ["red"] * 4 and report["base_vote"]["n"] == 4
+
+
+def test_leaked_test_rows_are_excluded_and_counted(tmp_path):
+    tests = (*TASK.tests, TestRow("A fire engine!", ("red",)), TestRow("south synthetic", ("blue",)))
+    report = evaluate(job_of(tmp_path, dataclasses.replace(TASK, tests=tests)))
+    assert report["excluded"] == {"examples": [4], "training": [5]}
+    assert report["n"] == 4 and [row["index"] for row in report["rows"]] == [0, 1, 2, 3]
+
+
+def test_nothing_but_leaks_is_refused(tmp_path):
+    task = dataclasses.replace(TASK, tests=(TestRow("a fire engine", ("red",)),))
+    with pytest.raises(SgError, match="Every test row"):
+        evaluate(job_of(tmp_path, task))
+
+
+def test_a_task_without_tests_and_a_run_without_adapter_say_so(tmp_path):
+    with pytest.raises(SgError, match="no test rows"):
+        evaluate(job_of(tmp_path, dataclasses.replace(TASK, tests=())))
+    job = job_of(tmp_path)
+    job.run.path(ADAPTER).unlink()
+    with pytest.raises(SgError, match="no adapter"):
+        evaluate(job)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.5, 0.77, 0.99])
+def test_killed_anywhere_and_resumed_gives_the_same_bytes(tmp_path, share):
+    evaluate(job_of(tmp_path / "whole"))
+    whole = (tmp_path / "whole" / ANSWERS).read_bytes()
+    job = job_of(tmp_path / "killed")
+    (tmp_path / "killed" / ANSWERS).write_bytes(whole[: int(share * len(whole))])
+    evaluate(job)
+    assert (tmp_path / "killed" / ANSWERS).read_bytes() == whole
+
+
+def test_a_finished_evaluation_asks_nothing_again(tmp_path):
+    first = evaluate(job_of(tmp_path))
+    again = job_of(tmp_path)
+    assert evaluate(again) == first
+    assert not again.generator.asked and not again.generator.n_scored
+
+
+def test_answers_on_disk_are_not_asked_again(tmp_path):
+    job = job_of(tmp_path)
+    evaluate(job)
+    job.run.clear_stage("eval")
+    again = job_of(tmp_path)
+    evaluate(again)
+    assert not again.generator.asked and not again.generator.n_scored
+
+
+def test_another_adapter_is_answered_anew_and_the_old_answers_go(tmp_path):
+    evaluate(job_of(tmp_path))
+    before = (tmp_path / ANSWERS).read_text().splitlines()
+    (tmp_path / ADAPTER).write_text("another adapter")
+    job = job_of(tmp_path)
+    with pytest.raises(SgError, match=r"another adapter\.gguf"):
+        evaluate(job)
+    job.run.clear_stage("eval")
+    evaluate(job)
+    after = (tmp_path / ANSWERS).read_text().splitlines()
+    assert len(after) == len(before)
+    assert {line for line in before if '"base_chat"' in line} <= set(after)
+    assert not {line for line in before if '"system":"tuned"' in line} & set(after)
+
+
+def test_events_count_every_row_of_every_asked_system(tmp_path):
+    seen = []
+    evaluate(job_of(tmp_path), seen.append)
+    tuned = [(event.done, event.wanted) for event in seen if event.system == "tuned"]
+    assert tuned == [(3, 4), (4, 4)]
+
+
+def test_synthetic_pairs_in_context_and_tuned_vote_come_on_request(tmp_path):
+    settings = dataclasses.replace(SETTINGS, n_context=2, tuned_vote=True)
+    job = job_of(tmp_path, settings=settings)
+    report = evaluate(job)
+    assert {"base_synthetic", "tuned_vote"} <= set(report["systems"])
+    texts = ["".join(segment.text for segment in prompt.segments) for prompt in job.generator.asked]
+    assert any(text.count("synthetic ") == 2 and "test number one" in text for text in texts)
+
+
+def test_a_context_too_small_drops_demonstrations_then_refuses(tmp_path):
+    job = job_of(tmp_path, settings=dataclasses.replace(SETTINGS, n_ctx=48))
+    evaluate(job)
+    assert all(
+        len(job.generator.tokenize(prompt.segments)) + prompt.sampling.max_tokens <= 48
+        for prompt in job.generator.asked
+    )
+    texts = ["".join(s.text for s in prompt.segments) for prompt in job.generator.asked]
+    assert any("fire engine" not in text and "deep sea" in text and "test number" in text for text in texts)
+    job = job_of(tmp_path / "tiny", settings=dataclasses.replace(SETTINGS, n_ctx=15))
+    with pytest.raises(SgError, match="does not fit"):
+        evaluate(job)
+
+
+# Verdicts and gates
+
+
+def board_of(**texts):
+    wanted = [("red",), ("blue",)] * 20
+    task = dataclasses.replace(TASK, tests=())
+    return Scoreboard(task, {name: list(rows) * 20 for name, rows in texts.items()}, wanted, 0, 200)
+
+
+def test_a_gain_over_everything_is_better_and_unmarked():
+    gain = board_of(base=("red", "red"), tuned=("red", "blue"), majority_label=("red", "red")).gain("tuned", "base")
+    assert (gain["gain"], gain["outcome"], gain["reached_by"]) == (50, "better", [])
+
+
+def test_a_gain_that_the_majority_label_reaches_is_marked():
+    board = board_of(base=("none", "none"), tuned=("red", "red"), majority_label=("blue", "blue"))
+    assert board.gain("tuned", "base")["reached_by"] == ["majority_label"]
+
+
+def test_a_loss_is_worse_and_unmarked():
+    gain = board_of(base=("red", "blue"), tuned=("red", "red"), majority_label=("red", "red")).gain("tuned", "base")
+    assert (gain["outcome"], gain["reached_by"]) == ("worse", [])
+
+
+def test_free_text_against_restricted_is_not_like_with_like():
+    board = board_of(base_restricted=("red", "blue"), tuned=("red", "blue"))
+    assert board.gain("tuned", "base_restricted")["like"] is False
+    assert board.verdicts() == []
+
+
+def test_irrelevant_answers_name_no_label():
+    found = board_of(base=("it is red I think", "no idea")).system("base")
+    assert (found["irrelevant"], found["score"], found["authors_label"]) == (50, 0, 50)
+
+
+REPORT_FOR_GATES = {
+    "systems": {"base": {"score": 40.0, "low": 30.0, "high": 50.0}, "tuned": {"score": 43.0}},
+    "gains": {"tuned-base": {"gain": 3.0, "low": -1.0, "high": 6.0}},
+}
+
+
+@pytest.mark.parametrize(
+    "text, met",
+    [
+        ("tuned-base>=2", True),
+        ("tuned-base >= 3", True),
+        ("tuned - base > 3", False),
+        ("tuned-base.low>0", False),
+        ("tuned-base.high<=6", True),
+        ("tuned>=42.5", True),
+        ("base.low>=30", True),
+        ("base<-1", False),
+    ],
+)
+def test_gates(text, met):
+    gate = parse_gate(text)
+    if met:
+        require(REPORT_FOR_GATES, [gate])
+        return
+    with pytest.raises(SgError, match="not met") as error:
+        require(REPORT_FOR_GATES, [gate])
+    assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize("text", ["", "tuned", "tuned-base", "tuned=3", "tuned-base>=two", "a-b-c>1", "tuned.mid>1"])
+def test_what_is_no_gate_is_a_usage_error(text):
+    with pytest.raises(SgError) as error:
+        parse_gate(text)
+    assert error.value.exit_code == 2
+
+
+def test_a_gate_on_an_unknown_system_lists_the_known_ones():
+    with pytest.raises(SgError, match="names no system") as error:
+        require(REPORT_FOR_GATES, [parse_gate("tuned-base_vote>1")])
+    assert "tuned-base" in error.value.hint
