@@ -210,7 +210,8 @@ class Verdict:
     """One judgement on one candidate; the last verdict per id and judge class wins, so undo is another row.
 
     `judge` is `filters` or a person's name; `rule` names the rule; `reason` is for people. A person may have
-    edited `input` or `output` (None: as synthesised).
+    edited `input` or `output` (None: as synthesised). `step` numbers that person's actions from 1; a row that takes
+    action n back has -n, and the rule `undo` where nobody had judged the row before.
     """
 
     id: str
@@ -220,6 +221,7 @@ class Verdict:
     reason: str = ""
     input: str | None = None
     output: str | None = None
+    step: int = 0
 
 
 @dataclass(frozen=True)
