@@ -12,10 +12,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sg_local import __version__
 from sg_local.backends import TrainSettings
+from sg_local.gguf import GgufFile
 from sg_local.records import SgError, TokenExample, TrainStep, digest
 
 Arrays = dict[str, np.ndarray]
@@ -75,6 +78,23 @@ class Progress:
     @property
     def is_done(self) -> bool:
         return self.step >= self.n_steps or self.stopped != ""
+
+
+def adapter_metadata(base: GgufFile, job: Job) -> dict[str, Any]:
+    """What an adapter GGUF says of itself beside its tensors: whose base it fits, and how it was trained."""
+    name = base.value("general.name") or base.path.stem
+    settings = job.settings
+    return {
+        "general.name": f"{name} adapter",
+        "general.base_model.count": 1,
+        "general.base_model.0.name": name,
+        "sg_local.version": __version__,
+        "sg_local.base.sha256": job.base_digest,
+        "sg_local.trainer": job.trainer,
+        "sg_local.train.rank": settings.rank,
+        "sg_local.train.seed": settings.seed,
+        "sg_local.train.rows": len(job.examples),
+    }
 
 
 def best_path(out: Path, step: int) -> Path:

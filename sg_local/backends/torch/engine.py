@@ -1,0 +1,129 @@
+"""`loop.Engine` in torch: one optimiser step over micro-batches, in one process or several.
+
+With several processes (torchrun) each takes every n-th row of a micro-batch, gradients are summed over all of
+them before clipping, and every process then makes the same step; so the result is that of one process up to the
+order of float32 sums.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from sg_local.backends.checkpoint import Job
+from sg_local.backends.loop import Arrays, OutOfMemory, StepPlan, StepResult
+from sg_local.backends.lora import dropout_seed, micro_batches, normaliser, shared_prefix
+from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
+from sg_local.backends.torch.model import Base
+from sg_local.backends.torch.pack import pack_rows
+from sg_local.records import TokenExample
+
+# AdamW's usual constants (Loshchilov and Hutter 2019), which torch, peft's examples and mlx-lm share.
+_BETAS, _EPS = (0.9, 0.999), 1e-8
+
+
+class TorchEngine:
+    """A base, its adapter and AdamW, bound to one job."""
+
+    def __init__(self, base: Base, adapter: Adapter, job: Job) -> None:
+        self.base, self.adapter, self.settings = base, adapter, job.settings
+        self.device = adapter.flat.device
+        rows = (*job.examples, *job.valid)
+        self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
+        self.recompute = self.device.type == "cuda" and base.shape.layers * base.shape.hidden > 2**16
+        self.optimiser = self._optimiser()
+
+    def start(self) -> None:
+        self.adapter.start()
+        self.optimiser = self._optimiser()
+
+    def step(self, plan: StepPlan) -> StepResult:
+        gradient, total = self.adapter.flat.grad.zero_(), torch.zeros((), device=self.device)
+        divisor, n_tokens = normaliser([row for batch in plan.batches for row in batch]), 0
+        try:
+            for micro, batch in enumerate(plan.batches):
+                seed = dropout_seed(self.settings.seed, plan.index, micro)
+                loss, n_computed = self._accumulate(batch[rank() :: n_processes()], divisor, seed)
+                total, n_tokens = total + loss, n_tokens + n_computed
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise OutOfMemory(str(error)) from error
+        _sum_over_processes(gradient, total)
+        norm = float(torch.linalg.vector_norm(gradient))
+        if np.isfinite(norm) and torch.isfinite(total):
+            gradient.mul_(min(1.0, self.settings.max_grad_norm / (norm + 1e-6)))
+            self.optimiser.param_groups[0]["lr"] = plan.lr
+            self.optimiser.step()
+        return StepResult(float(total), norm, n_tokens * n_processes())
+
+    def evaluate(self, rows: Sequence[TokenExample]) -> float:
+        total = 0.0
+        with torch.no_grad():
+            for batch in micro_batches(range(len(rows)), self.settings.batch_size):
+                pack = pack_rows([rows[i] for i in batch], self.n_prefix, self.device)
+                total += float(answer_loss(self.base, hidden_states(self.base, self.adapter, pack), pack))
+        return total / normaliser(rows)
+
+    def arrays(self) -> Arrays:
+        moments = {
+            f"adam.{name}": value.cpu().numpy().copy()
+            for name, value in self.optimiser.state.get(self.adapter.flat, {}).items()
+        }
+        return {**self.adapter.arrays(), **moments}
+
+    def restore(self, arrays: Arrays) -> None:
+        self.adapter.restore(arrays)
+        moments = {name.removeprefix("adam."): value for name, value in arrays.items() if name.startswith("adam.")}
+        self.optimiser = self._optimiser()
+        for name, value in moments.items():
+            self.optimiser.state[self.adapter.flat][name] = torch.from_numpy(value).to(self.device)
+
+    def memory_bytes(self) -> int:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): bytes on macOS, kilobytes on Linux
+
+    def agree(self, value: float) -> float:
+        if n_processes() == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, src=0)
+        return float(shared)
+
+    def _optimiser(self) -> torch.optim.AdamW:
+        """AdamW over the whole adapter as one tensor; the loop sets the rate of each step."""
+        decay = self.settings.weight_decay
+        return torch.optim.AdamW([self.adapter.flat], lr=0.0, betas=_BETAS, eps=_EPS, weight_decay=decay, fused=True)
+
+    def _accumulate(self, rows: Sequence[TokenExample], divisor: float, seed: int) -> tuple[torch.Tensor, int]:
+        """Add these rows' share of the gradient; their share of the loss, and how many tokens were computed."""
+        if not rows:
+            return torch.zeros((), device=self.device), 0
+        pack = pack_rows(rows, self.n_prefix, self.device)
+        how = Pass(seed, self.recompute)
+        loss = answer_loss(self.base, hidden_states(self.base, self.adapter, pack, how), pack) / divisor
+        loss.backward()
+        return loss.detach(), pack.n_tokens
+
+
+def rank() -> int:
+    """This process's number, 0 where it is alone."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def n_processes() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _sum_over_processes(*tensors: torch.Tensor) -> None:
+    if n_processes() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)

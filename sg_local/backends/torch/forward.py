@@ -1,0 +1,203 @@
+"""The forward pass over a packed micro-batch: the llama block written out, with the adapter beside it.
+
+The arithmetic is that of transformers' LlamaModel with peft's adapter (tests compare both); what differs is the
+order of work. Projections with a common input are one product, attention runs on packed rows, and logits exist
+only at answer positions, a chunk at a time, so the full (tokens, vocabulary) matrix never does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.torch.model import Base, Block, Projection
+from sg_local.backends.torch.pack import Pack
+
+# Logit rows computed at a time: 256 rows of a 49k vocabulary take 50 MB in float32.
+_CHUNK_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a pass runs: with dropout drawn from this seed (None: without), and with activations recomputed."""
+
+    dropout_seed: int | None = None
+    recompute: bool = False
+
+
+def hidden_states(base: Base, adapter: Adapter | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
+    """Outputs of the last norm at the pack's answer positions: (answers, width)."""
+    model = base.model.model
+    with torch.no_grad():
+        x = F.embedding(pack.tokens, model.embed_tokens.weight)
+        cos, sin = model.rotary_emb(x, pack.positions[None])
+        half = base.shape.head_dim // 2
+        rope = (cos[0, :, None, :half], sin[0, :, None, :half])
+    for block in base.blocks:
+        layer = _Layer(base, block, adapter, pack, rope, how.dropout_seed)
+        x = checkpoint(layer, x, use_reentrant=False) if how.recompute else layer(x)
+    return _norm(x[pack.answers], model.norm.weight, base.shape.norm_eps)
+
+
+def answer_loss(base: Base, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
+    """The summed, weighted negative log-likelihood of the pack's targets, in nats."""
+    return _AnswerLoss.apply(hidden, base.model.lm_head.weight, pack.targets, pack.weights)
+
+
+def logits(base: Base, adapter: Adapter | None, pack: Pack) -> torch.Tensor:
+    """Float32 logits at the pack's answer positions: (answers, vocabulary)."""
+    with torch.no_grad():
+        return F.linear(hidden_states(base, adapter, pack), base.model.lm_head.weight).float()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One llama block over packed rows (tokens, width)."""
+
+    base: Base
+    block: Block
+    adapter: Adapter | None
+    pack: Pack
+    rope: tuple[torch.Tensor, torch.Tensor]
+    dropout_seed: int | None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        block, eps = self.block, self.base.shape.norm_eps
+        x = x + self._project(block.attn_output, self._attend(_norm(x, block.attn_norm, eps)))
+        gate, up = self._project(block.gate_up, _norm(x, block.ffn_norm, eps)).split(block.gate_up.sizes, dim=1)
+        return x + self._project(block.ffn_down, F.silu(gate) * up)
+
+    def _attend(self, x: torch.Tensor) -> torch.Tensor:
+        shape, n_tokens = self.base.shape, len(x)
+        heads, kv_heads = shape.heads, shape.kv_heads
+        qkv = self._project(self.block.qkv, x).view(n_tokens, heads + 2 * kv_heads, shape.head_dim)
+        turned, value = qkv.split((heads + kv_heads, kv_heads), dim=1)
+        query, key = _rotate(turned, *self.rope).split((heads, kv_heads), dim=1)
+        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
+        out = _attention(query, key, value, self.pack)
+        return out[0].transpose(0, 1).reshape(n_tokens, heads * shape.head_dim)
+
+    def _project(self, projection: Projection, x: torch.Tensor) -> torch.Tensor:
+        part = None if self.adapter is None else self.adapter.parts.get(projection.names)
+        if part is None:
+            return F.linear(x, projection.weight)
+        scale = self.adapter.scale
+        return _Adapted.apply(x, projection.weight, self._kept(projection, x), scale, part.a, *part.b)
+
+    def _kept(self, projection: Projection, x: torch.Tensor) -> torch.Tensor | None:
+        """The dropout mask over the adapter's input, scaled; None where nothing is dropped."""
+        rate = self.adapter.dropout
+        if self.dropout_seed is None or rate == 0:
+            return None
+        at = self.block.projections.index(projection) + len(self.block.projections) * self.block.index
+        draw = torch.Generator(x.device).manual_seed((self.dropout_seed << 16) + at)
+        kept = torch.rand(x.shape, generator=draw, device=x.device) >= rate
+        return kept / (1 - rate)
+
+
+def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, pack: Pack) -> torch.Tensor:
+    """Attention of the prefix to itself and of each group to the prefix and itself; (1, heads, tokens, head_dim)."""
+    end, out = pack.n_prefix, []
+    if end:
+        out.append(_attend(query[:, :, :end], key[:, :, :end], value[:, :, :end], None))
+    for group in pack.groups:
+        own = slice(group.start, group.stop)
+        keys, values = key[:, :, own], value[:, :, own]
+        if end:
+            keys = torch.cat((key[:, :, :end], keys), dim=2)
+            values = torch.cat((value[:, :, :end], values), dim=2)
+        out.append(_attend(query[:, :, own], keys, values, group.mask))
+    return torch.cat(out, dim=2) if len(out) > 1 else out[0]
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Scaled dot-product attention under a mask, or causal where there is none."""
+    gqa = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, enable_gqa=gqa)
+
+
+def _norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root-mean-square norm, computed in float32 as transformers does."""
+    return F.rms_norm(x.float(), weight.shape, None, eps).to(x.dtype) * weight
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions on (tokens, heads, head_dim) with halves side by side."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class _Adapted(torch.autograd.Function):
+    """x @ W.T plus scale * (x * kept) @ A.T @ B.T for each stacked module, W frozen.
+
+    Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, kept, scale, a, *b):
+        out = F.linear(x, weight)
+        source = x.to(a.dtype) if kept is None else x * kept
+        low = source @ a.T
+        for rows, part, low_part in zip(out.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), strict=True):
+            _add_product(rows, low_part, part.T, scale)
+        ctx.save_for_backward(x, weight, kept, low, a, *b)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, kept, low, a, *b = ctx.saved_tensors
+        source = x.to(a.dtype) if kept is None else x * kept
+        grad_low, grad_b = torch.empty_like(low), []
+        pieces = zip(
+            grad.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), grad_low.chunk(len(b), 1), strict=True
+        )
+        for rows, part, low_part, grad_low_part in pieces:
+            rows = rows.to(a.dtype) * ctx.scale
+            torch.mm(rows, part, out=grad_low_part)
+            grad_b.append(rows.T @ low_part)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight
+            if kept is None:
+                _add_product(grad_x, grad_low, a, 1.0)
+            else:
+                grad_x += ((grad_low @ a) * kept).to(grad_x.dtype)
+        return grad_x, None, None, None, grad_low.T @ source, *grad_b
+
+
+def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
+    """out += scale * left @ right, in place, whatever precision `out` has."""
+    if out.dtype == left.dtype:
+        out.addmm_(left, right, alpha=scale)
+    else:
+        out += (scale * (left @ right)).to(out.dtype)
+
+
+class _AnswerLoss(torch.autograd.Function):
+    """Sum of weight * -log softmax(h @ W.T)[target]; the gradient for h is made in the forward pass.
+
+    The head is frozen, so each chunk of logits is needed once and can be dropped at once.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, head, targets, weights):
+        grads, total = [], hidden.new_zeros((), dtype=torch.float32)
+        for h, target, weight in zip(*(t.split(_CHUNK_ROWS) for t in (hidden, targets, weights)), strict=True):
+            scores = F.linear(h, head).float()
+            top = scores.logsumexp(dim=1)
+            total += (weight * (top - scores.gather(1, target[:, None])[:, 0])).sum()
+            if ctx.needs_input_grad[0]:
+                share = scores.sub_(top[:, None]).exp_()
+                share.scatter_add_(1, target[:, None], share.new_full((len(target), 1), -1.0))
+                grads.append((share.mul_(weight[:, None]).to(head.dtype)) @ head)
+        ctx.save_for_backward(torch.cat(grads) if grads else None)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.saved_tensors[0] * grad.to(ctx.saved_tensors[0].dtype), None, None, None

@@ -1,0 +1,71 @@
+"""What a finished job leaves: `adapter.gguf` for llama.cpp, and `peft/` for everything that reads peft's format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+
+from sg_local.backends.checkpoint import Job, adapter_metadata
+from sg_local.backends.lora import MODULES, adapted_layers
+from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.torch.model import Base
+from sg_local.gguf import GgufFile, rotary_heads, rows_to_gguf, write_adapter
+
+
+def write_outputs(base: Base, adapter: Adapter, job: Job, model: Path) -> Path:
+    """Write both forms into the job's folder, each under its name at once, and return the GGUF's path."""
+    _write_peft(base, adapter, job, model)
+    path = job.out / "adapter.gguf"
+    with GgufFile(model) as file:
+        metadata = adapter_metadata(file, job)
+    write_adapter(path, base.shape.architecture, gguf_pairs(base, adapter), job.settings.alpha, metadata)
+    return path
+
+
+def gguf_pairs(base: Base, adapter: Adapter) -> dict:
+    """(A, B) by tensor name, B's rows in the base's order: queries and keys keep rotary pairs side by side."""
+    pairs = {}
+    for name, (a, b) in adapter.matrices().items():
+        heads = rotary_heads(name, base.shape.heads, base.shape.kv_heads)
+        b = b.cpu().numpy()
+        pairs[name] = (a.cpu().numpy(), b if heads is None else rows_to_gguf(b, heads))
+    return pairs
+
+
+def _write_peft(base: Base, adapter: Adapter, job: Job, model: Path) -> None:
+    folder, partial = job.out / "peft", job.out / "peft.partial"
+    for old in (partial, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir(parents=True)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+        base_model_name_or_path=model.name,
+        r=job.settings.rank,
+        lora_alpha=job.settings.alpha,
+        lora_dropout=job.settings.dropout,
+        target_modules=[module.rpartition(".")[2] for module in MODULES],
+        layers_to_transform=list(adapted_layers(base.shape.layers, job.settings.n_layers)),
+    )
+    fields = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    text = json.dumps(fields, indent=2, sort_keys=True, default=str)
+    (partial / "adapter_config.json").write_text(text + "\n")
+    save_file(peft_tensors(base, adapter), partial / "adapter_model.safetensors")
+    partial.rename(folder)
+
+
+def peft_tensors(base: Base, adapter: Adapter) -> dict[str, torch.Tensor]:
+    """The adapter under peft's names."""
+    pairs, tensors = adapter.matrices(), {}
+    for block in base.blocks:
+        for projection in block.projections:
+            for name, module in zip(projection.names, projection.modules, strict=True):
+                for letter, matrix in zip("AB", pairs.get(name, ()), strict=False):
+                    key = f"base_model.model.model.layers.{block.index}.{module}.lora_{letter}.weight"
+                    tensors[key] = matrix.cpu().clone()
+    return tensors

@@ -1,0 +1,98 @@
+"""One training job from a base GGUF to an adapter: load, check, train, check, write."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from sg_local.backends import TrainSettings
+from sg_local.backends.checkpoint import Job, Progress
+from sg_local.backends.loop import run_loop
+from sg_local.backends.lora import check_examples, check_settings
+from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.torch.engine import TorchEngine, rank
+from sg_local.backends.torch.model import Base, load_base
+from sg_local.backends.torch.output import write_outputs
+from sg_local.gguf import read_config
+from sg_local.records import Adapter as AdapterRecord
+from sg_local.records import TokenExample, TrainStep
+
+
+def open_trainer(model: Path) -> TorchTrainer:
+    """A trainer bound to one base GGUF. Raises SgError for a file that cannot be trained."""
+    read_config(model)
+    return TorchTrainer(model)
+
+
+class TorchTrainer:
+    """`backends.Trainer` on torch. Each `train` loads the base anew, so nothing is held between calls."""
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+
+    def train(
+        self,
+        examples: Sequence[TokenExample],
+        valid: Sequence[TokenExample],
+        out: Path,
+        settings: TrainSettings,
+        on_step: Callable[[TrainStep], None],
+    ) -> AdapterRecord:
+        """Train, resuming from `out` where it holds a checkpoint of the same work; see backends.Trainer."""
+        began = time.monotonic()
+        check_settings(settings)
+        shape = read_config(self.model)
+        check_examples(examples, shape.vocab)
+        if valid:
+            check_examples(valid, shape.vocab)
+        torch.set_num_threads(settings.n_threads or physical_cores())
+        base = load_base(self.model, *placement())
+        adapter = Adapter(base, settings)
+        digest = file_digest(self.model)
+        job = Job(examples, valid, out, settings, digest, "torch", time.monotonic() - began, writes=rank() == 0)
+        progress = run_loop(TorchEngine(base, adapter, job), job, on_step)
+        return self._finish(base, adapter, job, progress)
+
+    def _finish(self, base: Base, adapter: Adapter, job: Job, progress: Progress) -> AdapterRecord:
+        path = write_outputs(base, adapter, job, self.model) if job.writes else job.out / "adapter.gguf"
+        best = progress.best_step or progress.step
+        return AdapterRecord(
+            path=str(path),
+            digest=file_digest(path) if job.writes else "",
+            base_digest=job.base_digest,
+            rank=job.settings.rank,
+            alpha=job.settings.alpha,
+            trainer="torch",
+            n_steps=progress.step,
+            best_step=best,
+            loss=next(step.loss for step in progress.curve if step.step == best),
+            valid_loss=progress.best_loss,
+        )
+
+
+def placement() -> tuple[torch.device, torch.dtype]:
+    """Where the base lives: this process's GPU in bfloat16, else the CPU in float32."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device()), torch.bfloat16
+    return torch.device("cpu"), torch.float32
+
+
+def physical_cores() -> int:
+    """Cores this process may use, a pair of hyper-threads counted once: matrix products gain nothing from both."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in allowed:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings.add(path.read_text().strip() if path.exists() else str(cpu))
+    return max(1, len(siblings))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
