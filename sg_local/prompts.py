@@ -22,6 +22,7 @@ import jinja2.sandbox
 from sg_local.records import Pair, Segment, Segments, SgError, Task
 
 MARK = re.compile("\ue000(\\d+)\ue001")
+BOS_MARK = "\ue002"
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
 
 
@@ -30,6 +31,7 @@ class Form:
     """How a prompt is laid out. `template` is Jinja source for `chat` and None for `plain`.
 
     `lead` is what stands between the prompt and the answer's first character ('' in ChatML, ' ' in Vicuna).
+    `add_bos` says whether the tokenizer adds `bos` by itself (None: unknown).
     """
 
     name: str
@@ -37,17 +39,18 @@ class Form:
     bos: str = ""
     eos: str = ""
     lead: str = " "
+    add_bos: bool | None = None
 
 
 PLAIN = Form("plain")
 
 
-def forms(template: str | None, bos: str = "", eos: str = "") -> tuple[Form, ...]:
+def forms(template: str | None, bos: str = "", eos: str = "", add_bos: bool | None = None) -> tuple[Form, ...]:
     """The forms a model can answer in: `chat` first where there is a template, then `plain`."""
-    plain = replace(PLAIN, bos=bos, eos=eos)
+    plain = replace(PLAIN, bos=bos, eos=eos, add_bos=add_bos)
     if template is None:
         return (plain,)
-    chat = Form("chat", template, bos, eos, lead="")
+    chat = Form("chat", template, bos, eos, lead="", add_bos=add_bos)
     return (replace(chat, lead=_lead(chat)), plain)
 
 
@@ -63,7 +66,8 @@ def form_named(choices: Sequence[Form], name: str) -> Form:
 def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool = True) -> Segments:
     """Messages through a chat template, contents untrusted. A template error raises SgError.
 
-    The beginning-of-sequence string is cut off at the start: the tokenizer adds it where the model wants it.
+    The beginning-of-sequence token is cut off at the start where the tokenizer adds it. Its string alone proves
+    nothing: SmolLM2's is ChatML's `<|im_start|>`, with which every turn begins and which its tokenizer never adds.
     """
     assert form.template is not None
     marked = [{**message, "content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)]
@@ -71,18 +75,25 @@ def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool =
         text = (
             _environment()
             .from_string(form.template)
-            .render(messages=marked, add_generation_prompt=generation, bos_token=form.bos, eos_token=form.eos)
+            .render(messages=marked, add_generation_prompt=generation, bos_token=BOS_MARK, eos_token=form.eos)
         )
     except jinja2.TemplateError as error:
         raise SgError(f"The chat template cannot render this prompt: {error}.", "Try `--form plain`.") from error
-    if form.bos and text.startswith(form.bos):
-        text = text[len(form.bos) :]
-    parts = MARK.split(text)
+    parts = MARK.split(_without_bos(form, text))
     segments = [
         Segment(messages[int(part)]["content"], trusted=False) if i % 2 else Segment(part)
         for i, part in enumerate(parts)
     ]
     return tuple(segment for segment in segments if segment.text)
+
+
+def _without_bos(form: Form, text: str) -> str:
+    """A rendered template without the leading token that the tokenizer will add, BOS_MARK elsewhere spelt out."""
+    if form.add_bos is not False and text.startswith(BOS_MARK):
+        text = text[len(BOS_MARK) :]
+    elif form.add_bos and form.bos and text.startswith(form.bos):
+        text = text[len(form.bos) :]
+    return text.replace(BOS_MARK, form.bos)
 
 
 def answer_prompt(task: Task, form: Form, text: str, examples: Sequence[Pair] | None = None) -> Segments:

@@ -117,3 +117,17 @@ def test_segments_never_lose_text(routing):
     chat, _ = prompts.forms(CHATML)
     segments = prompts.answer_prompt(routing, chat, "x")
     assert all(isinstance(s, Segment) and s.text for s in segments)
+
+
+@pytest.mark.parametrize("add_bos", (False, None))
+def test_chatml_keeps_its_first_marker_where_that_is_the_beginning_of_sequence_string(add_bos):
+    chat, _ = prompts.forms(CHATML, "<|im_start|>", "<|im_end|>", add_bos)
+    text = "".join(segment.text for segment in prompts.render(chat, [{"role": "user", "content": "hi"}]))
+    assert text.startswith("<|im_start|>")
+
+
+@pytest.mark.parametrize("start", ("<s>", "{{ bos_token }}"))
+def test_a_beginning_of_sequence_that_the_tokenizer_adds_is_cut(start):
+    chat, _ = prompts.forms(start + "{{ messages[0]['content'] }}{{ bos_token }}", "<s>", "</s>", True)
+    text = "".join(segment.text for segment in prompts.render(chat, [{"role": "user", "content": "hi"}]))
+    assert text == "hi<s>"

@@ -42,7 +42,7 @@ VICUNA_SYSTEM = (
 )
 # Vicuna v1.1/1.5 as FastChat builds it; no leading <s>: the tokenizer adds it (add_bos_token).
 VICUNA = (
-    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}"
     '{% set turns = messages[1:] %}{% else %}{% set system = "' + VICUNA_SYSTEM + '" %}'
     "{% set turns = messages %}{% endif %}{{ system + ' ' }}{% for message in turns %}"
     "{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
