@@ -11,8 +11,9 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sg_local.records import (
     Adapter,
@@ -26,6 +27,8 @@ from sg_local.records import (
     TokenExample,
     TrainStep,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,12 @@ class Generator(Protocol):
         """
         ...
 
-    def generate(self, prompts: Iterable[Prompt]) -> Iterator[Completion]:
-        """One completion per prompt, as each one ends: in any order. A prompt beyond the context raises SgError."""
+    def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
+        """One completion per prompt, as each one ends: in any order. A prompt beyond the context raises SgError.
+
+        None among the prompts means: no more for now; go on with those under way and ask again at the next step.
+        A server's prompts come like that.
+        """
         ...
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
@@ -111,6 +118,14 @@ class Trainer(Protocol):
     ) -> Adapter:
         """Train, resume from `out` where it holds a checkpoint of the same work, and write `out/adapter.gguf`."""
         ...
+
+
+def available(source: Iterator[T | None], limit: int) -> Iterator[T]:
+    """At most `limit` items of a stream of prompts, up to the first None."""
+    for item in islice(source, limit):
+        if item is None:
+            return
+        yield item
 
 
 @dataclass(frozen=True)
@@ -175,7 +190,9 @@ def open_trainer(name: str, model: Path) -> Trainer:
 def _load(table: dict[str, _Backend], name: str, option: str):
     backend = table.get(name)
     if backend is None:
-        raise SgError(f"There is no backend named {name!r}.", f"{option} takes one of: {', '.join(table)}.", exit_code=2)
+        raise SgError(
+            f"There is no backend named {name!r}.", f"{option} takes one of: {', '.join(table)}.", exit_code=2
+        )
     if not is_installed(backend):
         missing = next(need for need in backend.needs if find_spec(need) is None)
         raise SgError(

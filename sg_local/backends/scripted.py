@@ -27,10 +27,45 @@ from sg_local.records import (
     TrainStep,
 )
 
-WORDS = (
-    "the order parcel invoice app screen payment courier login refund street button card box message price address "
-    "still not arrived works twice today since yesterday morning please help why when where my your was is has been"
-).split()
+WORDS = [
+    "the",
+    "order",
+    "parcel",
+    "invoice",
+    "app",
+    "screen",
+    "payment",
+    "courier",
+    "login",
+    "refund",
+    "street",
+    "button",
+    "card",
+    "box",
+    "message",
+    "price",
+    "address",
+    "still",
+    "not",
+    "arrived",
+    "works",
+    "twice",
+    "today",
+    "since",
+    "yesterday",
+    "morning",
+    "please",
+    "help",
+    "why",
+    "when",
+    "where",
+    "my",
+    "your",
+    "was",
+    "is",
+    "has",
+    "been",
+]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -78,9 +113,9 @@ class ScriptedGenerator:
         pieces = re.findall(r"\w+|\W", _text(segments))
         return tuple(int.from_bytes(hashlib.sha256(p.encode()).digest()[:2], "big") for p in pieces)
 
-    def generate(self, prompts: Iterable[Prompt]) -> Iterator[Completion]:
+    def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         """Replies in the order asked."""
-        for prompt in prompts:
+        for prompt in filter(None, prompts):
             self.asked.append(prompt)
             text = self.reply(_text(prompt.segments), random.Random(prompt.seed))
             for stop in prompt.sampling.stop:

@@ -54,7 +54,7 @@ class LlamaGenerator:
         """Token ids as llama.cpp gives them; special strings count only in trusted segments."""
         return tuple(self._vocab.tokenize(segments, bos=bos))
 
-    def generate(self, prompts: Iterable[Prompt]) -> Iterator[Completion]:
+    def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         """One completion per prompt, in the order they end; at most twice `n_parallel` prompts are read ahead.
 
         Raises SgError for a prompt that leaves no room in the context and for a grammar that does not parse.
@@ -93,11 +93,14 @@ class LlamaGenerator:
         lib.llama_model_free(self._model)
         self._model = self._adapter = None
 
-    def _rows(self, prompts: Iterable[Prompt]) -> Iterator[Row]:
+    def _rows(self, prompts: Iterable[Prompt | None]) -> Iterator[Row | None]:
         """Prompts as rows; samples of one prompt are tokenised once."""
         segments: Segments | None = None
         tokens: list[int] = []
         for prompt in prompts:
+            if prompt is None:
+                yield None
+                continue
             if prompt.segments != segments:
                 segments, tokens = prompt.segments, self._prompt_tokens(prompt.id, prompt.segments, 1)
             yield Row.of(prompt, tokens, self._tools)

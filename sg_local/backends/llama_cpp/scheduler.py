@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
+from sg_local.backends import available
 from sg_local.backends.llama_cpp.context import Context
 from sg_local.backends.llama_cpp.prefix import Prefix, common_length
 from sg_local.backends.llama_cpp.rows import Row, Writer
@@ -45,7 +45,7 @@ class Group:
 class Scheduler:
     """Completes the rows of one iterator, which is read at most two batches of rows ahead."""
 
-    def __init__(self, context: Context, prefix: Prefix, writer: Writer, rows: Iterable[Row]) -> None:
+    def __init__(self, context: Context, prefix: Prefix, writer: Writer, rows: Iterable[Row | None]) -> None:
         self._context = context
         self._prefix = prefix
         self._writer = writer
@@ -70,7 +70,7 @@ class Scheduler:
         """Read ahead; True while there is work."""
         wanted = 2 * self._n_parallel - len(self._queue)
         if len(self._queue) <= self._n_parallel:
-            self._queue.extend(islice(self._source, wanted))
+            self._queue.extend(available(self._source, wanted))
         return bool(self._queue or self._groups)
 
     def _step(self) -> list[Completion]:
