@@ -1,0 +1,271 @@
+"""The training stage: kept rows to token examples, a split, one trainer call, the run's adapter and its curve.
+
+Rows are tokenised as the generator will read them: the prompt alone, exactly as at inference, then the answer as
+it would be written after that prompt, then end-of-sequence; loss is on the answer and its end. A tenth of the rows
+validates and never trains. Text goes to train.jsonl and valid.jsonl; the trainer works in the run's adapter/ folder,
+from whose checkpoint an interrupted stage goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sg_local import prompts
+from sg_local.backends import Generator, Trainer, TrainSettings
+from sg_local.prompts import Form
+from sg_local.records import Adapter, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
+from sg_local.run import ADAPTER, TRAIN, VALID, Run, remove
+
+WORK = "adapter"  # the trainer's folder inside the run
+CURVE = f"{WORK}/curve.jsonl"
+MIN_ROWS = 3  # SELF-GUIDE's smallest published sets had 3 to 7 pairs
+FEW_ROWS = 30
+NO_VALID_BELOW = 20
+VALID_SHARE, MIN_VALID = 0.1, 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kept row in text form: one line of train.jsonl or valid.jsonl. `weight` scales its loss."""
+
+    id: str
+    input: str
+    output: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training job. `rows` are the kept rows in synthesis order; `generator` is asked for tokens only."""
+
+    run: Run
+    task: Task
+    form: Form
+    generator: Generator
+    trainer: Trainer
+    rows: tuple[Row, ...]
+    settings: TrainSettings
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers that train and that validate, each in rising order."""
+
+    train: tuple[int, ...]
+    valid: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Token examples that train and that validate, and the ids of rows beyond the context."""
+
+    train: tuple[TokenExample, ...]
+    valid: tuple[TokenExample, ...]
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the stage reports. `dropped` names rows beyond the context; `curve` holds (step, loss, validation loss)."""
+
+    adapter: Adapter
+    n_train: int
+    n_valid: int
+    dropped: tuple[str, ...]
+    curve: tuple[tuple[int, float, float | None], ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: None) -> Trained:
+    """Train the run's adapter, or read back a finished stage.
+
+    Raises SgError for fewer than MIN_ROWS usable rows, for a base other than the generator's, and for a stage or
+    checkpoint that was made with other settings.
+    """
+    if job.run.path(ADAPTER).exists() and job.run.is_done("train", _stamped(job), (ADAPTER,)):
+        return _read_back(job.run)
+    started, steps = time.monotonic(), []
+
+    def note(step: TrainStep) -> None:
+        steps.append(step)
+        on_step(step)
+
+    sets = prepare(job)
+    adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), job.settings, note)
+    return _finish(job, sets, adapter, steps, started)
+
+
+def prepare(job: Training) -> Sets:
+    """Tokenise and split the kept rows, and write both parts as journals of the run."""
+    rows, examples, dropped = usable(job)
+    split = split_rows([row.output if job.task.labels else "" for row in rows], job.seed)
+    job.run.replace(TRAIN, [rows[i] for i in split.train])
+    job.run.replace(VALID, [rows[i] for i in split.valid])
+    train, valid = (tuple(examples[i] for i in part) for part in (split.train, split.valid))
+    return Sets(train, valid, dropped)
+
+
+def usable(job: Training) -> tuple[list[Row], list[TokenExample], tuple[str, ...]]:
+    """The rows that fit the model's context, their tokens, and the ids of those that do not."""
+    examples = token_examples(job)
+    room = job.generator.info.n_ctx_train
+    fits = [len(example.tokens) <= room for example in examples]
+    dropped = tuple(row.id for row, fit in zip(job.rows, fits, strict=True) if not fit)
+    rows = [row for row, fit in zip(job.rows, fits, strict=True) if fit]
+    if len(rows) < MIN_ROWS:
+        lost = f" ({len(dropped)} were longer than the model's {room} tokens)" if dropped else ""
+        raise SgError(
+            f"Training needs at least {MIN_ROWS} rows; {len(rows)} are kept{lost}.",
+            "Synthesise more rows, loosen the filters, or keep more in review.",
+        )
+    return rows, [example for example, fit in zip(examples, fits, strict=True) if fit], dropped
+
+
+def token_examples(job: Training) -> list[TokenExample]:
+    """Each row as prompt tokens, answer tokens and end-of-sequence."""
+    end = _end_token(job.generator)
+    return [_token_example(job, row, end) for row in job.rows]
+
+
+def _token_example(job: Training, row: Row, end: tuple[int, ...]) -> TokenExample:
+    segments = prompts.answer_prompt(job.task, job.form, row.input)
+    prompt = job.generator.tokenize(segments)
+    answer = Segment(prompts.answer_text(job.form, row.output), trusted=False)
+    joint = job.generator.tokenize((*segments, answer))
+    if joint[: len(prompt)] == prompt:
+        tokens = joint
+    else:
+        tokens = prompt + _tokens_inside(job.generator, answer)
+    return TokenExample(row.id, tokens + end, len(prompt), row.weight)
+
+
+def _tokens_inside(generator: Generator, answer: Segment) -> tuple[int, ...]:
+    """Tokens of text that does not begin a string: sentencepiece would put a space before it there."""
+    anchor = Segment("\n", trusted=False)
+    alone = generator.tokenize((anchor,), bos=False)
+    anchored = generator.tokenize((anchor, answer), bos=False)
+    if anchored[: len(alone)] == alone:
+        return anchored[len(alone) :]
+    return generator.tokenize((answer,), bos=False)
+
+
+def _end_token(generator: Generator) -> tuple[int, ...]:
+    """The end-of-sequence token. Raises SgError for a model that names none."""
+    eos = generator.info.eos
+    tokens = generator.tokenize((Segment(eos),), bos=False) if eos else ()
+    if not tokens:
+        raise SgError(
+            f"{generator.info.name} names no end-of-sequence token, so no answer could end.",
+            "Use a GGUF whose metadata has tokenizer.ggml.eos_token_id.",
+        )
+    return tokens[-1:]
+
+
+def split_rows(labels: Sequence[str], seed: int) -> Split:
+    """A tenth of the rows for validation, at least MIN_VALID, drawn from each label in proportion.
+
+    Below NO_VALID_BELOW rows all of them train. Pass one label for all rows where there are none.
+    """
+    n = len(labels)
+    if n < NO_VALID_BELOW:
+        return Split(tuple(range(n)), ())
+    draw = random.Random(seed)
+    wanted = max(MIN_VALID, round(VALID_SHARE * n))
+    groups: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        groups.setdefault(label, []).append(row)
+    valid: set[int] = set()
+    for label, share in shares({label: len(group) for label, group in groups.items()}, wanted).items():
+        valid |= set(draw.sample(groups[label], share))
+    return Split(tuple(i for i in range(n) if i not in valid), tuple(sorted(valid)))
+
+
+def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
+    """How many rows each label gives to `wanted`: in proportion, largest remainders first, one always left."""
+    total = sum(sizes.values())
+    exact = {label: wanted * size / total for label, size in sizes.items()}
+    given = {label: min(int(exact[label]), size - 1) for label, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda label: (int(exact[label]) - exact[label], label))
+    for label in by_remainder:
+        if sum(given.values()) < wanted and given[label] < sizes[label] - 1:
+            given[label] += 1
+    return given
+
+
+def reset(run: Run) -> None:
+    """Forget the stage, its adapter and its checkpoint, so that it can start again."""
+    run.clear_stage("train")
+    for name in (WORK, ADAPTER):
+        remove(run.path(name))
+
+
+def warnings_of(n_train: int, curve: Sequence[tuple[int, float, float | None]]) -> tuple[str, ...]:
+    """What a person should know before trusting the adapter."""
+    words = []
+    if n_train < FEW_ROWS:
+        words.append(f"Only {n_train} rows trained this adapter: fewer than {FEW_ROWS} rarely hold a task.")
+    measured = [loss for _, _, loss in curve if loss is not None]
+    if len(measured) > 1 and min(measured[1:]) > measured[0]:
+        words.append(f"The validation loss rose from the start ({measured[0]:.3f} to {min(measured[1:]):.3f} at best).")
+    return tuple(words)
+
+
+def _finish(job: Training, sets: Sets, adapter: Adapter, steps: Sequence[TrainStep], started: float) -> Trained:
+    """Move the adapter to its place in the run and stamp the stage."""
+    if adapter.base_digest != job.generator.info.digest:
+        raise SgError(
+            f"The trainer's base ({adapter.base_digest[:12]}) is not the run's ({job.generator.info.digest[:12]}).",
+            "Use the model that the run was started with.",
+        )
+    os.replace(adapter.path, job.run.path(ADAPTER))
+    adapter = dataclasses.replace(adapter, path=ADAPTER)
+    curve = _whole_curve(job.run, steps)
+    trained = Trained(
+        adapter=adapter,
+        n_train=len(sets.train),
+        n_valid=len(sets.valid),
+        dropped=sets.dropped,
+        curve=curve,
+        warnings=warnings_of(len(sets.train), curve),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    job.run.write_stamp("train", _stamped(job), (ADAPTER,), **dataclasses.asdict(trained))
+    return trained
+
+
+def _whole_curve(run: Run, steps: Sequence[TrainStep]) -> tuple[tuple[int, float, float | None], ...]:
+    """The curve of all tries as the trainer kept it, else the steps of this one."""
+    path = run.path(CURVE)
+    if path.exists():
+        steps = [from_dict(TrainStep, json.loads(line)) for line in path.read_text().splitlines()]
+    return tuple((step.step, step.loss, step.valid_loss) for step in steps)
+
+
+def _stamped(job: Training) -> dict:
+    """The settings that the stamp holds: whatever would change the adapter's bytes."""
+    return {
+        **dataclasses.asdict(job.settings),
+        "rows": digest([dataclasses.asdict(row) for row in job.rows]),
+        "task": job.task.digest,
+        "form": digest(job.form),
+        "base": job.generator.info.digest,
+        "trainer": type(job.trainer).__name__,
+        "split seed": job.seed,
+    }
+
+
+def _read_back(run: Run) -> Trained:
+    stamp = run.stamp("train")
+    fields = {field.name: stamp[field.name] for field in dataclasses.fields(Trained)}
+    curve = tuple((step, loss, valid) for step, loss, valid in fields.pop("curve"))
+    adapter = from_dict(Adapter, fields.pop("adapter"))
+    lists = {name: tuple(fields.pop(name)) for name in ("dropped", "warnings")}
+    return Trained(adapter=adapter, curve=curve, **lists, **fields)
