@@ -66,8 +66,8 @@ def summed_loss(model: Model, batch: Batch, *, recompute: bool = False) -> mx.ar
     """
     past: list[KeysValues | None] = [None] * len(model.layers)
     if batch.prefix.size:
-        _, past = _layers(model, batch.prefix, past, recompute)
-    hidden, _ = _layers(model, batch.inputs, past, recompute)
+        _, past = run_layers(model, batch.prefix, past, recompute=recompute)
+    hidden, _ = run_layers(model, batch.inputs, past, recompute=recompute)
     answers = hidden.reshape(-1, hidden.shape[-1])[batch.places]
     losses = nn.losses.cross_entropy(head(model, model.model.norm(answers)), batch.targets)
     return (losses * batch.weights).sum()
@@ -76,6 +76,22 @@ def summed_loss(model: Model, batch: Batch, *, recompute: bool = False) -> mx.ar
 def head(model: Model, hidden: mx.array) -> mx.array:
     """Logits of normed hidden states."""
     return model.model.embed_tokens.as_linear(hidden) if model.args.tie_word_embeddings else model.lm_head(hidden)
+
+
+def run_layers(
+    model: Model, tokens: mx.array, past: list[KeysValues | None], *, recompute: bool = False
+) -> tuple[mx.array, list[KeysValues]]:
+    """The last layer's hidden states (rows, tokens, width) before the norm, and each layer's own keys and values.
+
+    `past` holds each layer's keys and values of what all rows follow (batch of one or of `rows`), or None.
+    """
+    hidden = model.model.embed_tokens(tokens)
+    made = []
+    for layer, old in zip(model.layers, past, strict=True):
+        run = _recomputed if recompute and layer.trainable_parameters() else _run
+        hidden, new = run(layer, hidden, old)
+        made.append(new)
+    return hidden, made
 
 
 class _Past:
@@ -92,19 +108,6 @@ class _Past:
         rows = keys.shape[0]
         old = [mx.broadcast_to(array, (rows, *array.shape[1:])) for array in self.past]
         return mx.concatenate([old[0], keys], axis=2), mx.concatenate([old[1], values], axis=2)
-
-
-def _layers(
-    model: Model, tokens: mx.array, past: list[KeysValues | None], recompute: bool
-) -> tuple[mx.array, list[KeysValues]]:
-    """The last layer's hidden states, and each layer's keys and values of these tokens."""
-    hidden = model.model.embed_tokens(tokens)
-    made = []
-    for layer, old in zip(model.layers, past, strict=True):
-        run = _recomputed if recompute and layer.trainable_parameters() else _run
-        hidden, new = run(layer, hidden, old)
-        made.append(new)
-    return hidden, made
 
 
 def _run(layer: TransformerBlock, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:

@@ -1,0 +1,82 @@
+"""Draws one row's tokens inside mlx-lm's BatchGenerator, from the row's own random key.
+
+The order is llama.cpp's: repeat penalty, top-k, top-p, min-p, temperature, draw; temperature 0 takes the best. The same
+seed draws the same numbers whatever rows run beside it, but not the numbers that llama.cpp would draw. The penalty
+looks at the row's own last 64 new tokens, as in the llama.cpp backend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import mlx.core as mx
+
+from sg_local.records import Sampling
+
+PENALTY_WINDOW = 64
+
+
+class RowSampler:
+    """A sampler for `BatchGenerator.insert`, and a logits processor where a penalty is asked for.
+
+    `logprobs` queues each drawn token's log-probability at temperature 1 without penalty, in the order drawn.
+    """
+
+    def __init__(self, sampling: Sampling, seed: int) -> None:
+        self.sampling = sampling
+        self.logprobs: deque[mx.array] = deque()
+        self._key = mx.random.key(seed)
+        self._drawn: deque[mx.array] = deque(maxlen=PENALTY_WINDOW)
+        self._plain: mx.array | None = None
+
+    @property
+    def processors(self) -> list:
+        """What `BatchGenerator.insert` takes as this row's logits processors."""
+        return [] if self.sampling.repeat_penalty == 1.0 else [self.penalise]
+
+    def penalise(self, _tokens: mx.array, logits: mx.array) -> mx.array:
+        """Logits (1, vocabulary) with this row's recent tokens pushed down; the plain ones are kept for `logprobs`."""
+        self._plain = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        if not self._drawn:
+            return logits
+        recent = mx.concatenate(list(self._drawn))
+        picked, penalty = logits[:, recent], self.sampling.repeat_penalty
+        pushed = mx.where(picked > 0, picked / penalty, picked * penalty)
+        return mx.put_along_axis(logits, recent[None], pushed, axis=-1)
+
+    def __call__(self, logprobs: mx.array) -> mx.array:
+        """The next token, shape (1,), from normalised log-probabilities (1, vocabulary)."""
+        token = self._draw(logprobs)
+        plain = logprobs if self._plain is None else self._plain
+        self.logprobs.append(plain[0, token[0]])
+        if self.processors:
+            self._drawn.append(token)
+        return token
+
+    def _draw(self, logprobs: mx.array) -> mx.array:
+        if self.sampling.temperature <= 0:
+            return mx.argmax(logprobs, axis=-1)
+        ids, kept = candidates(logprobs[0], self.sampling)
+        self._key, key = mx.random.split(self._key)
+        chosen = mx.random.categorical(kept / self.sampling.temperature, key=key)
+        return (chosen if ids is None else ids[chosen])[None]
+
+
+def candidates(logprobs: mx.array, sampling: Sampling) -> tuple[mx.array | None, mx.array]:
+    """What top-k, top-p and min-p leave of (vocabulary,): token ids (None: all, in order) and log-probabilities.
+
+    A token that top-p or min-p strikes out keeps its place with minus infinity.
+    """
+    ids, kept = None, logprobs
+    if 0 < sampling.top_k < logprobs.shape[0]:
+        ids = mx.argpartition(-logprobs, kth=sampling.top_k - 1)[: sampling.top_k]
+        kept = logprobs[ids]
+    if sampling.top_p < 1:
+        order = mx.argsort(-kept)
+        ids, kept = order if ids is None else ids[order], kept[order]
+        shares = mx.softmax(kept)
+        kept = mx.where(mx.cumsum(shares) - shares < sampling.top_p, kept, -mx.inf)
+    if sampling.min_p > 0:
+        kept = mx.where(kept >= kept.max() + math.log(sampling.min_p), kept, -mx.inf)
+    return ids, kept

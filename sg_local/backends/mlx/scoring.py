@@ -1,0 +1,50 @@
+"""log P(continuation | prompt): the prompt is computed once, and all its continuations attend to it together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.llama import Model
+
+from sg_local.backends.mlx.forward import KeysValues, head, run_layers
+from sg_local.backends.mlx.prefix import Prefix
+
+
+def score_continuations(
+    model: Model, prefix: Prefix, prompt: Sequence[int], continuations: Sequence[Sequence[int]]
+) -> tuple[float, ...]:
+    """Summed log-probability of each continuation (at least one token), in nats."""
+    start = prefix.common(prompt)
+    past = prefix.past(start)
+    hidden, made = run_layers(model, mx.array([prompt[start:]]), past)
+    first = _log_softmax(model, hidden[:, -1])[0]
+    scores = np.array(first[mx.array([tokens[0] for tokens in continuations])], np.float64)
+    width = max(map(len, continuations)) - 1
+    if width:
+        scores += _rest(model, [_joined(*pair) for pair in zip(past, made, strict=True)], continuations, width)
+    return tuple(scores.tolist())
+
+
+def _rest(
+    model: Model, past: list[KeysValues | None], continuations: Sequence[Sequence[int]], width: int
+) -> np.ndarray:
+    """The share of every token after the first. Padding stands on the right, where nothing attends to it."""
+    inputs, targets = (np.zeros((len(continuations), width), np.int32) for _ in range(2))
+    counts = np.zeros((len(continuations), width), np.float32)
+    for i, tokens in enumerate(continuations):
+        n = len(tokens) - 1
+        inputs[i, :n], targets[i, :n], counts[i, :n] = tokens[:-1], tokens[1:], 1.0
+    hidden, _ = run_layers(model, mx.array(inputs), past)
+    logprobs = mx.take_along_axis(_log_softmax(model, hidden), mx.array(targets)[..., None], axis=-1)[..., 0]
+    return np.array((logprobs * mx.array(counts)).sum(axis=-1), np.float64)
+
+
+def _log_softmax(model: Model, hidden: mx.array) -> mx.array:
+    logits = head(model, model.model.norm(hidden))
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+
+def _joined(old: KeysValues | None, new: KeysValues) -> KeysValues:
+    return new if old is None else tuple(mx.concatenate(pair, axis=2) for pair in zip(old, new, strict=True))
