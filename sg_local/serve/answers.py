@@ -1,0 +1,158 @@
+"""What is asked of the engine for one input, and how its reply becomes an answer.
+
+A task's input gets the very prompt that training and evaluation use. A classification task answers with the
+likeliest label, as its evaluation measures it; any other answer is free text, greedy unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sg_local import prompts
+from sg_local.backends import Generator
+from sg_local.prompts import Form
+from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments, SgError, Task
+
+Ask = Prompt | ScoredPrompt
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Where the server listens and how it answers; `predict` uses the latter half.
+
+    `port` 0 takes a free one. `n_ctx` is the context of one request in tokens, as the engine was opened with;
+    `max_tokens` bounds new tokens where a request does not. `restricted`: a classification task answers with one of
+    its labels, whatever the model would rather write.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    allow_remote: bool = False
+    n_ctx: int = 2048
+    max_tokens: int = 500
+    restricted: bool = True
+
+
+@dataclass(frozen=True)
+class Service:
+    """What answers under a name. `task` and `form` wrap a bare user message; without them it goes through `chat`.
+
+    `chat` is the model's chat form, or None where it has none. A fused file carries its task in its own template,
+    so it is served without `task`.
+    """
+
+    name: str
+    chat: Form | None
+    task: Task | None = None
+    form: Form | None = None
+
+
+def predict(
+    generator: Generator, task: Task, form: Form, lines: Iterable[str], settings: ServeSettings | None = None
+) -> Iterator[str]:
+    """One answer for each line, in order, as soon as it and those before it are known. A blank line answers itself.
+
+    Lines are read as the engine has room for them. For a line that does not fit the context, SgError names it
+    after the lines before it have been answered.
+    """
+    settings = settings or ServeSettings()
+    done: dict[str, str] = {}
+    failed: list[SgError] = []
+
+    def asks() -> Iterator[Ask]:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                done[str(number)] = ""
+                continue
+            try:
+                yield task_ask(generator, task, form, line.strip(), settings, id=str(number))
+            except SgError as error:
+                failed.append(SgError(f"Line {number}: {error.message}", error.hint))
+                return
+
+    number = 1
+    for completion in complete(generator, asks(), scored=is_scored(task, settings)):
+        done[completion.prompt_id] = prompts.parse_output(task, completion.text)
+        while str(number) in done:
+            yield done.pop(str(number))
+            number += 1
+    yield from (done[key] for key in sorted(done, key=int))
+    if failed:
+        raise failed[0]
+
+
+def is_scored(task: Task, settings: ServeSettings) -> bool:
+    """Whether a task's answers are chosen among its labels instead of written."""
+    return settings.restricted and bool(task.labels)
+
+
+def task_ask(
+    generator: Generator,
+    task: Task,
+    form: Form,
+    text: str,
+    settings: ServeSettings,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    id: str = "",
+) -> Ask:
+    """The question whose answer is the task's output for `text`. Raises SgError when it does not fit the context."""
+    segments = _fitted(generator, task, form, text, settings.n_ctx)
+    if is_scored(task, settings):
+        return ScoredPrompt(id, segments, tuple(prompts.answer_text(form, label) for label in task.labels), end=True)
+    sampling = sampling or Sampling(max_tokens=settings.max_tokens)
+    stops = (*sampling.stop, *prompts.answer_stops(task, form))
+    return Prompt(id, segments, dataclasses.replace(sampling, stop=stops), seed)
+
+
+def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
+    """SgError when a prompt leaves no room for a new token."""
+    n_tokens = len(generator.tokenize(segments))
+    if n_tokens >= n_ctx:
+        message = f"The prompt has {n_tokens} tokens, and the context holds {n_ctx}."
+        raise SgError(message, "Shorten it, or serve with a larger --n-ctx.")
+
+
+def complete(generator: Generator, asks: Iterable[Ask | None], *, scored: bool) -> Iterator[Completion]:
+    """Completions of asks of one kind, as they end. Of a scored one, the text is the likeliest continuation."""
+    if not scored:
+        yield from generator.generate(asks)
+        return
+    asked: dict[str, ScoredPrompt] = {}
+
+    def remembered() -> Iterator[ScoredPrompt]:
+        for ask in asks:
+            asked[ask.id] = ask
+            yield ask
+
+    for score in generator.score(remembered()):
+        yield _chosen(generator, asked.pop(score.prompt_id), score)
+
+
+def _chosen(generator: Generator, ask: ScoredPrompt, score: Score) -> Completion:
+    """The likeliest continuation as a completion; ties go to the first."""
+    logprob = max(score.logprobs)
+    text = ask.continuations[score.logprobs.index(logprob)]
+    n_tokens = len(generator.tokenize((Segment(text, trusted=False),), bos=False)) + ask.end
+    return Completion(ask.id, text.strip(), "stop", len(generator.tokenize(ask.segments)), n_tokens, logprob)
+
+
+def _fitted(generator: Generator, task: Task, form: Form, text: str, n_ctx: int) -> Segments:
+    """The task's prompt with as many demonstrations as leave room for an answer, dropped from the front."""
+    room = n_ctx - _answer_tokens(generator, task)
+    for first in range(len(task.examples)):
+        segments = prompts.answer_prompt(task, form, text, task.examples[first:])
+        if len(generator.tokenize(segments)) <= room:
+            return segments
+    segments = prompts.answer_prompt(task, form, text, ())
+    check_room(generator, segments, room)
+    return segments
+
+
+def _answer_tokens(generator: Generator, task: Task) -> int:
+    """Room kept for an answer: twice the longest output shown and a few tokens more."""
+    outputs: Sequence[str] = [*(pair.output for pair in task.examples), *task.labels]
+    return 2 * max(len(generator.tokenize((Segment(text, trusted=False),), bos=False)) for text in outputs) + 8

@@ -1,0 +1,512 @@
+"""Answers for lines and for HTTP requests, over scripted engines and once over the real one."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import replace
+
+import pytest
+from starlette.testclient import TestClient
+
+from sg_local import prompts, serve
+from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
+from sg_local.records import Completion, Prompt, Sampling, Score, Segment, SgError
+from sg_local.serve.app import is_loopback, make_app, open_socket
+
+FORM = prompts.forms(TEMPLATE, eos="<|im_end|>")[0]
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+SETTINGS = serve.ServeSettings()
+
+
+class Echo(ScriptedGenerator):
+    """Answers with the last turn or line of its prompt in upper case; scores the label that the input names."""
+
+    def __init__(self, tmp_path, reply=None) -> None:
+        super().__init__(tmp_path / "echo.gguf", reply or (lambda text, rng: last_input(text).upper()))
+        self.scored = []
+
+    def score(self, prompts):
+        for prompt in prompts:
+            self.scored.append(prompt)
+            asked = last_input("".join(s.text for s in prompt.segments))
+            yield Score(prompt.id, tuple(0.0 if c.strip() in asked else -1.0 for c in prompt.continuations))
+
+
+def last_input(text: str) -> str:
+    return text.removesuffix("<|im_start|>assistant\n").removesuffix("<|im_end|>\n").splitlines()[-1]
+
+
+@pytest.fixture
+def echo(tmp_path) -> Echo:
+    return Echo(tmp_path)
+
+
+@pytest.fixture
+def client_of():
+    """Opens test clients over a generator and a service; their workers are closed at the end."""
+    workers = []
+
+    def open_client(generator, service, settings=SETTINGS) -> TestClient:
+        workers.append(serve.Worker(generator))
+        app = make_app(workers[-1], service, settings)
+        return TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)
+
+    yield open_client
+    for worker in workers:
+        worker.close()
+
+
+@pytest.fixture
+def client(client_of, echo, fluent) -> TestClient:
+    """A client of the fluent task (generation), answered in upper case."""
+    return client_of(echo, serve.Service("fluent-run", FORM, fluent, FORM))
+
+
+def user(text: str) -> list[dict]:
+    return [{"role": "user", "content": text}]
+
+
+# predict
+
+
+def test_predict_answers_in_order_and_keeps_blank_lines(echo, fluent):
+    assert list(serve.predict(echo, fluent, FORM, ["one\n", "\n", "two", " "])) == ["ONE", "", "TWO", ""]
+
+
+def test_predict_sorts_what_the_engine_ends_early(tmp_path, fluent):
+    class Backwards(Echo):
+        def generate(self, prompts):
+            yield from reversed(list(super().generate(prompts)))
+
+    lines = [f"line {i}" for i in range(12)]
+    assert list(serve.predict(Backwards(tmp_path), fluent, FORM, lines)) == [line.upper() for line in lines]
+
+
+def test_predict_uses_the_prompt_that_training_uses(echo, fluent):
+    list(serve.predict(echo, fluent, FORM, ["where is it"]))
+    asked = echo.asked[0]
+    assert asked.segments == prompts.answer_prompt(fluent, FORM, "where is it")
+    assert asked.sampling.temperature == 0 and "\n" in asked.sampling.stop
+
+
+def test_predict_chooses_among_labels(echo, routing):
+    lines = ["technical fault", "a delivery", "billing, please"]
+    assert list(serve.predict(echo, routing, FORM, lines)) == ["technical", "delivery", "billing"]
+    assert [ask.end for ask in echo.scored] == [True] * 3 and echo.asked == []
+
+
+def test_predict_can_write_freely_and_canonically(tmp_path, routing):
+    generator = Echo(tmp_path, lambda text, rng: " Output: BILLING. ")
+    settings = serve.ServeSettings(restricted=False)
+    assert list(serve.predict(generator, routing, FORM, ["x"], settings)) == ["billing"]
+
+
+def test_predict_starts_before_the_last_line_is_read(echo, fluent):
+    def lines():
+        yield "first"
+        pytest.fail("read ahead of a lazy engine")
+
+    assert next(serve.predict(echo, fluent, FORM, lines())) == "FIRST"
+
+
+def test_predict_answers_the_lines_before_one_that_is_too_long(echo, fluent):
+    answers = serve.predict(echo, fluent, FORM, ["fine", "word " * 3000, "never"])
+    assert next(answers) == "FINE"
+    with pytest.raises(SgError, match="^Line 2: The prompt has"):
+        next(answers)
+
+
+def test_demonstrations_give_way_to_a_long_input(echo, fluent):
+    text = "a long question " * 30
+    whole = len(echo.tokenize(prompts.answer_prompt(fluent, FORM, text)))
+    list(serve.predict(echo, fluent, FORM, [text], serve.ServeSettings(n_ctx=whole)))
+    assert echo.asked[0].segments == prompts.answer_prompt(fluent, FORM, text.strip(), fluent.examples[1:])
+
+
+# The worker
+
+
+class Stepwise(Echo):
+    """Writes like a batching engine: a row takes four steps, and each step asks for more prompts."""
+
+    def __init__(self, tmp_path) -> None:
+        super().__init__(tmp_path)
+        self.together = 0
+        self.started = threading.Event()
+        self.go_on = threading.Event()
+
+    def generate(self, prompts):
+        source, running = iter(prompts), {}
+        while True:
+            for prompt in source:
+                if prompt is None:
+                    break
+                running[prompt.id] = [prompt, 4]
+                self.started.set()
+            if not running:
+                return
+            self.together = max(self.together, len(running))
+            self.go_on.wait(0.01 if running else 10)
+            for row in running.values():
+                row[1] -= self.go_on.is_set()
+            for id in [id for id, row in running.items() if row[1] == 0]:
+                yield from super().generate([running.pop(id)[0]])
+
+
+def ask(text: str, id: str = ""):
+    return lambda generator: Prompt(id, (Segment(text),), Sampling())
+
+
+def test_a_request_joins_the_rows_under_way(tmp_path):
+    engine = Stepwise(tmp_path)
+    worker = serve.Worker(engine)
+    first = worker.submit(ask("first"))
+    assert engine.started.wait(10)
+    later = [worker.submit(ask(f"later {i}")) for i in range(3)]
+    while engine.together < 4:
+        assert not first.done()
+    engine.go_on.set()
+    assert [f.result(10).text for f in [first, *later]] == ["FIRST", "LATER 0", "LATER 1", "LATER 2"]
+    worker.close()
+
+
+def test_close_ends_the_rows_under_way(tmp_path):
+    engine = Stepwise(tmp_path)
+    worker = serve.Worker(engine)
+    future = worker.submit(ask("never ends"))
+    assert engine.started.wait(10)
+    worker.close()
+    with pytest.raises(SgError, match="has stopped"):
+        future.result(10)
+    with pytest.raises(SgError, match="has stopped"):
+        worker.submit(ask("too late")).result(10)
+
+
+def test_what_the_engine_refuses_reaches_the_one_who_asked(tmp_path):
+    class Refusing(Echo):
+        def generate(self, prompts):
+            raise SgError("no room")
+            yield
+
+    worker = serve.Worker(Refusing(tmp_path))
+    with pytest.raises(SgError, match="no room"):
+        worker.submit(ask("x")).result(10)
+    assert worker.is_alive
+    worker.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_crash_of_the_engine_leaves_nobody_waiting(tmp_path):
+    def crash(text, rng):
+        raise RuntimeError("a fault of our own")
+
+    worker = serve.Worker(Echo(tmp_path, crash))
+    with pytest.raises(SgError, match="has stopped"):
+        worker.submit(ask("x")).result(10)
+    worker.close()
+    assert not worker.is_alive
+
+
+def test_a_cancelled_request_is_never_computed(tmp_path):
+    engine = Stepwise(tmp_path)
+    worker = serve.Worker(engine)
+    hold = threading.Event()
+
+    def slow(generator):
+        hold.wait(10)
+        return ask("slow")(generator)
+
+    engine.go_on.set()
+    running, waiting = worker.submit(slow), worker.submit(ask("cancelled"))
+    assert waiting.cancel()
+    hold.set()
+    assert running.result(10).text == "SLOW"
+    worker.close()
+    assert [p.segments[0].text for p in engine.asked] == ["slow"]
+
+
+def test_many_threads_each_get_their_own_answer(echo, routing):
+    worker = serve.Worker(echo)
+
+    def one(i: int) -> bool:
+        if i % 3:
+            return worker.submit(ask(f"text {i}")).result(30).text == f"TEXT {i}"
+        label = routing.labels[i % 2]
+        build = lambda g: serve.answers.task_ask(g, routing, FORM, f"a {label} thing", SETTINGS)
+        return worker.submit(build).result(30).text == label
+
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(one, i) for i in range(200)]
+        wait_for(futures, 60)
+    worker.close()
+    assert all(future.result() for future in futures)
+
+
+# HTTP: the good case
+
+
+def test_a_bare_user_message_gets_the_tasks_prompt(client, echo, fluent):
+    answer = client.post(CHAT, json={"model": "fluent-run", "messages": user("where is it")})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["object"] == "chat.completion" and body["model"] == "fluent-run"
+    assert body["choices"][0] == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "WHERE IS IT"},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    assert echo.asked[0].segments == prompts.answer_prompt(fluent, FORM, "where is it")
+    assert echo.asked[0].sampling.temperature == 0
+
+
+def test_usage_counts_add_up(client, echo):
+    usage = client.post(CHAT, json={"messages": user("one two three")}).json()["usage"]
+    assert usage["completion_tokens"] == 3
+    assert usage["prompt_tokens"] == len(echo.tokenize(echo.asked[0].segments))
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 3
+
+
+def test_a_classification_task_answers_with_a_label(client_of, echo, routing):
+    client = client_of(echo, serve.Service("route", FORM, routing, FORM))
+    body = client.post(CHAT, json={"messages": user("a delivery came late")}).json()
+    assert body["choices"][0]["message"]["content"] == "delivery"
+    assert body["usage"]["prompt_tokens"] == len(echo.tokenize(echo.scored[0].segments))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "system", "content": "Be brief."}, *user("hello")],
+        [*user("hello"), {"role": "assistant", "content": "Hi."}, *user("and now?")],
+    ],
+    ids=["system", "turns"],
+)
+def test_other_conversations_go_through_the_chat_template(client, echo, messages):
+    assert client.post(CHAT, json={"messages": messages}).status_code == 200
+    assert echo.asked[0].segments == prompts.render(FORM, messages)
+
+
+def test_a_fused_file_is_served_through_its_own_template(client_of, echo):
+    client = client_of(echo, serve.Service("fused", FORM))
+    assert client.post(CHAT, json={"messages": user("hello")}).status_code == 200
+    assert echo.asked[0].segments == prompts.render(FORM, user("hello"))
+
+
+def test_content_may_come_in_parts_and_from_a_developer(client, echo):
+    parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]
+    messages = [{"role": "developer", "content": parts}, *user("hello")]
+    assert client.post(CHAT, json={"messages": messages}).status_code == 200
+    assert echo.asked[0].segments == prompts.render(FORM, [{"role": "system", "content": "Be brief."}, *user("hello")])
+
+
+def test_sampling_options_reach_the_engine(client, echo):
+    options = {"temperature": 0.7, "top_p": 0.9, "max_completion_tokens": 7, "stop": ["!", "?"], "seed": 41}
+    client.post(CHAT, json={"messages": user("x"), **options})
+    sampling = echo.asked[0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.7, 0.9, 7)
+    assert sampling.stop[:2] == ("!", "?") and "\n" in sampling.stop
+    assert echo.asked[0].seed == 42
+
+
+def test_the_same_seed_gives_the_same_answer(client_of, tmp_path):
+    generator = Echo(tmp_path, lambda text, rng: str(rng.random()))
+    client = client_of(generator, serve.Service("m", FORM))
+    texts = [
+        client.post(CHAT, json={"messages": user("x"), "temperature": 1, "seed": seed}).json()["choices"][0]
+        for seed in (5, 5, 6)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_cut_answer_says_length(client_of, tmp_path):
+    class Cut(Echo):
+        def generate(self, prompts):
+            for completion in super().generate(prompts):
+                yield replace(completion, finish="context")
+
+    client = client_of(Cut(tmp_path), serve.Service("m", FORM))
+    assert client.post(CHAT, json={"messages": user("x")}).json()["choices"][0]["finish_reason"] == "length"
+
+
+def test_text_completions_answer_each_prompt_as_it_is(client, echo):
+    body = client.post(TEXT, json={"prompt": ["Once upon", "The end <|im_end|>"], "max_tokens": 3}).json()
+    assert [choice["text"] for choice in body["choices"]] == ["ONCE UPON", "THE END <|IM_END|>"]
+    assert [choice["index"] for choice in body["choices"]] == [0, 1]
+    assert all(not segment.trusted for prompt in echo.asked for segment in prompt.segments)
+
+
+def events(text: str) -> list[str]:
+    assert text.endswith("\n\n")
+    return [line.removeprefix("data: ") for line in text.strip().split("\n\n")]
+
+
+def test_a_chat_stream_is_server_sent_events(client):
+    answer = client.post(
+        CHAT, json={"messages": user("a b"), "stream": True, "stream_options": {"include_usage": True}}
+    )
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *chunks, done = events(answer.text)
+    assert done == "[DONE]"
+    *parts, usage = map(json.loads, chunks)
+    assert "".join(p["choices"][0]["delta"].get("content", "") for p in parts) == "A B"
+    assert parts[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert parts[-1]["choices"][0]["finish_reason"] == "stop"
+    assert usage["choices"] == [] and usage["usage"]["completion_tokens"] == 2
+    assert len({part["id"] for part in parts}) == 1
+
+
+def test_a_text_stream_is_server_sent_events(client):
+    *chunks, done = events(client.post(TEXT, json={"prompt": "a b", "stream": True}).text)
+    assert done == "[DONE]" and [json.loads(chunk)["choices"][0]["text"] for chunk in chunks] == ["A B"]
+
+
+def test_models_and_health_name_what_is_served(client):
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["fluent-run"]
+    assert client.get("/health").json() == {"status": "ok", "model": "fluent-run"}
+
+
+# HTTP: refusals
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        (CHAT, b"{", 400, None),
+        (CHAT, b"\xff\xfe", 400, None),
+        (CHAT, b"[]", 400, None),
+        (CHAT, b"[" * 100_000, 400, None),
+        (CHAT, {}, 400, "messages"),
+        (CHAT, {"messages": []}, 400, "messages"),
+        (CHAT, {"messages": ["hello"]}, 400, "messages[0]"),
+        (CHAT, {"messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0]"),
+        (CHAT, {"messages": [{"role": "user"}]}, 400, "messages[0]"),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0]"),
+        (CHAT, {"messages": user("x"), "model": "gpt-4"}, 404, "model"),
+        (CHAT, {"messages": user("x"), "model": 4}, 400, "model"),
+        (CHAT, {"messages": user("x"), "temperature": 9}, 400, "temperature"),
+        (CHAT, {"messages": user("x"), "temperature": True}, 400, "temperature"),
+        (CHAT, {"messages": user("x"), "max_tokens": 0}, 400, "max_tokens"),
+        (CHAT, {"messages": user("x"), "max_tokens": 1.5}, 400, "max_tokens"),
+        (CHAT, {"messages": user("x"), "seed": "1"}, 400, "seed"),
+        (CHAT, {"messages": user("x"), "stop": [""]}, 400, "stop"),
+        (CHAT, {"messages": user("x"), "stop": list("abcde")}, 400, "stop"),
+        (CHAT, {"messages": user("x"), "n": 2}, 400, "n"),
+        (CHAT, {"messages": user("x"), "tools": [{}]}, 400, "tools"),
+        (CHAT, {"messages": user("x"), "response_format": {"type": "json_object"}}, 400, "response_format"),
+        (CHAT, {"messages": user("x"), "stream": True, "stream_options": 1}, 400, "stream_options"),
+        (CHAT, {"messages": user("word " * 3000)}, 400, None),
+        (TEXT, {}, 400, "prompt"),
+        (TEXT, {"prompt": [1, 2]}, 400, "prompt"),
+        (TEXT, {"prompt": "word " * 3000}, 400, None),
+        ("/v1/nothing", {}, 404, None),
+    ],
+)
+def test_a_bad_request_gets_one_error_in_openais_shape(client, path, body, status, param):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.post(path, content=data)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert "Traceback" not in error["message"] and "\n" not in error["message"]
+
+
+def test_the_wrong_method_is_405(client):
+    answer = client.get(CHAT)
+    assert answer.status_code == 405 and answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_model_without_a_chat_template_says_what_to_send(client_of, echo, fluent):
+    client = client_of(echo, serve.Service("m", None, fluent, prompts.PLAIN))
+    answer = client.post(CHAT, json={"messages": [{"role": "system", "content": "x"}, *user("y")]})
+    assert answer.status_code == 400 and "no chat template" in answer.json()["error"]["message"]
+    assert client.post(CHAT, json={"messages": user("y")}).status_code == 200
+
+
+def test_a_template_that_refuses_is_a_bad_request(client_of, echo):
+    form = replace(FORM, template="{{ raise_exception('no system role') }}")
+    answer = client_of(echo, serve.Service("m", form)).post(CHAT, json={"messages": user("x")})
+    assert answer.status_code == 400 and "no system role" in answer.json()["error"]["message"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_stopped_engine_is_503(client_of, tmp_path):
+    def crash(text, rng):
+        raise RuntimeError("a fault of our own")
+
+    client = client_of(Echo(tmp_path, crash), serve.Service("m", FORM))
+    answer = client.post(CHAT, json={"messages": user("x")})
+    assert answer.status_code == 503 and answer.json()["error"]["type"] == "server_error"
+    assert client.get("/health").status_code == 503
+
+
+def test_a_fault_of_our_own_is_500_without_a_traceback(client_of, tmp_path):
+    class Odd(Echo):
+        def generate(self, prompts):
+            for prompt in filter(None, prompts):
+                yield Completion(prompt.id, object(), "stop", 1, 1, 0.0)
+
+    answer = client_of(Odd(tmp_path), serve.Service("m", FORM)).post(CHAT, json={"messages": user("x")})
+    assert answer.status_code == 500 and answer.json()["error"]["message"] == "The server failed on this request."
+
+
+def test_a_foreign_host_name_is_refused_on_loopback(client):
+    for path in ("/health", "/v1/models"):
+        assert client.get(path, headers={"host": "evil.example"}).status_code == 403
+    answer = client.post(CHAT, json={"messages": user("x")}, headers={"host": "evil.example:8080"})
+    assert answer.status_code == 403
+
+
+# Listening
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.5", False),
+        ("localhost.example", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(host, loopback):
+    assert is_loopback(host) is loopback
+
+
+def test_listening_beyond_loopback_must_be_asked_for():
+    with pytest.raises(SgError, match="other machines") as raised:
+        open_socket(serve.ServeSettings(host="0.0.0.0"))
+    assert raised.value.exit_code == 2
+    open_socket(serve.ServeSettings(host="0.0.0.0", port=0, allow_remote=True)).close()
+
+
+def test_a_taken_port_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SgError, match=f"Port {port} of 127.0.0.1 is in use") as raised:
+            open_socket(serve.ServeSettings(port=port))
+    assert f"--port {port + 1}" in raised.value.hint
+
+
+def test_missing_http_packages_name_the_extra(echo, monkeypatch):
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    with pytest.raises(SgError, match="starlette") as raised:
+        serve.serve(echo, serve.Service("m", FORM), SETTINGS)
+    assert "sg-local[serve]" in raised.value.hint
+
+
+def test_random_is_not_a_shared_stream(client):
+    state = random.getstate()
+    client.post(CHAT, json={"messages": user("x"), "temperature": 1})
+    assert random.getstate() == state
