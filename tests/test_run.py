@@ -103,4 +103,4 @@ def test_runs_are_listed_and_a_missing_one_names_the_others(run):
 def test_run_json_that_is_broken_is_named(run):
     run.path("run.json").write_text("{")
     with pytest.raises(SgError, match=r"run.json:1"):
-        Run(run.root).settings
+        _ = Run(run.root).settings

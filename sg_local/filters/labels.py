@@ -77,6 +77,5 @@ def _label(row: Candidate, policy: str, best: dict[str, str]) -> str | None:
     if policy == "calibrated":
         return best.get(row.id)
     if policy == "agree":
-        judges = {row.output, best.get(row.id, row.output)}
-        return row.label_asked if row.label_asked in judges else None
+        return row.label_asked if row.label_asked == best.get(row.id, row.output) else None
     raise SgError(f"There is no label policy {policy!r}.", "Use auto, voted, asked, calibrated or agree.", exit_code=2)

@@ -103,7 +103,7 @@ def _ask(
     seed = seed_of(id)
     rng = random.Random(seed)
     shown = list(job.task.examples)
-    rng.shuffle(shown)
+    random.Random(_order_seed(job, round_index, index)).shuffle(shown)
     pool = [row for row in accepted if label is None or job.settings.style == "paper" or row.label_asked == label]
     n_drawn = rng.randint(min(1, len(pool)), min(job.settings.n_pool, len(pool)))
     drawn = [Pair(row.input, row.label_asked or "") for row in rng.sample(pool, n_drawn)]
@@ -118,6 +118,12 @@ def _ask(
         job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, label)
     )
     return _Ask(Prompt(id, segments, sampling, seed), round_index, index, label, dropped)
+
+
+def _order_seed(job: Synthesis, round_index: int, index: int) -> int:
+    """What shuffles the demonstrations: each prompt anew as published, or each round, so that its prompts share them."""
+    alone = index if job.settings.style == "paper" else "all"
+    return seed_of(row_id(job.task.digest, "order", round_index, alone, job.seed))
 
 
 def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], label: str | None) -> Segments:
