@@ -1,0 +1,17 @@
+"""The command line: options become settings, one stage is called, the result is rendered.
+
+This package is the only importer of Click and of `sg_local.console`, and the only reader of the environment.
+Engines, Rich and NumPy are imported inside the commands that need them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 ok, 1 failure, 2 usage, 3 gate not met, 130 interrupted."""
+    from sg_local.cli.app import app
+
+    sys.exit(app.main(args=None if argv is None else list(argv), prog_name="sg-local"))

@@ -1,0 +1,205 @@
+"""The program: a group that loads each command when it is called, and turns every failure into one sentence.
+
+Nothing below imports an engine, Rich or NumPy. A command is named in COMMANDS with the module that holds it and the
+line that `sg-local --help` shows, which is also the first line of its own help (a test compares them).
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from sg_local import __version__
+from sg_local.cli.config import Environment, set_offline
+from sg_local.cli.words import did_you_mean
+from sg_local.records import SgError
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command lives, the heading it stands under, and its one-line help."""
+
+    module: str
+    section: str
+    summary: str
+
+
+JOB, USE, LOOK = "The job", "Use what came out", "Look around"
+COMMANDS = {
+    "run": Entry("run", JOB, "Make a model good at a task: all stages, going on where an earlier try stopped."),
+    "synth": Entry("stage", JOB, "Let the model write training pairs for a task."),
+    "filter": Entry("stage", JOB, "Judge the synthesised pairs by rules, and show the funnel."),
+    "review": Entry("review", JOB, "Judge the synthesised pairs yourself, one key each."),
+    "train": Entry("stage", JOB, "Finetune a LoRA adapter on the kept pairs."),
+    "export": Entry("stage", JOB, "Write the GGUF files that other programs load."),
+    "eval": Entry("stage", JOB, "Measure the tuned model against its base, with intervals."),
+    "serve": Entry("use", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
+    "predict": Entry("use", USE, "Answer one text, or one per line of standard input."),
+    "report": Entry("use", USE, "Write the report of a run as one HTML page."),
+    "inspect": Entry("use", USE, "Say what a GGUF file holds and where it came from."),
+    "runs": Entry("runs", LOOK, "List, show and delete runs."),
+    "tasks": Entry("tasks", LOOK, "List, show, write and check task files."),
+    "models": Entry("models", LOOK, "List, show, add and download base models."),
+    "doctor": Entry("doctor", LOOK, "Say what this machine can do, and how to mend what it cannot."),
+    "config": Entry("config_commands", LOOK, "Show the settings in force and where each one came from."),
+    "completion": Entry("completion", LOOK, "Print the completion script for bash, zsh or fish."),
+}
+
+
+class Command(click.Command):
+    """A command whose help ends with examples: full command lines that a reader can copy."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_examples(formatter, self.examples)
+
+
+class Group(click.Group):
+    """A group with examples in its help and a suggestion for a mistyped command."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_examples(formatter, self.examples)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            hint = did_you_mean(name, self.list_commands(ctx)) or f"See `{ctx.command_path} --help`."
+            raise SgError(f"There is no command {name!r}.", hint, exit_code=2)
+        return super().resolve_command(ctx, args)
+
+
+class Program(Group):
+    """The root group: commands by section, loaded on demand; errors rendered once, here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        entry = COMMANDS.get(name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"sg_local.cli.{entry.module}")
+        return getattr(module, f"{name}_command")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in (JOB, USE, LOOK):
+            with formatter.section(section):
+                formatter.write_dl([(name, e.summary) for name, e in COMMANDS.items() if e.section == section])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+        """Run the command line; returns never: ends with SystemExit and the exit code."""
+        extra["standalone_mode"] = False
+        code = 1
+        try:
+            result = super().main(args, prog_name, **extra)
+            code = result if isinstance(result, int) else 0
+            sys.stdout.flush()
+        except (KeyboardInterrupt, click.Abort):
+            code = INTERRUPTED
+            click.echo("Interrupted. The same line goes on where this stopped.", err=True)
+        except (SgError, click.ClickException, OSError) as error:
+            code = _fail(error)
+        sys.exit(code)
+
+
+def _fail(error: SgError | click.ClickException | OSError) -> int:
+    """Say what went wrong on stderr; the exit code."""
+    if isinstance(error, BrokenPipeError):
+        _silence_stdout()
+        return 1
+    sorry = as_sg_error(error)
+    show_error(sorry)
+    return sorry.exit_code
+
+
+def as_sg_error(error: SgError | click.ClickException | OSError) -> SgError:
+    """Any failure that a user may meet, as one sentence and a hint."""
+    if isinstance(error, SgError):
+        return error
+    if isinstance(error, click.ClickException):
+        return _from_click(error)
+    if error.errno == errno.ENOSPC:
+        return SgError("The disk is full.", "Free some space and run the same line again: finished rows are kept.")
+    place = f" {error.filename}" if error.filename else ""
+    return SgError(f"The system refused{place}: {error.strerror or error}.", "Check the path and its permissions.")
+
+
+def _from_click(error: click.ClickException) -> SgError:
+    ctx = getattr(error, "ctx", None)
+    hint = f"See `{ctx.command_path} --help`." if ctx is not None else ""
+    if isinstance(error, click.NoSuchOption):
+        near = did_you_mean(error.option_name, _options(ctx))
+        return SgError(f"There is no option {error.option_name}.", near or hint, exit_code=2)
+    message = " ".join(error.format_message().split())
+    return SgError(message if message.endswith((".", "?")) else message + ".", hint, exit_code=error.exit_code)
+
+
+def _options(ctx: click.Context | None) -> list[str]:
+    if ctx is None:
+        return []
+    return [opt for param in ctx.command.get_params(ctx) if not getattr(param, "hidden", False) for opt in param.opts]
+
+
+def show_error(error: SgError) -> None:
+    """One sentence and a hint on stderr: a card on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        from sg_local.console import cards
+
+        cards.show_error(error.message, error.hint)
+        return
+    click.echo(f"Error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"Hint: {error.hint}", err=True)
+
+
+def _silence_stdout() -> None:
+    """Leave nothing to flush into a pipe whose reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
+    if not examples:
+        return
+    with formatter.section("Examples"):
+        for line in examples:
+            formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    examples=(
+        "sg-local tasks ls",
+        "sg-local run support_routing --yes",
+        "sg-local review RUN",
+        "echo 'Where is my parcel?' | sg-local predict RUN -",
+    ),
+)
+@click.version_option(__version__, prog_name="sg-local", message="%(prog)s %(version)s")
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """Make a local language model good at one task, using nothing but the model itself."""
+    environment = Environment.read(os.environ)
+    set_offline(True)
+    ctx.obj = environment
+    ctx.default_map = environment.default_map()

@@ -1,0 +1,26 @@
+"""`sg-local completion SHELL`: Click's completion script for a shell."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from sg_local.cli.app import Command
+from sg_local.cli.options import Choice
+
+PLACES = {
+    "bash": "sg-local completion bash > ~/.local/share/bash-completion/completions/sg-local",
+    "zsh": "sg-local completion zsh > ~/.zfunc/_sg-local",
+    "fish": "sg-local completion fish > ~/.config/fish/completions/sg-local.fish",
+}
+
+
+@click.command("completion", cls=Command, examples=tuple(PLACES.values()))
+@click.argument("shell", type=Choice(tuple(PLACES)))
+def completion_command(shell: str) -> None:
+    """Print the completion script for bash, zsh or fish."""
+    from sg_local.cli.app import app
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(app, {}, "sg-local", "_SG_LOCAL_COMPLETE").source())

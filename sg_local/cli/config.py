@@ -1,0 +1,98 @@
+"""Where settings come from: flag over environment over config file over default.
+
+The config file is TOML in the XDG config folder, or in SG_LOCAL_HOME where that is set. Its top-level keys are the
+options in OPTIONS; its tables (`[synth]`, `[filter.near_duplicate]`, ...) set single fields of a stage, as `--set`
+does. This is the only module that reads or writes environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sg_local.records import SgError
+
+OPTIONS = {
+    "model": "SG_LOCAL_MODEL",
+    "backend": "SG_LOCAL_BACKEND",
+    "trainer": "SG_LOCAL_TRAINER",
+    "form": "SG_LOCAL_FORM",
+    "seed": "SG_LOCAL_SEED",
+    "preset": "SG_LOCAL_PRESET",
+    "runs": "SG_LOCAL_RUNS",
+    "judge": "SG_LOCAL_JUDGE",
+}
+"""Options that a config file and the environment may give, with the environment variable of each."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the process was started in: folders, and the config file's values.
+
+    `options` holds the file's option values; `tables` its stage settings.
+    """
+
+    config_path: Path
+    data: Path
+    user: str
+    editor: str
+    options: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Environment:
+        """The environment with the config file read. Raises SgError for a malformed file."""
+        home = Path(environ.get("HOME") or "~").expanduser()
+        own = environ.get("SG_LOCAL_HOME")
+        config = Path(own) if own else Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "sg-local"
+        data = Path(own) if own else Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "sg-local"
+        path = config / "config.toml"
+        options, tables = read_config(path)
+        user = environ.get("SG_LOCAL_JUDGE") or environ.get("USER") or environ.get("LOGNAME") or "me"
+        editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
+        return cls(path, data, user, editor, options, tables)
+
+    def default_map(self) -> dict[str, Any]:
+        """The file's option values as Click wants them: for every command and subcommand alike."""
+        return _Everywhere(self.options)
+
+
+class _Everywhere(dict):
+    """A default map that answers every subcommand's name with itself."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return super().get(key, default if key in OPTIONS else self)
+
+
+def set_offline(offline: bool) -> None:
+    """Tell the Hub's client to stay off the network, or let it on."""
+    os.environ["HF_HUB_OFFLINE"] = "1" if offline else "0"
+
+
+def in_environment(option: str) -> bool:
+    """True when the option's variable is set."""
+    return bool(os.environ.get(OPTIONS[option]))
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A config file's option values and its tables of stage settings. No file: both empty."""
+    if not path.is_file():
+        return {}, {}
+    import tomllib
+
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        line = re.search(r"line (\d+)", str(error))
+        place = f"{path}:{line[1]}" if line else str(path)
+        raise SgError(f"{place}: this is not TOML ({error}).", "Mend or delete the line.", exit_code=2) from error
+    options = {key: str(value) for key, value in data.items() if not isinstance(value, dict)}
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        hint = f"It may set {', '.join(OPTIONS)}, and stage settings in tables such as [synth]."
+        raise SgError(f"{path}: unknown key {unknown[0]!r}.", hint, exit_code=2)
+    return options, {key: value for key, value in data.items() if isinstance(value, dict)}

@@ -1,0 +1,91 @@
+"""`sg-local config`: the settings in force, and where each one came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from sg_local.cli import output
+from sg_local.cli.app import Group
+from sg_local.cli.config import OPTIONS, Environment
+from sg_local.cli.options import (
+    Choice,
+    Options,
+    job_options,
+    json_option,
+    model_options,
+    runs_option,
+    set_option,
+)
+from sg_local.cli.output import Column
+from sg_local.cli.settings import flat, parse_sets, plan, preset_layer, shown
+from sg_local.records import KINDS
+
+SHOWN = ("model", "backend", "trainer", "form", "seed", "preset", "runs")
+
+
+@click.group(
+    "config", cls=Group, examples=("sg-local config show", "sg-local config show synth", "sg-local config path")
+)
+def config_command() -> None:
+    """Show the settings in force and where each one came from."""
+
+
+@config_command.command("path", examples=("sg-local config path", "$EDITOR $(sg-local config path)"))
+@click.pass_obj
+def path(environment: Environment) -> None:
+    """Print where the config file is looked for."""
+    click.echo(environment.config_path)
+
+
+@config_command.command(
+    "show",
+    examples=("sg-local config show", "sg-local config show train --preset paper", "sg-local config show --json"),
+)
+@click.argument("stage", required=False)
+@click.option(
+    "--kind", type=Choice(KINDS), default="classification", show_default=True, help="Presets differ by kind of task."
+)
+@model_options
+@set_option
+@runs_option
+@json_option
+@job_options
+@click.pass_obj
+def show(environment: Environment, stage: str | None, kind: Any, as_json: bool, options: Options) -> None:
+    """Show every setting with its value and where it came from.
+
+    Flags and environment variables are taken into account as any other command would take them. STAGE shows the
+    settings of one stage only.
+    """
+    sets = ("--set", parse_sets(options.sets))
+    found = plan([preset_layer(options.preset, kind), (f"file {environment.config_path}", environment.tables), sets])
+    rows = [] if stage else [(name, shown(_value(options, name)), _source(name, environment)) for name in SHOWN]
+    chosen = {stage: found[stage]} if stage in found.stages else found.stages
+    if stage and stage not in found.stages:
+        raise click.BadParameter(f"{stage!r} is no stage; there are {', '.join(found.stages)}", param_hint="STAGE")
+    for name, settings in chosen.items():
+        rows += [(dotted, shown(value), found.source(dotted)) for dotted, value in flat(settings, name)]
+    if as_json:
+        output.show_json([dict(zip(("setting", "value", "source"), row, strict=True)) for row in rows])
+        return
+    output.show_table("Settings", [Column("setting"), Column("value"), Column("from")], rows)
+
+
+def _value(options: Options, name: str) -> Any:
+    from sg_local import models
+
+    value = getattr(options, name)
+    return models.DEFAULT if name == "model" and value is None else value
+
+
+def _source(name: str, environment: Environment) -> str:
+    source = click.get_current_context().get_parameter_source(name)
+    words = {
+        ParameterSource.COMMANDLINE: f"flag --{name}",
+        ParameterSource.ENVIRONMENT: f"environment {OPTIONS[name]}",
+        ParameterSource.DEFAULT_MAP: f"file {environment.config_path}",
+    }
+    return words.get(source, "default")

@@ -1,0 +1,97 @@
+"""Narration on stderr: what is happening, stage by stage. Plain lines here; the live view is in the console."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import click
+
+from sg_local.cli.words import duration
+from sg_local.console.views import Progress
+
+EVERY_S = 5.0
+
+
+class Narrator(Protocol):
+    """Hears what a job does."""
+
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        ...
+
+    def progress(self, now: Progress) -> None:
+        """The stage stands here."""
+        ...
+
+    def end(self, stage: str, seconds: float, note: str) -> None:
+        """A stage is done."""
+        ...
+
+    def skip(self, stage: str, note: str) -> None:
+        """A stage need not run."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something worth a line."""
+        ...
+
+
+class PlainNarrator:
+    """One line when a stage starts and ends, and one every few seconds in between."""
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self.started = self.said_at = 0.0
+        self.first = 0
+        self.closed = False
+
+    def begin(self, stage: str) -> None:
+        self.phase = ""
+        self.say(f"{stage}: started")
+
+    def progress(self, now: Progress) -> None:
+        clock = time.monotonic()
+        if now.phase != self.phase:
+            self.phase, self.first, self.closed = now.phase, now.done, False
+            self.started = self.said_at = clock
+        ends = now.done >= now.wanted and not self.closed
+        if ends or clock - self.said_at >= EVERY_S:
+            self.closed, self.said_at = ends or self.closed, clock
+            self.say(progress_line(now, self.first, clock - self.started))
+
+    def end(self, stage: str, seconds: float, note: str) -> None:
+        self.say(f"{stage}: done in {duration(seconds)}" + (f", {note}" if note else ""))
+
+    def skip(self, stage: str, note: str) -> None:
+        self.say(f"{stage}: {note}")
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+def progress_line(now: Progress, first: int, seconds: float) -> str:
+    """A progress record as one line, with the rate since `first` and the time left."""
+    parts = [f"  {now.phase}: {now.done} of {now.wanted} {now.unit}"]
+    rate = (now.done - first) / seconds if seconds > 0 else 0.0
+    if rate > 0 and now.done < now.wanted:
+        parts.append(f"{rate:.1f} {now.unit}/s")
+        parts.append(f"{duration((now.wanted - now.done) / rate)} left")
+    parts += [f"{name} {value}" for name, value in now.facts.items()]
+    return ", ".join(parts)
+
+
+@contextmanager
+def narrator(stages: Sequence[str], title: str = "") -> Iterator[Narrator]:
+    """The live view on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainNarrator()
+        return
+    from sg_local.console.live import LiveNarrator
+
+    live = LiveNarrator(stages, title)
+    with live:
+        yield live

@@ -1,0 +1,177 @@
+"""The options that commands share, gathered into one `Options` record."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sg_local.cli.config import OPTIONS
+from sg_local.cli.words import did_you_mean
+
+SET_METAVAR = "STAGE.FIELD=VALUE"
+
+
+class Choice(click.Choice):
+    """A choice that suggests the nearest word, and accepts more than it shows."""
+
+    def __init__(self, choices: Sequence[str], hidden: Sequence[str] = ()) -> None:
+        super().__init__([*choices, *hidden])
+        self.shown = tuple(choices)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.shown)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value not in self.choices:
+            near = did_you_mean(str(value), self.shown) or f"It is one of: {', '.join(self.shown)}."
+            self.fail(f"{value!r} is not known. {near}", param, ctx)
+        return value
+
+
+@dataclass(frozen=True)
+class Options:
+    """The job options as given. `given` names those that came by flag or environment variable."""
+
+    runs: Path = Path("runs")
+    name: str | None = None
+    model: str | None = None
+    backend: str = "auto"
+    trainer: str = "auto"
+    form: str = "auto"
+    seed: int = 0
+    preset: str = "recommended"
+    sets: tuple[str, ...] = ()
+    redo: bool = False
+    given: frozenset[str] = frozenset()
+
+
+def runs_option(command: Callable) -> Callable:
+    """--runs DIR."""
+    return click.option(
+        "--runs",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        envvar=OPTIONS["runs"],
+        help="The folder that holds the runs.",
+    )(command)
+
+
+def json_option(command: Callable) -> Callable:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
+
+
+def set_option(command: Callable) -> Callable:
+    """--set STAGE.FIELD=VALUE, many times."""
+    return click.option(
+        "--set", "sets", multiple=True, metavar=SET_METAVAR, help="Change one setting; may be given many times."
+    )(command)
+
+
+def redo_option(command: Callable) -> Callable:
+    """--redo."""
+    return click.option("--redo", is_flag=True, help="Make it again although it is finished.")(command)
+
+
+def name_option(command: Callable) -> Callable:
+    """--name RUN."""
+    return click.option("--name", metavar="RUN", help="The run's name.  [default: from the task and the model]")(
+        command
+    )
+
+
+def model_option(command: Callable) -> Callable:
+    """--model NAME|PATH.gguf."""
+    return click.option(
+        "--model",
+        metavar="NAME|PATH.gguf",
+        envvar=OPTIONS["model"],
+        help="The base model.  [default: smollm2-135m-instruct]",
+    )(command)
+
+
+def backend_option(command: Callable) -> Callable:
+    """--backend."""
+    return click.option(
+        "--backend",
+        type=Choice(("auto", "llama.cpp", "mlx"), hidden=("scripted",)),
+        default="auto",
+        show_default=True,
+        envvar=OPTIONS["backend"],
+        help="What writes and scores text.",
+    )(command)
+
+
+def trainer_option(command: Callable) -> Callable:
+    """--trainer."""
+    return click.option(
+        "--trainer",
+        type=Choice(("auto", "mlx", "torch"), hidden=("scripted",)),
+        default="auto",
+        show_default=True,
+        envvar=OPTIONS["trainer"],
+        help="What finetunes.",
+    )(command)
+
+
+def form_option(command: Callable) -> Callable:
+    """--form."""
+    return click.option(
+        "--form",
+        type=Choice(("auto", "chat", "plain")),
+        default="auto",
+        show_default=True,
+        envvar=OPTIONS["form"],
+        help="How prompts are laid out.",
+    )(command)
+
+
+def seed_option(command: Callable) -> Callable:
+    """--seed."""
+    return click.option(
+        "--seed", type=int, default=0, show_default=True, envvar=OPTIONS["seed"], help="Decides every random draw."
+    )(command)
+
+
+def preset_option(command: Callable) -> Callable:
+    """--preset."""
+    return click.option(
+        "--preset",
+        metavar="recommended|paper|FILE",
+        default="recommended",
+        show_default=True,
+        envvar=OPTIONS["preset"],
+        help="The settings to start from.",
+    )(command)
+
+
+def model_options(command: Callable) -> Callable:
+    """--model, --backend, --trainer, --form, --seed, --preset."""
+    for option in (preset_option, seed_option, form_option, trainer_option, backend_option, model_option):
+        command = option(command)
+    return command
+
+
+def job_options(command: Callable) -> Callable:
+    """All options of a job; the command gets them as one argument, `options`."""
+    names = {item.name for item in fields(Options)} - {"given"}
+
+    @functools.wraps(command)
+    def gathered(**values: Any) -> Any:
+        own = {key: values.pop(key) for key in names & values.keys()}
+        ctx = click.get_current_context()
+        return command(options=Options(**own, given=given(ctx, own)), **values)
+
+    return gathered
+
+
+def given(ctx: click.Context, names: Any) -> frozenset[str]:
+    """The parameters that came by flag or environment, not from the file or by default."""
+    sources = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT)
+    return frozenset(name for name in names if ctx.get_parameter_source(name) in sources)

@@ -1,0 +1,110 @@
+"""`sg-local run`: the stages of a job one after the other, the review between them, the verdict at the end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.app import Command
+from sg_local.cli.config import Environment
+from sg_local.cli.job import Job, job_for_task
+from sg_local.cli.narration import Narrator, narrator
+from sg_local.cli.options import (
+    Options,
+    job_options,
+    json_option,
+    model_options,
+    name_option,
+    redo_option,
+    runs_option,
+    set_option,
+)
+from sg_local.cli.stages import perform
+from sg_local.cli.verdict import show_verdict
+from sg_local.records import Task
+from sg_local.run import REPORT, read_json
+
+BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "eval")
+
+
+class Tests(click.ParamType):
+    """A number of test rows, or a file that holds them."""
+
+    name = "N|FILE"
+    __test__ = False
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Path:
+        return int(value) if str(value).isdigit() else Path(value)
+
+
+def read_task(name: str, tests: int | Path | None) -> Task:
+    """The task with its test rows chosen."""
+    from sg_local import tasks
+
+    n_tests = tests if isinstance(tests, int) else None
+    return tasks.load_task(name, n_tests, tests if isinstance(tests, Path) else None)
+
+
+@click.command(
+    "run",
+    cls=Command,
+    examples=(
+        "sg-local run support_routing --yes",
+        "sg-local run my_task.toml --model vicuna-7b-v1.5 --seed 1",
+        "sg-local run my_task.toml --set synth.n_inputs=400 --set train.epochs=3",
+        "sg-local run task1195.json --tests 100 --preset paper",
+    ),
+)
+@click.argument("task")
+@name_option
+@model_options
+@set_option
+@runs_option
+@click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
+@click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
+@redo_option
+@json_option
+@job_options
+@click.pass_obj
+def run_command(
+    environment: Environment, task: str, tests: int | Path | None, yes: bool, as_json: bool, options: Options
+) -> None:
+    """Make a model good at a task: all stages, going on where an earlier try stopped.
+
+    TASK is a .toml file, a Super-NaturalInstructions .json file, or the name of a task that came with sg-local.
+    On a terminal it stops for the review of the synthesised pairs, unless --yes. The same line again goes on where
+    it stopped; --redo makes those stages again that were made with other settings.
+    """
+    with job_for_task(read_task(task, tests), options, environment) as job, job.run.lock():
+        go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
+        if as_json:
+            output.show_json(read_json(job.run.path(REPORT)))
+        else:
+            show_verdict(job.run)
+
+
+def go(job: Job, environment: Environment, *, ask: bool) -> None:
+    """All stages of a job. With `ask` the reviewer is called in between."""
+    title = f"{job.run.name}: {job.task.name} on {job.base.name}"
+    with narrator((*BEFORE_REVIEW, *AFTER_REVIEW), title) as narrate:
+        _chain(job, narrate, BEFORE_REVIEW)
+    if ask and not _review(job, environment):
+        raise click.Abort
+    with narrator((*BEFORE_REVIEW, *AFTER_REVIEW), title) as narrate:
+        _chain(job, narrate, AFTER_REVIEW)
+
+
+def _chain(job: Job, narrate: Narrator, stages: tuple[str, ...]) -> None:
+    for stage in stages:
+        perform(job, stage, narrate)
+
+
+def _review(job: Job, environment: Environment) -> bool:
+    """Offer the review unless it was done before; False when the user wants to stop here."""
+    from sg_local.cli.review import review_before_training
+
+    return review_before_training(job, environment)

@@ -1,0 +1,102 @@
+"""`sg-local runs`: list, show and delete runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.app import Group
+from sg_local.cli.options import json_option, runs_option
+from sg_local.cli.output import Column
+from sg_local.cli.verdict import artefacts, stage_times
+from sg_local.cli.words import size
+from sg_local.records import SgError
+from sg_local.run import REPORT, STAGES, Run, list_runs, open_run, read_json, remove
+
+
+@click.group("runs", cls=Group, examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs rm RUN"))
+def runs_command() -> None:
+    """List, show and delete runs."""
+
+
+@runs_command.command("ls", examples=("sg-local runs ls", "sg-local runs ls --json"))
+@runs_option
+@json_option
+def ls(runs: Path, as_json: bool) -> None:
+    """List the runs in the folder."""
+    rows = [_row(run) for run in list_runs(runs)]
+    if as_json:
+        output.show_json(rows)
+        return
+    if not rows:
+        click.echo(f"No runs in {runs} yet. Begin one with: sg-local run TASK", err=True)
+        return
+    columns = [Column(name) for name in ("run", "task", "model", "stages")]
+    columns += [Column("base", True), Column("tuned", True), Column("size", True)]
+    output.show_table("Runs", columns, [_cells(row) for row in rows])
+
+
+def _row(run: Run) -> dict[str, Any]:
+    data = run.settings
+    report = read_json(run.path(REPORT)) if run.path(REPORT).exists() else {}
+    return {
+        "run": run.name,
+        "task": data.get("task", {}).get("name", ""),
+        "model": data.get("model", {}).get("name", ""),
+        "seed": data.get("seed"),
+        "stages": [stage for stage in STAGES if run.stamp(stage) is not None],
+        "base": report.get("base", {}).get("score"),
+        "tuned": report.get("tuned", {}).get("score"),
+        "size_bytes": sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file()),
+        "path": str(run.root),
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "tuned")]
+    return (row["run"], row["task"], row["model"], " ".join(row["stages"]), *scores, size(row["size_bytes"]))
+
+
+@runs_command.command("show", examples=("sg-local runs show RUN", "sg-local runs show RUN --json"))
+@click.argument("run")
+@runs_option
+@json_option
+def show(run: str, runs: Path, as_json: bool) -> None:
+    """Show what a run was made from, its stages and its files."""
+    found = open_run(runs, run)
+    data = found.settings
+    if as_json:
+        stamps = {stage: found.stamp(stage) for stage in STAGES}
+        output.show_json({**_row(found), "settings": data, "stamps": stamps})
+        return
+    pairs = [
+        ("task", f"{data['task']['name']} ({data['task']['kind']})"),
+        ("model", f"{data['model']['name']}  {data['model']['digest'][:12]}"),
+        ("engines", f"{data.get('backend', '')}, {data.get('trainer', '')}; prompts: {data['form']}"),
+        ("seed", str(data["seed"])),
+        ("preset", data["preset"]),
+        *((f"stage {stage}", f"done in {seconds}") for stage, seconds in stage_times(found)),
+        *((Path(path).name, f"{size_text}  {digest}") for path, size_text, digest in artefacts(found)),
+        ("folder", str(found.root)),
+    ]
+    output.show_pairs(found.name, pairs)
+
+
+@runs_command.command("rm", examples=("sg-local runs rm RUN", "sg-local runs rm RUN --yes"))
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@runs_option
+def rm(run: str, yes: bool, runs: Path) -> None:
+    """Delete a run and everything in it."""
+    found = open_run(runs, run)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SgError(f"Run {run} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)
+        click.confirm(f"Delete {found.root} and everything in it?", abort=True, err=True)
+    with found.lock():
+        remove(found.root)
+    click.echo(f"Deleted {found.root}", err=True)

@@ -1,0 +1,118 @@
+"""Stage settings by name: preset, config file, run and `--set stage.field=value`, each over the one before.
+
+The stages' dataclasses are the only home of defaults; `presets` knows how to change them. Here are the order of the
+layers and, for `config show`, where each value came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sg_local.cli.words import did_you_mean
+from sg_local.records import Kind, SgError
+
+Layers = Sequence[tuple[str, Mapping[str, Any]]]
+"""(where from, nested tables by stage), the weakest first."""
+
+
+def stage_defaults() -> dict[str, Any]:
+    """Every stage's settings at their defaults, by stage. Imports the stages, hence NumPy, but no engine."""
+    from sg_local.backends import EngineSettings, TrainSettings
+    from sg_local.evaluate import EvalSettings
+    from sg_local.filters import FilterSettings
+    from sg_local.synth import SynthSettings
+
+    return {
+        "engine": EngineSettings(),
+        "synth": SynthSettings(),
+        "filter": FilterSettings(),
+        "train": TrainSettings(),
+        "eval": EvalSettings(),
+    }
+
+
+def parse_sets(sets: Sequence[str], stage: str | None = None) -> dict[str, Any]:
+    """`stage.field=value` texts as nested tables. With `stage`, its name in front may be left out."""
+    from sg_local import presets
+
+    values = {}
+    for text in sets:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            hint = "Write it as stage.field=value, such as --set train.epochs=3."
+            raise SgError(f"--set {text!r} has no value.", hint, exit_code=2)
+        if stage is not None and not name.startswith(f"{stage}."):
+            name = f"{stage}.{name}"
+        values[name.replace("-", "_")] = value
+    return presets.nested(values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The settings of every stage, by stage, and the layers that made them."""
+
+    stages: Mapping[str, Any]
+    layers: Layers
+
+    def __getitem__(self, stage: str) -> Any:
+        return self.stages[stage]
+
+    def source(self, dotted: str) -> str:
+        """Which layer a setting's value came from."""
+        found = "default"
+        for name, tables in self.layers:
+            if _has(tables, dotted.split(".")):
+                found = name
+        return found
+
+
+def plan(layers: Layers) -> Plan:
+    """Settings from the layers. Raises SgError (usage) for an unknown stage or field, or a value of another type."""
+    from sg_local import presets
+
+    defaults = stage_defaults()
+    merged: dict[str, Any] = {}
+    for where, tables in layers:
+        for stage, values in tables.items():
+            if stage not in defaults or not isinstance(values, Mapping):
+                near = did_you_mean(stage, list(defaults)) or f"The stages are: {', '.join(defaults)}."
+                raise SgError(f"There is no stage {stage!r} to set ({where}).", near, exit_code=2)
+        merged = presets.merged(merged, tables)
+    stages = {stage: presets.changed(own, merged.get(stage, {}), stage) for stage, own in defaults.items()}
+    return Plan(stages, layers)
+
+
+def preset_layer(name: str, kind: Kind) -> tuple[str, Mapping[str, Any]]:
+    """A preset as a layer."""
+    from sg_local import presets
+
+    return (f"preset {name}", presets.load_preset(name, kind))
+
+
+def flat(settings: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every field as (dotted name, value), walking into nested dataclasses."""
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from flat(value, f"{prefix}.{item.name}")
+        else:
+            yield f"{prefix}.{item.name}", value
+
+
+def shown(value: Any) -> str:
+    """A field's value as `--set` takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _has(tables: Mapping[str, Any], path: Sequence[str]) -> bool:
+    for key in path[:-1]:
+        tables = tables.get(key, {})
+        if not isinstance(tables, Mapping):
+            return False
+    return path[-1] in tables

@@ -1,0 +1,179 @@
+"""The single stages as commands: synth, filter, train, export, eval."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.app import Command
+from sg_local.cli.config import Environment
+from sg_local.cli.funnel import show_funnel
+from sg_local.cli.job import Job, job_for_run, job_for_task
+from sg_local.cli.narration import narrator
+from sg_local.cli.options import (
+    Options,
+    job_options,
+    json_option,
+    model_options,
+    name_option,
+    redo_option,
+    runs_option,
+    set_option,
+    trainer_option,
+)
+from sg_local.cli.run import Tests, read_task
+from sg_local.cli.stages import perform
+from sg_local.cli.verdict import show_files, show_verdict
+from sg_local.run import REPORT, read_json
+
+RUN = click.argument("run")
+
+
+def _stage(job: Job, name: str, *, again: bool = False) -> None:
+    """One stage of a job, told on stderr."""
+    with job.run.lock(), narrator((name,), f"{job.run.name}: {name}") as narrate:
+        perform(job, name, narrate, again=again)
+
+
+def _next(line: str) -> None:
+    click.echo(f"Next: {line}", err=True)
+
+
+@click.command(
+    "synth",
+    cls=Command,
+    examples=("sg-local synth support_routing", "sg-local synth my_task.toml --set synth.n_inputs=400 --name big"),
+)
+@click.argument("task")
+@name_option
+@model_options
+@set_option
+@runs_option
+@redo_option
+@job_options
+@click.pass_obj
+def synth_command(environment: Environment, task: str, options: Options) -> None:
+    """Let the model write training pairs for a task.
+
+    Writes inputs.jsonl and candidates.jsonl into the run folder, row by row: stop it when you like, the same line
+    goes on.
+    """
+    with job_for_task(read_task(task, None), options, environment) as job:
+        _stage(job, "synth", again=options.redo)
+        click.echo(job.run.path("candidates.jsonl"))
+        _next(f"sg-local filter {job.run.name}")
+
+
+@click.command(
+    "filter",
+    cls=Command,
+    examples=("sg-local filter RUN", "sg-local filter RUN --set near_duplicate.threshold=0.8 --set policy=asked"),
+)
+@RUN
+@set_option
+@runs_option
+@redo_option
+@json_option
+@job_options
+@click.pass_obj
+def filter_command(environment: Environment, run: str, as_json: bool, options: Options) -> None:
+    """Judge the synthesised pairs by rules, and show the funnel.
+
+    Needs no model. A rule's settings may be changed and the rules applied again at any time; what people judged
+    stays. A changed setting is remembered by the run.
+    """
+    from sg_local import filters
+
+    with job_for_run(run, options, environment, "filter") as job:
+        _stage(job, "filter", again=options.redo or bool(options.sets))
+        found = filters.funnel(job.run, job.task)
+        if as_json:
+            output.show_json(dataclasses.asdict(found))
+            return
+        told = (job.run.stamp("filter") or {}).get("funnel", {})
+        show_funnel(dataclasses.replace(found, policy=told.get("policy", ""), why=told.get("why", "")))
+        _next(f"sg-local review {run}, or sg-local train {run}")
+
+
+@click.command(
+    "train", cls=Command, examples=("sg-local train RUN", "sg-local train RUN --set epochs=3 --trainer torch --redo")
+)
+@RUN
+@trainer_option
+@set_option
+@runs_option
+@redo_option
+@job_options
+@click.pass_obj
+def train_command(environment: Environment, run: str, options: Options) -> None:
+    """Finetune a LoRA adapter on the kept pairs."""
+    with job_for_run(run, options, environment, "train") as job:
+        _stage(job, "train", again=options.redo)
+        show_files(job.run)
+        _next(f"sg-local eval {run}, or sg-local export {run}")
+
+
+@click.command("export", cls=Command, examples=("sg-local export RUN",))
+@RUN
+@set_option
+@runs_option
+@redo_option
+@job_options
+@click.pass_obj
+def export_command(environment: Environment, run: str, options: Options) -> None:
+    """Write the GGUF files that other programs load."""
+    with job_for_run(run, options, environment, "export") as job:
+        _stage(job, "export", again=options.redo)
+        show_files(job.run)
+        _next(f"sg-local eval {run}, or sg-local serve {run}")
+
+
+@click.command(
+    "eval",
+    cls=Command,
+    examples=(
+        "sg-local eval RUN",
+        "sg-local eval RUN --tests more_tests.jsonl --redo",
+        "sg-local eval RUN --require 'tuned-base.low>0' || echo 'no proven gain'",
+    ),
+)
+@RUN
+@click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
+@click.option("--require", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
+@set_option
+@runs_option
+@redo_option
+@json_option
+@job_options
+@click.pass_obj
+def eval_command(
+    environment: Environment, run: str, tests: Any, gates: tuple[str, ...], as_json: bool, options: Options
+) -> None:
+    """Measure the tuned model against its base, with intervals."""
+    from sg_local import evaluate
+
+    wanted = [evaluate.parse_gate(gate) for gate in gates]
+    with job_for_run(run, options, environment, "eval") as job:
+        job.task = with_tests(job, tests)
+        _stage(job, "eval", again=options.redo)
+        report = read_json(job.run.path(REPORT))
+        output.show_json(report) if as_json else show_verdict(job.run)
+        evaluate.require(report, wanted)
+
+
+def with_tests(job: Job, tests: int | Path | None) -> Any:
+    """The job's task with other test rows, where given."""
+    import random
+
+    from sg_local import tasks
+
+    if tests is None:
+        return job.task
+    if isinstance(tests, Path):
+        return dataclasses.replace(job.task, tests=tasks.read_tests(tests))
+    n = min(tests, len(job.task.tests))
+    return dataclasses.replace(job.task, tests=tuple(random.Random(0).sample(job.task.tests, n)))

@@ -1,0 +1,144 @@
+"""`sg-local tasks`: list, show, write and check task files."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.app import Group
+from sg_local.cli.lint import lint
+from sg_local.cli.options import Choice, json_option
+from sg_local.cli.output import Column
+from sg_local.cli.task_form import Draft, ask_draft, draft_from, preview, task_toml, write_task
+from sg_local.records import KINDS, SgError, Task
+
+
+@click.group(
+    "tasks",
+    cls=Group,
+    examples=("sg-local tasks ls", "sg-local tasks new my_task.toml", "sg-local tasks check my_task.toml"),
+)
+def tasks_command() -> None:
+    """List, show, write and check task files."""
+
+
+@tasks_command.command("ls", examples=("sg-local tasks ls", "sg-local tasks ls my_tasks --json"))
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
+def ls(folder: Path | None, as_json: bool) -> None:
+    """List the tasks that came with sg-local, or those in a folder."""
+    from sg_local import tasks
+
+    paths = sorted([*folder.glob("*.toml"), *folder.glob("*.json")]) if folder else tasks.shipped_tasks()
+    rows = [_row(path) for path in paths]
+    if as_json:
+        output.show_json(rows)
+        return
+    columns = [Column("task"), Column("kind"), Column("tests", True), Column("instruction")]
+    cells = [(row["name"], row["kind"], str(row["tests"]), _brief(row["instruction"])) for row in rows]
+    output.show_table("Tasks", columns, cells)
+
+
+def _row(path: Path) -> dict:
+    from sg_local import tasks
+
+    task = tasks.read_task(path)
+    return {
+        "name": path.stem,
+        "kind": task.kind,
+        "labels": task.labels,
+        "tests": len(task.tests),
+        "instruction": task.instruction,
+        "path": str(path),
+    }
+
+
+def _brief(text: str, length: int = 60) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "\u2026"
+
+
+@tasks_command.command("show", examples=("sg-local tasks show support_routing", "sg-local tasks show my_task.toml"))
+@click.argument("task")
+@json_option
+def show(task: str, as_json: bool) -> None:
+    """Show a task and the prompt it becomes."""
+    from sg_local import tasks
+
+    found = tasks.load_task(task)
+    if as_json:
+        output.show_json(dataclasses.asdict(found))
+        return
+    pairs = [("name", found.name), ("kind", found.kind), ("metric", found.metric)]
+    pairs += [("labels", ", ".join(found.labels))] if found.labels else []
+    pairs += [("tests", str(len(found.tests))), ("instruction", found.instruction)]
+    pairs += [(f"example {i}", f"{pair.input} -> {pair.output}") for i, pair in enumerate(found.examples, 1)]
+    output.show_pairs(found.name, pairs)
+
+
+@tasks_command.command("check", examples=("sg-local tasks check my_task.toml", "sg-local tasks check my_task --json"))
+@click.argument("task")
+@json_option
+def check(task: str, as_json: bool) -> None:
+    """Say what is wrong or doubtful in a task file, with advice.
+
+    Exits with 1 when something would make the results misleading.
+    """
+    from sg_local import tasks
+
+    found = tasks.load_task(task)
+    advice = lint(found)
+    if as_json:
+        output.show_json([dataclasses.asdict(item) for item in advice])
+    elif advice:
+        columns = [Column("level"), Column("finding"), Column("advice")]
+        output.show_table(found.name, columns, [(a.level, a.finding, a.advice) for a in advice])
+    else:
+        click.echo(f"{found.name}: nothing to complain about.")
+    if any(item.level == "error" for item in advice):
+        click.get_current_context().exit(1)
+
+
+@tasks_command.command(
+    "new",
+    examples=(
+        "sg-local tasks new my_task.toml",
+        "sg-local tasks new my_task.toml --from answers.json",
+        "sg-local tasks new short.toml --kind generation --instruction 'Shorten it.' --example 'Ever so long.' Long.",
+    ),
+)
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="A JSON file with the fields.")
+@click.option("--kind", type=Choice(KINDS), help="What the outputs are: one of the labels, or free text.")
+@click.option("--instruction", help="What the model is told to do.")
+@click.option("--label", "labels", multiple=True, help="A label; give each one.")
+@click.option("--example", "examples", nargs=2, multiple=True, metavar="INPUT OUTPUT", help="A demonstration.")
+@click.option("--force", is_flag=True, help="Replace the file where it exists.")
+def new(path: Path, source: Path | None, force: bool, **given: object) -> None:
+    """Write a task file: a guided form on a terminal, or from --from or the options in a script."""
+    path = path if path.suffix else path.with_suffix(".toml")
+    if path.exists() and not force:
+        raise SgError(f"{path} exists.", "Choose another name, or add --force.", exit_code=2)
+    draft = Draft(path.stem, **given) if source is None else draft_from(source, path.stem)
+    if not draft.is_complete and not sys.stdin.isatty():
+        raise SgError(
+            "A new task needs --kind, --instruction and at least one --example.",
+            "Give them, or use --from FILE, or start this on a terminal for the guided form.",
+            exit_code=2,
+        )
+    task = draft.task() if draft.is_complete else ask_draft(draft)
+    _save(path, task)
+
+
+def _save(path: Path, task: Task) -> None:
+    write_task(path, task_toml(task))
+    if sys.stderr.isatty():
+        preview(task)
+    for item in lint(task):
+        click.echo(f"{item.level}: {item.finding} {item.advice}", err=True)
+    click.echo(path)
+    click.echo(f"Next: sg-local run {path}", err=True)

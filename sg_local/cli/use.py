@@ -1,0 +1,162 @@
+"""What a finished run is for: predict, serve, report; and inspect, for any GGUF file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.app import Command
+from sg_local.cli.config import Environment
+from sg_local.cli.job import Job, check_base, job_for_run
+from sg_local.cli.options import Options, backend_option, job_options, json_option, runs_option, set_option
+from sg_local.cli.stages import needs
+from sg_local.records import SgError
+from sg_local.run import ADAPTER, REPORT, open_run
+
+HOST, PORT = "127.0.0.1", 8080
+
+
+def tuned(job: Job, base: bool = False) -> Any:
+    """The job's engine with the adapter switched on."""
+    check_base(job)
+    if not base:
+        needs(job, ADAPTER, "train")
+        job.generator.use_adapter(job.run.path(ADAPTER))
+    return job.generator
+
+
+@click.command(
+    "predict",
+    cls=Command,
+    examples=(
+        "sg-local predict RUN 'Where is my parcel?'",
+        "sg-local predict RUN - < inputs.txt > outputs.txt",
+        "sg-local predict RUN --base 'Where is my parcel?'",
+    ),
+)
+@click.argument("run")
+@click.argument("text", required=False)
+@click.option("--base", is_flag=True, help="Ask the untuned model, to compare.")
+@click.option("--free", is_flag=True, help="Classification: write the answer freely, not only one of the labels.")
+@backend_option
+@set_option
+@runs_option
+@json_option
+@job_options
+@click.pass_obj
+def predict_command(
+    environment: Environment, run: str, text: str | None, base: bool, free: bool, as_json: bool, options: Options
+) -> None:
+    """Answer one text, or one per line of standard input.
+
+    Without TEXT, or with -, each line of standard input is one input, and each line of output its answer.
+    """
+    from sg_local import serve
+
+    if text is None and sys.stdin.isatty():
+        hint = "Give it in quotes, or pipe lines into the command."
+        raise SgError("There is no text to answer.", hint, exit_code=2)
+    with job_for_run(run, options, environment) as job:
+        lines = _stdin_lines() if text in (None, "-") else iter([text])
+        settings = serve.ServeSettings(n_ctx=job.plan["engine"].n_ctx, restricted=not free)
+        generator = tuned(job, base)
+        for answer in serve.predict(generator, job.task, job.form, lines, settings):
+            click.echo(_json_line(answer) if as_json else " ".join(answer.split("\n")))
+
+
+def _stdin_lines() -> Iterator[str]:
+    stream = click.get_text_stream("stdin", encoding="utf-8")
+    return (line.rstrip("\n") for line in stream)
+
+
+def _json_line(answer: str) -> str:
+    import json
+
+    return json.dumps({"output": answer}, ensure_ascii=False)
+
+
+@click.command(
+    "serve",
+    cls=Command,
+    examples=(
+        "sg-local serve RUN",
+        "sg-local serve RUN --port 9000",
+        'curl -s localhost:8080/v1/chat/completions -d \'{"messages": [{"role": "user", "content": "..."}]}\'',
+    ),
+)
+@click.argument("run")
+@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
+@click.option("--allow-remote", is_flag=True, help="Let other machines in. There is no password.")
+@click.option("--free", is_flag=True, help="Classification: write answers freely, not only one of the labels.")
+@backend_option
+@set_option
+@runs_option
+@job_options
+@click.pass_obj
+def serve_command(environment: Environment, run: str, free: bool, options: Options, **where: Any) -> None:
+    """Answer OpenAI-style requests with the tuned model, on this machine.
+
+    A bare user message gets the tuned task's answer; other conversations go through the model's chat template.
+    """
+    if find_missing("uvicorn", "starlette"):
+        raise SgError("Serving needs uvicorn and starlette.", "Install them with: pip install 'sg-local[serve]'")
+    from sg_local import serve
+
+    with job_for_run(run, options, environment) as job:
+        settings = serve.ServeSettings(**where, n_ctx=job.plan["engine"].n_ctx, restricted=not free)
+        generator = tuned(job)
+        chat = job.forms[0] if job.forms[0].template is not None else None
+        service = serve.Service(job.run.name, chat, job.task, job.form)
+        serve.serve(generator, service, settings, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))
+
+
+def find_missing(*packages: str) -> list[str]:
+    """The packages that are not installed."""
+    from importlib.util import find_spec
+
+    return [name for name in packages if find_spec(name) is None]
+
+
+@click.command("inspect", cls=Command, examples=("sg-local inspect model.gguf", "sg-local inspect adapter.gguf --json"))
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def inspect_command(file: Path, as_json: bool) -> None:
+    """Say what a GGUF file holds and where it came from."""
+    from sg_local.cli.inspect import facts_of
+
+    facts = facts_of(file)
+    if as_json:
+        output.show_json(facts)
+        return
+    output.show_pairs(str(file), [(key, output.brief(value)) for key, value in facts.items()])
+
+
+@click.command(
+    "report", cls=Command, examples=("sg-local report RUN --open", "sg-local report RUN --json | jq .tuned.score")
+)
+@click.argument("run")
+@click.option("--open", "opens", is_flag=True, help="Show the page in the browser.")
+@runs_option
+@json_option
+def report_command(run: str, opens: bool, runs: Path, as_json: bool) -> None:
+    """Write the report of a run as one HTML page."""
+    from sg_local.run import read_json
+
+    found = open_run(runs, run)
+    if not found.path(REPORT).exists():
+        raise SgError(f"Run {run} has no report yet.", f"Run `sg-local eval {run}` first.")
+    if as_json:
+        output.show_json(read_json(found.path(REPORT)))
+        return
+    from sg_local import report
+
+    path = report.write(found)
+    click.echo(path)
+    if opens:
+        click.launch(str(path))

@@ -1,0 +1,111 @@
+"""The end of a run: scores with intervals, the files that came out, what to do next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.output import Column
+from sg_local.cli.words import duration, size
+from sg_local.console.views import SystemScore, VerdictCard
+from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
+
+METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
+FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile", "report.html")
+NAMES = {
+    "base": "base, best prompt",
+    "base_vote": "base, voting",
+    "base_restricted": "base, labels only",
+    "base_calibrated": "base, calibrated",
+    "base_synthetic": "base, synthetic examples",
+    "tuned": "tuned",
+    "tuned_restricted": "tuned, labels only",
+    "tuned_calibrated": "tuned, calibrated",
+    "tuned_vote": "tuned, voting",
+    "copy_input": "trivial: copy the input",
+    "majority_label": "trivial: commonest label",
+    "random_output": "trivial: random output",
+}
+
+
+def verdict_card(run: Run) -> VerdictCard:
+    """The card of a run whose evaluation is done."""
+    report = read_json(run.path(REPORT))
+    verdicts = report.get("verdicts", [])
+    return VerdictCard(
+        title=f"{report['task']} on {report['model']['name']}",
+        metric=METRICS.get(report["metric"], report["metric"]),
+        n=report["n"],
+        systems=_systems(report),
+        sentences=tuple(verdict["sentence"] for verdict in verdicts),
+        outcome=_outcome(verdicts),
+        stages=stage_times(run),
+        artefacts=artefacts(run),
+        commands=(
+            (f"sg-local predict {run.name} 'TEXT'", "answer one text"),
+            (f"sg-local serve {run.name}", "answer OpenAI-style requests"),
+            (f"sg-local report {run.name} --open", "the whole story as a page"),
+        ),
+    )
+
+
+def _systems(report: Mapping[str, Any]) -> tuple[SystemScore, ...]:
+    """The systems worth a line: prompt forms that lost are left to the report."""
+    systems = report.get("systems", {})
+    return tuple(
+        SystemScore(text, found["score"], found["low"], found["high"], found.get("role", "base"), name == "tuned")
+        for name, text in NAMES.items()
+        if (found := systems.get(name) or report.get(name)) is not None
+    )
+
+
+def _outcome(verdicts: list[Mapping[str, Any]]) -> str:
+    """`better` when a tuned system beats the strongest base of its family, `worse` when one loses and none wins."""
+    outcomes = {verdict["outcome"] for verdict in verdicts}
+    return next((name for name in ("better", "worse") if name in outcomes), "open")
+
+
+def stage_times(run: Run) -> tuple[tuple[str, str], ...]:
+    """Each finished stage with the time it took."""
+    stamps = {stage: run.stamp(stage) or {} for stage in STAGES}
+    return tuple((stage, duration(stamp["seconds"])) for stage, stamp in stamps.items() if "seconds" in stamp)
+
+
+def artefacts(run: Run) -> tuple[tuple[str, str, str], ...]:
+    """The files a run hands out: path, size, the first twelve digits of the SHA-256."""
+    paths = [path for pattern in FILES for path in sorted(run.root.glob(pattern))]
+    return tuple((str(path), size(path.stat().st_size), (file_digest(path) or "")[:12]) for path in paths)
+
+
+def show_verdict(run: Run) -> None:
+    """The verdict card on stdout."""
+    card = verdict_card(run)
+    if sys.stdout.isatty():
+        from sg_local.console import cards
+
+        cards.show_verdict(card)
+        return
+    click.echo(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
+    columns = [Column("system"), Column("score", True), Column("low", True), Column("high", True)]
+    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}") for s in card.systems]
+    output.show_table("", columns, rows)
+    for sentence in card.sentences:
+        click.echo(sentence)
+    click.echo("Time: " + ", ".join(f"{stage} {seconds}" for stage, seconds in card.stages))
+    _plain_files(card.artefacts)
+    for line, what in card.commands:
+        click.echo(f"Next: {line}   # {what}")
+
+
+def show_files(run: Run) -> None:
+    """The files a run has made so far, on stdout."""
+    _plain_files(artefacts(run))
+
+
+def _plain_files(files: tuple[tuple[str, str, str], ...]) -> None:
+    if files:
+        output.show_table("", [Column("file"), Column("size", True), Column("sha256")], files)

@@ -1,0 +1,150 @@
+"""The live view of a run on a terminal: the list of stages, and a panel for the one at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from sg_local.console.cards import WIDTH, bar, stderr
+from sg_local.console.views import Progress
+
+MARKS = {
+    "waiting": ("\u00b7", "dim"),
+    "running": ("\u25b8", "cyan"),
+    "done": ("\u2714", "green"),
+    "skipped": ("\u2714", "dim"),
+}
+N_LATEST = 3
+
+
+@dataclass
+class StageLine:
+    """One stage in the list."""
+
+    state: str = "waiting"
+    seconds: float = 0.0
+    note: str = ""
+
+
+class LiveNarrator:
+    """Shows what a job does while it does it; what is left on the screen afterwards is the list of stages."""
+
+    def __init__(self, stages: Sequence[str], title: str) -> None:
+        self.console = stderr()
+        self.title = title
+        self.lines = {stage: StageLine() for stage in stages}
+        self.now: Progress | None = None
+        self.phase_began = self.stage_began = time.monotonic()
+        self.first = 0
+        self.live = Live(get_renderable=self._view, console=self.console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.now = None
+        self.live.stop()
+        told = [stage for stage, line in self.lines.items() if line.state != "waiting"]
+        if told:
+            self.console.print(self._list(told))
+
+    def begin(self, stage: str) -> None:
+        self.lines.setdefault(stage, StageLine()).state = "running"
+        self.now, self.stage_began = None, time.monotonic()
+
+    def progress(self, now: Progress) -> None:
+        if self.now is None or now.phase != self.now.phase:
+            self.phase_began, self.first = time.monotonic(), now.done
+        self.now = now
+
+    def end(self, stage: str, seconds: float, note: str) -> None:
+        self.lines[stage] = StageLine("done", seconds, note)
+        self.now = None
+
+    def skip(self, stage: str, note: str) -> None:
+        self.lines[stage] = StageLine("skipped", 0.0, note)
+
+    def say(self, text: str) -> None:
+        self.console.print(Text(text))
+
+    def _view(self) -> RenderableType:
+        parts: list[RenderableType] = [Text(self.title, "bold"), self._list(list(self.lines))]
+        running = next((stage for stage, line in self.lines.items() if line.state == "running"), None)
+        if running is not None:
+            width = min(self.console.width, WIDTH)
+            parts.append(
+                Panel(self._panel(width - 4), title=running, title_align="left", border_style="cyan", width=width)
+            )
+        return Group(*parts)
+
+    def _list(self, stages: Sequence[str]) -> Table:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for stage in stages:
+            line = self.lines[stage]
+            mark, style = MARKS[line.state]
+            seconds = time.monotonic() - self.stage_began if line.state == "running" else line.seconds
+            shown = clock(seconds) if line.state in ("running", "done") else ""
+            table.add_row(Text(f" {mark} {stage}", style), Text(shown, style), Text(line.note, "dim"))
+        return table
+
+    def _panel(self, width: int) -> RenderableType:
+        if self.now is None:
+            return Text(
+                "starting: loading the model\u2026" if time.monotonic() - self.stage_began < 60 else "at work\u2026",
+                "dim",
+            )
+        now = self.now
+        share = now.done / now.wanted if now.wanted else 0.0
+        head = Text(f"{now.phase}  ", "bold")
+        head.append(f"{now.done:,} of {now.wanted:,} {now.unit}", "")
+        parts: list[RenderableType] = [head, _track(share, width), self._figures(now)]
+        if now.latest:
+            parts.append(Text(""))
+            parts += [_preview(text, width) for text in now.latest[-N_LATEST:]]
+        return Group(*parts)
+
+    def _figures(self, now: Progress) -> Text:
+        seconds = time.monotonic() - self.phase_began
+        rate = (now.done - self.first) / seconds if seconds > 0 else 0.0
+        figures = [
+            f"{rate:.1f} {now.unit}/s" if rate else "",
+            *(f"{name} {value}" for name, value in now.facts.items()),
+        ]
+        if rate and now.done < now.wanted:
+            figures.insert(1, f"{clock((now.wanted - now.done) / rate)} left")
+        return Text("   ".join(filter(None, figures)), "dim", no_wrap=True, overflow="ellipsis")
+
+
+def _track(share: float, width: int) -> Text:
+    """A bar with its percentage, on a dim track."""
+    room = max(10, width - 6)
+    text = bar(share, room, "cyan")
+    text.append("\u2500" * (room - text.cell_len), "dim")
+    text.append(f" {share:4.0%}")
+    return text
+
+
+def _preview(text: str, width: int) -> Text:
+    line = Text("\u203a " + " ".join(text.split()), no_wrap=True, overflow="ellipsis")
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,261 @@
+"""The state of a review: rows, verdicts, where the reviewer stands, and what the last key asked for.
+
+A person's verdicts carry the number of the action that wrote them (`Verdict.step`); taking an action back appends
+rows with that number negated. So the journal alone gives back the whole history, and undo has no limit, not even
+the end of a session.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sg_local.records import Verdict
+from sg_local.review.rows import Row, order_key
+
+FILTERS = "filters"
+WITHDRAWN = "withdrawn"
+MERGED = "conflict"
+REASONS = ("wrong output", "off the task", "unnatural input", "duplicate", "personal or unsafe")
+SHOW = ("kept", "rejected", "all")
+JUDGED = ("any", "open", "accepted", "rejected", "edited", "conflicts")
+MAX_VOTES = (None, 0.9, 0.7, 0.5, 0.3)
+
+
+@dataclass(frozen=True)
+class View:
+    """Which rows are shown, and in what order.
+
+    `show` goes by the filters' verdict, `judged` by the people's; `max_votes` shows rows with at most that share.
+    """
+
+    show: str = "kept"
+    judged: str = "any"
+    label: str | None = None
+    rule: str | None = None
+    max_votes: float | None = None
+    text: str = ""
+    order: str = "file"
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One number of the filters that the reviewer may move. `name` is the setting's dotted name."""
+
+    name: str
+    value: float
+    step: float
+    low: float = 0.0
+    high: float = math.inf
+    whole: bool = False
+
+    def moved(self, steps: int) -> Threshold:
+        """The threshold so many steps up or down, within its bounds."""
+        value = min(self.high, max(self.low, round(self.value + steps * self.step, 6)))
+        return dataclasses.replace(self, value=int(value) if self.whole else value)
+
+
+@dataclass(frozen=True)
+class Play:
+    """What moved thresholds would do: `keep` by id now, and one step stricter or looser for the edge."""
+
+    keep: Mapping[str, bool] = field(default_factory=dict)
+    below: Mapping[str, bool] = field(default_factory=dict)
+    above: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing the reviewer did: its number, and each row's verdict before it."""
+
+    number: int
+    before: tuple[tuple[str, Verdict | None], ...]
+
+
+@dataclass(frozen=True)
+class ReviewState:
+    """Everything the screen shows and the next key acts on.
+
+    `mode` says what keys mean: cards, reason, reason_text, edit, search, jump, filter, confirm, thresholds, help.
+    `new` holds the verdicts that the last key made, for the journal. `wants` asks the program around for `quit`,
+    `editor`, `regenerate`, `play` (thresholds moved) or `save` (keep them).
+    """
+
+    rows: tuple[Row, ...]
+    labels: tuple[str, ...] = ()
+    judge: str = "me"
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    opposed: frozenset[str] = frozenset()
+    history: tuple[Action, ...] = ()
+    n_actions: int = 0
+    view: View = View()
+    cursor: str | None = None
+    sample: tuple[str, ...] = ()
+    mode: str = "cards"
+    buffer: str = ""
+    caret: int = 0
+    edits: str = "output"
+    bulk: tuple[bool, tuple[str, ...]] = (True, ())
+    thresholds: tuple[Threshold, ...] = ()
+    saved: tuple[Threshold, ...] = ()
+    selected: int = 0
+    play: Play | None = None
+    scroll: int = 0
+    message: str = ""
+    new: tuple[Verdict, ...] = ()
+    wants: str = ""
+
+    def but(self, **changes: Any) -> ReviewState:
+        """The state with these fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def open_review(
+    rows: Sequence[Row], journal: Iterable[Verdict], *, labels: Sequence[str] = (), judge: str = "me"
+) -> ReviewState:
+    """The state a journal leads to: verdicts, undo history, the first open row as cursor."""
+    verdicts: dict[str, Verdict] = {}
+    history: list[Action] = []
+    n_actions = 0
+    own: dict[str, dict[str, Verdict]] = {}
+    for row in journal:
+        if row.judge == FILTERS:
+            continue
+        if row.judge == judge:
+            n_actions = max(n_actions, abs(row.step))
+            _remember(history, row, verdicts.get(row.id))
+        _apply(verdicts, row)
+        _apply(own.setdefault(row.judge, {}), row)
+    state = ReviewState(
+        rows=tuple(rows),
+        labels=tuple(labels),
+        judge=judge,
+        verdicts=verdicts,
+        opposed=_opposed(verdicts, own),
+        history=tuple(history),
+        n_actions=n_actions,
+    )
+    return state.but(cursor=first_open(state))
+
+
+def person_verdicts(journal: Iterable[Verdict]) -> dict[str, Verdict]:
+    """The people's last verdict by id; a withdrawn one counts as none."""
+    verdicts: dict[str, Verdict] = {}
+    for row in journal:
+        if row.judge != FILTERS:
+            _apply(verdicts, row)
+    return verdicts
+
+
+def _apply(verdicts: dict[str, Verdict], row: Verdict) -> None:
+    if row.rule == WITHDRAWN:
+        verdicts.pop(row.id, None)
+    else:
+        verdicts[row.id] = row
+
+
+def _remember(history: list[Action], row: Verdict, before: Verdict | None) -> None:
+    """Add a journal row to the history, or take its action off."""
+    if row.step < 0:
+        history[:] = [action for action in history if action.number != -row.step]
+    elif history and history[-1].number == row.step > 0:
+        history[-1] = Action(row.step, (*history[-1].before, (row.id, before)))
+    else:
+        history.append(Action(row.step, ((row.id, before),)))
+
+
+def _opposed(verdicts: Mapping[str, Verdict], own: Mapping[str, Mapping[str, Verdict]]) -> frozenset[str]:
+    """Ids that a merge left in conflict and nobody has decided since."""
+    del own
+    return frozenset(id for id, verdict in verdicts.items() if verdict.rule == MERGED)
+
+
+def text_of(state: ReviewState, row: Row) -> tuple[str, str]:
+    """A row's input and output as they would be trained on now."""
+    verdict = state.verdicts.get(row.id)
+    edited_input = verdict.input if verdict else None
+    edited_output = verdict.output if verdict else None
+    return (
+        row.input if edited_input is None else edited_input,
+        row.output if edited_output is None else edited_output,
+    )
+
+
+def is_judged(state: ReviewState, row: Row) -> bool:
+    """True when a person has decided on the row."""
+    return row.id in state.verdicts
+
+
+def is_kept(state: ReviewState, row: Row) -> bool:
+    """True when the row would be trained on: a person's verdict over the filters'."""
+    verdict = state.verdicts.get(row.id)
+    return row.kept if verdict is None else verdict.keep
+
+
+def is_edited(state: ReviewState, row: Row) -> bool:
+    """True when a person changed the row's text."""
+    verdict = state.verdicts.get(row.id)
+    return verdict is not None and (verdict.input is not None or verdict.output is not None)
+
+
+def visible(state: ReviewState) -> list[Row]:
+    """The rows of the view in its order; in a sample, the sample's rows."""
+    if state.sample:
+        chosen = set(state.sample)
+        rows = [row for row in state.rows if row.id in chosen]
+    else:
+        rows = [row for row in state.rows if matches(state, row)]
+    return sorted(rows, key=lambda row: order_key(state.view.order, row))
+
+
+def matches(state: ReviewState, row: Row) -> bool:
+    """True when the view's conditions hold for the row."""
+    view = state.view
+    text = text_of(state, row)
+    return (
+        (view.show == "all" or row.kept == (view.show == "kept"))
+        and _judged_as(state, row, view.judged)
+        and (view.label is None or text[1] == view.label)
+        and (view.rule is None or row.rule == view.rule)
+        and (view.max_votes is None or row.candidate.vote_share <= view.max_votes)
+        and (not view.text or any(view.text.lower() in part.lower() for part in text))
+    )
+
+
+def _judged_as(state: ReviewState, row: Row, judged: str) -> bool:
+    if judged == "any":
+        return True
+    if judged == "open":
+        return not is_judged(state, row)
+    if judged == "edited":
+        return is_edited(state, row)
+    if judged == "conflicts":
+        return row.id in state.opposed
+    return is_judged(state, row) and is_kept(state, row) == (judged == "accepted")
+
+
+def current(state: ReviewState) -> Row | None:
+    """The row under the cursor."""
+    return next((row for row in state.rows if row.id == state.cursor), None)
+
+
+def first_open(state: ReviewState) -> str | None:
+    """The first row of the view that nobody judged, else its first row."""
+    rows = visible(state)
+    return next((row.id for row in rows if not is_judged(state, row)), rows[0].id if rows else None)
+
+
+def describe(view: View) -> str:
+    """The view's conditions in words."""
+    parts = [
+        f"filters: {view.show}" if view.show != "kept" else "",
+        f"judged: {view.judged}" if view.judged != "any" else "",
+        f"label: {view.label}" if view.label is not None else "",
+        f"rule: {view.rule}" if view.rule is not None else "",
+        f"votes at most {view.max_votes:.0%}" if view.max_votes is not None else "",
+        f"text: {view.text}" if view.text else "",
+    ]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,393 @@
+"""One key pressed: the rules of the review, mode by mode.
+
+Keys are single characters or names: enter, esc, space, tab, backspace, delete, left, right, up, down, home, end,
+page_up, page_down, ctrl-u, ctrl-w, ctrl-j. Unknown keys leave the state as it is, with a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from sg_local.records import Verdict
+from sg_local.review.rows import ORDERS, Row, reasons
+from sg_local.review.state import (
+    JUDGED,
+    MAX_VOTES,
+    REASONS,
+    SHOW,
+    WITHDRAWN,
+    Action,
+    Play,
+    ReviewState,
+    View,
+    current,
+    describe,
+    first_open,
+    is_judged,
+    text_of,
+    visible,
+)
+from sg_local.review.typing import type_key
+
+RULE = "review"
+ORDER_WORDS = {
+    "file": "as synthesised",
+    "doubt": "most doubtful first",
+    "votes": "fewest votes first",
+    "neighbour": "nearest duplicates first",
+    "length": "most unusual length first",
+    "likelihood": "least likely first",
+}
+
+
+def step(state: ReviewState, key: str) -> ReviewState:
+    """The state after one key. Pure: what must be written or done outside is in `new` and `wants`."""
+    fresh = state.but(message="", new=(), wants="")
+    return MODES[state.mode](fresh, key)
+
+
+# Judging
+
+
+def judged(state: ReviewState, verdicts: Sequence[Verdict]) -> ReviewState:
+    """The state with these verdicts recorded as one action."""
+    number = state.n_actions + 1
+    rows = tuple(replace(verdict, step=number) for verdict in verdicts)
+    action = Action(number, tuple((row.id, state.verdicts.get(row.id)) for row in rows))
+    return state.but(
+        verdicts={**state.verdicts, **{row.id: row for row in rows}},
+        opposed=state.opposed - {row.id for row in rows},
+        history=(*state.history, action),
+        n_actions=number,
+        new=rows,
+    )
+
+
+def verdict_on(state: ReviewState, row: Row, keep: bool, reason: str = "") -> Verdict:
+    """This reviewer's verdict on a row, with the edits it already has."""
+    before = state.verdicts.get(row.id)
+    texts = {"input": before.input, "output": before.output} if before else {}
+    return Verdict(row.id, keep, state.judge, RULE, reason, **texts)
+
+
+def _decide(state: ReviewState, keep: bool, reason: str = "") -> ReviewState:
+    row = current(state)
+    if row is None:
+        return state.but(message="No row matches this view: press f to change it.", mode="cards")
+    after = judged(state, [verdict_on(state, row, keep, reason)])
+    return onward(state, after).but(mode="cards", buffer="", caret=0)
+
+
+def onward(before: ReviewState, after: ReviewState) -> ReviewState:
+    """Move to the next open row after the cursor, in the view as it was; round to the first; stay when none is open."""
+    rows = visible(before)
+    at = next((i for i, row in enumerate(rows) if row.id == before.cursor), -1)
+    still = {row.id for row in visible(after)}
+    for row in (*rows[at + 1 :], *rows[: max(0, at)]):
+        if row.id in still and not is_judged(after, row):
+            return after.but(cursor=row.id, scroll=0)
+    cursor = after.cursor if after.cursor in still else first_open(after)
+    return after.but(cursor=cursor, scroll=0, message="Every row of this view is judged. q ends the review.")
+
+
+def _relabel(state: ReviewState, key: str) -> ReviewState:
+    row, number = current(state), int(key)
+    if row is None or number > len(state.labels):
+        return state.but(message=f"There is no label {number}." if state.labels else "This task has no labels.")
+    label = state.labels[number - 1]
+    verdict = replace(verdict_on(state, row, True), output=None if label == row.output else label)
+    return onward(state, judged(state, [verdict]))
+
+
+def undo(state: ReviewState) -> ReviewState:
+    """Take the last action back, by appending the verdicts from before it."""
+    if not state.history:
+        return state.but(message="Nothing to undo.")
+    action = state.history[-1]
+    by_id = {row.id: row for row in state.rows}
+    rows, verdicts = [], dict(state.verdicts)
+    for id, before in action.before:
+        keep = by_id[id].kept if id in by_id else True
+        blank = Verdict(id, keep, state.judge, WITHDRAWN)
+        rows.append(replace(blank if before is None else replace(before, judge=state.judge), step=-action.number))
+        verdicts[id] = rows[-1]
+        if before is None:
+            del verdicts[id]
+    count = len(action.before)
+    return state.but(
+        verdicts=verdicts,
+        history=state.history[:-1],
+        new=tuple(rows),
+        cursor=action.before[0][0],
+        scroll=0,
+        message="Taken back." if count == 1 else f"Taken back: {count} verdicts.",
+    )
+
+
+# Moving
+
+
+def move(state: ReviewState, places: int) -> ReviewState:
+    """Go so many rows on or back in the view; stops at its ends."""
+    rows = visible(state)
+    if not rows:
+        return state.but(message="No row matches this view: press f to change it.")
+    at = next((i for i, row in enumerate(rows) if row.id == state.cursor), 0)
+    to = at + places
+    if not 0 <= to < len(rows):
+        return state.but(message="This is the last row." if places > 0 else "This is the first row.")
+    return state.but(cursor=rows[to].id, scroll=0)
+
+
+def settled(state: ReviewState, view: View) -> ReviewState:
+    """Another view, with the cursor on a row of it."""
+    after = state.but(view=view)
+    if any(row.id == state.cursor for row in visible(after)):
+        return after
+    return after.but(cursor=first_open(after), scroll=0)
+
+
+def _order(state: ReviewState) -> ReviewState:
+    order = _after(ORDERS, state.view.order)
+    after = state.but(view=replace(state.view, order=order))
+    return after.but(cursor=first_open(after), scroll=0, message=f"Order: {ORDER_WORDS[order]}.")
+
+
+def _after(choices: Sequence, value: object) -> object:
+    """The choice that follows the value, round to the first."""
+    at = choices.index(value) if value in choices else -1
+    return choices[(at + 1) % len(choices)]
+
+
+# Modes
+
+
+def _cards(state: ReviewState, key: str) -> ReviewState:
+    if key.isdigit() and key != "0":
+        return _relabel(state, key)
+    action = CARD_KEYS.get(key)
+    if action is None:
+        return state.but(message=f"{key} does nothing here; ? shows the keys.")
+    return action(state)
+
+
+def _edit(state: ReviewState, field: str) -> ReviewState:
+    row = current(state)
+    if row is None:
+        return state.but(message="No row to edit.")
+    if field == "output" and state.labels:
+        return state.but(message="Relabel with the digits; the output of this task is a label.")
+    text = text_of(state, row)[field == "output"]
+    return state.but(mode="edit", edits=field, buffer=text, caret=len(text))
+
+
+def _ask(state: ReviewState, wants: str) -> ReviewState:
+    if current(state) is None:
+        return state.but(message="No row here.")
+    return state.but(wants=wants)
+
+
+def _ask_bulk(state: ReviewState, keep: bool) -> ReviewState:
+    ids = tuple(row.id for row in visible(state) if not is_judged(state, row))
+    if not ids:
+        return state.but(message="No open row in this view.")
+    verb = "Accept" if keep else "Reject"
+    where = describe(state.view)
+    message = f"{verb} all {len(ids)} open rows" + (f" ({where})" if where else "") + "? y or n"
+    return state.but(mode="confirm", bulk=(keep, ids), message=message)
+
+
+def _play(state: ReviewState) -> ReviewState:
+    if not state.thresholds:
+        return state.but(message="The filters of this run have no thresholds to move.")
+    return state.but(mode="thresholds", saved=state.thresholds, play=None, wants="play")
+
+
+CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
+    "a": lambda state: _decide(state, True),
+    "enter": lambda state: _decide(state, True),
+    "r": lambda state: state.but(mode="reason") if current(state) else state.but(message="No row here."),
+    "e": lambda state: _edit(state, "output"),
+    "i": lambda state: _edit(state, "input"),
+    "E": lambda state: _ask(state, "editor"),
+    "G": lambda state: _ask(state, "regenerate"),
+    "u": undo,
+    "s": lambda state: move(state, 1),
+    "space": lambda state: move(state, 1),
+    "right": lambda state: move(state, 1),
+    "b": lambda state: move(state, -1),
+    "left": lambda state: move(state, -1),
+    "down": lambda state: state.but(scroll=state.scroll + 1),
+    "up": lambda state: state.but(scroll=max(0, state.scroll - 1)),
+    "home": lambda state: move_to_end(state, 0),
+    "end": lambda state: move_to_end(state, -1),
+    "g": lambda state: state.but(mode="jump", buffer="", caret=0),
+    "/": lambda state: state.but(mode="search", buffer=state.view.text, caret=len(state.view.text)),
+    "f": lambda state: state.but(mode="filter"),
+    "o": _order,
+    "A": lambda state: _ask_bulk(state, True),
+    "R": lambda state: _ask_bulk(state, False),
+    "t": _play,
+    "?": lambda state: state.but(mode="help"),
+    "q": lambda state: state.but(wants="quit"),
+    "esc": lambda state: settled(state, View(order=state.view.order)),
+}
+
+
+def move_to_end(state: ReviewState, place: int) -> ReviewState:
+    """Go to the first (0) or last (-1) row of the view."""
+    rows = visible(state)
+    return state.but(cursor=rows[place].id, scroll=0) if rows else state.but(message="No row matches this view.")
+
+
+def _reason(state: ReviewState, key: str) -> ReviewState:
+    if key in ("enter", "r"):
+        return _decide(state, False)
+    if key.isdigit() and 1 <= int(key) <= len(REASONS):
+        return _decide(state, False, REASONS[int(key) - 1])
+    if key == "o":
+        return state.but(mode="reason_text", buffer="", caret=0)
+    return state.but(mode="cards", message="" if key == "esc" else "Not rejected.")
+
+
+def _reason_text(state: ReviewState, key: str) -> ReviewState:
+    if key == "enter":
+        return _decide(state, False, state.buffer.strip())
+    return state.but(mode="cards") if key == "esc" else type_key(state, key)
+
+
+def _editing(state: ReviewState, key: str) -> ReviewState:
+    if key == "esc":
+        return state.but(mode="cards", message="Nothing changed.")
+    if key != "enter":
+        return type_key(state, key)
+    return edited(state, **{state.edits: state.buffer}).but(mode="cards", buffer="", caret=0)
+
+
+def edited(state: ReviewState, *, input: str | None = None, output: str | None = None) -> ReviewState:
+    """The current row with another text, kept. An empty text, or an output outside the labels, is not taken."""
+    row = current(state)
+    texts = {"input": input, "output": output}
+    changes = {name: text.strip() for name, text in texts.items() if text is not None}
+    if row is None or not all(changes.values()):
+        return state.but(message="An empty text is not kept: nothing changed.")
+    if state.labels and changes.get("output", state.labels[0]) not in state.labels:
+        return state.but(message=f"{changes['output']!r} is not one of the labels: nothing changed.")
+    plain = {"input": row.input, "output": row.output}
+    new = {name: None if text == plain[name] else text for name, text in changes.items()}
+    after = judged(state, [replace(verdict_on(state, row, True), **new)])
+    return after.but(message="Saved, and accepted. Space goes on.")
+
+
+def answered(state: ReviewState, output: str) -> ReviewState:
+    """A new answer of the model for the current row, put up for editing: enter takes it."""
+    if state.labels:
+        return edited(state, output=output)
+    text = output.strip()
+    return state.but(mode="edit", edits="output", buffer=text, caret=len(text), message="New answer: enter takes it.")
+
+
+def _search(state: ReviewState, key: str) -> ReviewState:
+    if key in ("enter", "esc"):
+        after = state if key == "enter" else settled(state, replace(state.view, text=""))
+        return after.but(mode="cards", buffer="", caret=0)
+    typed = type_key(state, key)
+    return settled(typed, replace(state.view, text=typed.buffer))
+
+
+def _jump(state: ReviewState, key: str) -> ReviewState:
+    if key == "esc":
+        return state.but(mode="cards", buffer="", caret=0)
+    if key != "enter":
+        return type_key(state, key) if key.isdigit() or not key.isprintable() or len(key) > 1 else state
+    number = int(state.buffer) if state.buffer.isdigit() else 0
+    done = state.but(mode="cards", buffer="", caret=0)
+    row = next((row for row in state.rows if row.number == number), None)
+    if row is None:
+        return done.but(message=f"There is no row {number}; the last one is {len(state.rows)}.")
+    if row.id not in {seen.id for seen in visible(state)}:
+        return done.but(message=f"Row {number} is outside this view; esc shows all kept rows.")
+    return done.but(cursor=row.id, scroll=0)
+
+
+def _filter(state: ReviewState, key: str) -> ReviewState:
+    view = state.view
+    change = {
+        "s": lambda: replace(view, show=_after(SHOW, view.show)),
+        "j": lambda: replace(view, judged=_after(JUDGED, view.judged)),
+        "l": lambda: replace(view, label=_after((None, *_outputs(state)), view.label)),
+        "w": lambda: replace(view, rule=(rule := _after((None, *reasons(state.rows)), view.rule)), show=_shows(rule)),
+        "v": lambda: replace(view, max_votes=_after(MAX_VOTES, view.max_votes)),
+        "c": lambda: View(order=view.order),
+    }.get(key)
+    if change is not None:
+        return settled(state, change())
+    return state.but(mode="cards" if key in ("enter", "esc", "f", "q") else "filter")
+
+
+def _outputs(state: ReviewState) -> tuple[str, ...]:
+    return state.labels
+
+
+def _shows(rule: object) -> str:
+    return "kept" if rule is None else "rejected"
+
+
+def _confirm(state: ReviewState, key: str) -> ReviewState:
+    keep, ids = state.bulk
+    if key != "y":
+        return state.but(mode="cards", message="Nothing changed.")
+    chosen = set(ids)
+    reason = f"all that match {describe(state.view)}".strip() if not keep else ""
+    verdicts = [verdict_on(state, row, keep, reason) for row in state.rows if row.id in chosen]
+    after = onward(state, judged(state, verdicts))
+    verb = "Accepted" if keep else "Rejected"
+    return after.but(mode="cards", message=f"{verb} {len(verdicts)} rows; u takes it back.")
+
+
+def _thresholds(state: ReviewState, key: str) -> ReviewState:
+    if key in ("up", "down"):
+        by = -1 if key == "up" else 1
+        return state.but(selected=(state.selected + by) % len(state.thresholds), wants="play")
+    if key in ("left", "right", "-", "+"):
+        chosen = state.thresholds[state.selected].moved(1 if key in ("right", "+") else -1)
+        new = (*state.thresholds[: state.selected], chosen, *state.thresholds[state.selected + 1 :])
+        return state.but(thresholds=new, wants="play")
+    if key == "enter":
+        same = state.thresholds == state.saved
+        return state.but(
+            mode="cards", play=None, wants="" if same else "save", message="Nothing moved." if same else ""
+        )
+    if key in ("esc", "q"):
+        return state.but(mode="cards", play=None, thresholds=state.saved, message="The thresholds are as they were.")
+    return state
+
+
+def played(state: ReviewState, play: Play) -> ReviewState:
+    """The state with what the moved thresholds would do."""
+    return state.but(play=play)
+
+
+def reloaded(state: ReviewState, rows: Sequence[Row]) -> ReviewState:
+    """The state over rows that the filters judged anew."""
+    after = state.but(rows=tuple(rows), saved=state.thresholds)
+    return settled(after, after.view).but(message="The filters have judged all rows again.")
+
+
+def _help(state: ReviewState, key: str) -> ReviewState:
+    return state.but(mode="cards")
+
+
+MODES: Mapping[str, Callable[[ReviewState, str], ReviewState]] = {
+    "cards": _cards,
+    "reason": _reason,
+    "reason_text": _reason_text,
+    "edit": _editing,
+    "search": _search,
+    "jump": _jump,
+    "filter": _filter,
+    "confirm": _confirm,
+    "thresholds": _thresholds,
+    "help": _help,
+}

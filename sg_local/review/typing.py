@@ -1,0 +1,32 @@
+"""One line of text under a caret: what typing keys do to the state's buffer."""
+
+from __future__ import annotations
+
+from sg_local.review.state import ReviewState
+
+MOVES = {"left": -1, "right": 1}
+
+
+def type_key(state: ReviewState, key: str) -> ReviewState:
+    """The state with the key typed into the buffer; keys that type nothing change nothing."""
+    text, caret = state.buffer, state.caret
+    if key in MOVES:
+        return state.but(caret=min(len(text), max(0, caret + MOVES[key])))
+    if key in ("home", "end"):
+        return state.but(caret=0 if key == "home" else len(text))
+    if key == "backspace":
+        return _cut(state, max(0, caret - 1), caret)
+    if key == "delete":
+        return _cut(state, caret, min(len(text), caret + 1))
+    if key == "ctrl-u":
+        return _cut(state, 0, caret)
+    if key == "ctrl-w":
+        return _cut(state, len(text[:caret].rstrip().rpartition(" ")[0]), caret)
+    typed = {"space": " ", "ctrl-j": "\n"}.get(key, key)
+    if len(typed) != 1 or not (typed.isprintable() or typed == "\n"):
+        return state
+    return state.but(buffer=text[:caret] + typed + text[caret:], caret=caret + 1)
+
+
+def _cut(state: ReviewState, start: int, end: int) -> ReviewState:
+    return state.but(buffer=state.buffer[:start] + state.buffer[end:], caret=start)
