@@ -7,18 +7,38 @@ spreadsheet exchange, and merging two reviewers' journals.
 """
 
 from sg_local.review.bound import SampleResult, sample_result, upper_bound
-from sg_local.review.exchange import export_rows, import_rows
-from sg_local.review.merge import Conflict, Merge, conflicts, merge
+from sg_local.review.exchange import FORMATS, export_rows, import_rows
+from sg_local.review.judging import answered, edited, judged
+from sg_local.review.merge import Conflict, Merge, conflicts, merge, opinion
 from sg_local.review.rows import ORDERS, Row, Signals, words_apart
 from sg_local.review.rows import build as build_rows
-from sg_local.review.state import REASONS, ReviewState, Threshold, View, is_judged, open_review, person_verdicts
-from sg_local.review.steps import answered, edited, played, reloaded, step
+from sg_local.review.state import (
+    REASONS,
+    Play,
+    ReviewState,
+    Threshold,
+    View,
+    current,
+    describe,
+    in_conflict,
+    is_edited,
+    is_judged,
+    is_kept,
+    open_review,
+    person_verdicts,
+    text_of,
+    visible,
+)
+from sg_local.review.steps import ORDER_WORDS, played, reloaded, settled, step
 
 __all__ = [
+    "FORMATS",
     "ORDERS",
+    "ORDER_WORDS",
     "REASONS",
     "Conflict",
     "Merge",
+    "Play",
     "ReviewState",
     "Row",
     "SampleResult",
@@ -28,17 +48,27 @@ __all__ = [
     "answered",
     "build_rows",
     "conflicts",
+    "current",
+    "describe",
     "edited",
     "export_rows",
     "import_rows",
+    "in_conflict",
+    "is_edited",
     "is_judged",
+    "is_kept",
+    "judged",
     "merge",
     "open_review",
+    "opinion",
     "person_verdicts",
     "played",
     "reloaded",
     "sample_result",
+    "settled",
     "step",
+    "text_of",
     "upper_bound",
+    "visible",
     "words_apart",
 ]

@@ -17,7 +17,7 @@ from sg_local.records import Verdict
 from sg_local.review.rows import Row, order_key
 
 FILTERS = "filters"
-WITHDRAWN = "withdrawn"
+WITHDRAWN = "undo"
 MERGED = "conflict"
 REASONS = ("wrong output", "off the task", "unnatural input", "duplicate", "personal or unsafe")
 SHOW = ("kept", "rejected", "all")
@@ -88,7 +88,6 @@ class ReviewState:
     labels: tuple[str, ...] = ()
     judge: str = "me"
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    opposed: frozenset[str] = frozenset()
     history: tuple[Action, ...] = ()
     n_actions: int = 0
     view: View = View()
@@ -120,21 +119,18 @@ def open_review(
     verdicts: dict[str, Verdict] = {}
     history: list[Action] = []
     n_actions = 0
-    own: dict[str, dict[str, Verdict]] = {}
     for row in journal:
         if row.judge == FILTERS:
             continue
-        if row.judge == judge:
+        if row.judge == judge and row.step:
             n_actions = max(n_actions, abs(row.step))
             _remember(history, row, verdicts.get(row.id))
         _apply(verdicts, row)
-        _apply(own.setdefault(row.judge, {}), row)
     state = ReviewState(
         rows=tuple(rows),
         labels=tuple(labels),
         judge=judge,
         verdicts=verdicts,
-        opposed=_opposed(verdicts, own),
         history=tuple(history),
         n_actions=n_actions,
     )
@@ -161,16 +157,10 @@ def _remember(history: list[Action], row: Verdict, before: Verdict | None) -> No
     """Add a journal row to the history, or take its action off."""
     if row.step < 0:
         history[:] = [action for action in history if action.number != -row.step]
-    elif history and history[-1].number == row.step > 0:
+    elif history and history[-1].number == row.step:
         history[-1] = Action(row.step, (*history[-1].before, (row.id, before)))
     else:
         history.append(Action(row.step, ((row.id, before),)))
-
-
-def _opposed(verdicts: Mapping[str, Verdict], own: Mapping[str, Mapping[str, Verdict]]) -> frozenset[str]:
-    """Ids that a merge left in conflict and nobody has decided since."""
-    del own
-    return frozenset(id for id, verdict in verdicts.items() if verdict.rule == MERGED)
 
 
 def text_of(state: ReviewState, row: Row) -> tuple[str, str]:
@@ -197,8 +187,13 @@ def is_kept(state: ReviewState, row: Row) -> bool:
 
 def is_edited(state: ReviewState, row: Row) -> bool:
     """True when a person changed the row's text."""
+    return text_of(state, row) != (row.input, row.output)
+
+
+def in_conflict(state: ReviewState, row: Row) -> bool:
+    """True when a merge found another judgement of this row and nobody has decided since."""
     verdict = state.verdicts.get(row.id)
-    return verdict is not None and (verdict.input is not None or verdict.output is not None)
+    return verdict is not None and verdict.rule == MERGED
 
 
 def visible(state: ReviewState) -> list[Row]:
@@ -233,7 +228,7 @@ def _judged_as(state: ReviewState, row: Row, judged: str) -> bool:
     if judged == "edited":
         return is_edited(state, row)
     if judged == "conflicts":
-        return row.id in state.opposed
+        return in_conflict(state, row)
     return is_judged(state, row) and is_kept(state, row) == (judged == "accepted")
 
 

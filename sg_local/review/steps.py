@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from sg_local.records import Verdict
+from sg_local.review.judging import decide, edited, judged, onward, relabel, undo, verdict_on
 from sg_local.review.rows import ORDERS, Row, reasons
 from sg_local.review.state import (
     JUDGED,
     MAX_VOTES,
     REASONS,
     SHOW,
-    WITHDRAWN,
-    Action,
     Play,
     ReviewState,
     View,
@@ -30,7 +28,6 @@ from sg_local.review.state import (
 )
 from sg_local.review.typing import type_key
 
-RULE = "review"
 ORDER_WORDS = {
     "file": "as synthesised",
     "doubt": "most doubtful first",
@@ -45,84 +42,6 @@ def step(state: ReviewState, key: str) -> ReviewState:
     """The state after one key. Pure: what must be written or done outside is in `new` and `wants`."""
     fresh = state.but(message="", new=(), wants="")
     return MODES[state.mode](fresh, key)
-
-
-# Judging
-
-
-def judged(state: ReviewState, verdicts: Sequence[Verdict]) -> ReviewState:
-    """The state with these verdicts recorded as one action."""
-    number = state.n_actions + 1
-    rows = tuple(replace(verdict, step=number) for verdict in verdicts)
-    action = Action(number, tuple((row.id, state.verdicts.get(row.id)) for row in rows))
-    return state.but(
-        verdicts={**state.verdicts, **{row.id: row for row in rows}},
-        opposed=state.opposed - {row.id for row in rows},
-        history=(*state.history, action),
-        n_actions=number,
-        new=rows,
-    )
-
-
-def verdict_on(state: ReviewState, row: Row, keep: bool, reason: str = "") -> Verdict:
-    """This reviewer's verdict on a row, with the edits it already has."""
-    before = state.verdicts.get(row.id)
-    texts = {"input": before.input, "output": before.output} if before else {}
-    return Verdict(row.id, keep, state.judge, RULE, reason, **texts)
-
-
-def _decide(state: ReviewState, keep: bool, reason: str = "") -> ReviewState:
-    row = current(state)
-    if row is None:
-        return state.but(message="No row matches this view: press f to change it.", mode="cards")
-    after = judged(state, [verdict_on(state, row, keep, reason)])
-    return onward(state, after).but(mode="cards", buffer="", caret=0)
-
-
-def onward(before: ReviewState, after: ReviewState) -> ReviewState:
-    """Move to the next open row after the cursor, in the view as it was; round to the first; stay when none is open."""
-    rows = visible(before)
-    at = next((i for i, row in enumerate(rows) if row.id == before.cursor), -1)
-    still = {row.id for row in visible(after)}
-    for row in (*rows[at + 1 :], *rows[: max(0, at)]):
-        if row.id in still and not is_judged(after, row):
-            return after.but(cursor=row.id, scroll=0)
-    cursor = after.cursor if after.cursor in still else first_open(after)
-    return after.but(cursor=cursor, scroll=0, message="Every row of this view is judged. q ends the review.")
-
-
-def _relabel(state: ReviewState, key: str) -> ReviewState:
-    row, number = current(state), int(key)
-    if row is None or number > len(state.labels):
-        return state.but(message=f"There is no label {number}." if state.labels else "This task has no labels.")
-    label = state.labels[number - 1]
-    verdict = replace(verdict_on(state, row, True), output=None if label == row.output else label)
-    return onward(state, judged(state, [verdict]))
-
-
-def undo(state: ReviewState) -> ReviewState:
-    """Take the last action back, by appending the verdicts from before it."""
-    if not state.history:
-        return state.but(message="Nothing to undo.")
-    action = state.history[-1]
-    by_id = {row.id: row for row in state.rows}
-    rows, verdicts = [], dict(state.verdicts)
-    for id, before in action.before:
-        keep = by_id[id].kept if id in by_id else True
-        blank = Verdict(id, keep, state.judge, WITHDRAWN)
-        rows.append(replace(blank if before is None else replace(before, judge=state.judge), step=-action.number))
-        verdicts[id] = rows[-1]
-        if before is None:
-            del verdicts[id]
-    count = len(action.before)
-    return state.but(
-        verdicts=verdicts,
-        history=state.history[:-1],
-        new=tuple(rows),
-        cursor=action.before[0][0],
-        scroll=0,
-        message="Taken back." if count == 1 else f"Taken back: {count} verdicts.",
-    )
 
 
 # Moving
@@ -165,7 +84,7 @@ def _after(choices: Sequence, value: object) -> object:
 
 def _cards(state: ReviewState, key: str) -> ReviewState:
     if key.isdigit() and key != "0":
-        return _relabel(state, key)
+        return relabel(state, key)
     action = CARD_KEYS.get(key)
     if action is None:
         return state.but(message=f"{key} does nothing here; ? shows the keys.")
@@ -205,8 +124,8 @@ def _play(state: ReviewState) -> ReviewState:
 
 
 CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
-    "a": lambda state: _decide(state, True),
-    "enter": lambda state: _decide(state, True),
+    "a": lambda state: decide(state, True),
+    "enter": lambda state: decide(state, True),
     "r": lambda state: state.but(mode="reason") if current(state) else state.but(message="No row here."),
     "e": lambda state: _edit(state, "output"),
     "i": lambda state: _edit(state, "input"),
@@ -243,9 +162,9 @@ def move_to_end(state: ReviewState, place: int) -> ReviewState:
 
 def _reason(state: ReviewState, key: str) -> ReviewState:
     if key in ("enter", "r"):
-        return _decide(state, False)
+        return decide(state, False)
     if key.isdigit() and 1 <= int(key) <= len(REASONS):
-        return _decide(state, False, REASONS[int(key) - 1])
+        return decide(state, False, REASONS[int(key) - 1])
     if key == "o":
         return state.but(mode="reason_text", buffer="", caret=0)
     return state.but(mode="cards", message="" if key == "esc" else "Not rejected.")
@@ -253,7 +172,7 @@ def _reason(state: ReviewState, key: str) -> ReviewState:
 
 def _reason_text(state: ReviewState, key: str) -> ReviewState:
     if key == "enter":
-        return _decide(state, False, state.buffer.strip())
+        return decide(state, False, state.buffer.strip())
     return state.but(mode="cards") if key == "esc" else type_key(state, key)
 
 
@@ -263,29 +182,6 @@ def _editing(state: ReviewState, key: str) -> ReviewState:
     if key != "enter":
         return type_key(state, key)
     return edited(state, **{state.edits: state.buffer}).but(mode="cards", buffer="", caret=0)
-
-
-def edited(state: ReviewState, *, input: str | None = None, output: str | None = None) -> ReviewState:
-    """The current row with another text, kept. An empty text, or an output outside the labels, is not taken."""
-    row = current(state)
-    texts = {"input": input, "output": output}
-    changes = {name: text.strip() for name, text in texts.items() if text is not None}
-    if row is None or not all(changes.values()):
-        return state.but(message="An empty text is not kept: nothing changed.")
-    if state.labels and changes.get("output", state.labels[0]) not in state.labels:
-        return state.but(message=f"{changes['output']!r} is not one of the labels: nothing changed.")
-    plain = {"input": row.input, "output": row.output}
-    new = {name: None if text == plain[name] else text for name, text in changes.items()}
-    after = judged(state, [replace(verdict_on(state, row, True), **new)])
-    return after.but(message="Saved, and accepted. Space goes on.")
-
-
-def answered(state: ReviewState, output: str) -> ReviewState:
-    """A new answer of the model for the current row, put up for editing: enter takes it."""
-    if state.labels:
-        return edited(state, output=output)
-    text = output.strip()
-    return state.but(mode="edit", edits="output", buffer=text, caret=len(text), message="New answer: enter takes it.")
 
 
 def _search(state: ReviewState, key: str) -> ReviewState:

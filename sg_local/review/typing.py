@@ -21,7 +21,7 @@ def type_key(state: ReviewState, key: str) -> ReviewState:
     if key == "ctrl-u":
         return _cut(state, 0, caret)
     if key == "ctrl-w":
-        return _cut(state, len(text[:caret].rstrip().rpartition(" ")[0]), caret)
+        return _cut(state, text[:caret].rstrip().rfind(" ") + 1, caret)
     typed = {"space": " ", "ctrl-j": "\n"}.get(key, key)
     if len(typed) != 1 or not (typed.isprintable() or typed == "\n"):
         return state

@@ -1,0 +1,78 @@
+"""Two reviewers' journals into one: what only the other judged is taken over, what both judged alike is counted,
+and where they differ the own verdict stays in force and is marked as a conflict until somebody decides again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from sg_local.records import Verdict
+from sg_local.review.state import FILTERS, MERGED, WITHDRAWN, person_verdicts
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A row that two people judged differently."""
+
+    id: str
+    mine: Verdict
+    theirs: Verdict
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a merge does: rows to append, and the counts that tell of it. `unknown` rows are not in this run."""
+
+    rows: tuple[Verdict, ...]
+    taken: int
+    agreed: int
+    known: int
+    unknown: int
+    conflicts: tuple[Conflict, ...]
+
+
+def merge(mine: Iterable[Verdict], theirs: Iterable[Verdict], ids: Collection[str]) -> Merge:
+    """Merge another journal into this one. Merging the same journal again changes nothing."""
+    mine = list(mine)
+    have = {_opinion(row) for row in mine if row.judge != FILTERS}
+    own, other = person_verdicts(mine), person_verdicts(theirs)
+    fresh = {id: row for id, row in other.items() if id in ids and _opinion(row) not in have}
+    new = {id: row for id, row in fresh.items() if id not in own}
+    both = {id: row for id, row in fresh.items() if id in own}
+    conflicts = tuple(Conflict(id, own[id], row) for id, row in both.items() if _content(own[id]) != _content(row))
+    rows = [replace(row, step=0) for row in new.values()]
+    for conflict in conflicts:
+        rows += [replace(conflict.theirs, step=0), _marked(conflict)]
+    return Merge(
+        rows=tuple(rows),
+        taken=len(new),
+        agreed=len(both) - len(conflicts),
+        known=sum(id in ids for id in other) - len(fresh),
+        unknown=sum(id not in ids for id in other),
+        conflicts=conflicts,
+    )
+
+
+def conflicts(verdicts: dict[str, Verdict]) -> tuple[str, ...]:
+    """Ids in conflict that nobody has decided since."""
+    return tuple(id for id, verdict in verdicts.items() if verdict.rule == MERGED)
+
+
+def opinion(verdict: Verdict) -> str:
+    """A verdict in a few words."""
+    did = "kept" if verdict.keep else "rejected"
+    edited = " with another text" if verdict.input is not None or verdict.output is not None else ""
+    return f"{verdict.judge} {did} it{edited}" + (f" ({verdict.reason})" if verdict.reason else "")
+
+
+def _marked(conflict: Conflict) -> Verdict:
+    return replace(conflict.mine, rule=MERGED, reason=opinion(conflict.theirs), step=0)
+
+
+def _content(verdict: Verdict) -> tuple:
+    return verdict.keep, verdict.input, verdict.output
+
+
+def _opinion(verdict: Verdict) -> tuple:
+    return verdict.judge, verdict.id, verdict.rule == WITHDRAWN, *_content(verdict)

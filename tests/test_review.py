@@ -1,0 +1,337 @@
+"""The review as a pure state machine, by key scripts: what each key does, what lands in the journal, undo."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sg_local import review
+from sg_local.records import Candidate, SgError, Verdict, from_dict, to_json
+from sg_local.review import state as states
+from sg_local.review import steps
+from sg_local.review.rows import neighbours, order_key
+
+LABELS = ("billing", "delivery", "technical")
+
+
+def candidate(number, **changes):
+    base = {
+        "id": f"row{number}",
+        "input": f"message number {number} about thing {number * 7}",
+        "output": LABELS[number % 3],
+        "votes": {LABELS[number % 3]: 4, "other": 1},
+        "n_samples": 5,
+        "vote_share": 0.8,
+        "label_asked": LABELS[number % 3],
+        "n_tokens": 8,
+        "logprob": -4.0,
+    }
+    return Candidate(**{**base, **changes})
+
+
+def make(n=6, filters=None, journal=(), labels=LABELS, **changes):
+    candidates = [candidate(i, **changes) for i in range(n)]
+    rows = review.build_rows(candidates, filters or {})
+    return review.open_review(rows, journal, labels=labels, judge="ann")
+
+
+def press(state, *keys):
+    """The state after the keys, and every verdict that they made."""
+    made = []
+    for key in keys:
+        state = review.step(state, key)
+        made += state.new
+    return state, made
+
+
+def typed(text):
+    return [{" ": "space", "\n": "ctrl-j"}.get(char, char) for char in text]
+
+
+def reopened(state, made, **more):
+    """The state that the journal alone leads to, through JSON."""
+    import json
+
+    journal = [from_dict(Verdict, json.loads(to_json(row))) for row in made]
+    return review.open_review(state.rows, journal, labels=state.labels, judge="ann", **more)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (["a"], {"row0": (True, "")}),
+        (["enter", "a"], {"row0": (True, ""), "row1": (True, "")}),
+        (["r", "enter"], {"row0": (False, "")}),
+        (["r", "1"], {"row0": (False, "wrong output")}),
+        (["r", "4"], {"row0": (False, "duplicate")}),
+        (["r", "o", *"odd", "enter"], {"row0": (False, "odd")}),
+        (["r", "esc"], {}),
+        (["r", "z"], {}),
+        (["space", "a"], {"row1": (True, "")}),
+        (["s", "b", "a"], {"row0": (True, "")}),
+        (["right", "right", "left", "r", "r"], {"row1": (False, "")}),
+        (["g", "5", "enter", "a"], {"row4": (True, "")}),
+        (["end", "a"], {"row5": (True, "")}),
+        (["a", "u"], {}),
+        (["a", "a", "a", "u", "u"], {"row0": (True, "")}),
+        (["A", "y"], {f"row{i}": (True, "") for i in range(6)}),
+        (["a", "A", "n"], {"row0": (True, "")}),
+        (["a", "A", "y", "u"], {"row0": (True, "")}),
+        (["?", "a"], {}),
+        (["x"], {}),
+    ],
+)
+def test_keys_judge_rows(keys, expected):
+    state, made = press(make(), *keys)
+    assert {id: (v.keep, v.reason) for id, v in state.verdicts.items()} == expected
+    assert reopened(state, made).verdicts == state.verdicts
+
+
+def test_a_digit_relabels_and_accepts():
+    state, made = press(make(), "2")
+    assert made[-1].keep and made[-1].output == "delivery"
+    assert states.text_of(state, state.rows[0])[1] == "delivery" and state.cursor == "row1"
+
+
+def test_a_digit_without_a_label_does_nothing():
+    state, made = press(make(), "7")
+    assert not made and "no label 7" in state.message
+    assert "no labels" in press(make(labels=()), "1")[0].message
+
+
+def test_an_accepted_label_outlives_another_policy_of_the_filters():
+    state, made = press(make(), "a")
+    other = {row.id: Verdict(row.id, True, "filters", output="technical") for row in state.rows}
+    rows = review.build_rows([row.candidate for row in state.rows], other)
+    assert states.text_of(review.open_review(rows, made, labels=LABELS, judge="ann"), rows[0])[1] == "billing"
+
+
+def test_editing_in_place_saves_and_stays():
+    state, made = press(make(labels=()), "e", "ctrl-u", *typed("new text"), "left", "backspace", "enter")
+    assert made[-1].output == "new tet" and made[-1].keep and state.cursor == "row0" and state.mode == "cards"
+
+
+def test_an_edit_survives_accept_and_reject():
+    state, made = press(make(labels=()), "i", *typed(" more"), "enter", "a", "b", "r", "2")
+    assert made[-1].input.endswith(" more") and not made[-1].keep
+
+
+@pytest.mark.parametrize("keys", [["i", "ctrl-u", "enter"], ["i", "x", "esc"], ["e"]])
+def test_an_edit_that_leaves_nothing_valid_is_not_taken(keys):
+    assert press(make(), *keys)[1] == []
+
+
+def test_an_edited_output_must_be_a_label():
+    assert review.edited(make(), output="nonsense").new == ()
+    assert review.edited(make(), input="x", output="technical").new[0].output == "technical"
+
+
+def test_a_new_answer_is_put_up_for_editing():
+    state = review.answered(make(labels=()), " fresh \n")
+    assert state.mode == "edit" and state.buffer == "fresh"
+    assert press(state, "enter")[1][0].output == "fresh"
+
+
+def test_undo_goes_back_beyond_the_session():
+    state, made = press(make(), "a", "r", "1", "2", "u")
+    state = reopened(state, made)
+    state, more = press(state, "u", "u", "u")
+    assert state.verdicts == {} and state.message == "Nothing to undo."
+    assert reopened(state, made + more).history == ()
+
+
+def test_undo_of_a_bulk_takes_all_back_at_once_and_survives_reopening():
+    state, made = press(make(), "r", "3", "A", "y")
+    state, more = press(reopened(state, made), "u")
+    assert set(state.verdicts) == {"row0"} and len(more) == 5 and all(row.step < 0 for row in more)
+
+
+def test_undo_goes_back_to_the_card():
+    assert press(make(), "a", "a", "u")[0].cursor == "row1"
+
+
+def test_judging_goes_round_to_rows_that_were_skipped():
+    state, _ = press(make(3), "space", "a", "a")
+    assert state.cursor == "row0"
+    state, _ = press(state, "a")
+    assert "Every row of this view is judged" in state.message
+
+
+def test_a_row_the_filters_rejected_can_be_brought_back():
+    filters = {"row1": Verdict("row1", False, "filters", "noise", "it holds 'Sure'")}
+    state = make(filters=filters)
+    assert "row1" not in [row.id for row in states.visible(state)]
+    state, made = press(state, "f", "s", "enter", "a")
+    assert made == [Verdict("row1", True, "ann", "review", output="delivery", step=1)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "ids"),
+    [
+        (["f", "l", "f"], ["row0", "row3"]),
+        (["f", "l", "l", "enter"], ["row4"]),
+        (["f", "s", "enter"], ["row1"]),
+        (["f", "w", "enter"], ["row1"]),
+        (["f", "v", "v", "enter"], ["row5"]),
+        (["f", "l", "c", "enter"], ["row0", "row2", "row3", "row4", "row5"]),
+        (["/", *typed("number 4"), "enter"], ["row4"]),
+        (["/", *typed("number 4"), "esc"], ["row0", "row2", "row3", "row4", "row5"]),
+        (["a", "f", "j", "enter"], ["row2", "row3", "row4", "row5"]),
+        (["a", "f", "j", "j", "enter"], ["row0"]),
+        (["r", "r", "f", "j", "j", "j", "enter"], ["row0"]),
+        (["2", "f", "j", "j", "j", "j", "enter"], ["row0"]),
+        (["f", "l", "enter", "esc"], ["row0", "row2", "row3", "row4", "row5"]),
+    ],
+)
+def test_views_show_what_matches(keys, ids):
+    filters = {"row1": Verdict("row1", False, "filters", "noise", "it holds 'Sure'")}
+    candidates = [candidate(i, vote_share=0.4 if i == 5 else 0.8) for i in range(6)]
+    state = review.open_review(review.build_rows(candidates, filters), (), labels=LABELS, judge="ann")
+    state, _ = press(state, *keys)
+    assert [row.id for row in states.visible(state)] == ids and state.cursor in ids
+
+
+def test_a_bulk_touches_only_what_matches_and_is_open():
+    state, made = press(make(), "a", "f", "l", "enter", "R", "y")
+    assert [row.id for row in made[1:]] == ["row3"] and made[1].reason == "all that match label: billing"
+
+
+def test_the_most_doubtful_rows_come_first():
+    candidates = [
+        candidate(0),
+        candidate(1, vote_share=0.2),
+        candidate(2, label_asked="billing"),
+        candidate(3),
+    ]
+    state = review.open_review(review.build_rows(candidates, {}), (), labels=LABELS, judge="ann")
+    state, _ = press(state, "o")
+    assert [row.id for row in states.visible(state)][:2] == ["row2", "row1"] and state.cursor == "row2"
+
+
+@pytest.mark.parametrize("order", review.ORDERS)
+def test_every_order_is_total(order):
+    rows = make(8).rows
+    keys = [order_key(order, row) for row in rows]
+    assert len(set(keys)) == len(keys) and all(math.isfinite(key[0]) for key in keys)
+
+
+def test_neighbours_share_most_words():
+    assert neighbours(["a b c", "x y z", "a b d"]) == [(2, 0.5), (-1, 0.0), (0, 0.5)]
+    assert neighbours([]) == [] and neighbours(["", ""]) == [(-1, 0.0), (-1, 0.0)]
+
+
+def test_words_apart_marks_what_differs():
+    assert review.words_apart("the red box", "the blue box") == [("the ", False), ("blue", True), (" box", False)]
+
+
+def test_thresholds_move_within_bounds_and_ask_for_a_replay():
+    threshold = review.Threshold("near_duplicate.threshold", 0.95, 0.05, 0.0, 1.0)
+    state = make().but(thresholds=(threshold, review.Threshold("balance.at_least", 1, 1, 0, 5, whole=True)))
+    state, made = press(state, "t", "right", "right")
+    assert state.wants == "play" and state.thresholds[0].value == 1.0 and made == []
+    state, _ = press(state, "down", "left", "left")
+    assert state.thresholds[1].value == 0 and isinstance(state.thresholds[1].value, int)
+    assert press(state, "enter")[0].wants == "save"
+    assert press(state, "esc")[0].thresholds[0].value == 0.95
+
+
+def test_the_program_is_asked_for_what_the_machine_cannot_do():
+    assert [press(make(), key)[0].wants for key in "EGq"] == ["editor", "regenerate", "quit"]
+
+
+def test_an_empty_review_refuses_politely():
+    for key in (*steps.CARD_KEYS, "1"):
+        state, made = press(make(0), key)
+        assert made == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "n", "bound"),
+    [(0, 40, 0.0722), (1, 40, 0.1132), (0, 1, 0.95), (2, 50, 0.1206), (40, 40, 1.0), (5, 100, 0.1023)],
+)
+def test_the_bound_is_clopper_pearsons(bad, n, bound):
+    assert review.upper_bound(bad, n) == pytest.approx(bound, abs=5e-5)
+
+
+def test_a_sample_says_what_it_means_for_the_rest():
+    result = review.sample_result(40, 0, 260)
+    assert result.at_most == 18 and result.bound == pytest.approx(0.0722, abs=1e-4)
+    with pytest.raises(SgError):
+        review.sample_result(0, 0, 10)
+
+
+# Exchange
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_was_exported_comes_back_as_nothing_new(kind):
+    state, _ = press(make(labels=(), input='=SUM(A1), "quoted"\nand \'-2'), "a", "r", "2", "e", *typed("+x"), "enter")
+    assert review.import_rows(state, review.export_rows(state, kind), kind) == []
+
+
+def test_spreadsheets_get_no_formulas():
+    text = review.export_rows(make(2, labels=(), input="=HYPERLINK(1)", output="@x"), "csv")
+    assert ",=HYPERLINK" not in text and ",'=HYPERLINK(1),'@x," in text
+
+
+def test_a_filled_in_file_judges():
+    state = make()
+    text = review.export_rows(state, "csv").splitlines()
+    text[1] = text[1].replace("row0,,", "row0,yes,")
+    text[2] = text[2].replace("row1,,", "row1,no,silly")
+    text[3] = text[3].replace(",technical,", ",billing,", 1)
+    found = review.import_rows(state, "\n".join(text), "csv")
+    assert [(v.id, v.keep, v.reason, v.output) for v in found] == [
+        ("row0", True, "", "billing"),
+        ("row1", False, "silly", "delivery"),
+        ("row2", True, "", "billing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,keep\nrow0,maybe\n", "line 2: keep is 'maybe'"),
+        ("id,keep\nrow0,yes\nrow0,no\n", "line 3: the id row0 stands twice"),
+        ("id,keep\nnope,yes\n", "line 2: no row has the id 'nope'"),
+        ("id,keep,output\nrow0,yes,odd\n", "line 2: the output 'odd' is not one of the labels"),
+        ("id,keep,input\nrow0,yes,\n", "line 2: the input or the output is empty"),
+        ('id,keep,input\nrow0,yes,"two\nlines"\nrow1,huh,x\n', "line 4: keep is 'huh'"),
+        ("keep\nyes\n", "no column 'id'"),
+    ],
+)
+def test_every_wrong_line_is_named(text, words):
+    with pytest.raises(SgError, match="wrong|column") as caught:
+        review.import_rows(make(), text, "csv")
+    assert words in caught.value.message
+
+
+def test_a_broken_json_line_is_named():
+    with pytest.raises(SgError, match="Line 2 is not JSON"):
+        review.import_rows(make(), '{"id": "row0", "keep": true}\n{oops\n', "jsonl")
+
+
+# Merge
+
+
+def test_a_merge_takes_over_counts_and_marks_conflicts():
+    mine = [Verdict("row0", True, "ann"), Verdict("row1", True, "ann"), Verdict("row2", False, "ann")]
+    theirs = [
+        Verdict("row0", True, "bob"),
+        Verdict("row1", False, "bob", reason="off the task"),
+        Verdict("row3", True, "bob"),
+        Verdict("gone", True, "bob"),
+        Verdict("row4", True, "filters"),
+    ]
+    found = review.merge(mine, theirs, {f"row{i}" for i in range(6)})
+    assert (found.taken, found.agreed, found.unknown, len(found.conflicts)) == (1, 1, 1, 1)
+    journal = [*mine, *found.rows]
+    state = make(journal=journal)
+    assert state.verdicts["row1"].keep and state.verdicts["row1"].reason == "bob rejected it (off the task)"
+    state, _ = press(state, "f", *"jjjjj", "enter")
+    assert [row.id for row in states.visible(state)] == ["row1"]
+    state, made = press(state, "r", "2")
+    assert not states.visible(state) and not state.verdicts["row1"].keep
+    again = review.merge([*journal, *made], theirs, {f"row{i}" for i in range(6)})
+    assert again.rows == ()
