@@ -26,7 +26,7 @@ class Part:
     b: tuple[torch.Tensor, ...]
 
 
-class Adapter:
+class Lora:
     """All parts by their projection's tensor names. `scale` is alpha / rank."""
 
     def __init__(self, base: Base, settings: TrainSettings) -> None:

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from sg_local.backends.checkpoint import Job
 from sg_local.backends.loop import Arrays, OutOfMemory, StepPlan, StepResult
 from sg_local.backends.lora import dropout_seed, micro_batches, normaliser, shared_prefix
-from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
 from sg_local.backends.torch.model import Base
 from sg_local.backends.torch.pack import pack_rows
@@ -31,7 +31,7 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 class TorchEngine:
     """A base, its adapter and AdamW, bound to one job."""
 
-    def __init__(self, base: Base, adapter: Adapter, job: Job) -> None:
+    def __init__(self, base: Base, adapter: Lora, job: Job) -> None:
         self.base, self.adapter, self.settings = base, adapter, job.settings
         self.device = adapter.flat.device
         rows = (*job.examples, *job.valid)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.model import Base, Block, Projection
 from sg_local.backends.torch.pack import Pack
 
@@ -29,7 +29,7 @@ class Pass:
     recompute: bool = False
 
 
-def hidden_states(base: Base, adapter: Adapter | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
+def hidden_states(base: Base, adapter: Lora | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
     """Outputs of the last norm at the pack's answer positions: (answers, width)."""
     model = base.model.model
     with torch.no_grad():
@@ -48,7 +48,7 @@ def answer_loss(base: Base, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
     return _AnswerLoss.apply(hidden, base.model.lm_head.weight, pack.targets, pack.weights)
 
 
-def logits(base: Base, adapter: Adapter | None, pack: Pack) -> torch.Tensor:
+def logits(base: Base, adapter: Lora | None, pack: Pack) -> torch.Tensor:
     """Float32 logits at the pack's answer positions: (answers, vocabulary)."""
     with torch.no_grad():
         return F.linear(hidden_states(base, adapter, pack), base.model.lm_head.weight).float()
@@ -60,7 +60,7 @@ class _Layer:
 
     base: Base
     block: Block
-    adapter: Adapter | None
+    adapter: Lora | None
     pack: Pack
     rope: tuple[torch.Tensor, torch.Tensor]
     dropout_seed: int | None

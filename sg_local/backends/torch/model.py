@@ -80,6 +80,11 @@ def load_base(path: Path, device: torch.device, dtype: torch.dtype, layers: Sequ
     return Base(model.eval().requires_grad_(False), shape, blocks)
 
 
+def slice_of(base: Base, layers: Sequence[int]) -> Base:
+    """The same weights reduced to these layers, without a copy."""
+    return Base(base.model, base.shape, tuple(block for block in base.blocks if block.index in layers))
+
+
 def _llama_config(path: Path, shape: ModelConfig, n_layers: int) -> LlamaConfig:
     if shape.rope_dim != shape.head_dim:
         raise SgError(f"{path} rotates only part of each head, which the torch trainer does not support.")

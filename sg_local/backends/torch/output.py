@@ -12,22 +12,24 @@ from safetensors.torch import save_file
 
 from sg_local.backends.checkpoint import Job, adapter_metadata
 from sg_local.backends.lora import MODULES, adapted_layers
-from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.model import Base
 from sg_local.gguf import GgufFile, rotary_heads, rows_to_gguf, write_adapter
 
+ADAPTER = "adapter.gguf"
 
-def write_outputs(base: Base, adapter: Adapter, job: Job, model: Path) -> Path:
+
+def write_outputs(base: Base, adapter: Lora, job: Job, model: Path) -> Path:
     """Write both forms into the job's folder, each under its name at once, and return the GGUF's path."""
     _write_peft(base, adapter, job, model)
-    path = job.out / "adapter.gguf"
+    path = job.out / ADAPTER
     with GgufFile(model) as file:
         metadata = adapter_metadata(file, job)
     write_adapter(path, base.shape.architecture, gguf_pairs(base, adapter), job.settings.alpha, metadata)
     return path
 
 
-def gguf_pairs(base: Base, adapter: Adapter) -> dict:
+def gguf_pairs(base: Base, adapter: Lora) -> dict:
     """(A, B) by tensor name, B's rows in the base's order: queries and keys keep rotary pairs side by side."""
     pairs = {}
     for name, (a, b) in adapter.matrices().items():
@@ -37,7 +39,7 @@ def gguf_pairs(base: Base, adapter: Adapter) -> dict:
     return pairs
 
 
-def _write_peft(base: Base, adapter: Adapter, job: Job, model: Path) -> None:
+def _write_peft(base: Base, adapter: Lora, job: Job, model: Path) -> None:
     folder, partial = job.out / "peft", job.out / "peft.partial"
     for old in (partial, folder):
         shutil.rmtree(old, ignore_errors=True)
@@ -59,7 +61,7 @@ def _write_peft(base: Base, adapter: Adapter, job: Job, model: Path) -> None:
     partial.rename(folder)
 
 
-def peft_tensors(base: Base, adapter: Adapter) -> dict[str, torch.Tensor]:
+def peft_tensors(base: Base, adapter: Lora) -> dict[str, torch.Tensor]:
     """The adapter under peft's names."""
     pairs, tensors = adapter.matrices(), {}
     for block in base.blocks:

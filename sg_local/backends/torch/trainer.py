@@ -8,19 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.checkpoint import Job, Progress
 from sg_local.backends.loop import run_loop
 from sg_local.backends.lora import check_examples, check_settings
-from sg_local.backends.torch.adapter import Adapter
+from sg_local.backends.parity import Logits, parity_gate
+from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.engine import TorchEngine, rank
-from sg_local.backends.torch.model import Base, load_base
-from sg_local.backends.torch.output import write_outputs
+from sg_local.backends.torch.forward import logits
+from sg_local.backends.torch.model import Base, load_base, slice_of
+from sg_local.backends.torch.output import ADAPTER, write_outputs
+from sg_local.backends.torch.pack import pack_tokens
 from sg_local.gguf import read_config
-from sg_local.records import Adapter as AdapterRecord
-from sg_local.records import TokenExample, TrainStep
+from sg_local.records import Adapter, TokenExample, TrainStep
 
 
 def open_trainer(model: Path) -> TorchTrainer:
@@ -42,7 +45,7 @@ class TorchTrainer:
         out: Path,
         settings: TrainSettings,
         on_step: Callable[[TrainStep], None],
-    ) -> AdapterRecord:
+    ) -> Adapter:
         """Train, resuming from `out` where it holds a checkpoint of the same work; see backends.Trainer."""
         began = time.monotonic()
         check_settings(settings)
@@ -50,29 +53,49 @@ class TorchTrainer:
         check_examples(examples, shape.vocab)
         if valid:
             check_examples(valid, shape.vocab)
-        torch.set_num_threads(settings.n_threads or physical_cores())
+        n_threads = settings.n_threads or physical_cores()
+        torch.set_num_threads(n_threads)
         base = load_base(self.model, *placement())
-        adapter = Adapter(base, settings)
-        digest = file_digest(self.model)
-        job = Job(examples, valid, out, settings, digest, "torch", time.monotonic() - began, writes=rank() == 0)
+        adapter = Lora(base, settings)
+        gate = parity_gate(self.model, out, examples, n_threads) if rank() == 0 else None
+        if gate is not None:
+            gate.check_base(self._logits_of(base, None))
+        spent_s = time.monotonic() - began
+        job = Job(examples, valid, out, settings, file_digest(self.model), "torch", spent_s, writes=gate is not None)
         progress = run_loop(TorchEngine(base, adapter, job), job, on_step)
-        return self._finish(base, adapter, job, progress)
+        if gate is None:
+            return _record(job, progress, out / ADAPTER, "")
+        path = write_outputs(base, adapter, job, self.model)
+        gate.check_adapter(path, self._logits_of(base, adapter))
+        gate.close()
+        return _record(job, progress, path, file_digest(path))
 
-    def _finish(self, base: Base, adapter: Adapter, job: Job, progress: Progress) -> AdapterRecord:
-        path = write_outputs(base, adapter, job, self.model) if job.writes else job.out / "adapter.gguf"
-        best = progress.best_step or progress.step
-        return AdapterRecord(
-            path=str(path),
-            digest=file_digest(path) if job.writes else "",
-            base_digest=job.base_digest,
-            rank=job.settings.rank,
-            alpha=job.settings.alpha,
-            trainer="torch",
-            n_steps=progress.step,
-            best_step=best,
-            loss=next(step.loss for step in progress.curve if step.step == best),
-            valid_loss=progress.best_loss,
-        )
+    def _logits_of(self, base: Base, adapter: Lora | None) -> Logits:
+        """Logits in float32 from the layers asked for; a bfloat16 base is loaded again, those layers alone."""
+
+        def logits_of(tokens: Sequence[int], layers: tuple[int, ...]) -> np.ndarray:
+            part = slice_of(base, layers)
+            if base.blocks[0].attn_norm.dtype != torch.float32:
+                part = load_base(self.model, base.blocks[0].attn_norm.device, torch.float32, layers)
+            return logits(part, adapter, pack_tokens(tokens, part.blocks[0].attn_norm.device)).cpu().numpy()
+
+        return logits_of
+
+
+def _record(job: Job, progress: Progress, path: Path, digest: str) -> Adapter:
+    best = progress.best_step or progress.step
+    return Adapter(
+        path=str(path),
+        digest=digest,
+        base_digest=job.base_digest,
+        rank=job.settings.rank,
+        alpha=job.settings.alpha,
+        trainer="torch",
+        n_steps=progress.step,
+        best_step=best,
+        loss=next(step.loss for step in progress.curve if step.step == best),
+        valid_loss=progress.best_loss,
+    )
 
 
 def placement() -> tuple[torch.device, torch.dtype]:

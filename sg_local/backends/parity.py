@@ -1,0 +1,194 @@
+"""The parity gates around a training run: the trainer's logits against llama.cpp's, both in float32.
+
+Before training they show that the trainer loaded the base as llama.cpp understands it; afterwards, that the adapter
+file makes llama.cpp compute what the trainer computed. The reference is a float32 copy of the base, because
+quantised kernels differ by more than a wrong row order does. For a large base the copy holds two layers only (the
+first and the last), made by llama.cpp's own converter, so the check stays within a few seconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp as lib
+import numpy as np
+
+from sg_local.backends.llama_cpp.library import log
+from sg_local.gguf import GgufFile, read_adapter, read_config, write_adapter
+from sg_local.records import SgError, TokenExample
+
+Logits = Callable[[Sequence[int], tuple[int, ...]], np.ndarray]
+"""(token ids, layers) -> float32 logits (tokens, vocabulary) of the model reduced to these layers."""
+
+TOLERANCE = 1e-3  # logits; a right copy stays near 1e-4, a wrong row order is off by more than 1
+MIN_TOKENS, MAX_TOKENS = 64, 96
+FULL_COPY_BYTES = 1 << 30
+COPY = "parity-f32.gguf"
+SLICED_ADAPTER = "parity-adapter.gguf"
+_F32 = 0  # both ggml's type number and llama's file type
+_FLASH_OFF = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
+
+
+@dataclass(frozen=True)
+class ParityGate:
+    """One job's gate. `layers` are those that the reference copy keeps; `folder` holds the copy meanwhile."""
+
+    model: Path
+    folder: Path
+    tokens: tuple[int, ...]
+    layers: tuple[int, ...]
+    n_layers: int
+    n_threads: int
+
+    def check_base(self, logits: Logits) -> float:
+        """Make the reference copy and compare. The largest difference; SgError above TOLERANCE."""
+        self._write_copy()
+        found = self._difference(logits, None)
+        if found > TOLERANCE:
+            raise SgError(
+                f"The trainer reads {self.model.name} otherwise than llama.cpp: logits differ by {found:.2g}.",
+                "Training was not started. Please report this model: it is a fault in sg-local.",
+                exit_code=3,
+            )
+        return found
+
+    def check_adapter(self, adapter: Path, logits: Logits) -> float:
+        """Compare with the adapter applied on both sides. The largest difference; SgError above TOLERANCE."""
+        if not (self.folder / COPY).exists():
+            self._write_copy()
+        found = self._difference(logits, self._fitting(adapter))
+        if found > TOLERANCE:
+            raise SgError(
+                f"{adapter} does not do in llama.cpp what it did in training: logits differ by {found:.2g}.",
+                "Do not use this adapter. Please report it: it is a fault in sg-local.",
+                exit_code=3,
+            )
+        return found
+
+    def close(self) -> None:
+        """Delete the reference copy."""
+        for name in (COPY, SLICED_ADAPTER):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _difference(self, logits: Logits, adapter: Path | None) -> float:
+        ours = logits(self.tokens, self.layers)
+        theirs = _reference_logits(self.folder / COPY, adapter, self.tokens)
+        worst = float(np.abs(ours - theirs).max())
+        return worst if math.isfinite(worst) else math.inf
+
+    def _write_copy(self) -> None:
+        log().clear()
+        params = lib.llama_model_quantize_default_params()
+        params.ftype, params.allow_requantize, params.nthread = _F32, True, self.n_threads
+        dropped = [layer for layer in range(self.n_layers) if layer not in self.layers]
+        if dropped:
+            numbers = (ctypes.c_int32 * (len(dropped) + 1))(*dropped, -1)
+            params.prune_layers = ctypes.cast(numbers, ctypes.POINTER(ctypes.c_int32))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / COPY
+        if lib.llama_model_quantize(os.fsencode(self.model), os.fsencode(target), ctypes.byref(params)):
+            target.unlink(missing_ok=True)
+            raise SgError(
+                f"llama.cpp could not write a float32 copy of {self.model.name}: {log().last()}.",
+                f"The parity gate needs about {FULL_COPY_BYTES >> 30} GB free in {self.folder}.",
+            )
+
+    def _fitting(self, adapter: Path) -> Path:
+        """The adapter, or for a sliced copy those of its layers, under the copy's numbers."""
+        if len(self.layers) == self.n_layers:
+            return adapter
+        whole, pairs = read_adapter(adapter), {}
+        for name, pair in whole.pairs.items():
+            _, layer, *rest = name.split(".")
+            if int(layer) in self.layers:
+                pairs[".".join(("blk", str(self.layers.index(int(layer))), *rest))] = pair
+        path = self.folder / SLICED_ADAPTER
+        write_adapter(path, whole.architecture, pairs, whole.alpha)
+        return path
+
+
+def parity_gate(model: Path, folder: Path, examples: Sequence[TokenExample], n_threads: int) -> ParityGate:
+    """The gate for one job, probing with tokens of its own rows."""
+    shape = read_config(model)
+    layers = tuple(range(shape.layers))
+    if _float32_bytes(model) > FULL_COPY_BYTES and shape.layers > 2:
+        layers = (0, shape.layers - 1)
+    return ParityGate(model, folder, probe_tokens(examples, shape.context), layers, shape.layers, n_threads)
+
+
+def probe_tokens(examples: Sequence[TokenExample], n_context: int) -> tuple[int, ...]:
+    """The rows' tokens one after another, repeated up to MIN_TOKENS where they are few, at most MAX_TOKENS."""
+    tokens: list[int] = []
+    for row in examples:
+        tokens += row.tokens
+        if len(tokens) >= MAX_TOKENS:
+            break
+    repeats = -(-MIN_TOKENS // len(tokens))
+    return tuple(tokens * repeats)[: min(MAX_TOKENS, n_context)]
+
+
+def _float32_bytes(model: Path) -> int:
+    with GgufFile(model) as file:
+        return sum(4 * math.prod(tensor.shape) for tensor in file.tensors.values())
+
+
+def _reference_logits(model: Path, adapter: Path | None, tokens: Sequence[int]) -> np.ndarray:
+    """llama.cpp's logits for every position, on the CPU, with a float32 cache and plain attention."""
+    log().clear()
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = 0
+    handle = lib.llama_model_load_from_file(os.fsencode(model), params)
+    if not handle:
+        raise SgError(f"llama.cpp cannot load the float32 copy of the base: {log().last()}.")
+    try:
+        context = _open_context(handle, len(tokens))
+        try:
+            if adapter is not None:
+                _apply(handle, context, adapter)
+            return _decode(handle, context, tokens)
+        finally:
+            lib.llama_free(context)
+    finally:
+        lib.llama_model_free(handle)
+
+
+def _open_context(handle: object, n_tokens: int) -> object:
+    params = lib.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = n_tokens
+    # One thread: llama.cpp waits for its threads by spinning, and beside a busy process that costs ten times more.
+    params.n_threads = params.n_threads_batch = 1
+    params.type_k = params.type_v = _F32
+    params.flash_attn_type, params.offload_kqv, params.op_offload = _FLASH_OFF, False, False
+    context = lib.llama_init_from_model(handle, params)
+    if not context:
+        raise SgError(f"llama.cpp cannot open a context for the parity gate: {log().last()}.")
+    return context
+
+
+def _apply(handle: object, context: object, adapter: Path) -> None:
+    pointer = lib.llama_adapter_lora_init(handle, os.fsencode(adapter))
+    if not pointer:
+        raise SgError(f"llama.cpp cannot load {adapter}: {log().last()}.")
+    pointers, scales = (lib.llama_adapter_lora_p_ctypes * 1)(pointer), (ctypes.c_float * 1)(1.0)
+    if lib.llama_set_adapters_lora(context, pointers, 1, scales):
+        raise SgError(f"llama.cpp refused {adapter}: {log().last()}.")
+
+
+def _decode(handle: object, context: object, tokens: Sequence[int]) -> np.ndarray:
+    n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(handle))
+    batch = lib.llama_batch_init(len(tokens), 0, 1)
+    try:
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, i, 1, 1
+            batch.seq_id[i][0] = 0
+        if lib.llama_decode(context, batch):
+            raise SgError(f"llama.cpp could not run the parity gate: {log().last()}.")
+        return np.ctypeslib.as_array(lib.llama_get_logits(context), shape=(len(tokens), n_vocab)).copy()
+    finally:
+        lib.llama_batch_free(batch)
