@@ -167,6 +167,18 @@ def continue_input_prompt(task: Task, shown: Sequence[Pair], label: str | None) 
     return (Segment(text, trusted=False),)
 
 
+def continue_pair_prompt(task: Task, shown: Sequence[Pair]) -> Segments:
+    """Stage A for generation, output first: the model writes an output, then the input that it belongs to."""
+    rows = "".join(f"Output: {pair.output}\nInput: {pair.input}\n\n" for pair in shown)
+    return (Segment(f"{task.instruction}\n\n{rows}Output:", trusted=False),)
+
+
+def parse_pair(raw: str) -> tuple[str, str]:
+    """The (input, output) of a completion to `continue_pair_prompt`; an empty input where the model wrote none."""
+    output, found, text = raw.partition("\nInput:")
+    return (parse_input(text) if found else ""), unquote(output.strip())
+
+
 def input_stops(task: Task) -> tuple[str, ...]:
     """Strings that end a synthesised input: a line end where every demonstration's input is one line."""
     if all("\n" not in pair.input for pair in task.examples):

@@ -9,7 +9,7 @@ from sg_local import filters
 from sg_local.filters import Balance, FilterSettings, Switch, Threshold, Window, labels
 from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason, window
 from sg_local.filters.similarity import lcs_length, nearest, rouge_l, words
-from sg_local.records import Candidate, InputRow, Verdict
+from sg_local.records import Candidate, InputRow, SgError, Verdict
 
 GOOD = "The refund for my order has not come yet."
 
@@ -136,7 +136,19 @@ def test_calibration_undoes_a_bias():
 
 def test_auto_does_not_trust_votes_that_collapsed():
     found = labels.choose(collapsed(), NAMES, "auto")
-    assert found.policy == "asked" and "30 technical" in found.why
+    assert found.policy == "agree" and "voted labels +0%, calibrated labels +100%" in found.why
+    assert set(found.labels.values()) == set(NAMES)
+
+
+def test_auto_takes_every_row_as_asked_where_agreement_would_leave_too_few():
+    rows = [candidate(i, NAMES[i % 3], NAMES[(i + 1) % 3]) for i in range(60)]
+    found = labels.choose(rows, NAMES, "auto")
+    assert found.policy == "asked" and "only 0 rows would agree" in found.why
+
+
+def test_an_unknown_policy_is_a_usage_error():
+    with pytest.raises(SgError, match="no label policy"):
+        labels.choose(collapsed(), NAMES, "guess")
 
 
 def test_auto_trusts_votes_that_follow_what_was_asked():
@@ -181,7 +193,7 @@ def filled(run, routing):
 def test_the_pass_relabels_and_the_funnel_accounts_for_every_row(filled, routing):
     found = filters.apply(filled, routing, FilterSettings())
     assert (found.asked, found.parsed, found.accepted, found.kept) == (31, 30, 30, 30)
-    assert found.rules == {"empty": 1} and found.policy == "asked"
+    assert found.rules == {"empty": 1} and found.policy == "agree"
     assert found.labels == {"billing": (11, 10), "delivery": (10, 10), "technical": (10, 10)}
     assert [row.pair.output for row in filters.kept_rows(filled)][:3] == list(NAMES)
 

@@ -41,9 +41,9 @@ def test_labels_are_asked_in_balance(run, routing, scripted):
     assert max(counts.values()) - min(counts.values()) <= 2
 
 
-def test_generation_has_no_labels(run, fluent, scripted):
+def test_generation_writes_the_output_first(run, fluent, scripted):
     synth.synthesise(job_of(run, fluent, scripted), lambda event: None)
-    assert all(row.label_asked is None and row.label_scores == () for row in rows_of(run)[1])
+    assert all(row.label_asked and row.label_scores == () for row in rows_of(run)[1])
 
 
 def test_paper_settings_ask_a_fixed_number(run, routing, scripted):

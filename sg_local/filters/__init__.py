@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from sg_local.filters.labels import Labelling, choose
+from sg_local.filters.labels import Labelling, choose, choose_outputs
 from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
@@ -84,7 +84,7 @@ def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings)
     if task.labels:
         labelling = choose(candidates, task.labels, settings.policy)
     else:
-        labelling = Labelling("voted", "generation", {row.id: row.output for row in candidates})
+        labelling = choose_outputs(candidates, settings.policy, settings.agreement.threshold)
     verdicts, accepted = [], []
     for candidate in candidates:
         verdict = _verdict(candidate, labelling, Context(task, settings, accepted))

@@ -24,7 +24,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Window:
-    """A length window around the demonstrations' mean: `sigmas` on each side, at least mean / `widest` to mean * `widest`."""
+    """Allowed length around the demonstrations' mean: `sigmas` each way, at least mean / `widest` to mean * `widest`."""
 
     sigmas: float = 2.0
     widest: float = 3.0
@@ -45,6 +45,7 @@ class FilterSettings:
     """Which rules run and how strict they are. `policy` says which label of a row is trained on (labels.py)."""
 
     policy: str = "auto"
+    agreement: Threshold = Threshold(0.5)
     empty: Switch = Switch()
     noise: Switch = Switch()
     input_length: Window = Window()

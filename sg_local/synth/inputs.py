@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from sg_local import prompts
 from sg_local.records import Completion, InputRow, Pair, Prompt, Sampling, Segments, SgError, row_id, seed_of
 from sg_local.run import INPUTS
-from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, input_budget, rule_of
+from sg_local.synth.job import (
+    OnEvent,
+    Synthesis,
+    SynthEvent,
+    SynthSettings,
+    fitted,
+    in_order,
+    input_budget,
+    output_budget,
+    rule_of,
+)
 
 
 def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
@@ -63,9 +73,15 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
         yield row
 
 
+def _is_output_first(job: Synthesis) -> bool:
+    """True when the model writes an output of its own before the input: generation, steered, in a list."""
+    return not job.task.labels and job.settings.steer and job.settings.style == "continue"
+
+
 def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[str]) -> InputRow:
     """The row that a completion makes, with the rule that rejects it, if any."""
-    text = prompts.parse_input(completion.text)
+    first = _is_output_first(job)
+    text, output = prompts.parse_pair(completion.text) if first else (prompts.parse_input(completion.text), ask.label)
     rejected = job.gate(text, pool) if completion.finish == "stop" else "unfinished: cut off at the token limit"
     return InputRow(
         id=ask.id,
@@ -73,7 +89,7 @@ def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[st
         index=ask.index,
         seed=ask.prompt.seed,
         input=text,
-        label_asked=ask.label,
+        label_asked=output,
         raw=completion.text if completion.text != text else "",
         n_tokens=completion.n_tokens,
         logprob=round(completion.logprob, 4),
@@ -111,8 +127,8 @@ def _ask(
         temperature=temperature,
         top_k=job.settings.top_k,
         top_p=job.settings.top_p,
-        max_tokens=input_budget(job),
-        stop=prompts.input_stops(job.task),
+        max_tokens=input_budget(job) + (output_budget(job) if _is_output_first(job) else 0),
+        stop=("\n\n", "\nOutput:") if _is_output_first(job) else prompts.input_stops(job.task),
     )
     segments, dropped = fitted(
         job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, label)
@@ -121,12 +137,14 @@ def _ask(
 
 
 def _order_seed(job: Synthesis, round_index: int, index: int) -> int:
-    """What shuffles the demonstrations: each prompt anew as published, or each round, so that its prompts share them."""
+    """What shuffles the demonstrations: each prompt anew as published, or one order a round, a prefix to share."""
     alone = index if job.settings.style == "paper" else "all"
     return seed_of(row_id(job.task.digest, "order", round_index, alone, job.seed))
 
 
 def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], label: str | None) -> Segments:
+    if _is_output_first(job):
+        return prompts.continue_pair_prompt(job.task, [*examples, *pool])
     if job.settings.style == "paper":
         inputs = [pair.input for pair in examples]
         return prompts.paper_input_prompt(job.task, job.form, inputs, [pair.input for pair in pool], label)
