@@ -1,7 +1,241 @@
+"""`sg-local review`: the command, its ways without a screen (export, import, merge), and the stop inside `run`."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+
 import click
 
+from sg_local import review
+from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.config import OPTIONS, Environment
+from sg_local.cli.job import Job, job_for_run
+from sg_local.cli.options import Options, backend_option, job_options, runs_option
+from sg_local.cli.output import Column
+from sg_local.cli.review_view import sample_of
+from sg_local.cli.stages import needs
+from sg_local.records import Candidate, SgError, Verdict
+from sg_local.review import ReviewState
+from sg_local.run import CANDIDATES, VERDICTS, Run, artefact
+
+FILTERS = "filters"
+NOT_A_TERMINAL = SgError(
+    "The review needs a terminal.",
+    "Use `--export FILE.csv` and `--import FILE.csv` to judge the rows in a spreadsheet.",
+    exit_code=2,
+)
 
 
-@click.command("review", cls=Command, examples=())
-def review_command(): ...
+@click.command(
+    "review",
+    cls=Command,
+    examples=(
+        "sg-local review RUN",
+        "sg-local review RUN --sample 40",
+        "sg-local review RUN --export rows.csv      # judge them in a spreadsheet, then:",
+        "sg-local review RUN --import rows.csv",
+        "sg-local review RUN --merge ../their/runs/RUN",
+    ),
+)
+@click.argument("run")
+@click.option("--judge", envvar=OPTIONS["judge"], metavar="NAME", help="Your name in the journal.  [default: the user]")
+@click.option("--sample", type=click.IntRange(min=1), help="Judge so many random rows and bound the rate of bad ones.")
+@click.option(
+    "--export", "to", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as .csv or .jsonl."
+)
+@click.option("--import", "source", type=click.Path(path_type=Path), help="Take over judgements from such a file.")
+@click.option(
+    "--merge", "other", type=click.Path(path_type=Path), help="Another copy of the run, or its verdicts.jsonl."
+)
+@backend_option
+@runs_option
+@job_options
+@click.pass_obj
+def review_command(
+    environment: Environment,
+    run: str,
+    judge: str | None,
+    sample: int | None,
+    to: Path | None,
+    source: Path | None,
+    other: Path | None,
+    options: Options,
+) -> None:
+    """Judge the synthesised pairs yourself, one key each.
+
+    Every key is on disk before the next card: quit when you like, the next review goes on at the same card. What
+    you judge stands above the filters, also when they are run again.
+    """
+    name = check_judge(judge or environment.user)
+    with job_for_run(run, options, environment) as job:
+        needs(job, CANDIDATES, "synth")
+        if to is not None:
+            return export_to(job, name, to)
+        with job.run.lock():
+            if source is not None:
+                return import_from(job, name, source)
+            if other is not None:
+                return merge_from(job, other)
+            review_on_screen(job, environment, name, sample)
+    click.echo(f"Next: sg-local train {run}", err=True)
+    return None
+
+
+def check_judge(name: str) -> str:
+    """A reviewer's name; SgError (usage) for the one that the filters use."""
+    if name.strip() and name != FILTERS:
+        return name.strip()
+    raise SgError(f"{name!r} cannot be a reviewer's name.", "Give another one with --judge.", exit_code=2)
+
+
+def open_state(job: Job, judge: str) -> ReviewState:
+    """The review of a job's run as its journals have it."""
+    journal = job.run.read(VERDICTS, Verdict)
+    return review.open_review(rows_of(job.run, journal), journal, labels=job.task.labels, judge=judge)
+
+
+def rows_of(run: Run, journal: list[Verdict]) -> tuple[review.Row, ...]:
+    """The run's candidates with the filters' last verdicts."""
+    verdicts = {row.id: row for row in journal if row.judge == FILTERS}
+    return review.build_rows(run.read(CANDIDATES, Candidate), verdicts)
+
+
+def review_on_screen(job: Job, environment: Environment, judge: str, sample: int | None = None) -> None:
+    """The interactive review. Raises SgError (usage) where there is no terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise NOT_A_TERMINAL
+    from sg_local.cli.review_loop import Session
+
+    started = time.monotonic()
+    state = open_state(job, judge)
+    if sample is not None:
+        state = with_sample(state, sample, job.seed)
+    session = Session(job, environment, state)
+    try:
+        state = session.play()
+    finally:
+        stamp(job, session.state, time.monotonic() - started)
+    if sample is not None:
+        show_sample(state)
+
+
+def with_sample(state: ReviewState, n: int, seed: int) -> ReviewState:
+    """The state over a random sample of the rows that the filters keep: the same one for the same seed and rows."""
+    ids = [row.id for row in state.rows if row.kept]
+    chosen = tuple(random.Random(seed).sample(ids, min(n, len(ids))))
+    return review.settled(state.but(sample=chosen, cursor=None), state.view)
+
+
+def stamp(job: Job, state: ReviewState, seconds: float) -> None:
+    """Say in the run that people have looked at it, and how far they came."""
+    judged = [row for row in state.rows if review.is_judged(state, row)]
+    kept = sum(review.is_kept(state, row) for row in judged)
+    before = (job.run.stamp("review") or {}).get("seconds", 0.0)
+    facts = {"judged": len(judged), "accepted": kept, "rejected": len(judged) - kept}
+    job.run.write_stamp("review", {}, (CANDIDATES,), seconds=round(before + seconds, 1), **facts)
+
+
+def show_sample(state: ReviewState) -> None:
+    """What the sample says, on stdout."""
+    result = sample_of(state)
+    if result is None:
+        click.echo("No row of the sample is judged yet.")
+        return
+    click.echo(
+        f"{result.bad} of {result.n} sampled rows were bad. With 95 % confidence at most {result.bound:.1%} of all "
+        f"rows are bad: of the {result.rest} rows nobody looked at, at most {result.at_most}."
+    )
+    if result.n < len(state.sample):
+        click.echo(f"{len(state.sample) - result.n} rows of the sample are still open.", err=True)
+
+
+def review_before_training(job: Job, environment: Environment) -> bool:
+    """The stop inside `run`: offer the review once; False when the user wants to stop here."""
+    if job.run.is_done("review", {}, (CANDIDATES,)):
+        return True
+    state = open_state(job, check_judge(environment.user))
+    kept = sum(review.is_kept(state, row) for row in state.rows)
+    click.echo(f"\n{kept} pairs would be trained on.", err=True)
+    if click.confirm("Look through them now? (q ends the review at any card)", default=True, err=True):
+        review_on_screen(job, environment, state.judge)
+        return click.confirm("Train on the kept pairs now?", default=True, err=True)
+    return True
+
+
+# Without a screen
+
+
+def export_to(job: Job, judge: str, path: Path) -> None:
+    """Write every row to a .csv or .jsonl file."""
+    text = review.export_rows(open_state(job, judge), format_of(path))
+    with artefact(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+    click.echo(path)
+    click.echo(
+        f"Next: fill in the column keep with yes or no, then sg-local review {job.run.name} --import {path}", err=True
+    )
+
+
+def import_from(job: Job, judge: str, path: Path) -> None:
+    """Take over the judgements of a file, all of them or none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SgError(f"{path} is not UTF-8 text.", "Save it as CSV in UTF-8.", exit_code=2) from error
+    except FileNotFoundError as error:
+        raise SgError(f"There is no file at {path}.", "Check the path.", exit_code=2) from error
+    state = open_state(job, judge)
+    verdicts = review.import_rows(state, text, format_of(path))
+    if verdicts:
+        state = review.judged(state, verdicts)
+        job.run.append(VERDICTS, state.new)
+    kept = sum(verdict.keep for verdict in verdicts)
+    click.echo(f"{kept} rows accepted, {len(verdicts) - kept} rejected; the other lines changed nothing.")
+    click.echo(f"Next: sg-local train {job.run.name}", err=True)
+
+
+def format_of(path: Path) -> str:
+    """`csv` or `jsonl` by the file's name."""
+    kind = path.suffix.lstrip(".").lower()
+    if kind in review.FORMATS:
+        return kind
+    raise SgError(f"{path} is neither .csv nor .jsonl.", "Choose one of these endings.", exit_code=2)
+
+
+def merge_from(job: Job, other: Path) -> None:
+    """Take over another reviewer's verdicts, and show where the two differ."""
+    folder = other if other.is_dir() else other.parent
+    name = VERDICTS if other.is_dir() else other.name
+    if not (folder / name).is_file():
+        hint = "Give another copy of the run folder, or its verdicts.jsonl."
+        raise SgError(f"There are no verdicts at {other}.", hint, exit_code=2)
+    ids = {row.id for row in job.run.read(CANDIDATES, Candidate)}
+    found = review.merge(job.run.read(VERDICTS, Verdict), Run(folder).read(name, Verdict), ids)
+    job.run.append(VERDICTS, found.rows)
+    click.echo(
+        f"{found.taken} verdicts taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "
+        f"{found.known} known before, {found.unknown} for rows that this run does not have."
+    )
+    if found.conflicts:
+        _show_conflicts(job, found)
+
+
+def _show_conflicts(job: Job, found: review.Merge) -> None:
+    rows = {row.id: (i, row) for i, row in enumerate(job.run.read(CANDIDATES, Candidate), 1)}
+    columns = [Column("row", True), Column("input"), Column("here"), Column("there")]
+    cells = [
+        (
+            str(rows[c.id][0]),
+            output.brief(rows[c.id][1].input, 40),
+            review.opinion(c.mine),
+            review.opinion(c.theirs),
+        )
+        for c in found.conflicts
+    ]
+    output.show_table("Conflicts", columns, cells)
+    hint = f"The verdicts here stand. Decide with `sg-local review {job.run.name}`: f, then j until it says conflicts."
+    click.echo(hint, err=True)

@@ -59,6 +59,12 @@ class Plan:
     def __getitem__(self, stage: str) -> Any:
         return self.stages[stage]
 
+    def changed(self, stage: str, values: Mapping[str, Any]) -> Plan:
+        """The plan with some of a stage's values changed."""
+        from sg_local import presets
+
+        return Plan({**self.stages, stage: presets.changed(self.stages[stage], values, stage)}, self.layers)
+
     def source(self, dotted: str) -> str:
         """Which layer a setting's value came from."""
         found = "default"

@@ -125,15 +125,29 @@ def _filter_settings(job: Job) -> dict[str, Any]:
 
 
 def _filter(job: Job, narrate: Narrator) -> str:
+    needs(job, CANDIDATES, "synth")
+    return _apply_filters(job, time.monotonic())
+
+
+def _apply_filters(job: Job, started: float) -> str:
     from sg_local import filters
 
-    started = time.monotonic()
-    needs(job, CANDIDATES, "synth")
     found = filters.apply(job.run, job.task, job.plan["filter"])
     seconds = round(time.monotonic() - started, 1)
     facts = {"seconds": seconds, "funnel": dataclasses.asdict(found)}
     job.run.write_stamp("filter", _filter_settings(job), (CANDIDATES,), **facts)
     return f"{found.kept} of {found.accepted} pairs kept, labels by {found.policy}"
+
+
+def refilter(job: Job, tables: Mapping[str, Any]) -> None:
+    """Filter again with these changed settings; the run remembers them as if they were given with `--set`."""
+    from sg_local import presets
+
+    started = time.monotonic()
+    job.plan = job.plan.changed("filter", tables)
+    data = job.run.settings
+    job.run.write_json("run.json", {**data, "set": presets.merged(data.get("set", {}), {"filter": tables})})
+    _apply_filters(job, started)
 
 
 # Training

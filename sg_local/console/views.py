@@ -52,3 +52,68 @@ class FunnelCard:
     rules: tuple[tuple[str, int, str], ...]
     labels: tuple[tuple[str, int, int], ...] = ()
     note: str = ""
+
+
+@dataclass(frozen=True)
+class CardView:
+    """One row under review. `decision` is open, accepted, rejected or conflict; `who` tells by whom and why.
+
+    `votes` are (answer, count), most first. `neighbour` is its number, the similarity in [0, 1], and its input in
+    stretches (text, differs from this row's).
+    """
+
+    number: int
+    id: str
+    decision: str
+    who: str
+    input: str
+    output: str
+    edited: tuple[str, ...] = ()
+    votes: tuple[tuple[str, int], ...] = ()
+    n_samples: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+    rule: str = ""
+    reason: str = ""
+    neighbour: tuple[int, float, tuple[tuple[str, bool], ...]] | None = None
+    doubts: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlayView:
+    """Thresholds in play: (name, value, saved value) each, the rows kept before and now, what one step would do.
+
+    `edge` holds (sign, text): `+` comes in, `-` goes out, `<` and `>` would with one step looser or stricter.
+    """
+
+    thresholds: tuple[tuple[str, str, str], ...]
+    selected: int
+    kept_before: int
+    kept_now: int | None
+    labels: tuple[tuple[str, int, int], ...] = ()
+    edge: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class ReviewView:
+    """The whole screen of a review. `mode` is the state machine's; `menu` holds (key, name, value) for it."""
+
+    title: str
+    position: str
+    conditions: str
+    card: CardView | None
+    progress: tuple[tuple[str, int], ...]
+    judged: tuple[int, int]
+    funnel: tuple[tuple[str, int], ...]
+    labels: tuple[tuple[str, int], ...]
+    mode: str
+    keys: tuple[tuple[str, str], ...]
+    message: str = ""
+    prompt: str = ""
+    buffer: str = ""
+    caret: int = 0
+    edits: str = ""
+    scroll: int = 0
+    menu: tuple[tuple[str, str, str], ...] = ()
+    play: PlayView | None = None
+    sample: str = ""

@@ -93,7 +93,7 @@ def _csv_lines(text: str) -> Iterator[Line]:
     missing = {"id", "keep"} - set(reader.fieldnames or ())
     if missing:
         hint = f"The first line names the columns: {', '.join(COLUMNS)}."
-        raise SgError(f"Line 1 has no column {sorted(missing)[0]!r}.", hint, exit_code=2)
+        raise SgError(f"Line 1 has no column {min(missing)!r}.", hint, exit_code=2)
     start = 2
     for row in reader:
         yield Line(start, {name: _bared(cell) for name, cell in row.items() if name and isinstance(cell, str)})

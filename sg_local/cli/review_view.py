@@ -1,0 +1,238 @@
+"""From the state of a review to what its screen shows: words and numbers, no drawing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sg_local import review
+from sg_local.console.views import CardView, PlayView, ReviewView
+from sg_local.review import ReviewState, Row
+
+KEYS = {
+    "cards": (
+        ("a", "accept"),
+        ("r", "reject"),
+        ("e", "edit"),
+        ("u", "undo"),
+        ("space", "skip"),
+        ("b", "back"),
+        ("f", "filter"),
+        ("o", "order"),
+        ("/", "search"),
+        ("?", "keys"),
+        ("q", "quit"),
+        ("t", "thresholds"),
+        ("g", "jump"),
+        ("A/R", "all"),
+    ),
+    "reason": (("1-5", "the reason"), ("enter", "no reason"), ("o", "another"), ("esc", "do not reject")),
+    "reason_text": (("enter", "reject"), ("esc", "do not reject")),
+    "edit": (("enter", "save"), ("esc", "leave it"), ("ctrl-j", "new line"), ("ctrl-u", "clear to the left")),
+    "search": (("enter", "keep the search"), ("esc", "drop it")),
+    "jump": (("enter", "go"), ("esc", "stay")),
+    "filter": (("letter", "next value"), ("c", "clear"), ("enter", "done")),
+    "confirm": (("y", "yes"), ("any other key", "no")),
+    "thresholds": (
+        ("up/down", "choose"),
+        ("left/right", "move"),
+        ("enter", "filter again with these"),
+        ("esc", "leave as was"),
+    ),
+    "help": (("any key", "back"),),
+}
+HELP = (
+    ("a enter", "accept", "and go to the next open row"),
+    ("r", "reject", "then a digit for the reason"),
+    ("1-9", "relabel", "and accept (classification)"),
+    ("e i", "edit", "output, input: here"),
+    ("E", "edit", "both in $EDITOR"),
+    ("u", "undo", "without limit, ever"),
+    ("space b", "skip, back", "arrows too; home and end"),
+    ("g", "jump", "to a row by its number"),
+    ("/", "search", "rows with this text"),
+    ("f", "filter", "by label, rule, votes, judge"),
+    ("o", "order", "most doubtful first, ..."),
+    ("A R", "all", "accept, reject all rows shown"),
+    ("G", "regenerate", "another answer of the model"),
+    ("t", "thresholds", "move one and see what it does"),
+    ("up down", "scroll", "a long card"),
+    ("esc", "reset", "show all kept rows again"),
+    ("q", "quit", "the next time goes on here"),
+)
+PROMPTS = {"search": "Search:", "jump": "Row number:", "reason_text": "Reason:"}
+
+
+def view_of(state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...]) -> ReviewView:
+    """The screen for a state. `funnel` holds the counts from before the review."""
+    rows = review.visible(state)
+    at = next((i for i, row in enumerate(rows, 1) if row.id == state.cursor), 0)
+    kept = [row for row in state.rows if review.is_kept(state, row)]
+    counts = Counter(review.text_of(state, row)[1] for row in kept)
+    conditions = review.describe(state.view) if not state.sample else "sample"
+    order = "" if state.view.order == "file" else review.ORDER_WORDS[state.view.order]
+    return ReviewView(
+        title=title,
+        position=f"{at} of {len(rows)}",
+        conditions=" | ".join(filter(None, (conditions, order))),
+        card=_card(state) if rows else None,
+        progress=_progress(state),
+        judged=(sum(review.is_judged(state, row) for row in rows), len(rows)),
+        funnel=(*funnel, ("kept now", len(kept))),
+        labels=tuple((label, counts[label]) for label in state.labels),
+        mode=state.mode,
+        keys=KEYS[state.mode],
+        message=state.message,
+        prompt=PROMPTS.get(state.mode, ""),
+        buffer=state.buffer,
+        caret=state.caret,
+        edits=state.edits,
+        scroll=state.scroll,
+        menu=_menu(state),
+        play=_play(state) if state.mode == "thresholds" else None,
+        sample=sample_line(state),
+    )
+
+
+def _progress(state: ReviewState) -> tuple[tuple[str, int], ...]:
+    judged = [row for row in state.rows if review.is_judged(state, row)]
+    accepted = sum(review.is_kept(state, row) for row in judged)
+    counts = [("accepted", accepted), ("rejected", len(judged) - accepted)]
+    counts.append(("edited", sum(review.is_edited(state, row) for row in judged)))
+    conflicts = sum(review.in_conflict(state, row) for row in state.rows)
+    return tuple([*counts, ("in conflict", conflicts)] if conflicts else counts)
+
+
+def _card(state: ReviewState) -> CardView | None:
+    row = review.current(state)
+    if row is None:
+        return None
+    candidate = row.candidate
+    texts = review.text_of(state, row)
+    return CardView(
+        number=row.number,
+        id=row.id,
+        decision=_decision(state, row),
+        who=_who(state, row),
+        input=texts[0],
+        output=texts[1],
+        edited=tuple(
+            name
+            for name, now, before in zip(("input", "output"), texts, (row.input, row.output), strict=True)
+            if now != before
+        ),
+        votes=tuple(sorted(candidate.votes.items(), key=lambda item: -item[1])),
+        n_samples=candidate.n_samples,
+        labels=_labels(row) if state.labels else (),
+        rule=row.rule,
+        reason="" if row.kept or row.filters is None else row.filters.reason,
+        neighbour=_neighbour(state, row),
+        doubts=row.signals.words(),
+        facts=(
+            f"{candidate.n_tokens} tokens",
+            f"log p {candidate.logprob / max(1, candidate.n_tokens):.2f}",
+            f"seed {candidate.seed}",
+        ),
+    )
+
+
+def _decision(state: ReviewState, row: Row) -> str:
+    if review.in_conflict(state, row):
+        return "conflict"
+    if not review.is_judged(state, row):
+        return "open"
+    return "accepted" if review.is_kept(state, row) else "rejected"
+
+
+def _who(state: ReviewState, row: Row) -> str:
+    verdict = state.verdicts.get(row.id)
+    if verdict is None:
+        return "the filters keep it" if row.kept else "the filters reject it"
+    if review.in_conflict(state, row):
+        did = "kept" if verdict.keep else "rejected"
+        return f"{verdict.judge} {did} it, {verdict.reason}"
+    return f"by {verdict.judge}" + (f": {verdict.reason}" if verdict.reason else "")
+
+
+def _labels(row: Row) -> tuple[tuple[str, str], ...]:
+    asked, voted = row.candidate.label_asked, row.candidate.output
+    if asked == voted == row.output:
+        return (("", f"{asked}, asked and voted alike"),)
+    found = (("asked", asked or ""), ("voted", voted), ("trains as", row.output))
+    return tuple((how, label) for how, label in found if label)
+
+
+def _neighbour(state: ReviewState, row: Row) -> tuple[int, float, tuple[tuple[str, bool], ...]] | None:
+    if row.signals.neighbour is None or row.signals.similarity < 0.25:
+        return None
+    other = next(one for one in state.rows if one.id == row.signals.neighbour)
+    apart = review.words_apart(review.text_of(state, row)[0], review.text_of(state, other)[0])
+    return other.number, row.signals.similarity, tuple(apart)
+
+
+def _menu(state: ReviewState) -> tuple[tuple[str, str, str], ...]:
+    if state.mode == "help":
+        return HELP
+    if state.mode == "reason":
+        reasons = tuple((str(i), reason, "") for i, reason in enumerate(review.REASONS, 1))
+        return (*reasons, ("enter", "no reason", ""), ("o", "another reason", ""))
+    if state.mode == "filter":
+        view = state.view
+        votes = "any" if view.max_votes is None else f"at most {view.max_votes:.0%}"
+        return (
+            ("s", "by the filters", view.show),
+            ("j", "judged by people", view.judged),
+            ("l", "label", view.label or "any"),
+            ("w", "rejected by rule", view.rule or "any"),
+            ("v", "votes for the answer", votes),
+            ("c", "clear", ""),
+        )
+    return ()
+
+
+def _play(state: ReviewState) -> PlayView:
+    shown = tuple((now.name, f"{now.value:g}", f"{was.value:g}") for now, was in zip(state.thresholds, state.saved))
+    before = {row.id: row.kept for row in state.rows}
+    now = before if state.play is None else {**before, **state.play.keep}
+    kept_now = None if state.play is None else sum(now.values())
+    labels = tuple(
+        (
+            label,
+            sum(before[row.id] for row in state.rows if row.output == label),
+            sum(now[row.id] for row in state.rows if row.output == label),
+        )
+        for label in state.labels
+    )
+    return PlayView(shown, state.selected, sum(before.values()), kept_now, labels, _edge(state, before, now))
+
+
+def _edge(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, str], ...]:
+    """The rows that change now, then those that one more step either way would change."""
+    edge = [("+" if now[row.id] else "-", row) for row in state.rows if now[row.id] != before[row.id]]
+    if state.play is not None:
+        for row in state.rows:
+            others = {step[row.id] for step in (state.play.below, state.play.above) if row.id in step}
+            if now[row.id] == before[row.id] and (not now[row.id]) in others:
+                edge.append((">" if now[row.id] else "<", row))
+    return tuple((sign, f"#{row.number} {row.input} -> {row.output}") for sign, row in edge)
+
+
+def sample_line(state: ReviewState) -> str:
+    """Where the sample stands, or what it says once all its rows are judged."""
+    if not state.sample:
+        return ""
+    result = sample_of(state)
+    if result is None:
+        return ""
+    judged = f"{result.bad} bad of {result.n} judged"
+    return f"{judged}: at most {result.bound:.1%} bad (95 %)" if result.n == len(state.sample) else judged
+
+
+def sample_of(state: ReviewState) -> review.SampleResult | None:
+    """The sample so far: a row is bad unless it was accepted as it stood. None before the first judgement."""
+    chosen = set(state.sample)
+    judged = [row for row in state.rows if row.id in chosen and review.is_judged(state, row)]
+    if not judged:
+        return None
+    bad = sum(not review.is_kept(state, row) or review.is_edited(state, row) for row in judged)
+    rest = sum(row.kept for row in state.rows) - len(state.sample)
+    return review.sample_result(len(judged), bad, max(0, rest))
