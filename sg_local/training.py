@@ -15,9 +15,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sg_local import prompts
 from sg_local.backends import Generator, Trainer, TrainSettings
+from sg_local.backends.handover import Handover, write_job
 from sg_local.prompts import Form
 from sg_local.records import Adapter, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
 from sg_local.run import ADAPTER, TRAIN, VALID, Run, remove
@@ -111,6 +113,12 @@ def prepare(job: Training) -> Sets:
     job.run.replace(VALID, [rows[i] for i in split.valid])
     train, valid = (tuple(examples[i] for i in part) for part in (split.train, split.valid))
     return Sets(train, valid, dropped)
+
+
+def hand_over(job: Training, model: Path) -> Path:
+    """Write the job as files for a trainer that another program starts; the folder, which `train` goes on from."""
+    sets = prepare(job)
+    return write_job(job.run.path(WORK), Handover(model, sets.train, sets.valid, job.settings))
 
 
 def usable(job: Training) -> tuple[list[Row], list[TokenExample], tuple[str, ...]]:

@@ -7,11 +7,11 @@ order of float32 sums.
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -31,58 +31,58 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 class TorchEngine:
     """A base, its adapter and AdamW, bound to one job."""
 
-    def __init__(self, base: Base, adapter: Lora, job: Job) -> None:
-        self.base, self.adapter, self.settings = base, adapter, job.settings
-        self.device = adapter.flat.device
+    def __init__(self, base: Base, lora: Lora, job: Job) -> None:
+        self.base, self.lora, self.settings = base, lora, job.settings
+        self.device = lora.flat.device
         rows = (*job.examples, *job.valid)
         self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
         self.recompute = self.device.type == "cuda" and base.shape.layers * base.shape.hidden > 2**16
         self.optimiser = self._optimiser()
 
     def start(self) -> None:
-        self.adapter.start()
+        self.lora.start()
         self.optimiser = self._optimiser()
 
     def step(self, plan: StepPlan) -> StepResult:
-        gradient, total = self.adapter.flat.grad.zero_(), torch.zeros((), device=self.device)
-        divisor, n_tokens = normaliser([row for batch in plan.batches for row in batch]), 0
+        gradient, sums = self.lora.flat.grad.zero_(), torch.zeros(2, device=self.device)
+        divisor = normaliser([row for batch in plan.batches for row in batch])
         try:
             for micro, batch in enumerate(plan.batches):
                 seed = dropout_seed(self.settings.seed, plan.index, micro)
-                loss, n_computed = self._accumulate(batch[rank() :: n_processes()], divisor, seed)
-                total, n_tokens = total + loss, n_tokens + n_computed
+                sums += self._accumulate(batch[rank() :: n_processes()], divisor, seed)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise OutOfMemory(str(error)) from error
-        _sum_over_processes(gradient, total)
+        _sum_over_processes(gradient, sums)
+        loss, n_tokens = sums.tolist()
         norm = float(torch.linalg.vector_norm(gradient))
-        if np.isfinite(norm) and torch.isfinite(total):
+        if math.isfinite(norm) and math.isfinite(loss):
             gradient.mul_(min(1.0, self.settings.max_grad_norm / (norm + 1e-6)))
             self.optimiser.param_groups[0]["lr"] = plan.lr
             self.optimiser.step()
-        return StepResult(float(total), norm, n_tokens * n_processes())
+        return StepResult(loss, norm, int(n_tokens))
 
     def evaluate(self, rows: Sequence[TokenExample]) -> float:
         total = 0.0
         with torch.no_grad():
             for batch in micro_batches(range(len(rows)), self.settings.batch_size):
                 pack = pack_rows([rows[i] for i in batch], self.n_prefix, self.device)
-                total += float(answer_loss(self.base, hidden_states(self.base, self.adapter, pack), pack))
+                total += float(answer_loss(self.base, hidden_states(self.base, self.lora, pack), pack))
         return total / normaliser(rows)
 
     def arrays(self) -> Arrays:
         moments = {
             f"adam.{name}": value.cpu().numpy().copy()
-            for name, value in self.optimiser.state.get(self.adapter.flat, {}).items()
+            for name, value in self.optimiser.state.get(self.lora.flat, {}).items()
         }
-        return {**self.adapter.arrays(), **moments}
+        return {**self.lora.arrays(), **moments}
 
     def restore(self, arrays: Arrays) -> None:
-        self.adapter.restore(arrays)
+        self.lora.restore(arrays)
         moments = {name.removeprefix("adam."): value for name, value in arrays.items() if name.startswith("adam.")}
         self.optimiser = self._optimiser()
         for name, value in moments.items():
-            self.optimiser.state[self.adapter.flat][name] = torch.from_numpy(value).to(self.device)
+            self.optimiser.state[self.lora.flat][name] = torch.from_numpy(value).to(self.device)
 
     def memory_bytes(self) -> int:
         if self.device.type == "cuda":
@@ -100,17 +100,17 @@ class TorchEngine:
     def _optimiser(self) -> torch.optim.AdamW:
         """AdamW over the whole adapter as one tensor; the loop sets the rate of each step."""
         decay = self.settings.weight_decay
-        return torch.optim.AdamW([self.adapter.flat], lr=0.0, betas=_BETAS, eps=_EPS, weight_decay=decay, fused=True)
+        return torch.optim.AdamW([self.lora.flat], lr=0.0, betas=_BETAS, eps=_EPS, weight_decay=decay, fused=True)
 
-    def _accumulate(self, rows: Sequence[TokenExample], divisor: float, seed: int) -> tuple[torch.Tensor, int]:
-        """Add these rows' share of the gradient; their share of the loss, and how many tokens were computed."""
+    def _accumulate(self, rows: Sequence[TokenExample], divisor: float, seed: int) -> torch.Tensor:
+        """Add these rows' share of the gradient; returns their share of the loss and the tokens computed."""
         if not rows:
-            return torch.zeros((), device=self.device), 0
+            return torch.zeros(2, device=self.device)
         pack = pack_rows(rows, self.n_prefix, self.device)
-        how = Pass(seed, self.recompute)
-        loss = answer_loss(self.base, hidden_states(self.base, self.adapter, pack, how), pack) / divisor
+        hidden = hidden_states(self.base, self.lora, pack, Pass(seed, self.recompute))
+        loss = answer_loss(self.base, hidden, pack) / divisor
         loss.backward()
-        return loss.detach(), pack.n_tokens
+        return torch.stack((loss.detach(), loss.new_tensor(pack.n_tokens)))
 
 
 def rank() -> int:

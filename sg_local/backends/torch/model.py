@@ -25,7 +25,7 @@ from sg_local.gguf import GgufFile, ModelConfig, read_config, rotary_heads, rows
 from sg_local.records import SgError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """One or more linear modules with a common input, stacked: `weight` is (sum of sizes, columns in).
 

@@ -17,7 +17,7 @@ from sg_local.backends.loop import run_loop
 from sg_local.backends.lora import check_examples, check_settings
 from sg_local.backends.parity import Logits, parity_gate
 from sg_local.backends.torch.adapter import Lora
-from sg_local.backends.torch.engine import TorchEngine, rank
+from sg_local.backends.torch.engine import TorchEngine, n_processes, rank
 from sg_local.backends.torch.forward import logits
 from sg_local.backends.torch.model import Base, load_base, slice_of
 from sg_local.backends.torch.output import ADAPTER, write_outputs
@@ -53,7 +53,7 @@ class TorchTrainer:
         check_examples(examples, shape.vocab)
         if valid:
             check_examples(valid, shape.vocab)
-        n_threads = settings.n_threads or physical_cores()
+        n_threads = settings.n_threads or max(1, physical_cores() // n_processes())
         torch.set_num_threads(n_threads)
         base = load_base(self.model, *placement())
         adapter = Lora(base, settings)

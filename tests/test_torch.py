@@ -1,0 +1,334 @@
+"""The torch trainer against its references: llama.cpp, transformers, peft, full rows, and itself uninterrupted."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from tiny_models import TinySpec, write_model
+
+from sg_local.backends import TrainSettings, open_trainer
+from sg_local.backends.checkpoint import CHECKPOINT, Job
+from sg_local.backends.handover import Handover, write_job
+from sg_local.backends.loop import StepPlan, run_loop
+from sg_local.backends.lora import normaliser, shared_prefix
+from sg_local.backends.parity import parity_gate
+from sg_local.backends.torch.__main__ import main
+from sg_local.backends.torch.adapter import Lora
+from sg_local.backends.torch.engine import TorchEngine
+from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states, logits
+from sg_local.backends.torch.model import load_base
+from sg_local.backends.torch.output import peft_tensors
+from sg_local.backends.torch.pack import pack_rows, pack_tokens
+from sg_local.backends.torch.trainer import TorchTrainer
+from sg_local.gguf import read_adapter
+from sg_local.records import SgError, TokenExample
+
+CPU = torch.device("cpu")
+PLAIN_PASS = Pass()
+# peft 0.21 asks transformers 5 under a name that the latter renames.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+SETTINGS = TrainSettings(rank=4, alpha=8.0, batch_size=4, epochs=3.0, valid_every=2, checkpoint_every=2, n_threads=1)
+
+
+def rows_of(n: int, n_prefix: int = 20, seed: int = 0) -> list[TokenExample]:
+    """Rows of made-up tokens with a common prefix, own parts of 3 to 12 tokens, and a pattern to learn."""
+    draw = np.random.default_rng(seed)
+    prefix = tuple(draw.integers(3, 500, n_prefix).tolist())
+    rows = []
+    for i in range(n):
+        own = tuple(draw.integers(3, 500, int(draw.integers(3, 12))).tolist())
+        answer = (own[-1], 7, 2)
+        rows.append(TokenExample(f"row{i}", (*prefix, *own, *answer), n_prefix + len(own), 1.0 + i % 3))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", TinySpec())
+
+
+def lively(model: Path, settings: TrainSettings = SETTINGS) -> tuple:
+    """A loaded base and an adapter whose B is not zero, so that every path matters."""
+    base = load_base(model, CPU, torch.float32)
+    lora = Lora(base, settings)
+    lora.start()
+    draw = torch.Generator().manual_seed(1)
+    for _, b in lora.matrices().values():
+        b.normal_(0, 0.05, generator=draw)
+    return base, lora
+
+
+def gradient(base, lora: Lora, rows: list[TokenExample], n_prefix: int, how: Pass = PLAIN_PASS) -> tuple:
+    lora.flat.grad.zero_()
+    pack = pack_rows(rows, n_prefix, CPU)
+    loss = answer_loss(base, hidden_states(base, lora, pack, how), pack) / normaliser(rows)
+    loss.backward()
+    return loss.item(), lora.flat.grad.clone()
+
+
+def distance(one, other) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TinySpec(),
+        TinySpec(type="Q4_K", tied=False),
+        TinySpec(type="F16", kv_heads=4, tokenizer="spm", rope_base=500000.0),
+        TinySpec(type="Q6_K", layers=4, heads=8, kv_heads=2),
+    ],
+    ids=lambda spec: f"{spec.type}-{spec.heads}/{spec.kv_heads}",
+)
+@pytest.mark.parametrize("full_bytes", [1 << 30, 1], ids=["whole", "slice"])
+def test_the_base_computes_what_llama_cpp_computes(tmp_path, monkeypatch, spec, full_bytes) -> None:
+    monkeypatch.setattr("sg_local.backends.parity.FULL_COPY_BYTES", full_bytes)
+    model = write_model(tmp_path / "tiny.gguf", spec)
+    gate = parity_gate(model, tmp_path, rows_of(8), 1)
+    assert len(gate.tokens) >= 64
+    assert gate.check_base(TorchTrainer(model)._logits_of(load_base(model, CPU, torch.float32), None)) <= 1e-3
+    gate.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
+
+
+def test_a_wrong_row_order_does_not_pass_the_gate(model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sg_local.backends.torch.model.rows_to_hf", lambda rows, heads: rows)
+    gate = parity_gate(model, tmp_path, rows_of(8), 1)
+    with pytest.raises(SgError, match="otherwise than llama.cpp") as caught:
+        gate.check_base(TorchTrainer(model)._logits_of(load_base(model, CPU, torch.float32), None))
+    assert caught.value.exit_code == 3
+
+
+def test_the_written_out_block_equals_transformers_with_peft(model) -> None:
+    base, lora = lively(model)
+    tokens = rows_of(4)[0].tokens
+    ours = logits(base, lora, pack_tokens(tokens, CPU))
+    with torch.no_grad():
+        theirs = peft_model(base, lora)(torch.tensor([tokens])).logits[0]
+    assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_the_gradient_equals_that_of_padded_rows_in_transformers_with_peft(model) -> None:
+    base, lora = lively(model)
+    rows = rows_of(6)
+    _, ours = gradient(base, lora, rows, shared_prefix(rows))
+    theirs = peft_model(base, lora)
+    loss = plain_loss(theirs, rows)
+    loss.backward()
+    for name in lora.matrices():
+        layer, module = int(name.split(".")[1]), name.split(".")[2]
+        found = theirs.base_model.model.model.layers[layer].get_submodule(MODULE_OF[module])
+        grads = dict(zip("AB", own_gradients(lora, ours, name), strict=True))
+        assert distance(grads["A"], found.lora_A["default"].weight.grad) < 1e-4, name
+        assert distance(grads["B"], found.lora_B["default"].weight.grad) < 1e-4, name
+
+
+MODULE_OF = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def own_gradients(lora: Lora, flat, name: str) -> tuple:
+    """The gradients of one module's A and B, cut out of the flat vector by where the matrices lie."""
+    start = lora.flat.data_ptr()
+    return tuple(
+        flat[(at := (m.data_ptr() - start) // 4) : at + m.numel()].view(m.shape) for m in lora.matrices()[name]
+    )
+
+
+def peft_model(base, lora: Lora):
+    """peft's own model over a copy of the base, with our adapter's weights."""
+    import copy
+
+    config = LoraConfig(
+        r=SETTINGS.rank, lora_alpha=SETTINGS.alpha, target_modules=[m.split(".")[1] for m in MODULE_OF.values()]
+    )
+    model = get_peft_model(copy.deepcopy(base.model), config)
+    for key, value in peft_tensors(base, lora).items():
+        model.get_parameter(key.replace(".weight", ".default.weight")).data.copy_(value)
+    return model
+
+
+def plain_loss(model, rows: list[TokenExample]):
+    """The weighted token mean as anybody would write it: padded rows, all logits, answer tokens picked out."""
+    longest = max(len(row.tokens) for row in rows)
+    ids = torch.tensor([[*row.tokens, *[0] * (longest - len(row.tokens))] for row in rows])
+    mask = torch.tensor([[1] * len(row.tokens) + [0] * (longest - len(row.tokens)) for row in rows])
+    logprobs = model(ids, attention_mask=mask).logits.log_softmax(-1)
+    total = 0.0
+    for i, row in enumerate(rows):
+        for at in range(row.n_prompt, len(row.tokens)):
+            total = total - row.weight * logprobs[i, at - 1, row.tokens[at]]
+    return total / normaliser(rows)
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 60])
+def test_a_shared_prefix_changes_neither_loss_nor_gradient(model, n_rows) -> None:
+    base, lora = lively(model)
+    rows = rows_of(n_rows)
+    n_prefix = shared_prefix(rows)
+    assert n_prefix >= 20
+    shared_loss, shared = gradient(base, lora, rows, n_prefix)
+    full_loss, full = gradient(base, lora, rows, 0)
+    assert shared_loss == pytest.approx(full_loss, rel=1e-5)
+    assert distance(shared, full) < 1e-4
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputed_activations_give_the_same_gradient(model, dropout) -> None:
+    base, lora = lively(model, dataclasses.replace(SETTINGS, dropout=dropout))
+    rows = rows_of(5)
+    _, kept = gradient(base, lora, rows, 20, Pass(3))
+    _, recomputed = gradient(base, lora, rows, 20, Pass(3, recompute=True))
+    assert distance(recomputed, kept) < 1e-6
+
+
+def test_dropout_follows_its_seed_and_leaves_evaluation_alone(model) -> None:
+    base, lora = lively(model, dataclasses.replace(SETTINGS, dropout=0.5))
+    rows = rows_of(5)
+    first, same, other, without = (gradient(base, lora, rows, 20, Pass(seed))[0] for seed in (1, 1, 2, None))
+    assert first == same
+    assert len({first, other, without}) == 3
+
+
+def test_only_the_last_layers_are_adapted(model) -> None:
+    lora = Lora(load_base(model, CPU, torch.float32), dataclasses.replace(SETTINGS, n_layers=1))
+    assert {name.split(".")[1] for name in lora.matrices()} == {"1"}
+
+
+def test_accumulated_parts_make_the_step_of_the_whole(model, tmp_path) -> None:
+    rows = rows_of(8)
+    found = []
+    for parts in ((tuple(rows),), (tuple(rows[:3]), tuple(rows[3:]))):
+        base, lora = lively(model)
+        engine = TorchEngine(base, lora, Job(rows, [], tmp_path, SETTINGS, "", "torch"))
+        result = engine.step(StepPlan(0, parts, 1e-3))
+        found.append((result.loss, lora.flat.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert (found[0][1] - found[1][1]).abs().max() < 1e-6
+
+
+def test_a_loss_that_is_not_finite_updates_nothing_and_stops_with_the_last_checkpoint(model, tmp_path) -> None:
+    rows = rows_of(16)
+    base = load_base(model, CPU, torch.float32)
+    lora = Lora(base, SETTINGS)
+    engine = TorchEngine(base, lora, Job(rows, [], tmp_path, SETTINGS, "", "torch"))
+
+    def poison(step) -> None:
+        if step.step == 3:
+            lora.flat[0] = float("nan")
+
+    with pytest.raises(SgError, match="diverged at step 4") as caught:
+        run_loop(engine, Job(rows, [], tmp_path, SETTINGS, "", "torch"), poison)
+    assert CHECKPOINT in caught.value.hint
+    with np.load(tmp_path / CHECKPOINT) as arrays:
+        assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+
+
+def test_training_lowers_the_loss_and_llama_cpp_computes_the_same_with_the_adapter(model, tmp_path) -> None:
+    steps = []
+    settings = dataclasses.replace(SETTINGS, epochs=8.0, lr=3e-3)
+    adapter = open_trainer("torch", model).train(rows_of(24), rows_of(6, seed=0), tmp_path, settings, steps.append)
+    assert [step.step for step in steps] == list(range(49))
+    assert steps[-1].loss < 0.7 * steps[1].loss
+    assert adapter.valid_loss == min(step.valid_loss for step in steps if step.valid_loss is not None)
+    held = read_adapter(Path(adapter.path))
+    assert held.metadata["sg_local.base.sha256"] == adapter.base_digest
+    assert (held.alpha, len(held.pairs)) == (8.0, 14)
+    assert not list(tmp_path.glob("parity*"))
+
+
+def test_the_peft_folder_loads_in_peft_and_computes_the_same(model, tmp_path) -> None:
+    TorchTrainer(model).train(rows_of(12), [], tmp_path, dataclasses.replace(SETTINGS, lr=1e-2), lambda step: None)
+    base = load_base(model, CPU, torch.float32)
+    lora = Lora(base, SETTINGS)
+    with np.load(tmp_path / CHECKPOINT) as arrays:
+        lora.restore(arrays)
+    tokens = rows_of(1)[0].tokens
+    ours = logits(base, lora, pack_tokens(tokens, CPU))
+    with torch.no_grad():
+        theirs = PeftModel.from_pretrained(base.model, str(tmp_path / "peft"))(torch.tensor([tokens])).logits[0]
+    assert (ours - theirs).abs().max() < 1e-4
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_torch import SETTINGS, rows_of
+from sg_local.backends import open_trainer
+def on_step(step):
+    if step.step == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+adapter = open_trainer("torch", Path(sys.argv[1])).train(rows_of(20), rows_of(4), Path(sys.argv[2]), SETTINGS, on_step)
+print(adapter.digest)
+"""
+
+
+def in_a_process(model: Path, out: Path, kill_at: int) -> subprocess.CompletedProcess:
+    code = KILLED.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, model, out, str(kill_at)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(model, tmp_path) -> None:
+    whole = in_a_process(model, tmp_path / "whole", -1)
+    assert whole.returncode == 0, whole.stderr
+    for kill_at in (1, 7, 12):
+        assert in_a_process(model, tmp_path / "killed", kill_at).returncode == -signal.SIGKILL
+    resumed = in_a_process(model, tmp_path / "killed", -1)
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout == whole.stdout
+    one, other = (tmp_path / name / "adapter.gguf" for name in ("whole", "killed"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_checkpoint_of_other_work_is_named_and_refused(model, tmp_path) -> None:
+    trainer = TorchTrainer(model)
+    trainer.train(rows_of(8), [], tmp_path, SETTINGS, lambda step: None)
+    with pytest.raises(SgError, match="lr was 0.0002, now it is 0.001"):
+        trainer.train(rows_of(8), [], tmp_path, dataclasses.replace(SETTINGS, lr=1e-3), lambda step: None)
+    with pytest.raises(SgError, match="training rows"):
+        trainer.train(rows_of(9), [], tmp_path, SETTINGS, lambda step: None)
+
+
+def test_a_row_with_tokens_of_another_model_is_named(model, tmp_path) -> None:
+    bad = TokenExample("bad", (1, 2, 99999), 2)
+    with pytest.raises(SgError, match="Row bad holds a token outside"):
+        TorchTrainer(model).train([bad], [], tmp_path, SETTINGS, lambda step: None)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_adapter_of_one(model, tmp_path) -> None:
+    folder = write_job(tmp_path / "job", Handover(model, tuple(rows_of(20)), tuple(rows_of(4)), SETTINGS))
+    entry = ["-m", "sg_local.backends.torch", str(folder)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *entry]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    alone = TorchTrainer(model).train(rows_of(20), rows_of(4), tmp_path / "alone", SETTINGS, lambda step: None)
+    assert found["valid_loss"] == pytest.approx(alone.valid_loss, rel=1e-5)
+    one, other = (read_adapter(path) for path in (folder / "adapter.gguf", Path(alone.path)))
+    for name, pair in other.pairs.items():
+        assert all(np.abs(a - b).max() < 1e-5 for a, b in zip(pair, one.pairs[name], strict=True))
+
+
+def test_the_entry_point_names_a_folder_without_a_job(tmp_path, capsys) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert "job.json is missing" in capsys.readouterr().err
