@@ -167,16 +167,16 @@ def continue_input_prompt(task: Task, shown: Sequence[Pair], label: str | None) 
     return (Segment(text, trusted=False),)
 
 
-def continue_pair_prompt(task: Task, shown: Sequence[Pair]) -> Segments:
-    """Stage A for generation, output first: the model writes an output, then the input that it belongs to."""
-    rows = "".join(f"Output: {pair.output}\nInput: {pair.input}\n\n" for pair in shown)
-    return (Segment(f"{task.instruction}\n\n{rows}Output:", trusted=False),)
+def continue_output_prompt(task: Task, shown: Sequence[Pair]) -> Segments:
+    """Stage A for generation, output first: a list of outputs to go on with."""
+    rows = "".join(f"Output: {pair.output}\n\n" for pair in shown)
+    return (Segment(f"{task.instruction}\n\nDifferent outputs of this task:\n\n{rows}Output:", trusted=False),)
 
 
-def parse_pair(raw: str) -> tuple[str, str]:
-    """The (input, output) of a completion to `continue_pair_prompt`; an empty input where the model wrote none."""
-    output, found, text = raw.partition("\nInput:")
-    return (parse_input(text) if found else ""), unquote(output.strip())
+def output_stops(task: Task) -> tuple[str, ...]:
+    """Strings that end a synthesised output: a line end where every demonstration's output is one line."""
+    multiline = any("\n" in pair.output for pair in task.examples)
+    return ("\n\n", "\nInput:", "\nOutput:") if multiline else ("\n",)
 
 
 def input_stops(task: Task) -> tuple[str, ...]:

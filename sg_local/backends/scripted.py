@@ -80,9 +80,9 @@ def sentence(rng: random.Random) -> str:
 
 
 def default_reply(prompt: str, rng: random.Random) -> str:
-    """A new input, or pair, where the prompt ends by asking for one, else one of the outputs shown, else the input again."""
+    """A new input or output where the prompt ends by asking for one, else one of the outputs shown, else the input again."""
     if prompt.endswith("\n\nOutput:"):
-        return f" {sentence(rng)}\nInput: {sentence(rng)}"
+        return sentence(rng)
     if re.search(r"input:\s*$", prompt, re.IGNORECASE):
         return sentence(rng)
     shown = re.findall(r"(?:Output: ?|assistant\n)(.+?)(?:<\|im_end\|>)?\n", prompt)

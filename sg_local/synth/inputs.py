@@ -10,17 +10,8 @@ from dataclasses import dataclass
 from sg_local import prompts
 from sg_local.records import Completion, InputRow, Pair, Prompt, Sampling, Segments, SgError, row_id, seed_of
 from sg_local.run import INPUTS
-from sg_local.synth.job import (
-    OnEvent,
-    Synthesis,
-    SynthEvent,
-    SynthSettings,
-    fitted,
-    in_order,
-    input_budget,
-    output_budget,
-    rule_of,
-)
+from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, input_budget, rule_of
+from sg_local.synth.targets import drawn_pool, shuffled_examples, targets_of_round
 
 
 def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
@@ -65,7 +56,8 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
     accepted = [row for row in before if not row.rejected]
     pool = [row.input for row in accepted]
     temperature = job.settings.temperature + (job.settings.hotter if _is_repeating(job, before) else 0.0)
-    asks = [_ask(job, index, i, label, accepted, temperature) for i, label in enumerate(_labels(job, index, accepted))]
+    targets = targets_of_round(job, index, accepted, temperature)
+    asks = [_ask(job, index, i, target, accepted, temperature) for i, target in enumerate(targets)]
     for ask, completion in zip(asks, in_order(asks, job.generator.generate(ask.prompt for ask in asks)), strict=True):
         row = known.get(ask.id) or _judged(job, ask, completion, pool)
         if not row.rejected:
@@ -73,15 +65,9 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
         yield row
 
 
-def _is_output_first(job: Synthesis) -> bool:
-    """True when the model writes an output of its own before the input: generation, steered, in a list."""
-    return not job.task.labels and job.settings.steer and job.settings.style == "continue"
-
-
 def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[str]) -> InputRow:
     """The row that a completion makes, with the rule that rejects it, if any."""
-    first = _is_output_first(job)
-    text, output = prompts.parse_pair(completion.text) if first else (prompts.parse_input(completion.text), ask.label)
+    text = prompts.parse_input(completion.text)
     rejected = job.gate(text, pool) if completion.finish == "stop" else "unfinished: cut off at the token limit"
     return InputRow(
         id=ask.id,
@@ -89,7 +75,7 @@ def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[st
         index=ask.index,
         seed=ask.prompt.seed,
         input=text,
-        label_asked=output,
+        label_asked=ask.target,
         raw=completion.text if completion.text != text else "",
         n_tokens=completion.n_tokens,
         logprob=round(completion.logprob, 4),
@@ -103,7 +89,7 @@ class _Ask:
     prompt: Prompt
     round: int
     index: int
-    label: str | None
+    target: str | None
     dropped: str
 
     @property
@@ -112,61 +98,33 @@ class _Ask:
 
 
 def _ask(
-    job: Synthesis, round_index: int, index: int, label: str | None, accepted: Sequence[InputRow], temperature: float
+    job: Synthesis, round_index: int, index: int, target: str | None, accepted: Sequence[InputRow], temperature: float
 ) -> _Ask:
     """The prompt for one new input: shuffled demonstrations and a draw from the accepted pool."""
     id = row_id(job.task.digest, "input", round_index, index, job.seed)
     seed = seed_of(id)
     rng = random.Random(seed)
-    shown = list(job.task.examples)
-    random.Random(_order_seed(job, round_index, index)).shuffle(shown)
-    pool = [row for row in accepted if label is None or job.settings.style == "paper" or row.label_asked == label]
-    n_drawn = rng.randint(min(1, len(pool)), min(job.settings.n_pool, len(pool)))
-    drawn = [Pair(row.input, row.label_asked or "") for row in rng.sample(pool, n_drawn)]
+    shown = shuffled_examples(job, round_index, index)
+    by_label = bool(job.task.labels) and target is not None and job.settings.style == "continue"
+    drawn = drawn_pool(job, [row for row in accepted if not by_label or row.label_asked == target], rng)
     sampling = Sampling(
         temperature=temperature,
         top_k=job.settings.top_k,
         top_p=job.settings.top_p,
-        max_tokens=input_budget(job) + (output_budget(job) if _is_output_first(job) else 0),
-        stop=("\n\n", "\nOutput:") if _is_output_first(job) else prompts.input_stops(job.task),
+        max_tokens=input_budget(job),
+        stop=prompts.input_stops(job.task),
     )
     segments, dropped = fitted(
-        job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, label)
+        job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, target)
     )
-    return _Ask(Prompt(id, segments, sampling, seed), round_index, index, label, dropped)
+    return _Ask(Prompt(id, segments, sampling, seed), round_index, index, target, dropped)
 
 
-def _order_seed(job: Synthesis, round_index: int, index: int) -> int:
-    """What shuffles the demonstrations: each prompt anew as published, or one order a round, a prefix to share."""
-    alone = index if job.settings.style == "paper" else "all"
-    return seed_of(row_id(job.task.digest, "order", round_index, alone, job.seed))
-
-
-def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], label: str | None) -> Segments:
-    if _is_output_first(job):
-        return prompts.continue_pair_prompt(job.task, [*examples, *pool])
+def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], target: str | None) -> Segments:
     if job.settings.style == "paper":
         inputs = [pair.input for pair in examples]
-        return prompts.paper_input_prompt(job.task, job.form, inputs, [pair.input for pair in pool], label)
-    return prompts.continue_input_prompt(job.task, [*examples, *pool], label)
-
-
-def _labels(job: Synthesis, round_index: int, accepted: Sequence[InputRow]) -> list[str | None]:
-    """The label to ask for in each place of a round: uniform, or most of what is rarest; None without labels."""
-    settings, labels = job.settings, job.task.labels
-    if not labels or not settings.steer:
-        return [None] * settings.round_size
-    rng = random.Random(seed_of(row_id(job.task.digest, "labels", round_index, job.seed)))
-    if not settings.balance:
-        return [rng.choice(labels) for _ in range(settings.round_size)]
-    counts = Counter({label: 0 for label in labels})
-    counts.update(row.label_asked for row in accepted if row.label_asked)
-    asked: list[str | None] = []
-    for _ in range(settings.round_size):
-        rarest = min(labels, key=lambda label: (counts[label], rng.random()))
-        counts[rarest] += 1
-        asked.append(rarest)
-    return asked
+        return prompts.paper_input_prompt(job.task, job.form, inputs, [pair.input for pair in pool], target)
+    return prompts.continue_input_prompt(job.task, [*examples, *pool], target)
 
 
 def _is_repeating(job: Synthesis, before: Sequence[InputRow]) -> bool:

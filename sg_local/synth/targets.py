@@ -1,0 +1,79 @@
+"""What each place of a round asks an input for: a label, an output that the model wrote first, or nothing."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from sg_local import prompts
+from sg_local.records import InputRow, Pair, Prompt, Sampling, row_id, seed_of
+from sg_local.synth.job import Synthesis, fitted, in_order, output_budget
+
+
+def targets_of_round(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[str | None]:
+    """One target for each place of the round; None where inputs are asked for freely."""
+    if not job.settings.steer:
+        return [None] * job.settings.round_size
+    if job.task.labels:
+        return list(_labels(job, index, accepted))
+    if job.settings.style == "continue":
+        return list(_outputs(job, index, accepted, temperature))
+    return [None] * job.settings.round_size
+
+
+def _labels(job: Synthesis, index: int, accepted: Sequence[InputRow]) -> list[str]:
+    """Labels drawn uniformly, or each time the one with the fewest accepted inputs."""
+    labels, size = job.task.labels, job.settings.round_size
+    rng = random.Random(seed_of(row_id(job.task.digest, "labels", index, job.seed)))
+    if not job.settings.balance:
+        return [rng.choice(labels) for _ in range(size)]
+    counts = Counter({label: 0 for label in labels})
+    counts.update(row.label_asked for row in accepted if row.label_asked)
+    asked = []
+    for _ in range(size):
+        rarest = min(labels, key=lambda label: (counts[label], rng.random()))
+        counts[rarest] += 1
+        asked.append(rarest)
+    return asked
+
+
+def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[str]:
+    """New outputs in the model's own words, each going on from the demonstrations' and some earlier ones."""
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=job.settings.top_k,
+        top_p=job.settings.top_p,
+        max_tokens=output_budget(job),
+        stop=prompts.output_stops(job.task),
+    )
+    asks = [_output_ask(job, index, place, accepted, sampling) for place in range(job.settings.round_size)]
+    return [prompts.unquote(c.text.strip()) for c in in_order(asks, job.generator.generate(asks))]
+
+
+def _output_ask(job: Synthesis, index: int, place: int, accepted: Sequence[InputRow], sampling: Sampling) -> Prompt:
+    id = row_id(job.task.digest, "target", index, place, job.seed)
+    drawn = drawn_pool(job, accepted, random.Random(seed_of(id)))
+    shown = shuffled_examples(job, index, place)
+    segments, _ = fitted(
+        job,
+        sampling.max_tokens,
+        drawn,
+        shown,
+        lambda pool, examples: prompts.continue_output_prompt(job.task, [*examples, *pool]),
+    )
+    return Prompt(id, segments, sampling, seed_of(id))
+
+
+def shuffled_examples(job: Synthesis, index: int, place: int) -> list[Pair]:
+    """The demonstrations in an order drawn for each prompt as published, or for each round, a prefix to share."""
+    alone = place if job.settings.style == "paper" else "all"
+    shown = list(job.task.examples)
+    random.Random(seed_of(row_id(job.task.digest, "order", index, alone, job.seed))).shuffle(shown)
+    return shown
+
+
+def drawn_pool(job: Synthesis, pool: Sequence[InputRow], rng: random.Random) -> list[Pair]:
+    """One to `n_pool` accepted rows, without replacement, as pairs of input and what it was asked for."""
+    n_drawn = rng.randint(min(1, len(pool)), min(job.settings.n_pool, len(pool)))
+    return [Pair(row.input, row.label_asked or "") for row in rng.sample(pool, n_drawn)]
