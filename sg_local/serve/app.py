@@ -74,8 +74,9 @@ def listen(
     try:
         app = make_app(worker, service, settings)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S, lifespan="off")
+        server = _Server(config, worker, lambda: on_ready(url) if on_ready is not None else None)
         with contextlib.suppress(KeyboardInterrupt):
-            _Server(config, lambda: on_ready(url) if on_ready is not None else None).run(sockets=[listener])
+            server.run(sockets=[listener])
     finally:
         worker.close()
         listener.close()
@@ -189,15 +190,19 @@ class Routes:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Says when it is ready, and stops the engine first when it ends, so that open requests are answered by 503."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, worker: Worker, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._worker, self._on_ready = worker, on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.to_thread(self._worker.close)
+        await super().shutdown(sockets)
 
 
 def _stream(chunks: Iterable[dict[str, Any]]) -> Response:
