@@ -15,6 +15,8 @@ from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 from sg_local.cli.words import size
 
+PULL = "sg-local models pull"
+
 
 @click.group(
     "models",
@@ -37,19 +39,18 @@ def ls(environment: Environment, as_json: bool) -> None:
         output.show_json([{**dataclasses.asdict(entry), "path": _text(entry.path)} for entry in entries])
         return
     columns = [Column("model"), Column("params", True), Column("type"), Column("size", True), Column("here")]
-    columns.append(Column("how to get it"))
     rows = [
         (
             entry.name,
             _count(entry.parameters),
             entry.quantisation,
             size(entry.size_bytes) if entry.size_bytes else "",
-            "yes" if entry.path else "no",
-            "" if entry.path else entry.get,
+            "yes" if entry.path else "no" if entry.get.startswith(PULL) else entry.get,
         )
         for entry in entries
     ]
     output.show_table("Models", columns, rows)
+    click.echo(f"Get one with: {PULL} NAME", err=True)
 
 
 def _text(value: Any) -> str | None:

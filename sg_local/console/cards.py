@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.views import FunnelCard, SystemScore, VerdictCard
+from sg_local.console.views import FindingView, FunnelCard, SystemScore, VerdictCard
 
 WIDTH = 100
 OUTCOMES = {
@@ -16,6 +18,7 @@ OUTCOMES = {
     "worse": ("red", "\u2718 The tuned model is worse"),
     "open": ("yellow", "~ No difference is shown"),
 }
+STATUS = {"ok": ("\u2714", "green"), "warning": ("!", "bold yellow"), "missing": ("\u2718", "bold red")}
 ROLES = {"base": "", "tuned": "bold", "trivial": "dim"}
 
 
@@ -50,14 +53,15 @@ def show_prompt(title: str, text: str) -> None:
 def show_funnel(card: FunnelCard) -> None:
     """The filters' account, on stdout."""
     console = stdout()
-    console.print(Panel(funnel(card), title="Funnel", title_align="left", width=min(console.width, WIDTH)))
+    width = min(console.width, WIDTH)
+    console.print(Panel(funnel(card, width - 4), title="Funnel", title_align="left", width=width))
 
 
-def funnel(card: FunnelCard) -> RenderableType:
+def funnel(card: FunnelCard, width: int) -> RenderableType:
     """Steps with bars, rules with an example each, labels."""
     parts: list[RenderableType] = [_steps(card)]
     if card.rules:
-        parts += [Text(""), _rules(card)]
+        parts += [Text(""), _rules(card, width)]
     if card.labels:
         parts += [Text(""), _labels(card)]
     if card.note:
@@ -88,13 +92,16 @@ def bar(share: float, width: int, style: str) -> Text:
     return Text(blocks, style)
 
 
-def _rules(card: FunnelCard) -> Table:
+def _rules(card: FunnelCard, width: int) -> Table:
+    longest = max(len(name) for name, _, _ in card.rules)
+    room = max(20, width - longest - 12)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("rejected by", no_wrap=True)
-    table.add_column("rows", justify="right")
-    table.add_column("such as", no_wrap=True, overflow="ellipsis", ratio=1)
+    for heading, justify in (("rejected by", "left"), ("rows", "right"), ("such as", "left")):
+        table.add_column(heading, justify=justify, no_wrap=True)
     for name, n, example in card.rules:
-        table.add_row(name, str(n), Text(" ".join(example.split()), "dim"))
+        shown = Text(" ".join(example.split()), "dim")
+        shown.truncate(room, overflow="ellipsis")
+        table.add_row(name, str(n), shown)
     return table
 
 
@@ -106,6 +113,31 @@ def _labels(card: FunnelCard) -> Table:
     for label, asked, kept in card.labels:
         table.add_row(Text(label), str(asked), str(kept), bar(kept / most, 30, "green"))
     return table
+
+
+def show_findings(findings: Sequence[FindingView], verdict: str) -> None:
+    """The doctor's findings by topic, on stdout; under each lack, what mends it."""
+    console = stdout()
+    table = _grid("left", "left", "left")
+    table.columns[2].no_wrap = False
+    table.columns[2].overflow = "fold"
+    topic = ""
+    for finding in findings:
+        if finding.topic != topic:
+            topic = finding.topic
+            table.add_row("", Text(topic, "bold cyan"), "")
+        mark, style = STATUS[finding.status]
+        table.add_row(Text(mark, style), Text(finding.name), Text(finding.found))
+        if finding.mend:
+            table.add_row("", "", Text.assemble(("to mend it: ", "dim"), (finding.mend, "bold")))
+    console.print(
+        Panel(
+            Group(table, Text(""), Text(verdict, "bold")),
+            title="Doctor",
+            title_align="left",
+            width=min(console.width, WIDTH),
+        )
+    )
 
 
 def show_verdict(card: VerdictCard) -> None:

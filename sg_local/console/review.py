@@ -7,7 +7,6 @@ colour alone, so that it reads in light and dark themes and with NO_COLOR.
 from __future__ import annotations
 
 from collections.abc import Iterator
-
 from typing import Self
 
 from rich.cells import cell_len

@@ -45,6 +45,17 @@ class VerdictCard:
 
 
 @dataclass(frozen=True)
+class FindingView:
+    """One of the doctor's findings: `status` is ok, warning or missing; `mend` is the command or step that helps."""
+
+    topic: str
+    name: str
+    status: str
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
 class FunnelCard:
     """The filters' account: steps (name, rows), rules (name, rejected, example), labels (name, asked, kept)."""
 
