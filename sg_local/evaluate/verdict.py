@@ -37,6 +37,30 @@ def family_of(system: str) -> str:
     return "restricted" if "restricted" in system or "calibrated" in system else "free"
 
 
+def title_of(system: str) -> str:
+    """A system's name for people: `base_calibrated_plain` is `base, calibrated labels (plain prompt)`."""
+    if system in TITLES:
+        return TITLES[system]
+    kind, _, form = system.rpartition("_")
+    return f"{TITLES.get(kind, kind).removesuffix(', best prompt')} ({form} prompt)"
+
+
+TITLES = {
+    "base": "base, best prompt",
+    "base_vote": "base, voting",
+    "base_synthetic": "base, synthetic rows in the prompt",
+    "base_restricted": "base, labels only",
+    "base_calibrated": "base, calibrated labels",
+    "tuned": "tuned",
+    "tuned_vote": "tuned, voting",
+    "tuned_restricted": "tuned, labels only",
+    "tuned_calibrated": "tuned, calibrated labels",
+    "copy_input": "copy the input",
+    "majority_label": "always the commonest label",
+    "random_output": "a random training output",
+}
+
+
 @dataclass(frozen=True)
 class Scoreboard:
     """All answers of one evaluation: `texts[system][i]` answers the question whose right outputs are `wanted[i]`."""
@@ -76,7 +100,7 @@ class Scoreboard:
         found["irrelevant"] = _percent([float(self._is_irrelevant(text)) for text in self.texts[name]])
         if self.task.kind == "classification":
             found["macro_f1"] = round(metrics.macro_f1(self.confusion(name)), 2)
-        return {**found, "role": role_of(name), "family": family_of(name)}
+        return {**found, "title": title_of(name), "role": role_of(name), "family": family_of(name)}
 
     def confusion(self, name: str) -> list[list[int]]:
         """Counts by right label and answered label; the last column counts answers that are no label."""
@@ -135,9 +159,12 @@ def sentence(metric: str, tuned: str, base: str, gain: Mapping[str, Any]) -> str
     """A gain in words."""
     measured = f"{gain['gain']:+.1f} points of {METRIC_NAMES[metric]} (95 % interval {gain['low']:+.1f} to "
     measured += f"{gain['high']:+.1f}, p = {gain['p']:.3f})"
-    said = f"{OUTCOMES[gain['outcome']].format(tuned=tuned, base=base)}: {measured}."
+    said = OUTCOMES[gain["outcome"]].format(
+        tuned=f"\u201c{title_of(tuned)}\u201d", base=f"\u201c{title_of(base)}\u201d"
+    )
+    said += f": {measured}."
     if gain["reached_by"]:
-        said += f" A trivial system reaches this too: {', '.join(gain['reached_by'])}."
+        said += f" A trivial system reaches this too ({', '.join(map(title_of, gain['reached_by']))})."
     return said
 
 

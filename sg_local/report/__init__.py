@@ -1,0 +1,37 @@
+"""A run's report as one HTML page that needs nothing else: no network, no script, no font; it prints, light or dark.
+
+Reads report.json, the journals and the stamps; computes no new figure. All text from models and tasks is escaped,
+and the page's own policy forbids every load. Plots are inline SVG (sg_local.report.charts).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sg_local.records import SgError
+from sg_local.run import REPORT, Run, artefact
+
+PAGE = "report.html"
+
+
+def write(run: Run) -> Path:
+    """Write report.html into the run folder. Raises SgError where the run was not evaluated yet."""
+    if not run.path(REPORT).exists():
+        raise SgError(f"Run {run.name} has no report yet.", f"Run `sg-local eval {run.name}` first.")
+    text = render(run)
+    with artefact(run.path(PAGE)) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return run.path(PAGE)
+
+
+def render(run: Run) -> str:
+    """The page's HTML."""
+    import jinja2
+
+    from sg_local.report.facts import gather
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html").render(gather(run))

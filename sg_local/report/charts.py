@@ -1,0 +1,194 @@
+"""The page's plots as SVG text: drawn by Altair and vl-convert, coloured by the page, readable without colour.
+
+Colours are the page's CSS variables, so that one drawing serves light and dark. Every drawing carries a title and
+a description that says in words what it shows. Nothing here reads files.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+WIDTH = 520
+ROLES = ("base", "tuned", "trivial")
+INK = "currentColor"
+
+
+def scores(systems: Mapping[str, Mapping[str, Any]], metric: str) -> str:
+    """Every system's score with its interval: one line each, shape and colour by role."""
+    rows = [{"name": s["title"], **{key: s[key] for key in ("score", "low", "high", "role")}} for s in systems.values()]
+    said = "; ".join(f"{row['name']} {row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in rows)
+    y = alt.Y("name:N", sort=None, title=None, axis=_names())
+    x = alt.X("low:Q", title=f"{metric}, percent", scale=alt.Scale(domain=[0, 100]))
+    role = alt.Color("role:N", scale=_colours(), legend=None)
+    table = alt.Chart(alt.Data(values=rows))
+    layers = alt.layer(
+        table.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, color=role),
+        table.mark_point(size=90, filled=True, opacity=1).encode(
+            x="score:Q", y=y, color=role, shape=alt.Shape("role:N", scale=_shapes(), legend=_legend())
+        ),
+        table.mark_text(align="left", baseline="middle", color=INK, fontSize=12, x=WIDTH + 8).encode(
+            y=y, text=alt.Text("score:Q", format=".1f")
+        ),
+    )
+    return svg(layers.properties(width=WIDTH, height=alt.Step(24)), f"{metric} of every system", said)
+
+
+def gains(verdicts: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+    """Each tuned system's gain over the strongest base of its family, with the line of no gain."""
+    rows = [
+        {"name": f"{titles[v['tuned']]} \u2212 {titles[v['base']]}", **{k: v[k] for k in ("gain", "low", "high")}}
+        for v in verdicts
+    ]
+    said = "; ".join(f"{row['name']}: {row['gain']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})" for row in rows)
+    table = alt.Chart(alt.Data(values=rows))
+    y = alt.Y("name:N", sort=None, title=None, axis=_names())
+    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3], color=INK).encode(x="zero:Q")
+    layers = alt.layer(
+        zero,
+        table.mark_rule(strokeWidth=2, color="var(--tuned)").encode(
+            x=alt.X("low:Q", title="gain in points"), x2="high:Q", y=y
+        ),
+        table.mark_point(size=90, filled=True, shape="diamond", color="var(--tuned)", opacity=1).encode(
+            x="gain:Q", y=y
+        ),
+        table.mark_text(align="left", baseline="middle", color=INK, fontSize=12, x=WIDTH + 8).encode(
+            y=y, text=alt.Text("gain:Q", format="+.1f")
+        ),
+    )
+    return svg(layers.properties(width=WIDTH, height=alt.Step(28)), "Gain over the strongest base", said)
+
+
+def losses(curve: Sequence[Sequence[float | None]]) -> str:
+    """Training loss as a line and validation loss as a dashed line with points, by step."""
+    rows = [{"step": s, "loss": loss, "set": "training"} for s, loss, _ in curve if s > 0 or len(curve) == 1]
+    rows += [{"step": s, "loss": loss, "set": "validation"} for s, _, loss in curve if loss is not None]
+    measured = [row["loss"] for row in rows if row["set"] == "validation"]
+    said = f"{len(curve)} points; training loss from {rows[0]['loss']:.3f}."
+    if measured:
+        said += f" Validation loss from {measured[0]:.3f} to {min(measured):.3f} at best."
+    chart = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("step:Q", title="optimiser step"),
+        y=alt.Y("loss:Q", title="loss in nats per token", scale=alt.Scale(zero=True)),
+        color=alt.Color("set:N", scale=_pair("training", "validation"), legend=_legend()),
+        strokeDash=alt.StrokeDash(
+            "set:N", scale=alt.Scale(domain=["training", "validation"], range=[[1, 0], [6, 3]]), legend=_legend()
+        ),
+    )
+    points = chart.transform_filter("datum.set == 'validation'").mark_point(filled=True, size=60, opacity=1)
+    return svg(alt.layer(chart.mark_line(), points).properties(width=WIDTH, height=220), "Loss while training", said)
+
+
+def bars(counts: Mapping[str, int], title: str, axis: str) -> str:
+    """Counts as horizontal bars in the order given, each with its figure."""
+    rows = [{"name": name, "count": count} for name, count in counts.items()]
+    table = alt.Chart(alt.Data(values=rows))
+    y = alt.Y("name:N", sort=None, title=None, axis=_names())
+    x = alt.X("count:Q", title=axis, axis=alt.Axis(tickMinStep=1, format="d"))
+    text = table.mark_text(align="left", baseline="middle", dx=5, color=INK, fontSize=12)
+    layers = alt.layer(
+        table.mark_bar(color="var(--base)", height=14).encode(x=x, y=y),
+        text.encode(x="count:Q", y=y, text=alt.Text("count:Q", format="d")),
+    )
+    said = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return svg(layers.properties(width=WIDTH, height=alt.Step(24)), title, said)
+
+
+def balance(labels: Mapping[str, Sequence[int]]) -> str:
+    """Rows asked and rows kept for each label, side by side, each bar with its figure."""
+    rows = [
+        {"label": label, "count": count, "rows": kind}
+        for label, pair in labels.items()
+        for kind, count in zip(("asked", "kept"), pair, strict=True)
+    ]
+    table = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("label:N", sort=None, title=None, axis=_names()),
+        yOffset=alt.YOffset("rows:N", sort=["asked", "kept"]),
+    )
+    x = alt.X("count:Q", title="rows", axis=alt.Axis(tickMinStep=1, format="d"))
+    colour = alt.Color("rows:N", scale=_pair("asked", "kept"), legend=_legend())
+    text = table.mark_text(align="left", baseline="middle", dx=5, color=INK, fontSize=12)
+    layers = alt.layer(
+        table.mark_bar(stroke=INK, strokeWidth=0.5).encode(x=x, color=colour),
+        text.transform_calculate(said="datum.count + ' ' + datum.rows").encode(x="count:Q", text="said:N"),
+    )
+    said = "; ".join(f"{label}: {pair[0]} asked, {pair[1]} kept" for label, pair in labels.items())
+    return svg(layers.properties(width=WIDTH, height=alt.Step(20)), "Balance of the labels", said)
+
+
+def lengths(texts: Mapping[str, Sequence[str]]) -> str:
+    """How long texts are, in characters: one small histogram for each group, on one scale."""
+    rows = [{"group": group, "length": len(text)} for group, found in texts.items() for text in found]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_bar(color="var(--base)", stroke=INK, strokeWidth=0.5)
+        .encode(
+            x=alt.X("length:Q", bin=alt.Bin(maxbins=24), title="characters"),
+            y=alt.Y("count():Q", title="rows", axis=alt.Axis(tickMinStep=1, format="d")),
+        )
+        .properties(width=WIDTH, height=90)
+    )
+    header = alt.Header(labelColor=INK, labelFontSize=12, labelAnchor="start", title=None)
+    chart = chart.facet(row=alt.Row("group:N", sort=list(texts), header=header, title=None)).resolve_scale(
+        y="independent"
+    )
+    said = "; ".join(
+        f"{group}: {len(found)} rows, {min(map(len, found))} to {max(map(len, found))} characters"
+        for group, found in texts.items()
+        if found
+    )
+    return svg(chart, "Lengths", said)
+
+
+def svg(chart: Any, title: str, said: str) -> str:
+    """A chart as an SVG element with title and description, scaling with the page."""
+    text = vl_convert.vegalite_to_svg(_themed(chart).to_dict())
+    size = re.search(r'width="([\d.]+)" height="([\d.]+)"', text)
+    mark = re.sub(r"\W+", "-", title.lower()).strip("-")
+    text = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\1{mark}-\2", text)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="{mark}-title {mark}-desc" '
+        f'viewBox="0 0 {size[1]} {size[2]}" width="{size[1]}">'
+        f'<title id="{mark}-title">{html.escape(title)}</title><desc id="{mark}-desc">{html.escape(said)}</desc>'
+    )
+    return head + text[text.index(">") + 1 :]
+
+
+def _themed(chart: Any) -> Any:
+    """The chart without any colour of its own for text, axes and background."""
+    ink = {f"{part}Color": INK for part in ("label", "title", "domain", "tick")}
+    return chart.configure(
+        background="transparent",
+        font="sans-serif",
+        padding={"left": 5, "right": 60, "top": 5, "bottom": 5},
+        axis=alt.AxisConfig(
+            **ink, gridColor="var(--grid)", labelFontSize=12, titleFontSize=12, titleFontWeight="normal"
+        ),
+        legend=alt.LegendConfig(labelColor=INK, titleColor=INK, labelFontSize=12),
+        view=alt.ViewConfig(stroke=None),
+    )
+
+
+def _names() -> alt.Axis:
+    return alt.Axis(labelLimit=420, ticks=False, domain=False, labelPadding=8)
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(title=None, orient="top", symbolOpacity=1)
+
+
+def _colours() -> alt.Scale:
+    return alt.Scale(domain=list(ROLES), range=[f"var(--{role})" for role in ROLES])
+
+
+def _shapes() -> alt.Scale:
+    return alt.Scale(domain=list(ROLES), range=["circle", "diamond", "cross"])
+
+
+def _pair(first: str, second: str) -> alt.Scale:
+    return alt.Scale(domain=[first, second], range=["var(--base)", "var(--tuned)"])
