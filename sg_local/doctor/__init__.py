@@ -1,0 +1,46 @@
+"""What this machine can do for sg-local, what `auto` would choose on it, and the command that mends each lack.
+
+Facts come from the system's own files and tools and from package metadata; no engine is imported here. Says nothing
+about speed: that is measured, not read.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from sg_local.doctor import engines, machine
+from sg_local.doctor.findings import Check, Output, Status, command_output
+
+__all__ = ["Check", "examine", "worst"]
+
+
+def examine(home: Path, runs: Path, output: Output | None = None) -> list[Check]:
+    """Every check, in the order to read them. `output` runs a command and gives its stdout, None where it fails.
+
+    `home` is the user's sg-local folder, `runs` the folder of runs; neither needs to exist.
+    """
+    output = output or command_output
+    loads = engines.probe_all(output)
+    return [
+        engines.check_python(sys.version_info[:3]),
+        *(engines.check_engine(engine, loads) for engine in engines.ENGINES.values()),
+        *engines.check_compiler(),
+        *engines.check_choices(loads),
+        engines.check_model(home),
+        engines.check_serving(),
+        machine.check_cpu(output),
+        machine.check_cores(),
+        machine.check_memory(*machine.memory(output)),
+        machine.check_gpu(output),
+        machine.check_openblas(),
+        machine.check_disk("disk for models", home),
+        machine.check_disk("disk for runs", runs),
+    ]
+
+
+def worst(checks: Iterable[Check]) -> Status:
+    """The worst status: what the exit code follows from."""
+    found = {check.status for check in checks}
+    return "fail" if "fail" in found else "warn" if "warn" in found else "ok"

@@ -1,0 +1,136 @@
+"""Python and the engines: what is installed, whether it loads, and what `auto` makes of it.
+
+Versions come from package metadata. Whether an engine loads is asked in a process of its own, so that one that
+crashes is a finding, not an end.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from sg_local import backends, models
+from sg_local.doctor.findings import Check, Output, Status
+
+OLDEST_PYTHON = (3, 11)  # setup.cfg, python_requires
+LLAMA_PROBE = "import llama_cpp; print('GPU offload' if llama_cpp.llama_supports_gpu_offload() else 'CPU')"
+TORCH_PROBE = "import torch, transformers, peft; print('CUDA' if torch.cuda.is_available() else 'CPU')"
+MLX_PROBE = "import mlx.core as mx, mlx_lm; print('Metal' if mx.metal.is_available() else 'CPU')"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine's packages by their names on PyPI, its extra, its probe, and what it is for."""
+
+    name: str
+    packages: tuple[str, ...]
+    extra: str
+    probe: str
+    use: str
+
+
+ENGINES = {
+    "llama.cpp": Engine(
+        "llama.cpp", ("llama-cpp-python",), "llama", LLAMA_PROBE, "Writes and scores text; every job needs it."
+    ),
+    "torch": Engine("torch", ("torch", "transformers", "peft"), "torch", TORCH_PROBE, "Trains, on CUDA or the CPU."),
+    "mlx": Engine("mlx", ("mlx", "mlx-lm"), "mlx", MLX_PROBE, "Trains on Apple Silicon; works on other CPUs too."),
+}
+
+
+def check_python(version: tuple[int, ...]) -> Check:
+    """Whether this Python is new enough."""
+    text = ".".join(map(str, version))
+    if version >= OLDEST_PYTHON:
+        return Check("python", "ok", text, sys.executable)
+    return Check("python", "fail", text, "sg-local needs Python 3.11 or newer.", "Install Python 3.11 or newer.")
+
+
+def versions(engine: Engine) -> dict[str, str]:
+    """The installed versions of an engine's packages, by name; those that are missing are left out."""
+    found = {}
+    for package in engine.packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def probe_all(output: Output) -> dict[str, str | None]:
+    """What each installed engine's probe prints, None where it fails; the probes run side by side."""
+    installed = [engine for engine in ENGINES.values() if len(versions(engine)) == len(engine.packages)]
+    with ThreadPoolExecutor(len(ENGINES)) as pool:
+        printed = pool.map(lambda engine: output((sys.executable, "-c", engine.probe)), installed)
+        return dict(zip([engine.name for engine in installed], printed, strict=True))
+
+
+def check_engine(engine: Engine, loads: dict[str, str | None]) -> Check:
+    """Whether an engine is installed and loads; `loads` holds what each engine's probe printed."""
+    found = versions(engine)
+    missing = [package for package in engine.packages if package not in found]
+    mend = f"pip install 'sg-local[{engine.extra}]'"
+    if missing:
+        return Check(engine.name, _need(engine), "not installed", engine.use, mend)
+    value = ", ".join(f"{package} {version}" for package, version in found.items())
+    device = loads.get(engine.name)
+    if device is None:
+        again = f"pip install --force-reinstall --no-cache-dir {engine.packages[0]}"
+        return Check(engine.name, "fail", value, "It is installed, but importing it fails.", again)
+    return Check(engine.name, "ok", f"{value} ({device})", engine.use)
+
+
+def check_compiler() -> Iterator[Check]:
+    """The C++ compiler, which only installing llama-cpp-python needs: no finding where that is installed."""
+    if versions(ENGINES["llama.cpp"]):
+        return
+    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    why = "pip builds llama-cpp-python from source, for about seven minutes on two cores."
+    if compiler is not None:
+        yield Check("compiler", "ok", compiler, why)
+        return
+    mend = "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install build-essential"
+    yield Check("compiler", "fail", "none", why, mend)
+
+
+def check_choices(loads: dict[str, str | None]) -> Iterator[Check]:
+    """Which generator and trainer `auto` takes here, and why."""
+    generator, trainer = backends.choose_generator(), backends.choose_trainer()
+    why = "Its tokens are canonical, and it reads every quantisation."
+    yield Check("generator", "ok" if loads.get(generator) else "fail", generator, why)
+    if trainer == "mlx":
+        why = "MLX uses the Apple GPU." if backends.on_apple_silicon() else "torch is not installed, MLX is."
+    else:
+        why = f"torch trains on {'CUDA' if loads.get('torch') == 'CUDA' else 'the CPU'} here."
+    yield Check("trainer", "ok" if loads.get(trainer) else "fail", trainer, why)
+
+
+def check_model(home: Path) -> Check:
+    """Whether the default model is on this machine."""
+    card = models.read_cards(home)[models.DEFAULT]
+    path = models.locate(card)
+    if path is None:
+        return Check("default model", "warn", "not here", "Any other GGUF serves as well: --model PATH.gguf.", card.get)
+    return Check("default model", "ok", card.name, str(path))
+
+
+def check_serving() -> Check:
+    """Whether `sg-local serve` has its HTTP packages."""
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        return Check(
+            "serving", "warn", f"{missing[0]} is missing", "`serve` needs it.", "pip install 'sg-local[serve]'"
+        )
+    return Check("serving", "ok", f"uvicorn {importlib.metadata.version('uvicorn')}")
+
+
+def _need(engine: Engine) -> Status:
+    """How bad a missing engine is: a failure where `auto` would choose it, else nothing."""
+    return "fail" if engine.name in (backends.choose_generator(), backends.choose_trainer()) else "ok"

@@ -1,0 +1,122 @@
+"""The machine: processor, memory, GPU, disk, BLAS, from the system's own files and tools (Linux and macOS)."""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import platform
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from sg_local import backends
+from sg_local.doctor.engines import ENGINES, versions
+from sg_local.doctor.findings import Check, Output, gib
+
+LITTLE_MEMORY, LITTLE_DISK = 2 << 30, 2 << 30  # the default model's whole job stays below both
+FEATURES = ("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+
+
+def check_cpu(output: Output) -> Check:
+    """The processor and the instruction sets that matrix products gain from."""
+    name, features = cpu(_read("/proc/cpuinfo"), output)
+    value = f"{name}: {' '.join(features) or 'no vector instructions known to us'}"
+    if platform.machine() in ("x86_64", "AMD64") and "avx2" not in features:
+        return Check("cpu", "warn", value, "Without AVX2 everything takes several times as long.")
+    return Check("cpu", "ok", value)
+
+
+def cpu(cpuinfo: str, output: Output) -> tuple[str, list[str]]:
+    """The processor's name and those of FEATURES that it has, from /proc/cpuinfo's text or sysctl (macOS)."""
+    fields = dict(re.findall(r"^([\w ]+?)\s*:\s*(.*)$", cpuinfo, re.MULTILINE))
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    if platform.system() == "Darwin":
+        name = output(("sysctl", "-n", "machdep.cpu.brand_string")) or name
+        arm = {"FEAT_DotProd": "asimddp", "FEAT_I8MM": "i8mm", "AdvSIMD": "asimd"}
+        flags = {ours for key, ours in arm.items() if output(("sysctl", "-n", f"hw.optional.arm.{key}")) == "1"}
+    return name, [feature for feature in FEATURES if feature in flags]
+
+
+def check_cores() -> Check:
+    """Logical cores that this process may use, and what the machine has."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Check(
+        "cores", "ok", f"{usable} of {os.cpu_count()} logical cores", "Other busy programs slow the engine much."
+    )
+
+
+def check_memory(total: int | None, available: int | None) -> Check:
+    """Memory in bytes, total and what can be had now; None where the system does not say."""
+    if total is None or available is None:
+        return Check("memory", "warn", "unknown", "This system does not say how much memory is free.")
+    value = f"{gib(available)} free of {gib(total)}"
+    if available < LITTLE_MEMORY:
+        return Check("memory", "warn", value, "The default model's job wants 2 GiB.", "Close other programs.")
+    return Check("memory", "ok", value)
+
+
+def memory(output: Output) -> tuple[int | None, int | None]:
+    """Total and available memory in bytes. A container's limit counts where it is lower."""
+    if platform.system() == "Darwin":
+        return darwin_memory(output(("sysctl", "-n", "hw.memsize")), output(("vm_stat",)))
+    found = {
+        key: int(kib) << 10 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    }
+    total, available = found.get("MemTotal"), found.get("MemAvailable")
+    limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    if total is None or available is None or not (limit.isdigit() and used.isdigit()):
+        return total, available
+    return min(total, int(limit)), min(available, max(0, int(limit) - int(used)))
+
+
+def darwin_memory(memsize: str | None, vm_stat: str | None) -> tuple[int | None, int | None]:
+    """Total and available memory from `sysctl -n hw.memsize` and `vm_stat`; free, inactive and purgeable pages count."""
+    total = int(memsize) if memsize is not None and memsize.isdigit() else None
+    page = re.search(r"page size of (\d+) bytes", vm_stat or "")
+    if page is None:
+        return total, None
+    pages = re.findall(r"^Pages (?:free|inactive|purgeable|speculative):\s+(\d+)\.", vm_stat or "", re.MULTILINE)
+    return total, int(page[1]) * sum(map(int, pages))
+
+
+def check_gpu(output: Output) -> Check:
+    """NVIDIA and Apple GPUs. None is no lack: everything runs on the CPU."""
+    if backends.on_apple_silicon():
+        return Check("gpu", "ok", "Apple GPU", "MLX trains on it, llama.cpp writes on it.")
+    query = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    found = output(query)
+    if not found:
+        return Check("gpu", "ok", "none", "Everything runs on the CPU.")
+    return Check("gpu", "ok", "; ".join(found.splitlines()), "torch trains on it where its CUDA build is installed.")
+
+
+def check_openblas() -> Check:
+    """OpenBLAS, without which MLX on Linux computes tens of times more slowly."""
+    mlx_here = platform.system() == "Linux" and bool(versions(ENGINES["mlx"]))
+    names = sorted(path.name for path in Path(sys.prefix, "lib").glob("libopenblas*.so*"))
+    found = ctypes.util.find_library("openblas") or next(iter(names), None)
+    if found is not None or not mlx_here:
+        return Check("openblas", "ok", found or "none", "Only MLX on Linux needs it.")
+    why = "MLX computes tens of times more slowly without it."
+    return Check("openblas", "warn", "none", why, "sudo apt install libopenblas0-pthread")
+
+
+def check_disk(name: str, folder: Path) -> Check:
+    """Free space where the folder is, or will be."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    value = f"{gib(free)} free at {folder}"
+    if free < LITTLE_DISK:
+        return Check(
+            name, "warn", value, "The default model's job wants 2 GiB; larger models want more.", "Free space."
+        )
+    return Check(name, "ok", value)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
