@@ -61,11 +61,16 @@ def test_every_failure_says_how_to_mend_it(tmp_path, without, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     checks = {check.name: check for check in doctor.examine(tmp_path, tmp_path, nothing)}
     assert checks["llama.cpp"] == Check(
-        "llama.cpp", "fail", "not installed", engines.ENGINES["llama.cpp"].use, "pip install 'sg-local[llama]'"
+        "engine",
+        "llama.cpp",
+        "fail",
+        "not installed",
+        engines.ENGINES["llama.cpp"].use,
+        "pip install 'sg-local[llama]'",
     )
     assert checks["torch"].mend == "pip install 'sg-local[torch]'"
-    assert checks["compiler"].status == "fail" and checks["compiler"].mend
-    assert checks["serving"].mend == "pip install 'sg-local[serve]'"
+    assert checks["C++ compiler"].status == "fail" and checks["C++ compiler"].mend
+    assert checks["server"].mend == "pip install 'sg-local[serve]'"
 
 
 def test_examining_imports_no_engine(tmp_path):
@@ -77,10 +82,12 @@ def test_examining_imports_no_engine(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
 
 
-def test_an_engine_that_does_not_load_is_a_finding():
-    engine = engines.ENGINES["llama.cpp"]
-    found = engines.check_engine(engine, {engine.name: None})
-    assert found.status == "fail" and "--force-reinstall" in found.mend
+@pytest.mark.parametrize(("name", "status"), [("llama.cpp", "fail"), ("mlx", "warn")])
+def test_an_engine_that_does_not_load_is_a_finding(monkeypatch, name, status):
+    monkeypatch.setattr(backends, "on_apple_silicon", lambda: False)
+    monkeypatch.setattr(engines, "versions", lambda engine: dict.fromkeys(engine.packages, "1"))
+    found = engines.check_engine(engines.ENGINES[name], {name: None})
+    assert found.status == status and "--force-reinstall" in found.mend
 
 
 def test_a_missing_engine_that_auto_would_not_take_is_no_lack(without):
@@ -112,8 +119,8 @@ def test_the_choice_says_why(without, monkeypatch, missing, trainer, why):
     monkeypatch.setattr(backends, "on_apple_silicon", lambda: False)
     without(*missing)
     checks = {check.name: check for check in engines.check_choices({"llama.cpp": "CPU", "torch": "CPU", "mlx": "CPU"})}
-    assert checks["generator"].value == "llama.cpp"
-    assert checks["trainer"].value == trainer and why in checks["trainer"].why
+    assert checks["--backend auto"].value == "llama.cpp"
+    assert checks["--trainer auto"].value == trainer and why in checks["--trainer auto"].why
 
 
 @pytest.mark.parametrize(("version", "status"), [((3, 10, 9), "fail"), ((3, 11, 0), "ok"), ((3, 14, 1), "ok")])
@@ -203,7 +210,7 @@ def test_little_disk_is_warned_of_for_folders_to_come(tmp_path, monkeypatch):
     ("statuses", "worst"), [((), "ok"), (("ok", "warn"), "warn"), (("warn", "fail", "ok"), "fail")], ids=str
 )
 def test_the_worst_finding_decides(statuses, worst):
-    assert doctor.worst(Check("x", status, "") for status in statuses) == worst
+    assert doctor.worst(Check("topic", "x", status, "") for status in statuses) == worst
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "evaluate": {"records", "run", "tasks", "prompts", "backends", "metrics"},
     "serve": {"records", "run", "prompts", "backends"},
     "report": {"records", "run"},
+    "doctor": {"records", "models", "backends"},
     "console": {"records"},
     "backends": {"records", "gguf"},
 }

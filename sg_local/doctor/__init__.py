@@ -25,18 +25,18 @@ def examine(home: Path, runs: Path, output: Output | None = None) -> list[Check]
     loads = engines.probe_all(output)
     return [
         engines.check_python(sys.version_info[:3]),
-        *(engines.check_engine(engine, loads) for engine in engines.ENGINES.values()),
-        *engines.check_compiler(),
-        *engines.check_choices(loads),
-        engines.check_model(home),
-        engines.check_serving(),
         machine.check_cpu(output),
         machine.check_cores(),
         machine.check_memory(*machine.memory(output)),
         machine.check_gpu(output),
-        machine.check_openblas(),
         machine.check_disk("disk for models", home),
         machine.check_disk("disk for runs", runs),
+        machine.check_openblas(),
+        *(engines.check_engine(engine, loads) for engine in engines.ENGINES.values()),
+        *engines.check_compiler(),
+        engines.check_serving(),
+        *engines.check_choices(loads),
+        engines.check_model(home),
     ]
 
 

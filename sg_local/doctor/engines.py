@@ -38,10 +38,10 @@ class Engine:
 
 ENGINES = {
     "llama.cpp": Engine(
-        "llama.cpp", ("llama-cpp-python",), "llama", LLAMA_PROBE, "Writes and scores text; every job needs it."
+        "llama.cpp", ("llama-cpp-python",), "llama", LLAMA_PROBE, "writes and scores text; every job needs it"
     ),
-    "torch": Engine("torch", ("torch", "transformers", "peft"), "torch", TORCH_PROBE, "Trains, on CUDA or the CPU."),
-    "mlx": Engine("mlx", ("mlx", "mlx-lm"), "mlx", MLX_PROBE, "Trains on Apple Silicon; works on other CPUs too."),
+    "torch": Engine("torch", ("torch", "transformers", "peft"), "torch", TORCH_PROBE, "trains, on CUDA or the CPU"),
+    "mlx": Engine("mlx", ("mlx", "mlx-lm"), "mlx", MLX_PROBE, "trains on Apple Silicon; works on other CPUs too"),
 }
 
 
@@ -49,8 +49,10 @@ def check_python(version: tuple[int, ...]) -> Check:
     """Whether this Python is new enough."""
     text = ".".join(map(str, version))
     if version >= OLDEST_PYTHON:
-        return Check("python", "ok", text, sys.executable)
-    return Check("python", "fail", text, "sg-local needs Python 3.11 or newer.", "Install Python 3.11 or newer.")
+        return Check("system", "Python", "ok", text, sys.executable)
+    return Check(
+        "system", "Python", "fail", text, "sg-local needs Python 3.11 or newer", "install Python 3.11 or newer"
+    )
 
 
 def versions(engine: Engine) -> dict[str, str]:
@@ -78,13 +80,14 @@ def check_engine(engine: Engine, loads: dict[str, str | None]) -> Check:
     missing = [package for package in engine.packages if package not in found]
     mend = f"pip install 'sg-local[{engine.extra}]'"
     if missing:
-        return Check(engine.name, _need(engine), "not installed", engine.use, mend)
+        return Check("engine", engine.name, "fail" if _is_chosen(engine) else "ok", "not installed", engine.use, mend)
     value = ", ".join(f"{package} {version}" for package, version in found.items())
     device = loads.get(engine.name)
     if device is None:
         again = f"pip install --force-reinstall --no-cache-dir {engine.packages[0]}"
-        return Check(engine.name, "fail", value, "It is installed, but importing it fails.", again)
-    return Check(engine.name, "ok", f"{value} ({device})", engine.use)
+        status: Status = "fail" if _is_chosen(engine) else "warn"
+        return Check("engine", engine.name, status, value, "it is installed, but importing it fails", again)
+    return Check("engine", engine.name, "ok", f"{value} ({device})", engine.use)
 
 
 def check_compiler() -> Iterator[Check]:
@@ -92,24 +95,24 @@ def check_compiler() -> Iterator[Check]:
     if versions(ENGINES["llama.cpp"]):
         return
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    why = "pip builds llama-cpp-python from source, for about seven minutes on two cores."
+    why = "pip builds llama-cpp-python from source, for about seven minutes on two cores"
     if compiler is not None:
-        yield Check("compiler", "ok", compiler, why)
+        yield Check("engine", "C++ compiler", "ok", compiler, why)
         return
     mend = "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install build-essential"
-    yield Check("compiler", "fail", "none", why, mend)
+    yield Check("engine", "C++ compiler", "fail", "none", why, mend)
 
 
 def check_choices(loads: dict[str, str | None]) -> Iterator[Check]:
     """Which generator and trainer `auto` takes here, and why."""
     generator, trainer = backends.choose_generator(), backends.choose_trainer()
-    why = "Its tokens are canonical, and it reads every quantisation."
-    yield Check("generator", "ok" if loads.get(generator) else "fail", generator, why)
+    why = "its tokens are canonical, and it reads every quantisation"
+    yield Check("choice", "--backend auto", "ok" if loads.get(generator) else "fail", generator, why)
     if trainer == "mlx":
-        why = "MLX uses the Apple GPU." if backends.on_apple_silicon() else "torch is not installed, MLX is."
+        why = "MLX uses the Apple GPU" if backends.on_apple_silicon() else "torch is not installed, MLX is"
     else:
-        why = f"torch trains on {'CUDA' if loads.get('torch') == 'CUDA' else 'the CPU'} here."
-    yield Check("trainer", "ok" if loads.get(trainer) else "fail", trainer, why)
+        why = f"torch trains on {'CUDA' if loads.get('torch') == 'CUDA' else 'the CPU'} here"
+    yield Check("choice", "--trainer auto", "ok" if loads.get(trainer) else "fail", trainer, why)
 
 
 def check_model(home: Path) -> Check:
@@ -117,8 +120,10 @@ def check_model(home: Path) -> Check:
     card = models.read_cards(home)[models.DEFAULT]
     path = models.locate(card)
     if path is None:
-        return Check("default model", "warn", "not here", "Any other GGUF serves as well: --model PATH.gguf.", card.get)
-    return Check("default model", "ok", card.name, str(path))
+        return Check(
+            "model", "default model", "warn", "not here", "any other GGUF serves as well: --model PATH.gguf", card.get
+        )
+    return Check("model", "default model", "ok", card.name, str(path))
 
 
 def check_serving() -> Check:
@@ -126,11 +131,16 @@ def check_serving() -> Check:
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         return Check(
-            "serving", "warn", f"{missing[0]} is missing", "`serve` needs it.", "pip install 'sg-local[serve]'"
+            "engine",
+            "server",
+            "warn",
+            f"{missing[0]} is missing",
+            "`sg-local serve` needs it",
+            "pip install 'sg-local[serve]'",
         )
-    return Check("serving", "ok", f"uvicorn {importlib.metadata.version('uvicorn')}")
+    return Check("engine", "server", "ok", f"uvicorn {importlib.metadata.version('uvicorn')}")
 
 
-def _need(engine: Engine) -> Status:
-    """How bad a missing engine is: a failure where `auto` would choose it, else nothing."""
-    return "fail" if engine.name in (backends.choose_generator(), backends.choose_trainer()) else "ok"
+def _is_chosen(engine: Engine) -> bool:
+    """Whether `auto` takes this engine: without one of those the main job cannot run."""
+    return engine.name in (backends.choose_generator(), backends.choose_trainer())

@@ -15,8 +15,9 @@ PROBE_S = 60  # a first import of torch reads hundreds of megabytes from a cold 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `why` says what it means for the job; `mend` is the command that helps, '' where none is due."""
+    """One finding. `why` is a clause on what it means for the job; `mend` is what helps, '' where nothing is due."""
 
+    topic: str
     name: str
     status: Status
     value: str

@@ -23,8 +23,8 @@ def check_cpu(output: Output) -> Check:
     name, features = cpu(_read("/proc/cpuinfo"), output)
     value = f"{name}: {' '.join(features) or 'no vector instructions known to us'}"
     if platform.machine() in ("x86_64", "AMD64") and "avx2" not in features:
-        return Check("cpu", "warn", value, "Without AVX2 everything takes several times as long.")
-    return Check("cpu", "ok", value)
+        return Check("system", "CPU", "warn", value, "without AVX2 everything takes several times as long")
+    return Check("system", "CPU", "ok", value)
 
 
 def cpu(cpuinfo: str, output: Output) -> tuple[str, list[str]]:
@@ -42,19 +42,18 @@ def cpu(cpuinfo: str, output: Output) -> tuple[str, list[str]]:
 def check_cores() -> Check:
     """Logical cores that this process may use, and what the machine has."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check(
-        "cores", "ok", f"{usable} of {os.cpu_count()} logical cores", "Other busy programs slow the engine much."
-    )
+    value = f"{usable} of {os.cpu_count()} logical cores"
+    return Check("system", "cores", "ok", value, "other busy programs slow the engine much")
 
 
 def check_memory(total: int | None, available: int | None) -> Check:
     """Memory in bytes, total and what can be had now; None where the system does not say."""
     if total is None or available is None:
-        return Check("memory", "warn", "unknown", "This system does not say how much memory is free.")
+        return Check("system", "memory", "warn", "unknown", "this system does not say how much is free")
     value = f"{gib(available)} free of {gib(total)}"
     if available < LITTLE_MEMORY:
-        return Check("memory", "warn", value, "The default model's job wants 2 GiB.", "Close other programs.")
-    return Check("memory", "ok", value)
+        return Check("system", "memory", "warn", value, "the default model's job wants 2 GiB", "close other programs")
+    return Check("system", "memory", "ok", value)
 
 
 def memory(output: Output) -> tuple[int | None, int | None]:
@@ -84,12 +83,14 @@ def darwin_memory(memsize: str | None, vm_stat: str | None) -> tuple[int | None,
 def check_gpu(output: Output) -> Check:
     """NVIDIA and Apple GPUs. None is no lack: everything runs on the CPU."""
     if backends.on_apple_silicon():
-        return Check("gpu", "ok", "Apple GPU", "MLX trains on it, llama.cpp writes on it.")
+        return Check("system", "GPU", "ok", "Apple GPU", "MLX trains on it, llama.cpp writes on it")
     query = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     found = output(query)
     if not found:
-        return Check("gpu", "ok", "none", "Everything runs on the CPU.")
-    return Check("gpu", "ok", "; ".join(found.splitlines()), "torch trains on it where its CUDA build is installed.")
+        return Check("system", "GPU", "ok", "none", "everything runs on the CPU")
+    return Check(
+        "system", "GPU", "ok", "; ".join(found.splitlines()), "torch trains on it where its CUDA build is installed"
+    )
 
 
 def check_openblas() -> Check:
@@ -98,9 +99,9 @@ def check_openblas() -> Check:
     names = sorted(path.name for path in Path(sys.prefix, "lib").glob("libopenblas*.so*"))
     found = ctypes.util.find_library("openblas") or next(iter(names), None)
     if found is not None or not mlx_here:
-        return Check("openblas", "ok", found or "none", "Only MLX on Linux needs it.")
-    why = "MLX computes tens of times more slowly without it."
-    return Check("openblas", "warn", "none", why, "sudo apt install libopenblas0-pthread")
+        return Check("system", "OpenBLAS", "ok", found or "none", "only MLX on Linux needs it")
+    why = "MLX computes tens of times more slowly without it"
+    return Check("system", "OpenBLAS", "warn", "none", why, "sudo apt install libopenblas0-pthread")
 
 
 def check_disk(name: str, folder: Path) -> Check:
@@ -109,10 +110,9 @@ def check_disk(name: str, folder: Path) -> Check:
     free = shutil.disk_usage(place).free
     value = f"{gib(free)} free at {folder}"
     if free < LITTLE_DISK:
-        return Check(
-            name, "warn", value, "The default model's job wants 2 GiB; larger models want more.", "Free space."
-        )
-    return Check(name, "ok", value)
+        why = "the default model's job wants 2 GiB, larger models more"
+        return Check("system", name, "warn", value, why, "free some space, or name another folder")
+    return Check("system", name, "ok", value)
 
 
 def _read(path: str) -> str:
