@@ -187,7 +187,9 @@ class Candidate:
     """A synthesised pair (stage B): the voted output, every vote, and the evidence for other labels.
 
     `votes` maps each parsed output to its count; `label_scores` holds log P of each label in the task's label
-    order (classification). The filters choose the label that is trained on from this evidence, without a model.
+    order (classification); `relevance` says how much more likely, in nats a token, the output asked for is after
+    this input than after others (generation, output first). The filters choose what is trained on from this
+    evidence, without a model.
     """
 
     id: str
@@ -198,6 +200,7 @@ class Candidate:
     vote_share: float
     label_asked: str | None = None
     label_scores: tuple[float, ...] = ()
+    relevance: float | None = None
     seed: int = 0
     model: str = ""
     n_tokens: int = 0

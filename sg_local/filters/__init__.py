@@ -102,7 +102,8 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: Context) -> Ve
         return Verdict(candidate.id, False, JUDGE, "consistency", reason)
     voted = candidate.output if context.task.labels else None
     share = candidate.vote_share if relabelled is None else 1.0
-    row = Row(candidate.input, output, share, candidate.label_asked, voted)
+    relevance = candidate.relevance if output == candidate.label_asked else None
+    row = Row(candidate.input, output, share, candidate.label_asked, voted, relevance)
     rule, reason = first_reason((*INPUT_RULES, *OUTPUT_RULES), row, context)
     return Verdict(candidate.id, not rule, JUDGE, rule, reason, output=relabelled)
 

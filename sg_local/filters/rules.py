@@ -56,6 +56,7 @@ class Row:
     vote_share: float = 1.0
     label_asked: str | None = None
     label_voted: str | None = None
+    relevance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,14 @@ def consistency(row: Row, context: Context) -> str:
     return f"asked for {row.label_asked}, voted {row.label_voted}"
 
 
+def relevance(row: Row, context: Context) -> str:
+    """The output is hardly more likely after this input than after others; generation, output first."""
+    least = context.settings.relevance.threshold
+    if row.relevance is None or row.relevance >= least:
+        return ""
+    return f"{row.relevance:+.2f} nats a token over other inputs; {least:+.2f} needed"
+
+
 def copied_input(row: Row, context: Context) -> str:
     """The output repeats the input although no demonstration does so; generation only."""
     if context.task.labels or any(normalise(p.input) == normalise(p.output) for p in context.task.examples):
@@ -202,6 +211,7 @@ OUTPUT_RULES: tuple[tuple[str, Rule], ...] = (
     ("label", label),
     ("vote_share", vote_share),
     ("consistency", consistency),
+    ("relevance", relevance),
     ("copied_input", copied_input),
     ("copied_output", copied_output),
 )

@@ -16,7 +16,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A rule with one threshold, a share in [0, 1]."""
+    """A rule with one threshold: a share in [0, 1], or for `relevance` nats a token."""
 
     threshold: float
     on: bool = True
@@ -24,7 +24,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Window:
-    """Allowed length around the demonstrations' mean: `sigmas` each way, at least mean / `widest` to mean * `widest`."""
+    """Allowed lengths: the demonstrations' mean with `sigmas` each way, at least mean / `widest` to mean * `widest`."""
 
     sigmas: float = 2.0
     widest: float = 3.0
@@ -57,6 +57,7 @@ class FilterSettings:
     label: Switch = Switch()
     vote_share: Threshold = Threshold(0.3)
     consistency: Switch = field(default=Switch(on=False))
+    relevance: Threshold = Threshold(0.1)
     copied_input: Switch = Switch()
     copied_output: Switch = Switch()
     balance: Balance = Balance()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from sg_local import prompts
 from sg_local.records import (
@@ -13,12 +14,16 @@ from sg_local.records import (
     Prompt,
     Sampling,
     ScoredPrompt,
+    Segment,
     Segments,
     row_id,
     seed_of,
 )
 from sg_local.run import CANDIDATES, INPUTS
 from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, fitted, in_order, output_budget
+
+N_OTHERS = 3
+"""Other inputs that an output is held against to see whether it belongs to its own."""
 
 
 def write_candidates(job: Synthesis, on_event: OnEvent) -> None:
@@ -45,11 +50,13 @@ def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
     """Candidates for these inputs in order: `n_votes` samples each, decided by `vote`."""
     built = [_answer_segments(job, row) for row in inputs]
     scores = _label_scores(job, inputs, [segments for segments, _ in built])
+    relevance = _relevance(job, inputs, [segments for segments, _ in built])
     asks = list(_vote_prompts(job, inputs, [segments for segments, _ in built]))
     answers = in_order(asks, job.generator.generate(asks))
     for row, (_, dropped), label_scores in zip(inputs, built, scores, strict=True):
         drawn = [next(answers) for _ in range(job.settings.n_votes)]
-        yield _candidate(job, row, drawn, label_scores, dropped)
+        candidate = _candidate(job, row, drawn, label_scores, dropped)
+        yield replace(candidate, relevance=relevance.get(row.id))
 
 
 def _answer_segments(job: Synthesis, row: InputRow) -> tuple[Segments, str]:
@@ -84,6 +91,27 @@ def _label_scores(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Se
         ScoredPrompt(row.id, segments, continuations, end=True) for row, segments in zip(inputs, built, strict=True)
     ]
     return [tuple(round(value, 4) for value in score.logprobs) for score in in_order(asks, job.generator.score(asks))]
+
+
+def _relevance(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> dict[str, float]:
+    """How much an input speaks for the output it was written for: log P(output | input) minus its mean over other
+    inputs of the chunk, per token, by row id. Empty for classification, where `label_scores` tell the same.
+    """
+    asked = [(i, row.label_asked) for i, row in enumerate(inputs) if row.label_asked and not job.task.labels]
+    if not (asked and job.settings.score_labels) or len(built) <= N_OTHERS:
+        return {}
+    asks = [
+        ScoredPrompt(row_id(inputs[i].id, k), built[(i + k) % len(built)], (prompts.answer_text(job.form, text),), True)
+        for i, text in asked
+        for k in range(N_OTHERS + 1)
+    ]
+    scores = [score.logprobs[0] for score in in_order(asks, job.generator.score(asks))]
+    found = {}
+    for place, (i, text) in enumerate(asked):
+        own, *others = scores[place * (N_OTHERS + 1) : (place + 1) * (N_OTHERS + 1)]
+        n_tokens = 1 + len(job.generator.tokenize((Segment(text, False),), bos=False))
+        found[inputs[i].id] = round((own - sum(others) / N_OTHERS) / n_tokens, 4)
+    return found
 
 
 def _candidate(
