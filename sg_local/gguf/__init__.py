@@ -13,7 +13,7 @@ from sg_local.gguf.config import (
 )
 from sg_local.gguf.grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.layout import rotary_heads, rows_to_gguf, rows_to_hf
-from sg_local.gguf.merge import MergeSettings, merge, plan_merge
+from sg_local.gguf.merge import MergeSettings, copy_with_fields, merge, plan_merge, weigh
 from sg_local.gguf.mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
 from sg_local.gguf.quants import dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
@@ -46,6 +46,7 @@ __all__ = [
     "check_adapter",
     "check_model",
     "check_trainable",
+    "copy_with_fields",
     "dequantize",
     "fitting",
     "ggml",
@@ -64,6 +65,7 @@ __all__ = [
     "rows_to_gguf",
     "rows_to_hf",
     "stream_gguf",
+    "weigh",
     "why_not_trainable",
     "write_adapter",
     "write_gguf",

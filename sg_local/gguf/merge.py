@@ -21,9 +21,10 @@ from sg_local.gguf.mix import bits, is_matrix, mix
 from sg_local.gguf.quants import dequantize, quantize
 from sg_local.gguf.reader import GgufFile, Tensor
 from sg_local.gguf.types import FILE_TYPES, FLOATS
-from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, stream_gguf
+from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, stream_gguf, write_gguf
 from sg_local.records import SgError
 
+SAMPLE_ROWS = 512  # enough for a share within a few percent on any real matrix
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION: the block layouts written here
 
 
@@ -63,6 +64,32 @@ def merge(
     return retained
 
 
+def weigh(source: GgufFile, adapter: LoraAdapter, settings: MergeSettings, n_tensors: int = 14) -> list[Retained]:
+    """The retained shares that a merge would give, on a sample: some touched tensors, the first rows of each."""
+    touched = [plan for plan in plan_merge(source, adapter, settings).tensors if plan.name in adapter.pairs]
+    rows = []
+    for plan in touched[:: max(1, len(touched) // n_tensors)]:
+        measure, rng = Measure(), _generator(settings, plan)
+        stop = min(SAMPLE_ROWS, source.tensors[plan.name].rows)
+        _merge_rows(source, adapter, plan, (0, stop), Rounding(settings.type == "same", rng, measure))
+        rows.append(measure.result(plan.name, plan.type))
+    return rows
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a tensor's rows are rounded (`on_grid`: stochastically, on the base's grid) and where this is measured."""
+
+    on_grid: bool
+    rng: np.random.Generator
+    measure: Measure
+
+
+def _generator(settings: MergeSettings, plan: TensorPlan) -> np.random.Generator:
+    """A stream of its own for each tensor, so that the result does not hang on the order of tensors."""
+    return np.random.default_rng((settings.seed, zlib.crc32(plan.name.encode())))
+
+
 def _tensor_chunks(
     source: GgufFile, adapter: LoraAdapter, plan: TensorPlan, settings: MergeSettings, retained: list[Retained]
 ) -> Iterator[np.ndarray]:
@@ -70,16 +97,25 @@ def _tensor_chunks(
     if plan.name not in adapter.pairs:
         yield from _copied(source, tensor, plan.type)
         return
-    measure = Measure()
-    rng = np.random.default_rng((settings.seed, zlib.crc32(plan.name.encode())))
-    on_grid = settings.type == "same" and plan.type not in FLOATS
-    for start, stop in source.slabs(tensor):
-        raw = source.rows(tensor, start, stop)
-        old, delta = dequantize(raw, tensor.type), adapter.delta(plan.name, start, stop)
-        new = add_on_grid(raw, delta, plan.type, rng) if on_grid else quantize(old + delta, plan.type)
-        measure.add(old, dequantize(new, plan.type), delta)
-        yield new
-    retained.append(measure.result(plan.name, plan.type))
+    rounding = Rounding(settings.type == "same", _generator(settings, plan), Measure())
+    for slab in source.slabs(tensor):
+        yield _merge_rows(source, adapter, plan, slab, rounding)
+    retained.append(rounding.measure.result(plan.name, plan.type))
+
+
+def _merge_rows(
+    source: GgufFile, adapter: LoraAdapter, plan: TensorPlan, slab: tuple[int, int], rounding: Rounding
+) -> np.ndarray:
+    """Rows [start, stop) of a touched tensor, changed and encoded."""
+    tensor = source.tensors[plan.name]
+    raw = source.rows(tensor, *slab)
+    old, delta = dequantize(raw, tensor.type), adapter.delta(plan.name, *slab)
+    if rounding.on_grid and plan.type not in FLOATS:
+        new = add_on_grid(raw, delta, plan.type, rounding.rng)
+    else:
+        new = quantize(old + delta, plan.type)
+    rounding.measure.add(old, dequantize(new, plan.type), delta)
+    return new
 
 
 def _copied(source: GgufFile, tensor: Tensor, type: str) -> Iterator[np.ndarray]:
@@ -106,14 +142,27 @@ def _same_type(tensor: Tensor, touched: bool) -> str:
     return tensor.type
 
 
+def copy_with_fields(source: Path, target: Path, fields: Mapping[str, Any]) -> None:
+    """Copy a GGUF, atomically, with metadata replaced or added (None: dropped); every tensor keeps its bytes."""
+    with GgufFile(source) as file:
+        tensors = [TensorPlan(tensor.name, tensor.shape, tensor.type) for tensor in file.tensors.values()]
+        plan = FilePlan(replaced_fields(file, fields), tensors, file.alignment)
+        write_gguf(target, plan, lambda plan: _copied(file, file.tensors[plan.name], plan.type))
+
+
 def _fields(source: GgufFile, settings: MergeSettings) -> list[bytes]:
-    """The source's entries as they stand, with ours in the place of those they replace, or behind them."""
+    """The file's metadata: the source's, with the file type and the caller's entries."""
     ours = dict(settings.fields)
     if settings.type != "same":
         ours["general.file_type"] = FILE_TYPES[settings.type]
         if "general.quantization_version" not in source.fields:
             ours["general.quantization_version"] = QUANTIZATION_VERSION
-    packed = []
+    return replaced_fields(source, ours)
+
+
+def replaced_fields(source: GgufFile, fields: Mapping[str, Any]) -> list[bytes]:
+    """The source's entries as they stand, with ours in the place of those they replace, or behind them."""
+    ours, packed = dict(fields), []
     for key, entry in source.fields.items():
         value = ours.pop(key, entry)
         if value is not None:

@@ -1,0 +1,122 @@
+"""The model card: README.md in the run folder, in the form that model hubs read (front matter, then Markdown)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sg_local import __version__
+from sg_local.export.job import Export, ExportReport, FusedFile
+
+SYSTEMS = {
+    "base": "base, few-shot",
+    "base_calibrated": "base, calibrated labels",
+    "base_vote": "base with vote",
+    "tuned": "**tuned**",
+}
+
+
+def model_card(job: Export, report: ExportReport) -> str:
+    """The card's text."""
+    parts = [_front(job), f"# {job.task.name}\n", _what(job), _files(job, report), _use(job, report)]
+    parts += [_task(job), _scores(job.provenance.get("scores") or {}), _funnel(job.provenance.get("funnel") or {})]
+    parts += [_gates(report.fused), _settings(job.provenance.get("settings") or {})]
+    return "\n".join(part for part in parts if part)
+
+
+def _front(job: Export) -> str:
+    licence = json.dumps(job.licence or "unknown")
+    return f"---\nlicense: {licence}\npipeline_tag: text-generation\ntags: [gguf, lora, sg-local]\n---\n"
+
+
+def _what(job: Export) -> str:
+    base = job.base_name or job.base.stem
+    return (
+        f"A LoRA finetune of {base} for one task, made by sg-local {__version__} from the task's instruction and "
+        f"{len(job.task.examples)} example(s) alone: the model wrote and answered its own training inputs "
+        "(SELF-GUIDE, arXiv 2407.12874).\n\n"
+        f"The base's licence ({job.licence or 'not recorded in the file'}) holds for these files as well.\n"
+    )
+
+
+def _files(job: Export, report: ExportReport) -> str:
+    rows = [("base, not included", job.base.name, job.base_digest, "")]
+    rows.append((report.adapter, "LoRA adapter", report.adapter_sha256, ""))
+    for fused in report.fused:
+        note = "" if fused.passed else " (**failed its gate**)"
+        rows.append((fused.file, f"merged, {fused.type}{note}", fused.sha256, f"{fused.size_bytes / 1e6:.1f} MB"))
+    return "## Files\n" + _table(("file", "what", "SHA-256", "size"), rows)
+
+
+def _use(job: Export, report: ExportReport) -> str:
+    passed = [fused for fused in report.fused if fused.passed]
+    lines = ["## Use\n"]
+    if passed and not job.settings.plain_template:
+        lines += [
+            "The merged files carry the task: their chat template puts instruction and examples in front of a bare",
+            "user message. Send just the input, at temperature 0.\n",
+            f"    llama-cli -m {passed[0].file} --temp 0\n",
+        ]
+    lines += [f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0"]
+    lines += [f"    ollama create {job.task.name} -f Modelfile && ollama run {job.task.name}\n"]
+    return "\n".join(lines)
+
+
+def _task(job: Export) -> str:
+    shown = "\n\n".join(
+        f"{_block('Input: ' + pair.input)}\n\n{_block('Output: ' + pair.output)}" for pair in job.task.examples
+    )
+    labels = f"\n\nLabels: {', '.join(job.task.labels)}" if job.task.labels else ""
+    return f"## Task\n\n{_block(job.task.instruction)}{labels}\n\nExamples:\n\n{shown}\n"
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    """A row for each system that brings score, low and high."""
+    systems = {name: row for name, row in scores.items() if isinstance(row, Mapping) and "score" in row}
+    if not systems:
+        return ""
+    rows = [
+        (SYSTEMS.get(name, name), f"{row['score']:.1f}", f"{row.get('low', 0):.1f} to {row.get('high', 0):.1f}")
+        for name, row in systems.items()
+    ]
+    head = f"## Scores\n\n{scores.get('metric', 'score')} on {scores.get('n', '?')} held-out rows, in percent.\n"
+    return head + _table(("system", "score", "95 % interval"), rows)
+
+
+def _funnel(funnel: Mapping[str, Any]) -> str:
+    if not funnel:
+        return ""
+    return "## Data\n\nEvery training row was written by the base model itself.\n" + _table(
+        ("stage", "rows"), [(str(key), str(value)) for key, value in funnel.items()]
+    )
+
+
+def _gates(fused: Sequence[FusedFile]) -> str:
+    if not fused:
+        return ""
+    parts = ["## Parity of the merged files\n"]
+    for file in fused:
+        rows = [(check.name, check.value, check.wanted, "yes" if check.passed else "**no**") for check in file.checks]
+        parts.append(f"### {file.file}\n" + _table(("check", "found", "wanted", "passed"), rows))
+    return "\n".join(parts)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    if not settings:
+        return ""
+    text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
+    return "## Settings\n\n" + _block(text) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += [
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _block(text: str) -> str:
+    """Text as an indented block, so that nothing in it is read as Markdown."""
+    return "\n".join("    " + line for line in text.split("\n"))

@@ -1,0 +1,177 @@
+"""Makes fused GGUFs: chooses types, checks the disk, merges to a partial file, holds it to the gate, names it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sg_local import __version__
+from sg_local.export.gate import Findings, Reference, run_gate
+from sg_local.export.job import Export, ExportEvent, FusedFile, OnEvent
+from sg_local.export.provenance import PREFIX, provenance_fields
+from sg_local.export.template import task_template
+from sg_local.gguf import (
+    EXPORT_TYPES,
+    FLOATS,
+    GRIDS,
+    GgufFile,
+    LoraAdapter,
+    MergeSettings,
+    Retained,
+    merge,
+    plan_merge,
+    weigh,
+)
+from sg_local.records import SgError, digest
+from sg_local.run import file_digest, translated
+
+REJECTED = ".rejected"
+MARGIN = 0.05  # a sample's shares scatter: what it calls hopeless must miss the gate by this much
+
+
+class Fuser:
+    """Everything that the fused files of one job share."""
+
+    def __init__(self, job: Export, adapter: LoraAdapter, adapter_digest: str, on_event: OnEvent) -> None:
+        self.job = job
+        self.adapter = adapter
+        self.adapter_digest = adapter_digest
+        self.on_event = on_event
+
+    def fingerprint(self, type: str) -> str:
+        """What makes a file come out as it does: the same fingerprint, the same file."""
+        job = self.job
+        source = file_digest(job.source) if job.settings.from_f16 else job.base_digest
+        form = [job.form.name, job.form.template]
+        shaping = {**asdict(job.settings), "types": type, "mlx": "", "hf": "", "from_f16": source}
+        return digest([__version__, shaping, job.base_digest, self.adapter_digest, job.task.digest, form])
+
+    def candidates(self) -> list[str]:
+        """The types that `auto` tries, smallest file first; of equal ones, the base's own grid first."""
+        sizes = {type: self.size_of(type) for type in (*self._same(), *EXPORT_TYPES)}
+        return sorted(sizes, key=lambda type: sizes[type])
+
+    def size_of(self, type: str) -> int:
+        """Bytes of the file to come, but for its provenance."""
+        with GgufFile(self.job.source) as source:
+            return plan_merge(source, self.adapter, MergeSettings(type)).size_bytes
+
+    def weigh(self, type: str) -> float:
+        """The share of sampled tensors that would hold the delta, with a margin in the type's favour."""
+        with GgufFile(self.job.source) as source:
+            rows = weigh(source, self.adapter, MergeSettings(type, self.job.settings.seed))
+        return sum(row.share >= self.job.settings.min_retained - MARGIN for row in rows) / len(rows)
+
+    def looks_fit(self, type: str) -> bool:
+        """Whether a sample of the tensors lets the type hope to pass."""
+        return self.weigh(type) >= self.job.settings.min_tensors - MARGIN
+
+    def fuse(self, type: str, reference: Reference) -> FusedFile:
+        """Write one file and hold it to the gate; it ends under its name or, failed, with `.rejected` behind it."""
+        started = time.monotonic()
+        final = self.job.run.path(f"fused-{type}.gguf")
+        rejected = final.with_name(final.name + REJECTED)
+        check_disk(final.parent, self.size_of(type))
+        with _partial(final) as partial:
+            retained = self._merge(partial, final.name, type, reference)
+            self.on_event(ExportEvent("gate", final.name))
+            findings = run_gate(self.job, partial, reference, retained)
+            fused = self._record(partial, type, retained, (reference, findings), started)
+            final.unlink(missing_ok=True)
+            rejected.unlink(missing_ok=True)
+            os.replace(partial, final if fused.passed else rejected)
+        self.on_event(ExportEvent("gated", fused.file, fused=fused))
+        return fused
+
+    def _same(self) -> tuple[str, ...]:
+        with GgufFile(self.job.source) as source:
+            types = {source.tensors[name].type for name in self.adapter.pairs}
+        keeps = all(type in GRIDS or type in FLOATS for type in types)
+        return ("same",) if keeps and not types <= set(FLOATS) else ()
+
+    def _merge(self, partial: Path, name: str, type: str, reference: Reference) -> list[Retained]:
+        settings = MergeSettings(type, self.job.settings.seed, self._fields(type, reference))
+        with GgufFile(self.job.source) as source:
+            wanted = plan_merge(source, self.adapter, settings).size_bytes
+            progress = _Progress(name, wanted, self.on_event)
+            return merge(partial, source, self.adapter, settings, progress.add)
+
+    def _fields(self, type: str, reference: Reference) -> dict[str, Any]:
+        job = self.job
+        fields = {
+            **provenance_fields(job, self.adapter_digest),
+            PREFIX + "export.type": type,
+            PREFIX + "export.seed": job.settings.seed,
+            PREFIX + "export.template": "base" if job.settings.plain_template else "task",
+        }
+        if not job.settings.plain_template:
+            fields["tokenizer.chat_template"] = task_template(job.task, job.form, add_bos=reference.add_bos)
+        elif job.form.template is not None:
+            fields["tokenizer.chat_template"] = job.form.template
+        return fields
+
+    def _record(
+        self, path: Path, type: str, retained: list[Retained], found: tuple[Reference, Findings], started: float
+    ) -> FusedFile:
+        reference, findings = found
+        shares = sorted(row.share for row in retained)
+        low = sorted((row.share, row.name) for row in retained if row.share < self.job.settings.min_retained)
+        losses = {"base": reference.base_nll, "adapter": reference.adapter_nll, "export": findings.nll}
+        with GgufFile(path) as file:
+            kinds = [tensor.type for tensor in file.tensors.values()]
+        passed = all(check.passed for check in findings.checks)
+        return FusedFile(
+            file=f"fused-{type}.gguf" + ("" if passed else REJECTED),
+            type=type,
+            size_bytes=path.stat().st_size,
+            sha256=file_digest(path) or "",
+            types={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+            n_tensors=len(retained),
+            retained={"low": shares[0], "median": statistics.median(shares), "mean": statistics.fmean(shares)},
+            lost={name: share for share, name in low},
+            nll={name: value for name, value in losses.items() if value is not None},
+            equal_answers=findings.equal_answers,
+            checks=findings.checks,
+            seconds=round(time.monotonic() - started, 1),
+            fingerprint=self.fingerprint(type),
+        )
+
+
+class _Progress:
+    """Adds up bytes written and tells of every whole percent."""
+
+    def __init__(self, name: str, wanted: int, on_event: Callable[[ExportEvent], None]) -> None:
+        self.name, self.wanted, self.on_event = name, wanted, on_event
+        self.done = self.told = 0
+
+    def add(self, n_bytes: int) -> None:
+        self.done += n_bytes
+        if self.done - self.told >= self.wanted // 100:
+            self.told = self.done
+            self.on_event(ExportEvent("merge", self.name, self.done, self.wanted))
+
+
+def check_disk(folder: Path, wanted: int) -> None:
+    """Raise SgError, with numbers, unless `wanted` bytes fit on the folder's disk."""
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        message = f"The export needs {wanted / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free."
+        raise SgError(message, "Free some space, or choose a smaller --type.")
+
+
+@contextmanager
+def _partial(final: Path) -> Iterator[Path]:
+    """The name under which a file is made; whatever is left of it goes when the work does not end well."""
+    partial = final.with_name(final.name + ".partial")
+    try:
+        with translated(final):
+            yield partial
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,216 @@
+"""The parity gate: does a fused file still know what base + adapter knew?
+
+A reference is taken once from the base with and without the adapter; each file is then held to it: it loads and
+answers in a process of its own (a ggml assertion ends the process it happens in), its metadata differs only where it
+should, each touched tensor holds the delta, tokens are the same, and loss and greedy answers stay close.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sg_local.backends import EngineSettings, Generator, open_generator
+from sg_local.export.job import Check, Export
+from sg_local.gguf import GgufFile, Retained
+from sg_local.prompts import Form, answer_prompt, answer_stops, answer_text, render
+from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments
+
+ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template")
+OURS = "sg_local."
+LOAD_TIMEOUT_S = 900
+CLOSE_NLL, CLOSE_SHARE = 0.05, 0.01  # nats per token, and share: where the adapter gains nothing, the room to lose
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the base says without (`base_nll`) and with the adapter, and how the base tokenises the task's prompts.
+
+    Losses are nats per token over `n_rows` validation rows, None where there are none.
+    """
+
+    add_bos: bool
+    n_rows: int
+    base_nll: float | None
+    adapter_nll: float | None
+    answers: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one file's gate found: the table, and the figures behind it."""
+
+    checks: tuple[Check, ...]
+    nll: float | None
+    equal_answers: float | None
+
+
+def take_reference(job: Export) -> Reference:
+    """Ask the base, then base + adapter. Raises SgError when the engine is missing or the adapter does not fit."""
+    with opened(job, job.base) as generator:
+        tokens = tuple(generator.tokenize(prompt) for prompt in example_prompts(job))
+        base_nll = mean_nll(job, generator)
+        generator.use_adapter(job.adapter)
+        adapter_nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
+        n_rows = len(_rows(job))
+        return Reference(generator.info.add_bos, n_rows, base_nll, adapter_nll, answers, tokens)
+
+
+def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[Retained]) -> Findings:
+    """Hold one file to the reference."""
+    loads = check_loads(job, path)
+    checks = [loads, check_metadata(job, path), check_retained(job, retained)]
+    if not loads.passed:
+        return Findings(tuple(checks), None, None)
+    with opened(job, path) as generator:
+        checks.append(check_tokens(job, generator, reference))
+        nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
+    equal = _share_equal(answers, reference.answers)
+    checks += [check_nll(job, reference, nll), check_answers(job, equal, len(answers))]
+    return Findings(tuple(checks), nll, equal)
+
+
+def check_loads(job: Export, path: Path) -> Check:
+    """Open the file in a new process and let it answer the first example's input."""
+    segments = [[segment.text, segment.trusted] for segment in example_prompts(job)[0]]
+    request = json.dumps({"engine": job.engine, "model": str(path), "n_ctx": job.settings.n_ctx, "segments": segments})
+    command = [sys.executable, "-m", "sg_local.export.loading"]
+    try:
+        done = subprocess.run(
+            command, input=request, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Check("loads and answers", False, f"no answer in {LOAD_TIMEOUT_S} s", "in a process of its own")
+    if done.returncode == 0:
+        return Check("loads and answers", True, _brief(json.loads(done.stdout)["text"]), "in a process of its own")
+    last = (done.stderr.strip() or "no message").splitlines()[-1]
+    return Check("loads and answers", False, f"exit {done.returncode}: {last}", "in a process of its own")
+
+
+def check_metadata(job: Export, path: Path) -> Check:
+    """Every entry of the source must stand in the file byte for byte, but for the few that an export sets."""
+    with GgufFile(job.source) as old, GgufFile(path) as new:
+        changed = [
+            key for key, entry in old.fields.items() if key not in new.fields or new.fields[key].raw != entry.raw
+        ]
+        added = [key for key in new.fields if key not in old.fields]
+    strange = [key for key in (*changed, *added) if key not in ALLOWED and not key.startswith(OURS)]
+    value = f"{strange[0]} differs" if strange else f"{len(changed)} changed, {len(added)} added"
+    return Check("metadata", not strange, value, "only file type, template and sg_local.*")
+
+
+def check_retained(job: Export, retained: Sequence[Retained]) -> Check:
+    """The share of touched tensors that hold the delta."""
+    settings = job.settings
+    kept = sum(row.share >= settings.min_retained for row in retained)
+    lowest = min(retained, key=lambda row: row.share)
+    value = f"{kept} of {len(retained)} tensors, median {statistics.median(r.share for r in retained):.1%}"
+    if kept < len(retained):
+        value += f", lowest {lowest.share:.1%} ({lowest.name})"
+    wanted = f">= {settings.min_retained:.0%} on {settings.min_tensors:.0%} of tensors"
+    return Check("delta retained", kept >= settings.min_tensors * len(retained), value, wanted)
+
+
+def check_tokens(job: Export, generator: Generator, reference: Reference) -> Check:
+    """The file tokenises our prompts as the base does, and its own template makes the same ids of a bare input."""
+    prompts = example_prompts(job)
+    ours = [generator.tokenize(prompt) for prompt in prompts]
+    same = sum(a == b for a, b in zip(ours, reference.tokens, strict=True))
+    value, passed = f"{same} of {len(prompts)} prompts", same == len(prompts)
+    if not job.settings.plain_template:
+        carried = [bare_tokens(generator, pair.input) for pair in job.task.examples]
+        n_carried = sum(a == b for a, b in zip(carried, reference.tokens, strict=True))
+        value += f", {n_carried} by the file's template from the bare input"
+        passed = passed and n_carried == len(prompts)
+    return Check("token ids equal", passed, value, "all")
+
+
+def bare_tokens(generator: Generator, text: str) -> tuple[int, ...]:
+    """Ids of a bare user message through the model file's own chat template."""
+    info = generator.info
+    form = Form("chat", info.chat_template or "", info.bos, info.eos, add_bos=info.add_bos)
+    return generator.tokenize(render(form, [{"role": "user", "content": text}]))
+
+
+def check_nll(job: Export, reference: Reference, nll: float | None) -> Check:
+    """The share of the adapter's gain in validation loss that the file keeps."""
+    base, tuned = reference.base_nll, reference.adapter_nll
+    if nll is None or base is None or tuned is None:
+        return Check("validation loss", True, "no validation rows: not measured", "")
+    value = f"{nll:.3f} (base {base:.3f}, adapter {tuned:.3f} nats/token, {reference.n_rows} rows)"
+    room = max(CLOSE_NLL, CLOSE_SHARE * tuned)
+    if base - tuned <= room:
+        return Check("validation loss", nll <= tuned + room, value, f"<= adapter + {room:.2f}")
+    kept = (base - nll) / (base - tuned)
+    wanted = f">= {job.settings.min_gain:.0%} of the gain kept"
+    return Check("validation loss", kept >= job.settings.min_gain, f"{kept:.1%} kept: {value}", wanted)
+
+
+def check_answers(job: Export, equal: float | None, n: int) -> Check:
+    """The share of greedy answers that equal the adapter's."""
+    if equal is None:
+        return Check("greedy answers equal", True, "no validation rows: not measured", "")
+    wanted = f">= {job.settings.min_equal:.0%}"
+    return Check("greedy answers equal", equal >= job.settings.min_equal, f"{equal:.0%} of {n}", wanted)
+
+
+@contextmanager
+def opened(job: Export, model: Path) -> Iterator[Generator]:
+    """A generator on the very file, never on a faster copy of it."""
+    settings = EngineSettings(n_ctx=job.settings.n_ctx, fast_copy=False)
+    generator = open_generator(job.engine, model, settings)
+    try:
+        yield generator
+    finally:
+        generator.close()
+
+
+def example_prompts(job: Export) -> list[Segments]:
+    """The prompts of training for the task's own example inputs."""
+    return [answer_prompt(job.task, job.form, pair.input) for pair in job.task.examples]
+
+
+def mean_nll(job: Export, generator: Generator) -> float | None:
+    """Nats per token of the validation outputs and their end, given their prompts; None without rows."""
+    rows = _rows(job)
+    prompts, n_tokens = [], 0
+    for i, pair in enumerate(rows):
+        text = answer_text(job.form, pair.output)
+        n_tokens += len(generator.tokenize((Segment(text, trusted=False),), bos=False)) + 1
+        prompts.append(ScoredPrompt(str(i), answer_prompt(job.task, job.form, pair.input), (text,), end=True))
+    if not rows:
+        return None
+    return -sum(score.logprobs[0] for score in generator.score(prompts)) / n_tokens
+
+
+def greedy_answers(job: Export, generator: Generator) -> tuple[str, ...]:
+    """Greedy answers to the first validation inputs, in order."""
+    longest = max(len(generator.tokenize((Segment(p.output, False),), bos=False)) for p in job.task.examples)
+    budget = min(job.settings.max_tokens, 3 * longest + 8)
+    sampling = Sampling(max_tokens=budget, stop=answer_stops(job.task, job.form))
+    inputs = [pair.input for pair in _rows(job)[: job.settings.n_answers]]
+    prompts = [Prompt(str(i), answer_prompt(job.task, job.form, text), sampling) for i, text in enumerate(inputs)]
+    texts = {done.prompt_id: done.text.strip() for done in generator.generate(prompts)}
+    return tuple(texts[str(i)] for i in range(len(inputs)))
+
+
+def _rows(job: Export) -> tuple:
+    return job.valid[: job.settings.n_rows]
+
+
+def _share_equal(ours: Sequence[str], theirs: Sequence[str]) -> float | None:
+    if not ours:
+        return None
+    return sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(ours)
+
+
+def _brief(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 40 else line[:39] + "…")

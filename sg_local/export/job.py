@@ -1,0 +1,134 @@
+"""What every part of an export shares: settings, the job, progress events, and the records of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sg_local.prompts import Form
+from sg_local.records import Pair, Task
+from sg_local.run import Run
+
+RESULTS = "export.json"
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is written, and what it must hold to be kept. Lengths are in tokens.
+
+    `types` holds auto, same, or names of gguf.EXPORT_TYPES; none: only the adapter and its Modelfile. `from_f16` is
+    an unquantised GGUF of the same model to merge into; `mlx` and `hf` are folders to write besides.
+
+    The gate: a tensor keeps the delta when its retained share is at least `min_retained`, and `min_tensors` of the
+    touched ones must; the file must keep `min_gain` of what the adapter gains in validation loss over the base, and
+    give `min_equal` of the adapter's greedy answers. `n_rows` rows are scored and `n_answers` of them answered.
+    """
+
+    types: tuple[str, ...] = ("auto",)
+    seed: int = 0
+    plain_template: bool = False
+    from_f16: str = ""
+    mlx: str = ""
+    hf: str = ""
+    min_retained: float = 0.9
+    min_tensors: float = 0.95
+    min_gain: float = 0.9
+    min_equal: float = 0.75
+    n_rows: int = 32
+    n_answers: int = 16
+    max_tokens: int = 200
+    n_ctx: int = 2048
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export job. `valid` holds rows that the adapter was not trained on, for the gate.
+
+    `base_digest` is the base file's SHA-256; `provenance` is plain data that travels in the files' metadata and on
+    the model card: `settings`, `funnel` and `scores` are known keys, all optional.
+    """
+
+    run: Run
+    task: Task
+    form: Form
+    base: Path
+    base_digest: str
+    adapter: Path
+    valid: tuple[Pair, ...]
+    settings: ExportSettings
+    engine: str = "llama.cpp"
+    base_name: str = ""
+    licence: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Path:
+        """The file that is merged into."""
+        return Path(self.settings.from_f16) if self.settings.from_f16 else self.base
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the gate's table. `value` and `wanted` are for people."""
+
+    name: str
+    passed: bool
+    value: str
+    wanted: str = ""
+
+
+@dataclass(frozen=True)
+class FusedFile:
+    """One fused GGUF: what it is, and what its gate found. `file` is relative to the run folder.
+
+    `retained` holds the lowest, the median and the mean share over the `n_tensors` touched tensors; `lost` names
+    those below the gate with their shares, worst first. `nll` is the validation loss in nats per token of the base,
+    of base + adapter, and of this file. `auto` says that the type was chosen as the smallest that passes.
+    """
+
+    file: str
+    type: str
+    size_bytes: int
+    sha256: str
+    types: dict[str, int]
+    n_tensors: int
+    retained: dict[str, float]
+    lost: dict[str, float]
+    nll: dict[str, float]
+    equal_answers: float | None
+    checks: tuple[Check, ...]
+    seconds: float
+    fingerprint: str
+    auto: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export left in the run folder. `written` names every file, relative to it or as given."""
+
+    adapter: str
+    adapter_sha256: str
+    fused: tuple[FusedFile, ...]
+    written: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ExportEvent:
+    """Where an export stands. `phase`: reference, weigh, merge, gate, gated, write. `done` of `wanted` are bytes in
+    `merge` and steps elsewhere; `fused` is set when a file has met its gate (`gated`)."""
+
+    phase: str
+    file: str
+    done: int = 0
+    wanted: int = 0
+    fused: FusedFile | None = None
+
+
+OnEvent = Callable[[ExportEvent], None]

@@ -1,0 +1,135 @@
+"""Where a file came from, as `sg_local.*` metadata inside it, and how that is read back and verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sg_local import __version__
+from sg_local.export.job import Export
+from sg_local.gguf import GgufFile, Tensor
+from sg_local.gguf.types import FILE_TYPE_NAMES
+from sg_local.records import SgError, digest
+from sg_local.run import file_digest
+
+PREFIX = "sg_local."
+JSON_KEYS = ("funnel", "scores", "settings")
+MAX_TEXT = 20_000  # characters of provenance per key: metadata is read by every program that opens the file
+
+
+def provenance_fields(job: Export, adapter_digest: str | None = None) -> dict[str, Any]:
+    """Metadata for a file of this job; `adapter_digest` only where the file is not the adapter itself."""
+    fields: dict[str, Any] = {
+        "version": __version__,
+        "task.name": job.task.name,
+        "task.digest": job.task.digest,
+        "task.form": job.form.name,
+        "base.name": job.base_name or job.base.stem,
+        "base.sha256": job.base_digest,
+    }
+    if adapter_digest is not None:
+        fields["adapter.sha256"] = adapter_digest
+    if "settings" in job.provenance:
+        fields["settings.digest"] = digest(job.provenance["settings"])
+    for key in JSON_KEYS:
+        text = json.dumps(job.provenance.get(key), ensure_ascii=False, sort_keys=True)
+        if job.provenance.get(key) and len(text) <= MAX_TEXT:
+            fields[key] = text
+    return {PREFIX + key: value for key, value in fields.items()}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a GGUF is. `kind` is model or adapter; `types` counts tensors by type, `bits_per_weight` is the mean.
+
+    `provenance` holds what sg-local wrote into it, without the prefix; `verified` says of each file at hand whether
+    its digest is the one recorded: `base` and `adapter`, absent where no such file was given.
+    """
+
+    path: str
+    kind: str
+    name: str
+    architecture: str
+    licence: str
+    file_type: str
+    size_bytes: int
+    n_tensors: int
+    n_parameters: int
+    bits_per_weight: float
+    types: dict[str, int]
+    context: int | None
+    layers: int | None
+    tokenizer: str
+    chat_template: str | None
+    carries_task: bool
+    lora: dict[str, float]
+    provenance: dict[str, Any]
+    verified: dict[str, bool]
+
+
+def inspect(path: Path, base: Path | None = None, adapter: Path | None = None) -> Inspection:
+    """Read any GGUF's header, and verify recorded digests against the files at hand. Raises SgError for no GGUF."""
+    with GgufFile(path) as file:
+        ours = _ours(file)
+        architecture = file.value("general.architecture", "")
+        template = file.value("tokenizer.chat_template")
+        n_parameters = sum(tensor.rows * tensor.columns for tensor in file.tensors.values())
+        return Inspection(
+            path=str(path),
+            kind=file.value("general.type", "model"),
+            name=file.value("general.name", path.stem),
+            architecture=architecture,
+            licence=file.value("general.license", ""),
+            file_type=FILE_TYPE_NAMES.get(file.value("general.file_type", -1), "unknown"),
+            size_bytes=file.size,
+            n_tensors=len(file.tensors),
+            n_parameters=n_parameters,
+            bits_per_weight=round(8 * sum(t.n_bytes for t in file.tensors.values()) / max(1, n_parameters), 2),
+            types=_type_counts(file.tensors),
+            context=file.value(f"{architecture}.context_length"),
+            layers=file.value(f"{architecture}.block_count"),
+            tokenizer=file.value("tokenizer.ggml.model", ""),
+            chat_template=template,
+            carries_task=template is not None and "sg_turns" in template,
+            lora=_lora(file),
+            provenance=ours,
+            verified=_verified(ours, {"base": base, "adapter": adapter}),
+        )
+
+
+def _ours(file: GgufFile) -> dict[str, Any]:
+    found = {key.removeprefix(PREFIX): file.value(key) for key in file.fields if key.startswith(PREFIX)}
+    for key in JSON_KEYS:
+        if isinstance(found.get(key), str):
+            try:
+                found[key] = json.loads(found[key])
+            except ValueError as error:
+                raise SgError(f"{file.path}: the metadata {PREFIX}{key} is not JSON.", "Export it again.") from error
+    return found
+
+
+def _type_counts(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for tensor in tensors.values():
+        counts[tensor.type] = counts.get(tensor.type, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _lora(file: GgufFile) -> dict[str, float]:
+    """Rank and alpha of an adapter; empty for a model."""
+    ranks = [tensor.rows for tensor in file.tensors.values() if tensor.name.endswith(".lora_a")]
+    if not ranks:
+        return {}
+    return {"alpha": file.value("adapter.lora.alpha", 0.0), "rank": max(ranks), "n_targets": len(ranks)}
+
+
+def _verified(ours: Mapping[str, Any], at_hand: Mapping[str, Path | None]) -> dict[str, bool]:
+    found = {}
+    for name, path in at_hand.items():
+        recorded = ours.get(f"{name}.sha256")
+        if path is not None and recorded is not None:
+            found[name] = file_digest(path) == recorded
+    return found

@@ -1,0 +1,222 @@
+"""The export stage: refuse what cannot work, then adapter, fused files, Modelfile, model card, export.json, stamp."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sg_local.export.card import model_card
+from sg_local.export.fused import REJECTED, Fuser, check_disk
+from sg_local.export.gate import Reference, take_reference
+from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, FusedFile, OnEvent
+from sg_local.export.ollama import ModelfileParts, modelfile
+from sg_local.export.provenance import provenance_fields
+from sg_local.gguf import (
+    EXPORT_TYPES,
+    FLOATS,
+    GgufFile,
+    LoraAdapter,
+    check_adapter,
+    check_model,
+    check_trainable,
+    copy_with_fields,
+    read_adapter,
+)
+from sg_local.records import SgError, from_dict
+from sg_local.run import ADAPTER, REPORT, artefact, file_digest, read_json
+
+GATE_NOT_MET = 3
+
+
+def export(job: Export, on_event: OnEvent = lambda event: None) -> ExportReport:
+    """Write everything the job asks for. A type exported before from the same inputs is not made again.
+
+    Raises SgError before any work for what cannot be exported, and with exit code 3 after everything is written
+    when a file failed its gate: it is kept as `.rejected`, and the hint names the type that would pass.
+    """
+    started = time.monotonic()
+    adapter = check(job)
+    digest = place_adapter(job)
+    fuser = Fuser(job, adapter, digest, on_event)
+    fused = _fuse_all(fuser, on_event)
+    report = ExportReport(ADAPTER, digest, tuple(fused), (), round(time.monotonic() - started, 1))
+    report = _write_papers(job, report, on_event)
+    _refuse_failed(fuser, fused)
+    return report
+
+
+def check(job: Export) -> LoraAdapter:
+    """Refuse what cannot be exported, and read the adapter. Nothing is written."""
+    wrong = [type for type in job.settings.types if type not in ("auto", "same", *EXPORT_TYPES)]
+    if wrong:
+        known = ", ".join(("auto", "same", *EXPORT_TYPES))
+        raise SgError(f"There is no export type {wrong[0]!r}.", f"--type takes one of: {known}.", exit_code=2)
+    check_trainable(job.base)
+    adapter = read_adapter(job.adapter)
+    with GgufFile(job.base) as base:
+        check_adapter(adapter, base, job.base_digest)
+    if job.settings.from_f16:
+        check_same_model(job.source, job.base, adapter)
+    job.run.root.mkdir(parents=True, exist_ok=True)
+    fuser = Fuser(job, adapter, "", lambda event: None)
+    fixed = [type for type in job.settings.types if type != "auto"]
+    smallest = [fuser.candidates()[0]] if "auto" in job.settings.types else []
+    check_disk(job.run.root, sum(fuser.size_of(type) for type in (*fixed, *smallest)))
+    return adapter
+
+
+def check_same_model(source: Path, base: Path, adapter: LoraAdapter) -> None:
+    """Raise SgError unless `source` is an unquantised GGUF of the base's model: tensors, shapes, vocabulary."""
+    check_model(source)
+    hint = "--from-f16 takes the F16, BF16 or F32 GGUF of the very model that the base was quantised from."
+    with GgufFile(source) as ours, GgufFile(base) as theirs:
+        shapes = [{tensor.name: tensor.shape for tensor in file.tensors.values()} for file in (ours, theirs)]
+        tokens = [file.fields["tokenizer.ggml.tokens"].raw for file in (ours, theirs)]
+        if shapes[0] != shapes[1] or tokens[0] != tokens[1]:
+            raise SgError(f"{source} is not the same model as {base}.", hint)
+        for name in adapter.pairs:
+            if ours.tensors[name].type not in FLOATS:
+                raise SgError(f"{source} is quantised: {name} is {ours.tensors[name].type}.", hint)
+        name = next(iter(adapter.pairs))
+        wanted, found = theirs.dequantize(name, 0, 64), ours.dequantize(name, 0, 64)
+        if float(((wanted - found) ** 2).sum()) > 0.25 * float((wanted**2).sum()):
+            raise SgError(f"{source} holds other weights than {base} ({name} differs).", hint)
+
+
+def place_adapter(job: Export) -> str:
+    """Put the adapter under its name in the run folder, with provenance inside; its SHA-256.
+
+    An adapter that is already there stays as it is: its digest may be on record.
+    """
+    target = job.run.path(ADAPTER)
+    fields = provenance_fields(job)
+    if job.adapter.resolve() != target.resolve() and not _holds(target, job, fields):
+        copy_with_fields(job.adapter, target, fields)
+    return file_digest(target) or ""
+
+
+def _holds(target: Path, job: Export, fields: dict[str, Any]) -> bool:
+    """Whether the run's adapter.gguf is this adapter already."""
+    if not target.is_file():
+        return False
+    with GgufFile(target) as ours, GgufFile(job.adapter) as theirs:
+        if {key: ours.value(key) for key in fields} != fields or list(ours.tensors) != list(theirs.tensors):
+            return False
+        return all(
+            ours.tensors[name].shape == tensor.shape and (ours.rows(ours.tensors[name]) == theirs.rows(tensor)).all()
+            for name, tensor in theirs.tensors.items()
+        )
+
+
+def _fuse_all(fuser: Fuser, on_event: OnEvent) -> list[FusedFile]:
+    """Every type asked for, once; the reference is taken when the first file must be made."""
+    job = fuser.job
+    known = {fused.fingerprint: fused for fused in _earlier(job)}
+    reference: Reference | None = None
+    found: dict[str, FusedFile] = {}
+    for type in job.settings.types:
+        file = _known_auto(fuser, known) if type == "auto" else known.get(fuser.fingerprint(type))
+        if file is None:
+            if reference is None:
+                on_event(ExportEvent("reference", job.base.name))
+                reference = take_reference(job)
+            file = _fuse_auto(fuser, reference) if type == "auto" else fuser.fuse(type, reference)
+        found[file.file] = file
+    return list(found.values())
+
+
+def _known_auto(fuser: Fuser, known: dict[str, FusedFile]) -> FusedFile | None:
+    """The file that `auto` chose before, if it would come out the same."""
+    ours = (known.get(fuser.fingerprint(type)) for type in fuser.candidates())
+    return next((file for file in ours if file is not None and file.auto and file.passed), None)
+
+
+def _fuse_auto(fuser: Fuser, reference: Reference) -> FusedFile:
+    """The smallest type that passes. Trials that fail leave no file behind, unless all do."""
+    last: FusedFile | None = None
+    for type in fuser.candidates():
+        fuser.on_event(ExportEvent("weigh", type))
+        if not fuser.looks_fit(type):
+            continue
+        if last is not None:
+            fuser.job.run.path(last.file).unlink(missing_ok=True)
+        last = replace(fuser.fuse(type, reference), auto=True)
+        if last.passed:
+            return last
+    return last if last is not None else replace(fuser.fuse("F16", reference), auto=True)
+
+
+def _earlier(job: Export) -> list[FusedFile]:
+    """Files of earlier exports that are still there, whole, under the names that they got."""
+    path = job.run.path(RESULTS)
+    rows = read_json(path).get("fused", []) if path.exists() else []
+    found = [from_dict(FusedFile, {key: value for key, value in row.items() if key != "passed"}) for row in rows]
+    return [fused for fused in found if _is_whole(job.run.path(fused.file), fused.size_bytes)]
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> ExportReport:
+    """Modelfile, card, export.json and the stamp."""
+    on_event(ExportEvent("write", "README.md"))
+    passed = sorted((fused for fused in report.fused if fused.passed), key=lambda fused: fused.size_bytes)
+    parts = ModelfileParts(str(job.base.resolve()), f"./{ADAPTER}")
+    if passed:
+        parts = ModelfileParts(f"./{passed[0].file}", None, tuple(f"./{fused.file}" for fused in passed[1:]))
+    texts = {"Modelfile": modelfile(job.task, job.form, parts), "README.md": model_card(job, report)}
+    for name, text in texts.items():
+        with artefact(job.run.path(name)) as partial:
+            partial.write_text(text, encoding="utf-8")
+    written = (ADAPTER, *(fused.file for fused in report.fused), *texts)
+    report = ExportReport(report.adapter, report.adapter_sha256, report.fused, written, report.seconds)
+    results = as_json(report)
+    job.run.write_json(RESULTS, _with_earlier(job, results))
+    if job.run.path(REPORT).exists():
+        job.run.write_json(REPORT, {**read_json(job.run.path(REPORT)), "export": results})
+    if all(fused.passed for fused in report.fused):
+        job.run.write_stamp("export", job.settings, (ADAPTER,), seconds=report.seconds)
+    return report
+
+
+def as_json(report: ExportReport) -> dict[str, Any]:
+    """The report as plain data, each file with its verdict."""
+    plain = json.loads(json.dumps(asdict(report)))
+    for row, fused in zip(plain["fused"], report.fused, strict=True):
+        row["passed"] = fused.passed
+    return plain
+
+
+def _with_earlier(job: Export, results: dict[str, Any]) -> dict[str, Any]:
+    """Results with the files of earlier exports that this one did not touch."""
+    ours = {row["file"].removesuffix(REJECTED) for row in results["fused"]}
+    earlier = [fused for fused in _earlier(job) if fused.file.removesuffix(REJECTED) not in ours]
+    rows = [{**json.loads(json.dumps(asdict(fused))), "passed": fused.passed} for fused in earlier]
+    return {**results, "fused": [*results["fused"], *rows]}
+
+
+def _refuse_failed(fuser: Fuser, fused: Sequence[FusedFile]) -> None:
+    failed = [file for file in fused if not file.passed]
+    if not failed:
+        return
+    first = failed[0]
+    reasons = "; ".join(f"{check.name}: {check.value}" for check in first.checks if not check.passed)
+    message = f"{first.file.removesuffix(REJECTED)} did not pass its gate ({reasons})."
+    raise SgError(message, f"It is kept as {first.file}. {_advice(fuser, first, fused)}", exit_code=GATE_NOT_MET)
+
+
+def _advice(fuser: Fuser, failed: FusedFile, fused: Sequence[FusedFile]) -> str:
+    """Which type would pass: one that did, or the smallest other one that a sample of the tensors speaks for."""
+    passed = [file.type for file in fused if file.passed]
+    if passed:
+        return f"Type {passed[0]} passed."
+    likely = [type for type in fuser.candidates() if type != failed.type and fuser.size_of(type) >= failed.size_bytes]
+    for type in likely:
+        if fuser.looks_fit(type):
+            return f"Type {type} holds the delta on a sample of tensors: try --type {type}."
+    return "No type passed: serve the base with adapter.gguf instead."

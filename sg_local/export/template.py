@@ -1,0 +1,161 @@
+"""Chat templates that carry a task: a bare user message is answered as if it had come with the whole prompt.
+
+The template puts the task's turns (instruction and demonstrations) in front of the conversation and hands over to
+the model's own template, so that what it renders for one user message is, character for character, the prompt of
+training. A system message stays first; further turns follow the demonstrations; a conversation whose first user
+message already brings the instruction is left alone. In the plain form, where the model has no template or the
+adapter was trained without it, the template writes the few-shot text itself.
+
+Special-token strings inside the task's own text become special tokens when a program tokenises the rendered text as
+a whole; sg-local itself never lets them. Where a template alters its contents (trims them, say), it does so here too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jinja2
+import jinja2.nodes
+
+from sg_local.prompts import Form, answer_messages, render
+from sg_local.records import Pair, SgError, Task
+
+_SPLIT = (
+    "{%- set sg_has_system = messages and messages[0]['role'] == 'system' -%}"
+    "{%- if sg_has_system -%}{%- set sg_turns = messages[1:] -%}"
+    "{%- else -%}{%- set sg_turns = messages -%}{%- endif -%}"
+    "{%- set sg_bare = sg_turns and sg_turns[0]['role'] == 'user' and sg_turns[0]['content'] is string"
+    " and not sg_turns[0]['content'].startswith(INSTRUCTION) -%}"
+)
+_CHAT = (
+    "{%- if sg_bare -%}{%- set sg_turns = FIRST -%}"
+    "{%- if sg_has_system -%}{%- set messages = [messages[0]] + sg_turns -%}"
+    "{%- else -%}{%- set messages = sg_turns -%}{%- endif -%}"
+    "{%- endif -%}"
+)
+_PLAIN = (
+    "{%- if sg_has_system -%}{{- messages[0]['content'] + '\\n\\n' -}}{%- endif -%}"
+    "{%- if sg_bare -%}{{- TEXT -}}{%- endif -%}"
+    "{%- for message in sg_turns -%}"
+    "{%- if message['role'] == 'assistant' -%}{{- ' ' + message['content'] + '\\n\\n' -}}"
+    "{%- elif loop.first and not sg_bare -%}{{- message['content'] -}}"
+    "{%- else -%}{{- 'Input: ' + message['content'] + '\\nOutput:' -}}{%- endif -%}"
+    "{%- endfor -%}"
+)
+
+
+def task_template(task: Task, form: Form, *, add_bos: bool, examples: Sequence[Pair] | None = None) -> str:
+    """Jinja source that wraps a bare user message in the task's prompt, in the form that was trained.
+
+    `add_bos`: the model's tokenizer begins every text with its beginning-of-sequence token; programs that leave this
+    to the template need it there. Raises SgError for a base template that no wrapper can be put around.
+    """
+    shown = task.examples if examples is None else tuple(examples)
+    split = _SPLIT.replace("INSTRUCTION", literal(task.instruction))
+    if form.template is None:
+        return split + _bos(add_bos) + _PLAIN.replace("TEXT", literal(plain_head(task, shown)))
+    _check_reads_messages(form.template)
+    bos = _bos(add_bos and not _writes_bos(form))
+    return split + _wrapped(task, shown) + (bos or "{{- '' }}") + _unindented(form.template)
+
+
+def literal(text: str) -> str:
+    """A text as a Jinja string literal: JSON's escapes, which Jinja shares, characters beyond ASCII as they are."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def plain_head(task: Task, examples: Sequence[Pair]) -> str:
+    """The plain prompt up to where the new input's cue begins (prompts.answer_prompt)."""
+    shown = "".join(f"Input: {pair.input}\nOutput: {pair.output}\n\n" for pair in examples)
+    return f"{task.instruction}\n\n{shown}"
+
+
+def _bos(wanted: bool) -> str:
+    return "{{- bos_token }}" if wanted else ""
+
+
+def _wrapped(task: Task, examples: Sequence[Pair]) -> str:
+    """The part that puts the task's turns in front. Without demonstrations the user's turn takes the instruction."""
+    turns = answer_messages(task, "", examples)[:-1]
+    if not turns:
+        content = f"{literal(task.instruction + chr(10) * 2)} + sg_turns[0]['content']"
+        return _CHAT.replace("FIRST", f"[{{'role': 'user', 'content': {content}}}] + sg_turns[1:]")
+    listed = ", ".join(f"{{'role': '{turn['role']}', 'content': {literal(turn['content'])}}}" for turn in turns)
+    return _CHAT.replace("FIRST", f"[{listed}] + sg_turns")
+
+
+def _unindented(template: str) -> str:
+    """The template as it renders at the start of a file: with lstrip_blocks, blanks before a first tag vanish."""
+    bare = template.lstrip(" \t")
+    return bare if bare.startswith(("{%", "{#")) and not bare.startswith(("{%+", "{#+")) else template
+
+
+def _writes_bos(form: Form) -> bool:
+    """Whether the base template itself begins with the beginning-of-sequence token."""
+    hello = [{"role": "user", "content": "hello"}]
+    return bool(form.bos) and _text(replace(form, add_bos=False), hello, True).startswith(form.bos)
+
+
+def _check_reads_messages(template: str) -> None:
+    """The wrapper works by setting `messages`; a template that never reads it cannot carry a task."""
+    try:
+        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+    except jinja2.TemplateError as error:
+        raise SgError(f"The model's chat template is not valid Jinja: {error}.", "Use --plain-template.") from error
+    if not any(node.name == "messages" for node in tree.find_all(jinja2.nodes.Name)):
+        raise SgError("The model's chat template does not read `messages`.", "Use --plain-template.")
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A chat template taken apart by rendering it: the text around each role's content.
+
+    `opening` comes first where no system message is given; `cue` asks for the next answer.
+    """
+
+    opening: str
+    system: tuple[str, str]
+    user: tuple[str, str]
+    assistant: tuple[str, str]
+    cue: str
+
+
+def turns_of(form: Form) -> Turns | None:
+    """The parts of a template that is a plain concatenation of turns, or None for one that is not."""
+    if form.template is None:
+        return Turns("", ("", "\n\n"), ("Input: ", "\nOutput:"), (" ", "\n\n"), "")
+    user, answer = {"role": "user", "content": "\ue010"}, {"role": "assistant", "content": "\ue011"}
+    system = {"role": "system", "content": "\ue012"}
+    try:
+        two = _text(form, [user, answer, user, answer], False)
+        lone, asked = _text(form, [user], False), _text(form, [user], True)
+        with_system = _text(form, [system, user], False)
+    except SgError:
+        return None
+    before, _, rest = two.partition("\ue010")
+    between, _, rest = rest.partition("\ue011")
+    seam, _, rest = rest.partition("\ue010")
+    tail = rest.partition("\ue011")[2]
+    if not seam.startswith(tail) or not asked.startswith(lone) or not before.endswith(seam[len(tail) :]):
+        return None
+    before_user = seam[len(tail) :]
+    after_user = lone.partition("\ue010")[2]
+    if not between.startswith(after_user):
+        return None
+    system_before, _, system_rest = with_system.partition("\ue012")
+    system_after = system_rest.partition("\ue010")[0]
+    if not system_after.endswith(before_user):
+        return None
+    return Turns(
+        opening=before[: len(before) - len(before_user)],
+        system=(system_before, system_after[: len(system_after) - len(before_user)]),
+        user=(before_user, after_user),
+        assistant=(between[len(after_user) :], tail),
+        cue=asked[len(lone) :],
+    )
+
+
+def _text(form: Form, messages: list[dict[str, str]], generation: bool) -> str:
+    return "".join(segment.text for segment in render(form, messages, generation=generation))
