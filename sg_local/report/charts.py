@@ -25,7 +25,7 @@ def scores(systems: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     said = "; ".join(f"{row['name']} {row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in rows)
     y = alt.Y("name:N", sort=None, title=None, axis=_names())
     x = alt.X("low:Q", title=f"{metric}, percent", scale=alt.Scale(domain=[0, 100]))
-    role = alt.Color("role:N", scale=_colours(), legend=None)
+    role = alt.Color("role:N", scale=_colours(), legend=_legend())
     table = alt.Chart(alt.Data(values=rows))
     layers = alt.layer(
         table.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, color=role),
