@@ -10,23 +10,33 @@ Grammars are not supported: mlx-lm has none.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from sg_local.backends import EngineSettings, Generator, Trainer
 from sg_local.backends.mlx.blas import prefer_openblas
+from sg_local.records import SgError
 
 
 def open_generator(model: Path, settings: EngineSettings) -> Generator:
     """Load a model for writing and scoring. Raises SgError for an unfit file, or without llama-cpp-python."""
-    prefer_openblas()
+    _prepare()
     from sg_local.backends.mlx.generator import MlxGenerator
 
     return MlxGenerator(model, settings)
 
 
 def open_trainer(model: Path) -> Trainer:
-    """A trainer bound to one base GGUF. Raises SgError for an unfit file."""
-    prefer_openblas()
+    """A trainer bound to one base GGUF. Raises SgError for an unfit file, or without llama-cpp-python."""
+    _prepare()
     from sg_local.backends.mlx.trainer import MlxTrainer
 
     return MlxTrainer(model)
+
+
+def _prepare() -> None:
+    """What must be so before MLX is imported."""
+    if find_spec("llama_cpp") is None:
+        message = "The MLX backend needs llama-cpp-python for tokens and the parity gate, which is not installed."
+        raise SgError(message, "Install it with: pip install 'sg-local[llama,mlx]'")
+    prefer_openblas()

@@ -8,7 +8,7 @@ because the models that people load with mlx-lm come from there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from mlx_lm.tuner.lora import LoRALinear
 
 from sg_local.backends.checkpoint import Arrays, replace_file
 from sg_local.backends.lora import MODULES, init_a, tensor_name
-from sg_local.gguf.adapter import LoraAdapter
-from sg_local.gguf.layout import rotary_heads, rows_to_hf
+from sg_local.gguf import Pair, rotary_heads, rows_to_hf
 
 MLX_FOLDER = "mlx"
 
@@ -89,7 +88,7 @@ class Lora:
             module.lora_a = mx.array(np.ascontiguousarray(arrays[f"{name}.lora_a"].T))
             module.lora_b = mx.array(np.ascontiguousarray(arrays[f"{name}.lora_b"].T))
 
-    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def pairs(self) -> dict[str, Pair]:
         """A and B of each adapted tensor, as `gguf.write_adapter` takes them."""
         arrays = self.arrays()
         return {name: (arrays[f"{name}.lora_a"], arrays[f"{name}.lora_b"]) for name in self.modules}
@@ -103,15 +102,18 @@ class Lora:
             module.dropout.set_key(key)
 
 
-def apply_adapter(model: Model, adapter: LoraAdapter) -> None:
-    """Put an adapter onto a model for inference, each pair with its own rank. The model keeps its base weights."""
-    for name, (a, b) in adapter.pairs.items():
+def apply_adapter(model: Model, pairs: Mapping[str, Pair], alpha: float, layers: Sequence[int] | None = None) -> None:
+    """Put an adapter's pairs, each of its own rank, onto a model: the whole one, or a slice made of these layers."""
+    wanted = range(len(model.layers)) if layers is None else layers
+    for name, (a, b) in pairs.items():
         _, layer, target, _ = name.split(".")
+        if int(layer) not in wanted:
+            continue
+        block = model.layers[wanted.index(int(layer))]
         module = next(ours for ours, theirs in MODULES.items() if theirs == target)
-        shape = LoraShape(range(0), a.shape[0], adapter.alpha)
-        lora = _wrap(_module_of(model.layers[int(layer)], module), shape)
+        lora = _wrap(_module_of(block, module), LoraShape(range(0), a.shape[0], alpha))
         lora.lora_a, lora.lora_b = mx.array(np.ascontiguousarray(a.T)), mx.array(np.ascontiguousarray(b.T))
-        model.layers[int(layer)].update_modules(tree_unflatten([(module, lora)]))
+        block.update_modules(tree_unflatten([(module, lora)]))
 
 
 def remove_adapter(model: Model) -> None:

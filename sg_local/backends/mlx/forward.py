@@ -78,6 +78,14 @@ def head(model: Model, hidden: mx.array) -> mx.array:
     return model.model.embed_tokens.as_linear(hidden) if model.args.tie_word_embeddings else model.lm_head(hidden)
 
 
+def logits(model: Model, tokens: Sequence[int], layers: Sequence[int]) -> np.ndarray:
+    """Float32 logits (tokens, vocabulary) of the model reduced to these layers."""
+    hidden = model.model.embed_tokens(mx.array([tokens]))
+    for layer in layers:
+        hidden, _ = _run(model.layers[layer], hidden, None)
+    return np.array(head(model, model.model.norm(hidden))[0])
+
+
 def run_layers(
     model: Model, tokens: mx.array, past: list[KeysValues | None], *, recompute: bool = False
 ) -> tuple[mx.array, list[KeysValues]]:

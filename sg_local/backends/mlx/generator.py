@@ -18,7 +18,7 @@ from typing import Literal
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 
-from sg_local.backends import EngineSettings
+from sg_local.backends import EngineSettings, available
 from sg_local.backends.llama_cpp.rows import first_stop
 from sg_local.backends.mlx.adapter import apply_adapter, remove_adapter
 from sg_local.backends.mlx.device import prepare_device
@@ -60,7 +60,7 @@ class MlxGenerator:
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
         self.device = prepare_device(settings.n_threads)
-        self._tokens = Tokens(path)
+        self._tokens = Tokens(path, settings.cache)
         self.info = self._tokens.info
         self._vocab = self._tokens.vocab
         self._n_ctx, self._n_parallel = settings.n_ctx, settings.n_parallel or N_PARALLEL
@@ -71,17 +71,19 @@ class MlxGenerator:
         """Token ids as llama.cpp gives them; special strings count only in trusted segments."""
         return tuple(self._vocab.tokenize(segments, bos=bos))
 
-    def generate(self, prompts: Iterable[Prompt]) -> Iterator[Completion]:
+    def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         """One completion per prompt, in the order they end; at most twice `n_parallel` prompts are read ahead.
 
         Raises SgError for a prompt that leaves no room in the context, and for a grammar.
         """
-        source, queue, running = (self._row(prompt) for prompt in prompts), deque(), {}
+        source = (None if prompt is None else self._row(prompt) for prompt in prompts)
+        queue: deque[Row] = deque()
+        running: dict[int, Row] = {}
         batch = self._batch_generator()
         try:
             while True:
                 if len(queue) <= self._n_parallel:
-                    queue.extend(islice(source, 2 * self._n_parallel - len(queue)))
+                    queue.extend(available(source, 2 * self._n_parallel - len(queue)))
                 self._admit(batch, queue, running)
                 if not running:
                     return
@@ -108,7 +110,7 @@ class MlxGenerator:
                 check_adapter(adapter, base, self.info.digest)
         remove_adapter(self._model)
         if adapter is not None:
-            apply_adapter(self._model, adapter)
+            apply_adapter(self._model, adapter.pairs, adapter.alpha)
         self._prefix.clear()
 
     def close(self) -> None:

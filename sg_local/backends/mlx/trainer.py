@@ -21,7 +21,8 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_lm.models.llama import Model
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.checkpoint import Arrays, Job
+from sg_local.backends.checkpoint import Arrays, Job, Progress
+from sg_local.backends.llama_cpp.machine import physical_cores
 from sg_local.backends.loop import StepPlan, StepResult, run_loop
 from sg_local.backends.lora import (
     adapted_layers,
@@ -32,10 +33,11 @@ from sg_local.backends.lora import (
     normaliser,
 )
 from sg_local.backends.mlx import blas
-from sg_local.backends.mlx.adapter import Lora, LoraShape, write_mlx_adapter
+from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, write_mlx_adapter
 from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
-from sg_local.backends.mlx.forward import make_batch, summed_loss
+from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
 from sg_local.backends.mlx.weights import load_model
+from sg_local.backends.parity import Logits, parity_gate
 from sg_local.gguf import read_config, write_adapter
 from sg_local.records import Adapter, TokenExample, TrainStep
 
@@ -149,27 +151,42 @@ class MlxTrainer:
         began = time.monotonic()
         check_settings(settings)
         check_examples(examples, self.config.vocab)
-        blas.set_threads(settings.n_threads)
-        model = load_model(self.path, keep_quantised=self.device.is_metal)
-        layers = adapted_layers(self.config.layers, settings.n_layers)
-        lora = Lora(model, LoraShape(layers, settings.rank, settings.alpha, settings.dropout))
-        engine = MlxEngine(model, lora, settings, recompute=self.device.is_metal)
-        spent_s = time.monotonic() - began
-        job = Job(examples, valid, out, settings, self.base_digest, "mlx", spent_s)
+        if valid:
+            check_examples(valid, self.config.vocab)
+        n_threads = settings.n_threads or physical_cores()
+        blas.set_threads(n_threads)
+        lora = self._load(settings)
+        gate = parity_gate(self.path, out, examples, n_threads)
+        gate.check_base(self._logits_of(lora, with_adapter=False))
+        engine = MlxEngine(lora.model, lora, settings, recompute=self.device.is_metal)
+        job = Job(examples, valid, out, settings, self.base_digest, "mlx", time.monotonic() - began)
         progress = run_loop(engine, job, on_step)
         path = self._write(out, lora)
-        return Adapter(
-            path=str(path),
-            digest=_sha256(path),
-            base_digest=self.base_digest,
-            rank=settings.rank,
-            alpha=settings.alpha,
-            trainer="mlx",
-            n_steps=progress.step,
-            best_step=progress.best_step or progress.step,
-            loss=progress.curve[-1].loss,
-            valid_loss=progress.best_loss,
-        )
+        gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
+        gate.close()
+        return _record(job, progress, path)
+
+    def _load(self, settings: TrainSettings) -> Lora:
+        model = load_model(self.path, keep_quantised=self.device.is_metal)
+        layers = adapted_layers(self.config.layers, settings.n_layers)
+        return Lora(model, LoraShape(layers, settings.rank, settings.alpha, settings.dropout))
+
+    def _logits_of(self, lora: Lora, *, with_adapter: bool) -> Logits:
+        """Logits for the parity gate. On Metal a slice is loaded anew, since some weights are rounded to float16 there.
+
+        Without the adapter this counts on B being zero still, so that base and adapted model are the same.
+        """
+
+        def logits_of(tokens: Sequence[int], layers: tuple[int, ...]) -> np.ndarray:
+            lora.set_dropout_key(None)
+            if not self.device.is_metal:
+                return logits(lora.model, tokens, layers)
+            part = load_model(self.path, keep_quantised=True, layers=layers)
+            if with_adapter:
+                apply_adapter(part, lora.pairs(), lora.shape.alpha, layers)
+            return logits(part, tokens, range(len(layers)))
+
+        return logits_of
 
     def _write(self, out: Path, lora: Lora) -> Path:
         """Both forms of the adapter; the GGUF last, since its presence means that training is done."""
@@ -177,6 +194,22 @@ class MlxTrainer:
         path = out / "adapter.gguf"
         write_adapter(path, self.config.architecture, lora.pairs(), lora.shape.alpha, {BASE_KEY: self.base_digest})
         return path
+
+
+def _record(job: Job, progress: Progress, path: Path) -> Adapter:
+    best = progress.best_step or progress.step
+    return Adapter(
+        path=str(path),
+        digest=_sha256(path),
+        base_digest=job.base_digest,
+        rank=job.settings.rank,
+        alpha=job.settings.alpha,
+        trainer="mlx",
+        n_steps=progress.step,
+        best_step=best,
+        loss=next(step.loss for step in progress.curve if step.step == best),
+        valid_loss=progress.best_loss,
+    )
 
 
 def _sha256(path: Path) -> str:

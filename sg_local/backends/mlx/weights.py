@@ -11,6 +11,7 @@ Quantised models have run on the CPU only; on Metal nothing of this was ever run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -20,8 +21,7 @@ from mlx_lm.models.llama import Model, ModelArgs
 
 from sg_local.backends.lora import MODULES
 from sg_local.backends.mlx.grids import BITS, GROUP, affine, pack
-from sg_local.gguf import GgufFile, Tensor
-from sg_local.gguf.config import ModelConfig, read_config
+from sg_local.gguf import GgufFile, ModelConfig, Tensor, read_config
 from sg_local.records import SgError
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -45,20 +45,25 @@ class FactorRope(nn.Module):
         return mx.fast.rope(x, self.dims, traditional=True, base=None, scale=1.0, offset=offset, freqs=freqs)
 
 
-def load_model(path: Path, *, keep_quantised: bool) -> Model:
-    """The file's model, evaluated and frozen. Raises SgError for one that is not a plain llama."""
+def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None = None) -> Model:
+    """The file's model, evaluated and frozen. Raises SgError for one that is not a plain llama.
+
+    With `layers` it holds these blocks alone, numbered anew, and never rounds a weight: a slice to compare with.
+    """
     config = read_config(path)
+    wanted = range(config.layers) if layers is None else layers
     with GgufFile(path) as file:
-        model = Model(_arguments(config, path))
+        names = {tensor.name: _module_name(tensor.name, wanted) for tensor in file.tensors.values()}
+        model = Model(_arguments(config, path, len(wanted)))
         if keep_quantised:
-            grids = {_module_name(tensor.name): BITS.get(tensor.type) for tensor in file.tensors.values()}
+            grids = {names[tensor.name]: BITS.get(tensor.type) for tensor in file.tensors.values()}
             nn.quantize(model, class_predicate=lambda name, _: _grid(grids.get(name)))
         weights: list[tuple[str, mx.array]] = []
         for tensor in file.tensors.values():
-            if tensor.name != _ROPE_FACTORS:
-                parts = _parts(file, tensor, keep_quantised)
+            if names[tensor.name] is not None:
+                parts = _parts(file, tensor, keep_quantised, round_others=layers is None)
                 mx.eval(list(parts.values()))
-                weights += [(f"{_module_name(tensor.name)}.{part}", array) for part, array in parts.items()]
+                weights += [(f"{names[tensor.name]}.{part}", array) for part, array in parts.items()]
         _use_rope_factors(file, model)
     try:
         model.load_weights(weights, strict=True)
@@ -69,7 +74,7 @@ def load_model(path: Path, *, keep_quantised: bool) -> Model:
     return model
 
 
-def _arguments(config: ModelConfig, path: Path) -> ModelArgs:
+def _arguments(config: ModelConfig, path: Path, n_layers: int) -> ModelArgs:
     if config.rope_dim != config.head_dim:
         message = f"{path}: the MLX backend rotates whole heads of {config.head_dim}, not {config.rope_dim} of them."
         raise SgError(message, "Train with --trainer torch.")
@@ -77,7 +82,7 @@ def _arguments(config: ModelConfig, path: Path) -> ModelArgs:
     return ModelArgs(
         model_type="llama",
         hidden_size=config.hidden,
-        num_hidden_layers=config.layers,
+        num_hidden_layers=n_layers,
         intermediate_size=config.ffn,
         num_attention_heads=config.heads,
         num_key_value_heads=config.kv_heads,
@@ -104,23 +109,24 @@ def _use_rope_factors(file: GgufFile, model: Model) -> None:
             layer.self_attn.rope = FactorRope(model.args.rope_theta, factors)
 
 
-def _module_name(tensor: str) -> str:
-    """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj'. An unknown name is returned as it is."""
+def _module_name(tensor: str, layers: Sequence[int]) -> str | None:
+    """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj'; None for what is no module of these layers."""
     stem = tensor.removesuffix(".weight")
     if not stem.startswith("blk."):
-        return _TOP.get(stem, stem)
+        return _TOP.get(stem)
     _, layer, part = stem.split(".", 2)
-    return f"model.layers.{layer}.{_LINEARS.get(part) or _NORMS.get(part, part)}"
+    if int(layer) not in layers:
+        return None
+    return f"model.layers.{layers.index(int(layer))}.{_LINEARS.get(part) or _NORMS[part]}"
 
 
-def _parts(file: GgufFile, tensor: Tensor, keep_quantised: bool) -> dict[str, mx.array]:
+def _parts(file: GgufFile, tensor: Tensor, keep_quantised: bool, *, round_others: bool) -> dict[str, mx.array]:
     """A module's arrays by the names that MLX gives them."""
     if keep_quantised and tensor.type in BITS:
         slabs = [_packed(file.rows(tensor, start, stop), tensor.type) for start, stop in file.slabs(tensor)]
         return {part: mx.array(np.concatenate([slab[part] for slab in slabs])) for part in slabs[0]}
     weight = mx.array(file.dequantize(tensor.name))
-    keep_half = keep_quantised and tensor.type != "F32" and tensor.name != _EMBEDDING
-    if keep_half:
+    if keep_quantised and round_others and tensor.type != "F32" and tensor.name != _EMBEDDING:
         weight = weight.astype(mx.bfloat16 if tensor.type == "BF16" else mx.float16)
     return {"weight": weight}
 
