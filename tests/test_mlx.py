@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,11 @@ pytest.importorskip("llama_cpp")
 from mlx import nn
 from mlx.utils import tree_flatten
 
+from sg_local.backends.handover import Handover
 from sg_local.backends.loop import OutOfMemory, StepPlan
 from sg_local.backends.mlx import blas, grids, trainer
 from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, remove_adapter
+from sg_local.backends.mlx.child import train_in_child
 from sg_local.backends.mlx.device import memory_errors
 from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
 from sg_local.backends.mlx.weights import load_model
@@ -190,7 +193,7 @@ def test_small_batches_add_up_to_one_large_step(model: Path) -> None:
     found = []
     for size in (6, 2):
         lora = Lora(load_model(model, keep_quantised=False), LoraShape(range(2), 4, 8.0))
-        engine = trainer.MlxEngine(lora.model, lora, FAST, recompute=False)
+        engine = trainer.MlxEngine(lora, FAST, recompute=False)
         engine.start()
         examples = rows(6)
         parts = tuple(tuple(examples[i : i + size]) for i in range(0, 6, size))
@@ -291,6 +294,46 @@ def test_only_memory_errors_count_as_memory_errors() -> None:
         raise RuntimeError("[malloc] Unable to allocate 7 bytes.")
     with pytest.raises(RuntimeError, match="shape"), memory_errors():
         raise RuntimeError("a shape is wrong")
+
+
+# Stands for the trainer's process: with more than two rows at a time Metal ends it after its fourth step.
+CHILD = """
+import os, sys
+from sg_local.backends.mlx import __main__ as entry
+if int(sys.argv[sys.argv.index("--rows-at-once") + 1]) > 2:
+    tell = entry._tell_json
+    def dying(step):
+        tell(step)
+        if step.step == 4:
+            print("libc++abi: [METAL] Command buffer execution failed: " + sys.argv[1], file=sys.stderr, flush=True)
+            os.abort()
+    entry._tell_json = dying
+sys.exit(entry.main(sys.argv[2:]))
+"""
+
+
+def test_a_process_that_metal_ends_is_followed_by_one_with_half_the_rows(model: Path, tmp_path: Path) -> None:
+    whole: list[float] = []
+    short: list[float] = []
+    job = Handover(model, tuple(rows(12)), (), FAST)
+    open_trainer("mlx", model).train(job.train, (), tmp_path / "whole", FAST, lambda step: whole.append(step.loss))
+    entry = (sys.executable, "-c", CHILD, "Insufficient Memory")
+    adapter = train_in_child(job, tmp_path / "short", lambda step: short.append(step.loss), entry)
+    assert adapter.n_steps == len(whole)
+    np.testing.assert_allclose(short, whole[:4] + whole[3:], rtol=1e-4)  # from the checkpoint at step 3
+
+
+def test_a_process_that_crashes_for_another_reason_is_not_started_again(model: Path, tmp_path: Path) -> None:
+    job, entry = Handover(model, tuple(rows(12)), (), FAST), (sys.executable, "-c", CHILD, "a page fault")
+    with pytest.raises(SgError, match="page fault"):
+        train_in_child(job, tmp_path, ignore, entry)
+
+
+def test_a_sentence_from_the_other_process_stays_a_sentence(model: Path, tmp_path: Path) -> None:
+    job = Handover(model, (), (), FAST)
+    with pytest.raises(SgError, match="no rows") as raised:
+        train_in_child(job, tmp_path, ignore)
+    assert raised.value.hint
 
 
 def test_divergence_stops_with_a_sentence(model: Path, tmp_path: Path) -> None:

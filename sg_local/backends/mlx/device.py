@@ -43,13 +43,18 @@ def prepare_device(n_threads: int | None = None) -> Device:
     return Device(True, f"Metal ({info.get('device_name', 'GPU')})", limit)
 
 
+def is_memory_error(text: str) -> bool:
+    """Whether MLX's message says that memory ran out."""
+    return any(sign in text for sign in _MEMORY_ERRORS)
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """Turn MLX's ways of saying that memory ran out into OutOfMemory; every other error passes."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not any(text in str(error) for text in _MEMORY_ERRORS):
+        if isinstance(error, RuntimeError) and not is_memory_error(str(error)):
             raise
         mx.clear_cache()
         raise OutOfMemory(str(error)) from error

@@ -18,10 +18,10 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
-from mlx_lm.models.llama import Model
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.checkpoint import Arrays, Job, Progress
+from sg_local.backends.handover import Handover
 from sg_local.backends.llama_cpp.machine import physical_cores
 from sg_local.backends.loop import StepPlan, StepResult, run_loop
 from sg_local.backends.lora import (
@@ -34,6 +34,7 @@ from sg_local.backends.lora import (
 )
 from sg_local.backends.mlx import blas
 from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, write_mlx_adapter
+from sg_local.backends.mlx.child import train_in_child
 from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
 from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
 from sg_local.backends.mlx.weights import load_model
@@ -47,10 +48,16 @@ _CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_ adds the same
 
 
 class MlxEngine:
-    """One MLX model with LoRA layers and AdamW, as the loop drives it."""
+    """One MLX model with LoRA layers and AdamW, as the loop drives it.
 
-    def __init__(self, model: Model, lora: Lora, settings: TrainSettings, *, recompute: bool) -> None:
-        self.model, self.lora, self.settings, self.recompute = model, lora, settings, recompute
+    `rows_at_once` cuts the loop's micro-batches further, where a process died of a larger one.
+    """
+
+    def __init__(
+        self, lora: Lora, settings: TrainSettings, *, recompute: bool, rows_at_once: int | None = None
+    ) -> None:
+        self.model, self.lora, self.settings, self.recompute = lora.model, lora, settings, recompute
+        self.rows_at_once = rows_at_once or settings.batch_size
         self.optimizer = self._fresh_optimizer()
 
     def start(self) -> None:
@@ -75,7 +82,7 @@ class MlxEngine:
         self.lora.set_dropout_key(None)
         loss = 0.0
         with memory_errors():
-            for places in micro_batches(range(len(order)), self.settings.batch_size):
+            for places in micro_batches(range(len(order)), self.rows_at_once):
                 batch = make_batch([order[i] for i in places], share_prefix=self.settings.share_prefix)
                 loss += summed_loss(self.model, batch).item()
         return loss / normaliser(rows)
@@ -110,7 +117,10 @@ class MlxEngine:
         """Loss, gradient and computed tokens of a step, one micro-batch in memory at a time."""
         compute = nn.value_and_grad(self.model, self._share_of_loss)
         loss, gradient, n_tokens = 0.0, None, 0
-        for micro, rows in enumerate(plan.batches):
+        parts = [
+            rows[i : i + self.rows_at_once] for rows in plan.batches for i in range(0, len(rows), self.rows_at_once)
+        ]
+        for micro, rows in enumerate(parts):
             seed = dropout_seed(self.settings.seed, plan.index, micro) if self.settings.dropout else None
             self.lora.set_dropout_key(seed)
             batch = make_batch(rows, share_prefix=self.settings.share_prefix)
@@ -147,19 +157,31 @@ class MlxTrainer:
         settings: TrainSettings,
         on_step: Callable[[TrainStep], None],
     ) -> Adapter:
-        """Train, or go on from the checkpoint in `out`; writes `out/adapter.gguf` and `out/mlx/` for mlx-lm."""
-        began = time.monotonic()
+        """Train, or go on from the checkpoint in `out`; writes `out/adapter.gguf` and `out/mlx/` for mlx-lm.
+
+        On Metal a child process does it, so that running out of memory there can be survived.
+        """
+        job = Handover(self.path, tuple(examples), tuple(valid), settings)
+        if self.device.is_metal:
+            return train_in_child(job, out, on_step)
+        return self.train_here(job, out, on_step)
+
+    def train_here(
+        self, work: Handover, out: Path, on_step: Callable[[TrainStep], None], rows_at_once: int | None = None
+    ) -> Adapter:
+        """`train` in this process, computing at most so many rows at a time."""
+        began, settings = time.monotonic(), work.settings
         check_settings(settings)
-        check_examples(examples, self.config.vocab)
-        if valid:
-            check_examples(valid, self.config.vocab)
+        check_examples(work.train, self.config.vocab)
+        if work.valid:
+            check_examples(work.valid, self.config.vocab)
         n_threads = settings.n_threads or physical_cores()
         blas.set_threads(n_threads)
         lora = self._load(settings)
-        gate = parity_gate(self.path, out, examples, n_threads)
+        gate = parity_gate(self.path, out, work.train, n_threads)
         gate.check_base(self._logits_of(lora, with_adapter=False))
-        engine = MlxEngine(lora.model, lora, settings, recompute=self.device.is_metal)
-        job = Job(examples, valid, out, settings, self.base_digest, "mlx", time.monotonic() - began)
+        engine = MlxEngine(lora, settings, recompute=self.device.is_metal, rows_at_once=rows_at_once)
+        job = Job(work.train, work.valid, out, settings, self.base_digest, "mlx", time.monotonic() - began)
         progress = run_loop(engine, job, on_step)
         path = self._write(out, lora)
         gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
