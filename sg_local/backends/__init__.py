@@ -36,6 +36,8 @@ class EngineSettings:
     """How a generator runs. None means: chosen by the backend from the model and the machine.
 
     `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together.
+    `fast_copy` lets the backend keep the same weights in a format that this machine computes faster, in `cache`
+    (None: the user's cache folder).
     """
 
     n_ctx: int = 2048
@@ -43,6 +45,7 @@ class EngineSettings:
     n_threads: int | None = None
     fast_copy: bool = True
     gpu_layers: int = -1
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)

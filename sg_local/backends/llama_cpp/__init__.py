@@ -1,12 +1,12 @@
 """Generator over GGUF files by llama.cpp: batched, shared prefixes, grammars, adapters, log-probabilities.
 
 Works on any decoder-only GGUF that llama.cpp loads and whose sequences can share cells (no recurrent models). The
-method is continuous batching over one context with a unified cell pool; nothing here is approximate.
+method is continuous batching over one context with a unified pool of cells, on the file as given or on a copy that
+keeps its weights and is computed faster here.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import llama_cpp as lib
@@ -16,33 +16,36 @@ from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
 from sg_local.backends.llama_cpp.machine import physical_cores
 from sg_local.backends.llama_cpp.model import check_file, describe, file_digest, load
+from sg_local.backends.llama_cpp.probe import Choice, Question, Trial, choose, unprobed
 from sg_local.backends.llama_cpp.vocab import Vocab
 
-N_PARALLEL = 32
-
-__all__ = ["LlamaGenerator", "open_generator"]
+__all__ = ["Choice", "LlamaGenerator", "Trial", "open_generator"]
 
 
 def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
-    """Load a GGUF. Raises SgError for a file that is missing, damaged, or no text-writing model."""
+    """Load a GGUF. Raises SgError for a file that is missing, damaged, or no text-writing model.
+
+    With `fast_copy` the first opening of a model on a machine takes some ten seconds: the format and, where
+    `n_parallel` is None, the number of sequences are chosen by trial. Without it the file runs as given.
+    """
     facts = check_file(model)
-    digest = file_digest(model, cache_folder())
-    loaded = load(model, settings.gpu_layers)
+    cache = settings.cache or Path.home() / ".cache" / "sg-local"
+    question = Question(
+        model=model,
+        digest=file_digest(model, cache),
+        n_threads=settings.n_threads or physical_cores(),
+        n_parallel=settings.n_parallel,
+        gpu_layers=settings.gpu_layers,
+        cache=cache,
+    )
+    choice = choose(question) if settings.fast_copy else unprobed(question)
+    loaded = load(Path(choice.path), settings.gpu_layers)
     try:
         vocab = Vocab(loaded)
-        plan = ContextPlan(
-            n_ctx=settings.n_ctx,
-            n_parallel=settings.n_parallel or N_PARALLEL,
-            n_threads=settings.n_threads or physical_cores(),
-        )
+        plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads)
         context = Context(loaded, vocab.size, plan)
     except BaseException:
         lib.llama_model_free(loaded)
         raise
-    info = describe(model, facts, vocab, loaded, digest)
-    return LlamaGenerator(Parts(info, loaded, vocab, context))
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for sg-local (XDG base directories)."""
-    return Path(os.path.expanduser("~/.cache")) / "sg-local"
+    info = describe(model, facts, vocab, loaded, question.digest)
+    return LlamaGenerator(Parts(info, loaded, vocab, context, choice))

@@ -13,6 +13,7 @@ import llama_cpp as lib
 from sg_local.backends.llama_cpp.context import Context
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.prefix import Prefix
+from sg_local.backends.llama_cpp.probe import Choice
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
 from sg_local.backends.llama_cpp.scheduler import Scheduler
@@ -31,18 +32,20 @@ class Parts:
     model: object
     vocab: Vocab
     context: Context
+    choice: Choice
 
 
 class LlamaGenerator:
     """Writes and scores text with one model. One `generate` or `score` at a time; close it when done.
 
     A completion's `logprob` and `n_tokens` count the tokens drawn before the end of sequence, the tokens of a stop
-    string among them. The text is free of special tokens. `sg_local.backends.llama_cpp.scheduler` says how far a
-    row's text is independent of the rows around it.
+    string among them. The text is free of special tokens. `choice` says which format runs and why; how far a row's
+    text is independent of the rows around it stands in sg_local.backends.llama_cpp.scheduler.
     """
 
     def __init__(self, parts: Parts) -> None:
         self.info = parts.info
+        self.choice = parts.choice
         self._model, self._vocab, self._context = parts.model, parts.vocab, parts.context
         candidates = Candidates(parts.vocab.size)
         self._tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))

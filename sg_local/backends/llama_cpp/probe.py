@@ -1,0 +1,232 @@
+"""Chooses, by trial on this machine, the weight format and the number of sequences; remembers the choice.
+
+Formats race against the given file step by step in turns, so that a busy moment hits both; the shape is that of real
+work: sequences that share a prefix, get a short suffix each and then write. A copy is used when it wins by 20 % or
+more. The choice is kept in the cache folder for this model, processor, thread count and llama.cpp build. A large
+model is tried on its first layers, and copied whole only when the copy has won.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp as lib
+
+from sg_local.backends.llama_cpp.context import Context, ContextPlan
+from sg_local.backends.llama_cpp.copies import candidates, read_source, write_copy, write_slice
+from sg_local.backends.llama_cpp.machine import cpu_name
+from sg_local.backends.llama_cpp.model import load, write_json
+from sg_local.records import SgError, from_dict
+
+GIVEN = "as given"
+WORTH = 1.2  # a copy must be this much faster than the given file,
+BETTER = 1.1  # and a less exact copy this much faster than a more exact one
+NEAR_BEST = 0.95  # of the best rate: fewer sequences are preferred, as they hold fewer unfinished rows
+BUDGET_S = 10.0
+PARALLEL = (16, 32, 64)
+N_PARALLEL = 32
+N_RACING = 16  # sequences in a race of formats: enough to be bound by arithmetic, as real work is
+N_PREFIX, N_SUFFIX, N_WRITTEN, ROUNDS = 96, 4, 3, 2
+TOO_SMALL_BYTES = 32 << 20  # such a model is at full speed before a probe could end
+VERSION = 1  # of what is measured and how; a new one makes old choices void
+
+
+@dataclass(frozen=True)
+class Trial:
+    """New tokens a second that one format reached with so many sequences."""
+
+    format: str
+    n_parallel: int
+    tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the engine runs: `path` in `format` with `n_parallel` sequences, and the trials that led there."""
+
+    format: str
+    path: str
+    n_parallel: int
+    n_threads: int
+    trials: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """The model to choose for, and what is already decided. `n_parallel` None: to be chosen."""
+
+    model: Path
+    digest: str
+    n_threads: int
+    n_parallel: int | None
+    gpu_layers: int
+    cache: Path
+
+
+def unprobed(question: Question) -> Choice:
+    """The given file and the usual number of sequences, without a trial."""
+    n_parallel = question.n_parallel or N_PARALLEL
+    return Choice(GIVEN, str(question.model), n_parallel, question.n_threads)
+
+
+def choose(question: Question) -> Choice:
+    """The remembered choice, or a new one after at most about ten seconds of trials."""
+    if question.model.stat().st_size < TOO_SMALL_BYTES:
+        return unprobed(question)
+    entry = question.cache / "choices" / f"{_key(question)}.json"
+    choice = _remembered(entry, question)
+    if choice is None:
+        try:
+            question.cache.mkdir(parents=True, exist_ok=True)
+            choice = _Probe(question).run()
+        except OSError:  # no cache folder to be had: run what was given
+            return unprobed(question)
+        write_json(entry, dataclasses.asdict(choice))
+    return choice
+
+
+def _key(question: Question) -> str:
+    build = f"{lib.__version__} {(lib.llama_print_system_info() or b'').decode()}"
+    facts = (VERSION, question.digest, cpu_name(), build, question.n_threads, question.gpu_layers, question.n_parallel)
+    return hashlib.sha256("\0".join(map(str, facts)).encode()).hexdigest()[:32]
+
+
+def _remembered(entry: Path, question: Question) -> Choice | None:
+    """The choice on disk, if its file is still there. The given file may have moved since."""
+    with contextlib.suppress(OSError, ValueError, SgError):
+        choice = from_dict(Choice, json.loads(entry.read_text()))
+        if choice.format == GIVEN:
+            return dataclasses.replace(choice, path=str(question.model))
+        if Path(choice.path).exists():
+            return choice
+    return None
+
+
+class _Probe:
+    """One series of trials."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._deadline = time.monotonic() + BUDGET_S
+        self._trials: list[Trial] = []
+        self._source = read_source(question.model)
+        self._cache = question.cache
+
+    def run(self) -> Choice:
+        with contextlib.ExitStack() as files:
+            given = self._given(files)
+            winner, file = self._race_formats(given, files)
+            n_parallel = self._choose_parallel(given if file is None else file, winner)
+            path = str(self._question.model) if file is None else str(self._keep(winner, file))
+        return Choice(winner, path, n_parallel, self._question.n_threads, tuple(self._trials))
+
+    def _given(self, files: contextlib.ExitStack) -> Path:
+        if self._source.whole:
+            return self._question.model
+        path = self._trial_path("given", files)
+        write_slice(self._source, path, self._question.n_threads)
+        return path
+
+    def _race_formats(self, given: Path, files: contextlib.ExitStack) -> tuple[str, Path | None]:
+        """The format that won and its trial file; GIVEN and None when no copy is worth it."""
+        needed, winner, winner_file = WORTH, GIVEN, None
+        with self._opened(given) as base:
+            for format in self._formats():
+                if time.monotonic() > self._deadline:
+                    break
+                file = self._trial_path(format, files)
+                write_copy(self._source, file, format, self._question.n_threads, whole=False)
+                with self._opened(file) as copy:
+                    ratio = self._race(base, copy, format)
+                if ratio >= needed:
+                    needed, winner, winner_file = BETTER * ratio, format, file
+        return winner, winner_file
+
+    def _formats(self) -> list[str]:
+        on_gpu = bool(lib.llama_supports_gpu_offload()) and self._question.gpu_layers != 0
+        return [] if on_gpu else candidates(self._source, self._cache)
+
+    def _race(self, base: Context, copy: Context, format: str) -> float:
+        """How many times faster the copy is, by the best of turns."""
+        base_s, copy_s = [], []
+        for _ in range(ROUNDS):
+            base_s.append(measure(base, N_RACING))
+            copy_s.append(measure(copy, N_RACING))
+        self._note(GIVEN, N_RACING, min(base_s))
+        self._note(format, N_RACING, min(copy_s))
+        return min(base_s) / min(copy_s)
+
+    def _choose_parallel(self, file: Path, format: str) -> int:
+        """The fewest sequences that come near the best rate."""
+        if self._question.n_parallel is not None:
+            return self._question.n_parallel
+        with self._opened(file) as context:
+            seconds = {n: measure(context, n) for n in PARALLEL}
+        for n in PARALLEL:
+            self._note(format, n, seconds[n])
+        rates = {n: n / seconds[n] for n in PARALLEL}
+        return min(n for n in PARALLEL if rates[n] >= NEAR_BEST * max(rates.values()))
+
+    def _note(self, format: str, n_parallel: int, seconds: float) -> None:
+        """Keep the better of two trials of the same."""
+        trial = Trial(format, n_parallel, round(n_parallel * N_WRITTEN / seconds, 1))
+        same = [t for t in self._trials if (t.format, t.n_parallel) == (format, n_parallel)]
+        self._trials = [t for t in self._trials if t not in same]
+        self._trials.append(max([trial, *same], key=lambda t: t.tokens_per_s))
+
+    def _keep(self, format: str, trial: Path) -> Path:
+        """The winning copy, whole, under its own name."""
+        folder = self._cache / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self._question.digest[:16]}-{format}.gguf"
+        if self._source.whole:
+            trial.replace(path)
+        else:
+            write_copy(self._source, path, format, self._question.n_threads, whole=True)
+        return path
+
+    def _trial_path(self, name: str, files: contextlib.ExitStack) -> Path:
+        path = self._cache / f"trial-{self._question.digest[:16]}-{name}.gguf"
+        files.callback(path.unlink, missing_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def _opened(self, path: Path) -> Iterator[Context]:
+        model = load(path, self._question.gpu_layers)
+        try:
+            n_tokens = N_PREFIX + N_SUFFIX + N_WRITTEN
+            plan = ContextPlan(n_tokens, max(PARALLEL), self._question.n_threads)
+            context = Context(model, lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)), plan)
+            try:
+                context.put(list(range(300, 300 + N_PREFIX)), 0, [0], wants_logits=False)
+                assert context.decode()
+                yield context
+            finally:
+                context.close()
+        finally:
+            lib.llama_model_free(model)
+
+
+def measure(context: Context, n_parallel: int) -> float:
+    """Seconds in which so many sequences after the prefix on sequence 0 read a short suffix and write some tokens."""
+    sequences = range(1, n_parallel + 1)
+    start = time.perf_counter()
+    for sequence in sequences:
+        context.share(0, sequence, N_PREFIX)
+        context.put(list(range(400, 400 + N_SUFFIX)), N_PREFIX, [sequence], wants_logits=True)
+    assert context.decode()
+    for i in range(N_WRITTEN):
+        for sequence in sequences:
+            context.put([500 + i], N_PREFIX + N_SUFFIX + i, [sequence], wants_logits=True)
+        assert context.decode()
+    seconds = time.perf_counter() - start
+    for sequence in sequences:
+        context.forget(sequence)
+    return seconds
