@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
@@ -510,3 +516,62 @@ def test_random_is_not_a_shared_stream(client):
     state = random.getstate()
     client.post(CHAT, json={"messages": user("x"), "temperature": 1})
     assert random.getstate() == state
+
+
+# For real
+
+SERVER = """
+import sys
+from pathlib import Path
+from sg_local import prompts, serve
+from sg_local.backends import EngineSettings, open_generator
+from sg_local.tasks import load_task
+generator = open_generator("llama.cpp", Path(sys.argv[1]), EngineSettings(n_ctx=1024, fast_copy=False))
+form = prompts.forms(generator.info.chat_template, generator.info.bos, generator.info.eos)[0]
+service = serve.Service("route", form, load_task("support_routing"), form)
+serve.serve(generator, service, serve.ServeSettings(port=0, n_ctx=1024), lambda url: print(url, flush=True))
+generator.close()
+print("closed", flush=True)
+"""
+
+
+@pytest.fixture
+def server(embedded, tmp_path):
+    """The embedded model's real server in a process of its own: (process, URL)."""
+    command = [sys.executable, "-c", SERVER, str(embedded)]
+    with (tmp_path / "stderr").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    url = process.stdout.readline().strip()
+    assert url.startswith("http://127.0.0.1:"), (tmp_path / "stderr").read_text()
+    yield process, url
+    process.kill()
+    process.communicate()
+
+
+def post(url: str, body: dict) -> tuple[int, dict]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.slow
+def test_a_real_server_answers_many_and_leaves_on_ctrl_c(server, tmp_path):
+    process, url = server
+    long = {"messages": [{"role": "system", "content": "Tell a very long story."}, *user("Begin.")], "max_tokens": 900}
+    bodies = [{"messages": user(f"Parcel {i} is lost.")} for i in range(6)] + [{**long, "max_tokens": 12}] * 2
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda body: post(url + CHAT, body), bodies))
+        texts = [body["choices"][0]["message"]["content"] for status, body in answers if status == 200]
+        assert set(texts[:6]) <= {"billing", "delivery", "technical"}
+        assert texts[6] == texts[7] and answers[6][1]["usage"]["completion_tokens"] == 12
+        cut = pool.submit(post, url + CHAT, long)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert cut.result()[0] in (200, 503)
+    assert process.wait(30) == 0
+    assert process.stdout.read() == "closed\n"
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
