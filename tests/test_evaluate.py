@@ -6,8 +6,9 @@ import json
 import pytest
 from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, FakeGenerator, job_of
 
-from sg_local.evaluate import evaluate, parse_gate, require
+from sg_local.evaluate import evaluate, judged_rows, parse_gate, require
 from sg_local.evaluate.job import dev_questions
+from sg_local.evaluate.retain import PASSAGES, perplexity, split_passage
 from sg_local.evaluate.verdict import Scoreboard
 from sg_local.records import Answer, Pair, SgError, TestRow
 from sg_local.run import ADAPTER, ANSWERS, REPORT
@@ -181,6 +182,51 @@ def test_a_context_too_small_drops_demonstrations_then_refuses(tmp_path):
     job = job_of(tmp_path / "tiny", settings=dataclasses.replace(SETTINGS, n_ctx=15))
     with pytest.raises(SgError, match="does not fit"):
         evaluate(job)
+
+
+def test_what_tuning_cost_elsewhere_is_measured_on_request(tmp_path):
+    job = job_of(tmp_path, settings=dataclasses.replace(SETTINGS, retain=True))
+    found = evaluate(job)["retain"]
+    assert found["perplexity"]["base"] == found["perplexity"]["tuned"] > 1
+    assert [one["base"] for one in found["answers"]] == ["red"] * 6
+    assert [one["tuned"] for one in found["answers"]] == ["blue"] * 6
+    assert evaluate(job_of(tmp_path / "without"))["retain"] is None
+
+
+def test_perplexity_weighs_passages_by_their_tokens():
+    assert perplexity([(-2.0, 1.0), (-4.0, 5.0)]) == pytest.approx(2.718, abs=1e-3)
+
+
+def test_a_passage_splits_without_losing_a_letter():
+    for passage in PASSAGES:
+        head, rest = split_passage(passage)
+        assert head + rest == passage and len(head.split()) == 6
+
+
+@pytest.mark.parametrize(
+    "show, system, indices",
+    [
+        ("wrong", "base", [1, 3]),
+        ("right", "base", [0, 2]),
+        ("wrong", "tuned", []),
+        ("better", "tuned", [1, 3]),
+        ("worse", "tuned", []),
+        ("all", "tuned", [0, 1, 2, 3]),
+    ],
+)
+def test_single_answers_can_be_browsed(tmp_path, show, system, indices):
+    job = job_of(tmp_path)
+    evaluate(job)
+    assert [row.index for row in judged_rows(job.run, show, system)] == indices
+
+
+@pytest.mark.parametrize("show, system", [("wrongs", "tuned"), ("wrong", "nobody")])
+def test_browsing_what_is_not_there_is_a_usage_error(tmp_path, show, system):
+    job = job_of(tmp_path)
+    evaluate(job)
+    with pytest.raises(SgError) as error:
+        judged_rows(job.run, show, system)
+    assert error.value.exit_code == 2 and error.value.hint
 
 
 # Verdicts and gates

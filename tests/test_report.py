@@ -9,7 +9,7 @@ import zlib
 from html.parser import HTMLParser
 
 import pytest
-from tiny_runs import PAIRS, REWRITE, TASK, job_of
+from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, job_of
 
 from sg_local import report
 from sg_local.evaluate import evaluate
@@ -38,7 +38,8 @@ EVIL_ROW = TestRow(f"test {EVIL}", ("blue",))
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
-    job = job_of(root, dataclasses.replace(TASK, tests=(*TASK.tests, EVIL_ROW)))
+    settings = dataclasses.replace(SETTINGS, retain=True)
+    job = job_of(root, dataclasses.replace(TASK, tests=(*TASK.tests, EVIL_ROW)), settings=settings)
     job.run.replace(TRAIN, [Row(str(i), pair.input, pair.output) for i, pair in enumerate((*PAIRS, Pair(EVIL, "red")))])
     job.run.write_stamp("filter", {"near_duplicate": {"on": True}}, seconds=0.1, funnel=FUNNEL)
     job.run.write_stamp("train", {"epochs": 2}, seconds=3.5, curve=CURVE)
@@ -92,7 +93,14 @@ def test_model_and_task_text_is_escaped_everywhere(page):
 def test_every_part_is_there(page):
     for words in ("Scores", "Answers, base against tuned", "Synthetic rows", "Training", "How it was made"):
         assert f">{words}</h2>" in page
-    for words in ("near_duplicate.on", "equals row 3 &amp; more", "votes &lt; asked", "adapter.gguf", "macro-F1"):
+    for words in (
+        "near_duplicate.on",
+        "equals row 3 &amp; more",
+        "votes &lt; asked",
+        "adapter.gguf",
+        "macro-F1",
+        "What was forgotten",
+    ):
         assert words in page
 
 

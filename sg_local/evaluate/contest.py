@@ -8,18 +8,30 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sg_local import metrics
 from sg_local.evaluate.desk import Desk
 from sg_local.evaluate.job import Question, calibration_questions, dev_questions, with_context
+from sg_local.evaluate.retain import remember, retained
 from sg_local.evaluate.systems import Greedy, Reply, Restricted, Vote, best_label
 from sg_local.prompts import Form
 from sg_local.records import Answer, SgError
 from sg_local.run import ADAPTER
 
 
-def answer_all(desk: Desk, questions: Sequence[Question]) -> dict[str, str]:
-    """Every system's answers, published on the desk; which form the base answers in, by system."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a contest settled besides the answers: the base's form by system, and what tuning cost elsewhere."""
+
+    chosen: dict[str, str]
+    retain: dict[str, Any] | None
+
+
+def answer_all(desk: Desk, questions: Sequence[Question]) -> Outcome:
+    """Every system's answers, published on the desk."""
+    retain = desk.job.settings.retain
     if not desk.job.run.path(ADAPTER).exists():
         raise SgError(
             f"Run {desk.job.run.name} has no adapter yet.", f"Make it with `sg-local train {desk.job.run.name}`."
@@ -29,10 +41,12 @@ def answer_all(desk: Desk, questions: Sequence[Question]) -> dict[str, str]:
     if desk.job.task.kind == "classification":
         chosen |= answer_restricted(desk, questions)
     answer_trivially(desk, questions)
+    before = remember(desk, "base") if retain else None
     desk.use_adapter(True)
     answer_tuned(desk, questions)
+    after = remember(desk, "tuned") if retain else None
     desk.use_adapter(False)
-    return chosen
+    return Outcome(chosen, retained(before, after) if before and after else None)
 
 
 def answer_free(desk: Desk, questions: Sequence[Question]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sg_local import metrics
-from sg_local.evaluate.contest import answer_all
+from sg_local.evaluate.contest import Outcome, answer_all
 from sg_local.evaluate.desk import Desk
 from sg_local.evaluate.job import Evaluation, OnEvent, Question, test_questions
 from sg_local.evaluate.verdict import Scoreboard
@@ -30,10 +30,10 @@ def evaluate(job: Evaluation, on_event: OnEvent = lambda event: None) -> dict[st
     started = time.monotonic()
     questions, leaked = clean_questions(job)
     desk = Desk(job, on_event)
-    chosen = answer_all(desk, questions)
+    outcome = answer_all(desk, questions)
     desk.prune()
     seconds = time.monotonic() - started
-    report = build_report(job, questions, leaked, desk.public, chosen)
+    report = build_report(job, questions, leaked, desk.public, outcome)
     report["stages"]["eval"] = round(seconds, 1)
     job.run.write_json(REPORT, report)
     job.run.write_stamp("eval", asked, READS, seconds=round(seconds, 1), n=len(questions))
@@ -71,7 +71,7 @@ def build_report(
     questions: Sequence[Question],
     leaked: dict[str, list[int]],
     public: dict[str, list[Answer]],
-    chosen: dict[str, str],
+    outcome: Outcome,
 ) -> dict[str, Any]:
     """report.json: every figure, in percent, and each test row's scores."""
     board = Scoreboard(
@@ -87,7 +87,8 @@ def build_report(
         "metric": job.task.metric,
         "n": len(questions),
         "excluded": leaked,
-        "chosen": chosen,
+        "chosen": outcome.chosen,
+        "retain": outcome.retain,
         **{name: systems[name] for name in ("base", "base_vote", "tuned")},
         "systems": systems,
         "gains": board.gains(),

@@ -30,8 +30,6 @@ class Reply:
 class System(Protocol):
     """Answers questions; the ids are the answers' own, one for each question."""
 
-    form: Form
-
     def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]: ...
 
 

@@ -1,0 +1,220 @@
+"""What tuning gains, task by task: the full job over a list of tasks, through the command line, in one table.
+
+    python benchmarks/quality.py [TASK ...] [--runs DIR] [--tests N] [--full] [-- SG-LOCAL OPTIONS]
+
+A TASK is what `sg-local run` takes: a shipped name, a .toml or a Super-NaturalInstructions .json file. Each is one run
+in DIR, so that the same line again goes on where it stopped and finished runs are only read; what a run left on its
+standard error lies beside it. Without tasks: two shipped ones with few rows, as a trial of the machinery; `--full`
+takes all that ship, with the preset as it is. Options behind `--` go to every `sg-local run` (`--preset paper`,
+`--set train.epochs=3`); use another DIR for other options.
+
+Columns, percent of the task's metric on its test rows: `base` is the untuned model, greedy, in the prompt form chosen
+without the test rows; `free` the strongest untuned free-text system on the test rows; `vote` the untuned model with
+SELF-GUIDE's voting; `any` the strongest untuned system of all, calibrated labels included; `tuned` is free text and
+`labels` the tuned model restricted to the labels. `gain` is tuned - free, `gain any` the tuned model (restricted to
+labels where there are some) - any, both with paired 95 % bootstrap intervals; those of a mean resample the rows inside
+each task. `*` marks a gain that a trivial system reaches too. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sg_local import metrics
+from sg_local.metrics import paired, resamples
+from sg_local.tasks import shipped_tasks
+
+QUICK_TASKS = ("support_routing", "iso_date")
+QUICK_OPTIONS = ("--set", "synth.n_inputs=64", "--set", "train.epochs=1")
+QUICK_TESTS = 24
+ROUNDS = 2000
+
+
+def main() -> int:
+    """Run every task, print the table and the JSON line; 1 when a task failed."""
+    args = arguments()
+    names = args.tasks or ([path.stem for path in shipped_tasks()] if args.full else QUICK_TASKS)
+    quick = not args.tasks and not args.full
+    tests = args.tests or (QUICK_TESTS if quick else None)
+    options = [*(QUICK_OPTIONS if quick else ()), *args.options]
+    args.runs.mkdir(parents=True, exist_ok=True)
+    rows, failed = [], {}
+    for name in names:
+        report, problem = run_task(name, args.runs, tests, options)
+        if report is None:
+            failed[Path(name).stem] = problem
+            print(f"{Path(name).stem}: {problem}", file=sys.stderr)
+        else:
+            rows.append(row_of(Path(name).stem, report))
+            print(line_of(rows[-1]), file=sys.stderr)
+    means = [mean_of(kind, rows) for kind in ("classification", "generation", "all")]
+    print_table(rows, [mean for mean in means if mean])
+    print(
+        json.dumps({"tasks": [plain(row) for row in rows], "means": [plain(m) for m in means if m], "failed": failed})
+    )
+    return 1 if failed else 0
+
+
+def arguments() -> argparse.Namespace:
+    """The command line, everything behind `--` apart."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", metavar="TASK")
+    parser.add_argument("--runs", type=Path, default=Path("runs-quality"), help="folder of the runs")
+    parser.add_argument("--tests", type=int, help="test rows of each task, drawn with a fixed seed")
+    parser.add_argument("--full", action="store_true", help="all shipped tasks, the preset as it is")
+    own, _, options = split_at(sys.argv[1:], "--")
+    args = parser.parse_args(own)
+    args.options = options
+    return args
+
+
+def split_at(words: Sequence[str], mark: str) -> tuple[list[str], str, list[str]]:
+    """The words before and after the first mark."""
+    place = words.index(mark) if mark in words else len(words)
+    return list(words[:place]), mark, list(words[place + 1 :])
+
+
+def run_task(task: str, runs: Path, tests: int | None, options: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
+    """The report of one task's run, made or read back, or what went wrong."""
+    name = Path(task).stem
+    command = [
+        sys.executable,
+        "-c",
+        "from sg_local.cli import main; main()",
+        "run",
+        task,
+        "--yes",
+        "--runs",
+        str(runs),
+        "--name",
+        name,
+    ]
+    command += ["--tests", str(tests)] if tests else []
+    started = time.monotonic()
+    with open(runs / f"{name}.log", "a") as log:
+        quiet = {**os.environ, "NO_COLOR": "1"}
+        done = subprocess.run([*command, *options], stdout=log, stderr=log, env=quiet, check=False)
+    report = runs / name / "report.json"
+    if done.returncode == 0 and report.exists():
+        return json.loads(report.read_text()), ""
+    last = (runs / f"{name}.log").read_text().strip().splitlines()[-3:]
+    return None, f"exit {done.returncode} after {time.monotonic() - started:.0f} s: {' '.join(last)}"
+
+
+def row_of(name: str, report: dict[str, Any]) -> dict[str, Any]:
+    """One line of the table; `gaps` keeps the row differences for the means."""
+    systems = report["systems"]
+    bases = [s for s, found in systems.items() if found["role"] == "base"]
+    free = max((s for s in bases if systems[s]["family"] == "free"), key=lambda s: systems[s]["score"])
+    best = max(bases, key=lambda s: systems[s]["score"])
+    tuned = "tuned_restricted" if "tuned_restricted" in systems else "tuned"
+    scores = {s: [row["scores"][s] / 100 for row in report["rows"]] for s in systems}
+    return {
+        "task": name,
+        "kind": report["kind"],
+        "n": report["n"],
+        "base": report["base"]["score"],
+        "free": systems[free]["score"],
+        "vote": report["base_vote"]["score"],
+        "any": systems[best]["score"],
+        "any_is": best,
+        "tuned": report["tuned"]["score"],
+        "labels": systems[tuned]["score"] if tuned != "tuned" else None,
+        "irrelevant": report["base"]["irrelevant"],
+        "gain": gain_of(scores, "tuned", free),
+        "gain_any": gain_of(scores, tuned, best),
+        "marked": bool(report["gains"][f"tuned-{free}"]["reached_by"]),
+        "kept": report["n_training"],
+        "seconds": round(sum(report["stages"].values())),
+        "gaps": {
+            "gain": differences(scores, "tuned", free),
+            "gain_any": differences(scores, tuned, best),
+        },
+    }
+
+
+def differences(scores: dict[str, list[float]], one: str, other: str) -> list[float]:
+    return [a - b for a, b in zip(scores[one], scores[other], strict=True)]
+
+
+def gain_of(scores: dict[str, list[float]], one: str, other: str) -> tuple[float, float, float]:
+    """Gain, low and high in points."""
+    found = paired(scores[one], scores[other], resamples(len(scores[one]), seed=0, rounds=ROUNDS))
+    return found.gain, found.low, found.high
+
+
+def mean_of(kind: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The mean line of a kind of task, or of all; None where there is none."""
+    chosen = [row for row in rows if kind in ("all", row["kind"])]
+    if not chosen:
+        return None
+    mean: dict[str, Any] = {
+        "task": f"mean, {kind}",
+        "kind": kind,
+        "n": sum(row["n"] for row in chosen),
+        "marked": False,
+    }
+    for column in ("base", "free", "vote", "any", "tuned", "labels", "kept", "seconds", "irrelevant"):
+        values = [row[column] for row in chosen if row[column] is not None]
+        mean[column] = round(sum(values) / len(values), 2) if values else None
+    for column in ("gain", "gain_any"):
+        mean[column] = mean_gain([row["gaps"][column] for row in chosen])
+    return mean
+
+
+def mean_gain(gaps: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Mean gain over tasks in points, each task weighing the same, its rows resampled."""
+    draws = [np.asarray(gap)[resamples(len(gap), seed=i, rounds=ROUNDS)].mean(axis=1) for i, gap in enumerate(gaps)]
+    means = 100 * np.mean(draws, axis=0)
+    tail = (1 - metrics.LEVEL) / 2
+    middle = 100 * float(np.mean([np.mean(gap) for gap in gaps]))
+    low, high = (float(np.quantile(means, share)) for share in (tail, 1 - tail))
+    return round(middle, 2), round(low, 2), round(high, 2)
+
+
+HEAD = f"{'task':32} {'n':>5} {'base':>5} {'free':>5} {'vote':>5} {'any':>5} {'tuned':>5} {'labels':>6}"
+HEAD += f"  {'gain [95 %]':22} {'gain any [95 %]':22} {'kept':>5} {'time':>6}"
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """One line of the table as text."""
+    figures = " ".join(f"{row[column]:5.1f}" for column in ("base", "free", "vote", "any", "tuned"))
+    labels = f"{row['labels']:6.1f}" if row["labels"] is not None else f"{'-':>6}"
+    gains = " ".join(f"{interval(row[column]):22}" for column in ("gain", "gain_any"))
+    mark = "*" if row["marked"] else " "
+    return (
+        f"{row['task'][:32]:32} {row['n']:5} {figures} {labels} {mark}{gains} {row['kept']:5.0f} {row['seconds']:5.0f}s"
+    )
+
+
+def interval(gain: tuple[float, float, float]) -> str:
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*gain)
+
+
+def print_table(rows: Sequence[dict[str, Any]], means: Sequence[dict[str, Any]]) -> None:
+    """All rows, then the means."""
+    print(HEAD)
+    for row in rows:
+        print(line_of(row))
+    print("-" * len(HEAD))
+    for mean in means:
+        print(line_of(mean))
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its per-row differences."""
+    return {key: value for key, value in row.items() if key != "gaps"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
