@@ -75,6 +75,8 @@ class PlainNarrator:
 
 def progress_line(now: Progress, first: int, seconds: float) -> str:
     """A progress record as one line, with the rate since `first` and the time left."""
+    if not now.wanted:
+        return f"  {now.phase}" + "".join(f", {name} {value}" for name, value in now.facts.items())
     parts = [f"  {now.phase}: {now.done} of {now.wanted} {now.unit}"]
     rate = (now.done - first) / seconds if seconds > 0 else 0.0
     if rate > 0 and now.done < now.wanted:

@@ -17,7 +17,7 @@ from sg_local.cli.job import Job, job_for_run
 from sg_local.cli.options import Options, backend_option, job_options, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.review_view import sample_of
-from sg_local.cli.stages import needs
+from sg_local.cli.work import needs
 from sg_local.records import Candidate, SgError, Verdict
 from sg_local.review import ReviewState
 from sg_local.run import CANDIDATES, VERDICTS, Run, artefact

@@ -173,7 +173,7 @@ class Session:
 
     def _save(self) -> ReviewState:
         """Filter again with the moved thresholds, and let the run remember them."""
-        from sg_local.cli.stages import refilter
+        from sg_local.cli.work import refilter
 
         tables: dict[str, Any] = {}
         for now, was in zip(self.state.thresholds, self.state.saved, strict=True):

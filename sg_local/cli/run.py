@@ -28,7 +28,7 @@ from sg_local.cli.verdict import show_verdict
 from sg_local.records import Task
 from sg_local.run import REPORT, read_json
 
-BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "eval")
+BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
 
 
 class Tests(click.ParamType):

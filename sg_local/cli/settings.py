@@ -21,6 +21,7 @@ def stage_defaults() -> dict[str, Any]:
     """Every stage's settings at their defaults, by stage. Imports the stages, hence NumPy, but no engine."""
     from sg_local.backends import EngineSettings, TrainSettings
     from sg_local.evaluate import EvalSettings
+    from sg_local.export import ExportSettings
     from sg_local.filters import FilterSettings
     from sg_local.synth import SynthSettings
 
@@ -29,6 +30,7 @@ def stage_defaults() -> dict[str, Any]:
         "synth": SynthSettings(),
         "filter": FilterSettings(),
         "train": TrainSettings(),
+        "export": ExportSettings(),
         "eval": EvalSettings(),
     }
 

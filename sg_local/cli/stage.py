@@ -117,17 +117,43 @@ def train_command(environment: Environment, run: str, options: Options) -> None:
         _next(f"sg-local eval {run}, or sg-local export {run}")
 
 
-@click.command("export", cls=Command, examples=("sg-local export RUN",))
+@click.command(
+    "export",
+    cls=Command,
+    examples=("sg-local export RUN", "sg-local export RUN --type Q8_0 --type F16", "sg-local export RUN --hf folder"),
+)
 @RUN
+@click.option(
+    "--type", "types", multiple=True, metavar="TYPE", help="auto, same, F16, Q8_0, Q6_K, ...; may be repeated."
+)
+@click.option("--from-f16", metavar="FILE", help="Merge into this unquantised GGUF of the same model.")
+@click.option("--mlx", metavar="DIR", help="Write an MLX model besides.")
+@click.option("--hf", metavar="DIR", help="Write a transformers model besides.")
+@click.option("--plain-template", is_flag=True, help="Leave the model's own chat template in the file.")
 @set_option
 @runs_option
 @redo_option
 @job_options
 @click.pass_obj
-def export_command(environment: Environment, run: str, options: Options) -> None:
-    """Write the GGUF files that other programs load."""
+def export_command(
+    environment: Environment,
+    run: str,
+    types: tuple[str, ...],
+    plain_template: bool,
+    options: Options,
+    **places: str | None,
+) -> None:
+    """Write the GGUF files that other programs load.
+
+    Each file is measured against base + adapter before it gets its name; one that lost the tuning is refused, and
+    the exit code is 3.
+    """
+    given = {name: value for name, value in places.items() if value is not None}
+    given |= {"types": types} if types else {}
+    given |= {"plain_template": True} if plain_template else {}
     with job_for_run(run, options, environment, "export") as job:
-        _stage(job, "export", again=options.redo)
+        job.plan = job.plan.changed("export", given)
+        _stage(job, "export", again=options.redo or bool(given))
         show_files(job.run)
         _next(f"sg-local eval {run}, or sg-local serve {run}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.job import Job, check_base, job_for_run
 from sg_local.cli.options import Options, backend_option, job_options, json_option, runs_option, set_option
-from sg_local.cli.stages import needs
+from sg_local.cli.work import needs
 from sg_local.records import SgError
 from sg_local.run import ADAPTER, REPORT, open_run
 
@@ -123,18 +124,29 @@ def find_missing(*packages: str) -> list[str]:
     return [name for name in packages if find_spec(name) is None]
 
 
-@click.command("inspect", cls=Command, examples=("sg-local inspect model.gguf", "sg-local inspect adapter.gguf --json"))
+@click.command("inspect", cls=Command, examples=("sg-local inspect adapter.gguf", "sg-local inspect fused.gguf --json"))
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--base", type=click.Path(path_type=Path), help="Check that this is the base it was made from.")
+@click.option("--adapter", type=click.Path(path_type=Path), help="Check that this is the adapter it was made from.")
 @json_option
-def inspect_command(file: Path, as_json: bool) -> None:
+def inspect_command(file: Path, base: Path | None, adapter: Path | None, as_json: bool) -> None:
     """Say what a GGUF file holds and where it came from."""
-    from sg_local.cli.inspect import facts_of
+    from sg_local import export
 
-    facts = facts_of(file)
+    found = dataclasses.asdict(export.inspect(file, base, adapter))
     if as_json:
-        output.show_json(facts)
+        output.show_json(found)
         return
-    output.show_pairs(str(file), [(key, output.brief(value)) for key, value in facts.items()])
+    pairs = [(key.replace("_", " "), value) for key, value in found.items() if key not in ("provenance", "verified")]
+    pairs += [(f"sg-local: {key}", value) for key, value in found["provenance"].items()]
+    pairs += [
+        (f"the {key} given", "is the one recorded" if same else "is ANOTHER") for key, same in found["verified"].items()
+    ]
+    output.show_pairs(
+        str(file), [(name, output.brief(value)) for name, value in pairs if value not in ("", None, {}, [])]
+    )
+    if not all(found["verified"].values()):
+        click.get_current_context().exit(1)
 
 
 @click.command(

@@ -16,20 +16,21 @@ from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
 
 METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
 FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile", "report.html")
-NAMES = {
-    "base": "base, best prompt",
-    "base_vote": "base, voting",
-    "base_restricted": "base, labels only",
-    "base_calibrated": "base, calibrated",
-    "base_synthetic": "base, synthetic examples",
-    "tuned": "tuned",
-    "tuned_restricted": "tuned, labels only",
-    "tuned_calibrated": "tuned, calibrated",
-    "tuned_vote": "tuned, voting",
-    "copy_input": "trivial: copy the input",
-    "majority_label": "trivial: commonest label",
-    "random_output": "trivial: random output",
-}
+SHOWN = (
+    "base",
+    "base_vote",
+    "base_synthetic",
+    "base_restricted",
+    "base_calibrated",
+    "tuned",
+    "tuned_vote",
+    "tuned_restricted",
+    "tuned_calibrated",
+    "copy_input",
+    "majority_label",
+    "random_output",
+)
+"""The systems of the card, in its order; prompt forms that lost are left to the report."""
 
 
 def verdict_card(run: Run) -> VerdictCard:
@@ -37,12 +38,12 @@ def verdict_card(run: Run) -> VerdictCard:
     report = read_json(run.path(REPORT))
     verdicts = report.get("verdicts", [])
     return VerdictCard(
-        title=f"{report['task']} on {report['model']['name']}",
+        title=f"{report['task']} on {run.settings['model']['name']}",
         metric=METRICS.get(report["metric"], report["metric"]),
         n=report["n"],
         systems=_systems(report),
         sentences=tuple(verdict["sentence"] for verdict in verdicts),
-        outcome=_outcome(verdicts),
+        outcome=_outcome(report),
         stages=stage_times(run),
         artefacts=artefacts(run),
         commands=(
@@ -54,19 +55,24 @@ def verdict_card(run: Run) -> VerdictCard:
 
 
 def _systems(report: Mapping[str, Any]) -> tuple[SystemScore, ...]:
-    """The systems worth a line: prompt forms that lost are left to the report."""
-    systems = report.get("systems", {})
+    """The systems worth a line; marked is the one that predict and serve answer with."""
+    systems = report["systems"]
     return tuple(
-        SystemScore(text, found["score"], found["low"], found["high"], found.get("role", "base"), name == "tuned")
-        for name, text in NAMES.items()
-        if (found := systems.get(name) or report.get(name)) is not None
+        SystemScore(found["title"], found["score"], found["low"], found["high"], found["role"], name == _served(report))
+        for name in SHOWN
+        if (found := systems.get(name)) is not None
     )
 
 
-def _outcome(verdicts: list[Mapping[str, Any]]) -> str:
-    """`better` when a tuned system beats the strongest base of its family, `worse` when one loses and none wins."""
-    outcomes = {verdict["outcome"] for verdict in verdicts}
-    return next((name for name in ("better", "worse") if name in outcomes), "open")
+def _served(report: Mapping[str, Any]) -> str:
+    """The system that predict and serve answer with: labels only, where there are labels."""
+    return "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned"
+
+
+def _outcome(report: Mapping[str, Any]) -> str:
+    """How the served system stands against the strongest base of its family: better, worse or open."""
+    verdicts = {verdict["tuned"]: verdict["outcome"] for verdict in report.get("verdicts", [])}
+    return verdicts.get(_served(report), "open")
 
 
 def stage_times(run: Run) -> tuple[tuple[str, str], ...]:

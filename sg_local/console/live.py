@@ -108,7 +108,10 @@ class LiveNarrator:
         now = self.now
         share = now.done / now.wanted if now.wanted else 0.0
         head = Text(f"{now.phase}  ", "bold")
-        head.append(f"{now.done:,} of {now.wanted:,} {now.unit}", "")
+        if now.unit == "bytes":
+            head.append(f"{now.done / 1e6:,.0f} of {now.wanted / 1e6:,.0f} MB")
+        elif now.wanted:
+            head.append(f"{now.done:,} of {now.wanted:,} {now.unit}")
         parts: list[RenderableType] = [head, _track(share, width), self._figures(now)]
         if now.latest:
             parts.append(Text(""))

@@ -1,0 +1,215 @@
+"""What each stage does for a job: one call into its room, its events told to the narrator, one clause as the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sg_local.cli.job import Job, check_base
+from sg_local.cli.narration import Narrator
+from sg_local.cli.words import size
+from sg_local.console.views import Progress
+from sg_local.records import Pair, SgError
+from sg_local.run import ADAPTER, CANDIDATES, REPORT, VALID, read_json
+
+
+def needs(job: Job, name: str, stage: str) -> None:
+    """Raises SgError when the file that an earlier stage makes is not there."""
+    if not job.run.path(name).exists():
+        hint = f"Run `sg-local {stage} {job.task.name if stage == 'synth' else job.run.name}` first."
+        raise SgError(f"Run {job.run.name} has no {name} yet.", hint)
+
+
+# Synthesis
+
+
+def synth_settings(job: Job) -> dict[str, Any]:
+    """What the stamp of the synthesis holds."""
+    own = dataclasses.asdict(job.plan["synth"])
+    return {**own, "seed": job.seed, "form": job.form_name, "backend": job.backend}
+
+
+def synth(job: Job, narrate: Narrator) -> str:
+    """Inputs, then outputs."""
+    from sg_local import filters
+    from sg_local import synth as room
+
+    check_base(job)
+    gate = filters.input_gate(job.task, job.plan["filter"])
+    work = room.Synthesis(job.run, job.task, job.form, job.generator, job.plan["synth"], gate, job.seed)
+    last: list[Any] = []
+
+    def on_event(event: Any) -> None:
+        last[:] = [event]
+        narrate.progress(_synth_progress(event))
+
+    room.synthesise(work, on_event)
+    return f"{last[0].done if last else 0} pairs"
+
+
+def _synth_progress(event: Any) -> Progress:
+    accepted = event.asked - sum(event.rejected.values())
+    facts = {"tokens": f"{event.n_tokens:,}"}
+    if event.rejected:
+        facts = {"yield": f"{accepted / event.asked:.0%} of {event.asked}", **facts}
+        worst = max(event.rejected, key=event.rejected.get)
+        facts["most rejected by"] = f"{worst} ({event.rejected[worst]})"
+    return Progress(event.phase, event.done, event.wanted, "rows", facts, event.latest)
+
+
+# Filters
+
+
+def filter_settings(job: Job) -> dict[str, Any]:
+    """What the stamp of the filters holds."""
+    return dataclasses.asdict(job.plan["filter"])
+
+
+def filter_rows(job: Job, narrate: Narrator) -> str:
+    """The rules over every candidate."""
+    needs(job, CANDIDATES, "synth")
+    return _apply_filters(job)
+
+
+def refilter(job: Job, tables: Mapping[str, Any]) -> None:
+    """Filter again with these changed settings; the run remembers them as if they were given with `--set`."""
+    from sg_local import presets
+
+    job.plan = job.plan.changed("filter", tables)
+    data = job.run.settings
+    job.run.write_json("run.json", {**data, "set": presets.merged(data.get("set", {}), {"filter": tables})})
+    _apply_filters(job)
+
+
+def _apply_filters(job: Job) -> str:
+    from sg_local import filters
+
+    started = time.monotonic()
+    found = filters.apply(job.run, job.task, job.plan["filter"])
+    facts = {"seconds": round(time.monotonic() - started, 1), "funnel": dataclasses.asdict(found)}
+    job.run.write_stamp("filter", filter_settings(job), (CANDIDATES,), **facts)
+    labels = f", labels by policy {found.policy}" if job.task.labels else ""
+    return f"{found.kept} of {found.accepted} pairs kept{labels}"
+
+
+# Training
+
+
+def train(job: Job, narrate: Narrator) -> str:
+    """The kept rows into an adapter."""
+    from sg_local import filters, training
+    from sg_local.backends import open_trainer
+
+    check_base(job)
+    needs(job, CANDIDATES, "synth")
+    rows = tuple(training.Row(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(job.run))
+    trainer = open_trainer(job.trainer, job.base.path)
+    work = training.Training(job.run, job.task, job.form, job.generator, trainer, rows, job.plan["train"], job.seed)
+    done = training.train(work, lambda step: narrate.progress(_train_progress(step)))
+    for warning in done.warnings:
+        narrate.say(f"Warning: {warning}")
+    loss = done.adapter.loss if done.adapter.valid_loss is None else done.adapter.valid_loss
+    return f"{done.n_train} rows, {done.adapter.n_steps} steps, loss {loss:.3f}"
+
+
+def _train_progress(step: Any) -> Progress:
+    facts = {"loss": f"{step.loss:.3f}"}
+    if step.valid_loss is not None:
+        facts["validation"] = f"{step.valid_loss:.3f}"
+    if step.tokens_per_s:
+        facts["tokens/s"] = f"{step.tokens_per_s:.0f}"
+    if step.memory_bytes:
+        facts["memory"] = size(step.memory_bytes)
+    return Progress("training", step.step, step.n_steps, "steps", facts)
+
+
+# Export
+
+
+def export(job: Job, narrate: Narrator) -> str:
+    """Adapter, fused files and papers. Lets go of the engine first: the export opens its own."""
+    from sg_local import export as room
+
+    check_base(job)
+    needs(job, ADAPTER, "train")
+    form = job.form
+    job.close()
+    work = room.Export(
+        run=job.run,
+        task=job.task,
+        form=form,
+        base=job.base.path,
+        base_digest=job.run.settings["model"]["digest"],
+        adapter=job.run.path(ADAPTER),
+        valid=_validation_pairs(job),
+        settings=job.plan["export"],
+        engine=job.backend,
+        base_name=job.base.name,
+        provenance=_provenance(job),
+    )
+    done = room.export(work, lambda event: narrate.progress(_export_progress(event)))
+    return (
+        ", ".join(f"{fused.file} keeps {fused.retained['mean']:.1%} of the delta" for fused in done.fused) or "adapter"
+    )
+
+
+def _validation_pairs(job: Job) -> tuple[Pair, ...]:
+    from sg_local import training
+
+    return tuple(Pair(row.input, row.output) for row in job.run.read(VALID, training.Row))
+
+
+def _provenance(job: Job) -> dict[str, Any]:
+    """What travels inside the exported files: settings, funnel, scores where there are any."""
+    stamps = {stage: (job.run.stamp(stage) or {}).get("settings", {}) for stage in ("synth", "filter", "train")}
+    found: dict[str, Any] = {"settings": stamps, "funnel": (job.run.stamp("filter") or {}).get("funnel", {})}
+    if job.run.path(REPORT).exists() and job.run.stamp("eval") is not None:
+        systems = read_json(job.run.path(REPORT)).get("systems", {})
+        found["scores"] = {name: system["score"] for name, system in systems.items()}
+    return found
+
+
+EXPORT_PHASES = {
+    "reference": "answers of base + adapter",
+    "weigh": "would it fit:",
+    "gate": "checking",
+    "write": "writing",
+}
+
+
+def _export_progress(event: Any) -> Progress:
+    if event.phase == "merge":
+        return Progress(f"merging {event.file}", event.done, event.wanted, "bytes")
+    if event.fused is not None:
+        checks = {check.name: check.value for check in event.fused.checks}
+        return Progress(f"{event.file} {'passed' if event.fused.passed else 'did not pass'}", 0, 0, facts=checks)
+    return Progress(f"{EXPORT_PHASES.get(event.phase, event.phase)} {event.file}", event.done, event.wanted, "steps")
+
+
+# Evaluation
+
+
+def evaluate(job: Job, narrate: Narrator) -> str:
+    """The test rows, by every system."""
+    from sg_local import evaluate as room
+    from sg_local import filters
+
+    check_base(job)
+    needs(job, ADAPTER, "train")
+    work = room.Evaluation(
+        run=job.run,
+        task=job.task,
+        form=job.form,
+        forms=job.forms,
+        generator=job.generator,
+        settings=job.plan["eval"],
+        pairs=tuple(row.pair for row in filters.kept_rows(job.run)),
+    )
+    report = room.evaluate(work, lambda event: narrate.progress(_eval_progress(event)))
+    return f"base {report['base']['score']:.1f}, tuned {report['tuned']['score']:.1f}"
+
+
+def _eval_progress(event: Any) -> Progress:
+    return Progress(event.system, event.done, event.wanted, "answers", latest=event.latest)
