@@ -11,7 +11,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
-from sg_local.cli.job import Job, job_for_task
+from sg_local.cli.job import SCRIPTED, Job, job_for_task
 from sg_local.cli.narration import Narrator, narrator
 from sg_local.cli.options import (
     Options,
@@ -100,7 +100,10 @@ def go(job: Job, environment: Environment, *, ask: bool) -> None:
 
 def _chain(job: Job, narrate: Narrator, stages: tuple[str, ...]) -> None:
     for stage in stages:
-        perform(job, stage, narrate)
+        if stage == "export" and job.trainer == SCRIPTED:
+            narrate.skip(stage, "the scripted trainer makes no weights")
+        else:
+            perform(job, stage, narrate)
 
 
 def _review(job: Job, environment: Environment) -> bool:

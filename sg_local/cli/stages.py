@@ -6,6 +6,7 @@ made stays beside as NAME.before.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +15,28 @@ from typing import Any
 from sg_local.cli import work
 from sg_local.cli.job import Job
 from sg_local.cli.narration import Narrator
-from sg_local.records import SgError
-from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, INPUTS, REPORT, TRAIN, VALID, VERDICTS, remove
+from sg_local.records import SgError, digest
+from sg_local.run import (
+    ADAPTER,
+    ANSWERS,
+    CANDIDATES,
+    INPUTS,
+    REPORT,
+    TRAIN,
+    VALID,
+    VERDICTS,
+    file_digest,
+    read_json,
+    remove,
+)
 
 
 @dataclass(frozen=True)
 class Stage:
     """How a stage is run: its work, what `--redo` puts away, the settings and files that its stamp holds.
 
-    `run` returns one clause about what came out. With `settings` None the room keeps its own stamp, and is called
-    to say whether anything is left to do.
+    `run` returns one clause about what came out. With `settings` None the room keeps its own stamp, which it can only
+    compare with an engine loaded; a seal over what it reads spares that where nothing has changed.
     """
 
     run: Callable[[Job, Narrator], str]
@@ -35,9 +48,9 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "synth": Stage(work.synth, (INPUTS, CANDIDATES, VERDICTS), work.synth_settings),
     "filter": Stage(work.filter_rows, (), work.filter_settings, (CANDIDATES,)),
-    "train": Stage(work.train, ("adapter", ADAPTER, TRAIN, VALID)),
+    "train": Stage(work.train, ("adapter", ADAPTER, TRAIN, VALID), None, (CANDIDATES, VERDICTS)),
     "export": Stage(work.export, (), lambda job: job.plan["export"], (ADAPTER,)),
-    "eval": Stage(work.evaluate, (REPORT, ANSWERS)),
+    "eval": Stage(work.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER)),
 }
 
 
@@ -57,24 +70,49 @@ def perform(job: Job, name: str, narrate: Narrator, *, again: bool = False) -> N
 
 def _perform(job: Job, name: str, narrate: Narrator) -> None:
     stage, before = STAGES[name], job.run.stamp(name)
-    if stage.settings is not None and job.run.is_done(name, stage.settings(job), stage.reads):
+    if _is_done(job, name):
         narrate.skip(name, "finished before")
         return
     narrate.begin(name)
     started = time.monotonic()
     note = stage.run(job, narrate)
     seconds = time.monotonic() - started
-    if stage.settings is None and before is not None and job.run.stamp(name) == before:
-        narrate.skip(name, "finished before")
-        return
-    if stage.settings is not None and job.run.stamp(name) is None:
+    if stage.settings is None:
+        job.run.write_json(f"stages/{name}.seal", seal(job, name))
+        if before is not None and job.run.stamp(name) == before:
+            narrate.skip(name, "finished before")
+            return
+    elif job.run.stamp(name) is None:
         job.run.write_stamp(name, stage.settings(job), stage.reads, seconds=round(seconds, 1), note=note)
     narrate.end(name, seconds, note)
+
+
+def _is_done(job: Job, name: str) -> bool:
+    """True when the stage is finished with these settings and inputs; SgError when finished with others."""
+    stage = STAGES[name]
+    if stage.settings is not None:
+        return job.run.is_done(name, stage.settings(job), stage.reads)
+    path = job.run.path(f"stages/{name}.seal")
+    sealed = path.exists() and job.run.stamp(name) is not None and read_json(path) == seal(job, name)
+    return sealed and all(job.run.path(file).exists() for file in stage.makes)
+
+
+def seal(job: Job, name: str) -> dict[str, Any]:
+    """Everything that the stage's result depends on, as digests."""
+    return {
+        "settings": digest(job.plan[name]),
+        "task": digest(dataclasses.asdict(job.task)),
+        "base": [str(job.base.path), job.run.settings["model"]["digest"], job.form_name, job.seed],
+        "engines": [job.backend, job.trainer],
+        "reads": {file: file_digest(job.run.path(file)) for file in STAGES[name].reads},
+        "made": {file: file_digest(job.run.path(file)) for file in STAGES[name].makes},
+    }
 
 
 def put_away(job: Job, name: str) -> None:
     """Forget a finished stage; what it made stays beside as NAME.before until the next time."""
     job.run.clear_stage(name)
+    remove(job.run.path(f"stages/{name}.seal"))
     for file in STAGES[name].makes:
         path = job.run.path(file)
         if path.exists():

@@ -1,0 +1,373 @@
+"""The command line with the scripted backend: the whole job, resuming, every kind of bad input, what each command says."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sg_local.cli.app import COMMANDS, app, as_sg_error
+from sg_local.run import Run
+
+SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
+JOB = ("run", "support_routing", "--backend", "scripted", "--yes", "--name", "trial", *SMALL)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """An empty folder, and no settings of the person who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
+    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back after the test
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory):
+    """A folder with one finished run, made once."""
+    folder = tmp_path_factory.mktemp("finished")
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        done = CliRunner().invoke(app, list(JOB))
+    finally:
+        os.chdir(before)
+    assert done.exit_code == 0, done.output
+    return folder / "runs"
+
+
+@pytest.fixture
+def finished(finished_runs, own_folder):
+    """A copy of the finished run."""
+    shutil.copytree(finished_runs, own_folder / "runs")
+    return Run(own_folder / "runs" / "trial")
+
+
+def run(*args, code=0, **more):
+    """The command's result; checks the exit code and that nothing looks like a traceback."""
+    result = CliRunner().invoke(app, list(args), **more)
+    assert result.exit_code == code, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def lines(result):
+    return result.stdout.splitlines()
+
+
+# The whole job
+
+
+def test_the_job_runs_and_ends_with_a_verdict(finished_runs, finished):
+    result = run(*JOB)
+    assert "exact match on 60 test rows" in result.stdout and "base, best prompt" in result.stdout
+    assert "tuned, labels only" in result.stdout and "Next: sg-local predict trial" in result.stdout
+    report = json.loads(run(*JOB, "--json").stdout)
+    assert {"base", "base_vote", "tuned", "funnel", "stages"} <= set(report)
+
+
+def test_a_finished_job_says_so_and_does_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.root.rglob("*.jsonl")}
+    result = run(*JOB)
+    assert result.stderr.count("finished before") == 4
+    assert {path: path.stat().st_mtime_ns for path in finished.root.rglob("*.jsonl")} == before
+
+
+@pytest.mark.parametrize(("journal", "keep"), [("inputs.jsonl", 17), ("candidates.jsonl", 5), ("candidates.jsonl", 0)])
+def test_a_killed_job_ends_like_an_uninterrupted_one(finished, journal, keep):
+    wanted = {name: finished.path(name).read_bytes() for name in ("inputs.jsonl", "candidates.jsonl", "verdicts.jsonl")}
+    report = json.loads(finished.path("report.json").read_text())
+    rows = finished.path(journal).read_bytes().splitlines(keepends=True)
+    finished.path(journal).write_bytes(b"".join(rows[:keep]) + rows[keep][:20])
+    for path in [*finished.root.glob("stages/*"), finished.path("verdicts.jsonl"), finished.path("report.json")]:
+        path.unlink()
+    if journal == "inputs.jsonl":
+        finished.path("candidates.jsonl").unlink()
+    run(*JOB)
+    assert {name: finished.path(name).read_bytes() for name in wanted} == wanted
+    assert json.loads(finished.path("report.json").read_text())["systems"] == report["systems"]
+
+
+def test_single_stages_do_the_same_as_run(own_folder):
+    run("synth", "support_routing", "--backend", "scripted", "--name", "steps", *SMALL)
+    assert "pairs kept" in run("filter", "steps").stdout
+    assert "adapter.gguf" in run("train", "steps").stdout
+    assert "base, best prompt" in run("eval", "steps").stdout
+    assert len(lines(run("predict", "steps", "Where is my parcel?"))) == 1
+    answers = run("predict", "steps", "-", input="one\n\ntwo\n")
+    assert len(lines(answers)) == 3 and lines(answers)[1] == ""
+
+
+def test_a_gate_that_is_not_met_exits_with_three(finished):
+    run("eval", "trial", *SMALL[2:], "--require", "tuned>=0")
+    result = run("eval", "trial", *SMALL[2:], "--require", "tuned>=101", code=3)
+    assert "not met" in result.stderr
+
+
+def test_filtering_again_needs_no_redo_and_is_remembered(finished):
+    before = json.loads(run("filter", "trial", "--json").stdout)["kept"]
+    strict = json.loads(run("filter", "trial", "--set", "agreement.threshold=1", "--set", "policy=voted", "--json").stdout)
+    assert strict != before
+    assert json.loads(finished.path("run.json").read_text())["set"]["filter"]["policy"] == "voted"
+    result = run("train", "trial", code=1)
+    assert "--redo" in result.stderr and "Stage train" in result.stderr
+    run("train", "trial", "--redo")
+    assert finished.path("adapter.gguf.before").exists()
+
+
+def test_run_with_redo_makes_again_only_what_differs(finished):
+    run(*JOB, "--set", "eval.n_votes=3", code=1)
+    result = run(*JOB, "--set", "eval.n_votes=3", "--redo")
+    assert result.stderr.count("finished before") == 3 and "eval: done" in result.stderr
+
+
+def test_synthesis_done_again_puts_the_old_rows_and_verdicts_aside(finished):
+    run("synth", "support_routing", "--name", "trial", "--set", "synth.n_inputs=33", "--redo")
+    assert finished.path("candidates.jsonl.before").exists() and finished.path("verdicts.jsonl.before").exists()
+
+
+# Bad input: one sentence, a hint, an exit code
+
+BROKEN = {
+    "toml.toml": 'name = "x"\nkind = \n',
+    "label.toml": (
+        'kind = "classification"\ninstruction = "x"\nlabels = ["a", "b"]\n[[examples]]\ninput = "i"\noutput = "c"\n'
+    ),
+    "examples.toml": 'kind = "generation"\ninstruction = "x"\n',
+    "kind.toml": 'kind = "other"\ninstruction = "x"\n',
+    "ni.json": '{"Definition": ["x"],\n oops}',
+}
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["rnu"], "Did you mean run?"),
+        (["runs", "lss"], "Did you mean ls?"),
+        (["run"], "Missing argument 'TASK'"),
+        (["run", "suport_routing"], "Did you mean support_routing?"),
+        (["run", "nowhere.toml"], "no task file at nowhere.toml"),
+        (["run", "toml.toml"], "toml.toml:2"),
+        (["run", "label.toml"], "label.toml:6: the output 'c' is not in labels"),
+        (["run", "examples.toml"], "no examples"),
+        (["run", "kind.toml"], "kind.toml:1"),
+        (["run", "ni.json"], "ni.json:2"),
+        (["run", "support_routing", "--bakend", "mlx"], "Did you mean --backend?"),
+        (["run", "support_routing", "--backend", "lama"], "Did you mean llama.cpp?"),
+        (["run", "support_routing", "--trainer", "tourch"], "Did you mean torch?"),
+        (["run", "support_routing", "--seed", "x"], "not a valid integer"),
+        (["run", "support_routing", "--name", "a/b", "--backend", "scripted"], "'a/b' cannot be a run name"),
+        (["run", "support_routing", "--model", "no.gguf"], "no.gguf"),
+        (["run", "support_routing", "--model", "smollm"], "Did you mean"),
+        (["run", "support_routing", "--preset", "best", "--backend", "scripted"], "no preset 'best'"),
+        (["run", "support_routing", "--backend", "scripted", "--set", "synth.n_input=3"], "Did you mean n_inputs?"),
+        (["run", "support_routing", "--backend", "scripted", "--set", "snyth.n_inputs=3"], "Did you mean synth?"),
+        (["run", "support_routing", "--backend", "scripted", "--set", "synth.n_inputs=x"], "synth.n_inputs"),
+        (["run", "support_routing", "--backend", "scripted", "--set", "synth.n_inputs"], "has no value"),
+        (["filter", "nope"], "no run named 'nope'"),
+        (["review", "nope"], "no run named 'nope'"),
+        (["predict", "../x", "y"], "cannot be a run name"),
+        (["models", "show", "junk.gguf"], "junk.gguf"),
+        (["inspect", "junk.gguf"], "junk.gguf"),
+        (["inspect", "nowhere.gguf"], "nowhere.gguf"),
+        (["tasks", "new", "kind.toml"], "exists"),
+        (["tasks", "new", "fresh.toml"], "needs --kind"),
+        (["tasks", "new", "fresh.toml", "--kind", "generation", "--instruction", "x", "--example", "a", " "], "example 1"),
+        (["completion", "powershell"], "It is one of: bash, zsh, fish"),
+        (["eval", "nope", "--require", "rubbish"], "is not a gate"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_sentence_and_a_hint(own_folder, args, words):
+    for name, text in BROKEN.items():
+        (own_folder / name).write_text(text)
+    (own_folder / "junk.gguf").write_bytes(b"junk, not a model")
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code in (1, 2) and "Traceback" not in result.output
+    assert words in result.stderr and result.stderr.startswith("Error: ") and "\nHint: " in result.stderr
+    assert not (own_folder / "fresh.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--seed", "9"], "seed 0 (now 9)"),
+        (["--preset", "paper"], "preset recommended (now paper)"),
+        (["--set", "synth.n_inputs=41"], "n_inputs 40 (now 41)"),
+    ],
+)
+def test_a_run_made_otherwise_says_what_differs(finished, change, words):
+    assert words in run(*JOB, *change, code=1).stderr
+
+
+def test_a_run_made_from_a_changed_task_stops(finished, own_folder):
+    (own_folder / "support_routing.toml").write_text(
+        'kind = "generation"\ninstruction = "Other."\n[[examples]]\ninput = "a"\noutput = "b"\n'
+    )
+    result = run("run", "support_routing.toml", "--name", "trial", "--yes", code=1)
+    assert "another version of task" in result.stderr and "--name" in result.stderr
+
+
+def test_two_processes_do_not_share_a_run(finished):
+    with finished.lock():
+        assert "in use by process" in run("filter", "trial", "--redo", code=1).stderr
+
+
+def test_a_full_disk_is_one_sentence():
+    found = as_sg_error(OSError(errno.ENOSPC, "No space left on device", "x"))
+    assert "disk is full" in found.message and "kept" in found.hint
+    assert "x" in as_sg_error(PermissionError(errno.EACCES, "Permission denied", "x")).message
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_stops_the_job_and_loses_nothing(own_folder):
+    run("synth", "support_routing", "--backend", "scripted", "--name", "full", *SMALL)
+    made = Run(own_folder / "runs" / "full")
+    before = made.path("candidates.jsonl").read_bytes()
+    made.path("verdicts.jsonl").symlink_to("/dev/full")
+    assert "The disk is full" in run("filter", "full", code=1).stderr
+    assert made.path("candidates.jsonl").read_bytes() == before
+
+
+def test_a_broken_pipe_is_no_traceback(finished):
+    command = f"{sys.executable} -c 'from sg_local.cli import main; main()' config show | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, timeout=60)
+    assert "setting" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_an_interrupt_exits_with_130(monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sg_local.tasks.shipped_tasks", interrupt)
+    assert "Interrupted" in run("tasks", "ls", code=130).stderr
+
+
+# Help
+
+
+def commands(group=app, path=()):
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+def test_every_command_has_help_and_examples_that_parse(path, command):
+    text = run(*path, "--help").stdout
+    assert "Examples:" in text and text.startswith("Usage: ")
+    for line in command.examples:
+        assert "sg-local" in line or line.startswith("curl")
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself():
+    ctx = click.Context(app)
+    for name, entry in COMMANDS.items():
+        command = app.get_command(ctx, name)
+        assert command.help.splitlines()[0] == entry.summary, name
+
+
+def test_version():
+    assert run("--version").stdout.startswith("sg-local 0.")
+
+
+# Looking around
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["tasks", "ls"], ["models", "ls"], ["runs", "ls"], ["config", "show"], ["doctor"], ["tasks", "check", "iso_date"]],
+    ids=" ".join,
+)
+def test_tables_are_json_where_asked(finished, args):
+    assert isinstance(json.loads(run(*args, "--json").stdout), list)
+    run(*args)
+
+
+def test_runs_are_shown_and_removed(finished):
+    assert "trial" in run("runs", "ls").stdout
+    shown = json.loads(run("runs", "show", "trial", "--json").stdout)
+    assert shown["settings"]["task"]["name"] == "support_routing" and "synth" in shown["stages"]
+    assert "Add --yes" in run("runs", "rm", "trial", code=2).stderr and finished.exists()
+    run("runs", "rm", "trial", "--yes")
+    assert not finished.root.exists()
+
+
+def test_flag_wins_over_environment_over_file_over_default(own_folder, monkeypatch):
+    def shown(*args):
+        rows = json.loads(run("config", "show", "--json", *args).stdout)
+        return {row["setting"]: (row["value"], row["source"].split()[0]) for row in rows}
+
+    assert shown()["trainer"] == ("auto", "default")
+    config = own_folder / "home" / "config.toml"
+    config.parent.mkdir()
+    config.write_text('trainer = "mlx"\nseed = 4\n[synth]\nn_inputs = 7\n[filter.near_duplicate]\nthreshold = 0.6\n')
+    found = shown()
+    assert found["trainer"] == ("mlx", "file") and found["seed"] == ("4", "file")
+    assert found["synth.n_inputs"] == ("7", "file") and found["filter.near_duplicate.threshold"] == ("0.6", "file")
+    monkeypatch.setenv("SG_LOCAL_TRAINER", "torch")
+    assert shown()["trainer"] == ("torch", "environment")
+    found = shown("--trainer", "mlx", "--set", "synth.n_inputs=9", "--preset", "paper")
+    assert found["trainer"] == ("mlx", "flag") and found["synth.n_inputs"] == ("9", "--set")
+    assert found["synth.style"] == ("paper", "preset") and found["synth.n_ctx"][1] == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("trainer = \n", "config.toml:1"), ('modle = "x"\n', "unknown key 'modle'"), ("[sinth]\nx = 1\n", "stage 'sinth'")],
+)
+def test_a_broken_config_file_is_named(own_folder, text, words):
+    (own_folder / "home").mkdir()
+    (own_folder / "home" / "config.toml").write_text(text)
+    assert words in run("config", "show", code=2).stderr
+    assert "Usage" in run("--help").stdout
+
+
+def test_completion_scripts_name_the_program():
+    for shell in ("bash", "zsh", "fish"):
+        assert "_SG_LOCAL_COMPLETE" in run("completion", shell).stdout
+
+
+# Tasks
+
+
+def test_a_task_written_by_options_reads_back(own_folder):
+    run("tasks", "new", "mood", "--kind", "classification", "--label", "yes", "--label", "no", "--instruction", 'Say "it"\n.',
+        "--example", "What\ta day!\x7f", "yes")  # fmt: skip
+    shown = json.loads(run("tasks", "show", "mood.toml", "--json").stdout)
+    assert shown["labels"] == ["yes", "no"] and shown["examples"][0]["input"] == "What\ta day!\x7f"
+    assert shown["instruction"] == 'Say "it"\n.'
+
+
+def test_a_task_written_from_json_reads_back(own_folder):
+    data = {"kind": "generation", "instruction": "Shorten.", "examples": [{"input": "a b", "output": "a"}]}
+    (own_folder / "draft.json").write_text(json.dumps(data))
+    run("tasks", "new", "short.toml", "--from", "draft.json")
+    assert json.loads(run("tasks", "show", "short.toml", "--json").stdout)["kind"] == "generation"
+    (own_folder / "bad.json").write_text("{}")
+    assert "does not describe a task" in run("tasks", "new", "x.toml", "--from", "bad.json", code=2).stderr
+
+
+def test_check_finds_what_misleads(own_folder):
+    (own_folder / "leaky.toml").write_text(
+        'kind = "classification"\ninstruction = "x"\nlabels = ["a", "b", "A!"]\n'
+        '[[examples]]\ninput = "One."\noutput = "a"\n[[examples]]\ninput = "one"\noutput = "a"\n'
+        '[[tests]]\ninput = "ONE"\noutput = "a"\n[[tests]]\ninput = "one!"\noutput = "a"\n'
+    )
+    found = run("tasks", "check", "leaky.toml", code=1).stdout
+    for words in ("test rows are examples", "same but for letter case", "Two examples have the same", "more than once",
+                  "All examples have the label a", "2 test rows", "No test row has the label"):  # fmt: skip
+        assert words in found
