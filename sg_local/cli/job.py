@@ -165,7 +165,7 @@ def _begin(run: Run, task: Task, base: Base, options: Options, environment: Envi
     backend, trainer = engine_names(options)
     job = Job(run, task, base, backend, trainer, options.seed, options.form, seeded(settings, options.seed))
     if options.form == "auto":
-        job.form_name = job.forms[0].name
+        job.form_name = job.forms[-1].name
     data = {
         "task": dataclasses.asdict(task),
         "task_digest": task.digest,
