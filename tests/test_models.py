@@ -140,9 +140,10 @@ def test_a_truncated_model_is_refused(home, tiny, tmp_path):
         models.find_model(str(short), home)
 
 
-def test_a_mistyped_name_gets_the_nearest(home):
+@pytest.mark.parametrize("name", ["smollm-135m-instruct", "smollm", "SmolLM2"])
+def test_a_mistyped_name_gets_the_nearest(home, name):
     with pytest.raises(SgError) as raised:
-        models.find_model("smollm-135m-instruct", home)
+        models.find_model(name, home)
     assert raised.value.hint == f"Did you mean {models.DEFAULT}?"
 
 

@@ -20,9 +20,10 @@ from sg_local import backends, models
 from sg_local.doctor.findings import Check, Output, Status
 
 OLDEST_PYTHON = (3, 11)  # setup.cfg, python_requires
+# The compiled package of each engine, which is what breaks; its pure Python companions would double the time.
 LLAMA_PROBE = "import llama_cpp; print('GPU offload' if llama_cpp.llama_supports_gpu_offload() else 'CPU')"
-TORCH_PROBE = "import torch, transformers, peft; print('CUDA' if torch.cuda.is_available() else 'CPU')"
-MLX_PROBE = "import mlx.core as mx, mlx_lm; print('Metal' if mx.metal.is_available() else 'CPU')"
+TORCH_PROBE = "import torch; print('CUDA' if torch.cuda.is_available() else 'CPU')"
+MLX_PROBE = "import mlx.core as mx; print('Metal' if mx.metal.is_available() else 'CPU')"
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def _card(name: str, home: Path) -> Card:
     card = cards.get(name) or hugging_face.hub_card(name)
     if card is not None:
         return card
-    near = difflib.get_close_matches(name, cards, n=1)
+    begun = sorted((known for known in cards if known.startswith(name.lower())), key=lambda known: known != DEFAULT)
+    near = begun or difflib.get_close_matches(name, cards, n=1)
     hint = f"Did you mean {near[0]}?" if near else "See `sg-local models ls`, or give the path of a .gguf file."
     raise SgError(f"There is no model named {name!r}.", hint, exit_code=2)
 
