@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import pytest
@@ -116,7 +115,9 @@ def test_a_gate_that_is_not_met_exits_with_three(finished):
 
 def test_filtering_again_needs_no_redo_and_is_remembered(finished):
     before = json.loads(run("filter", "trial", "--json").stdout)["kept"]
-    strict = json.loads(run("filter", "trial", "--set", "agreement.threshold=1", "--set", "policy=voted", "--json").stdout)
+    strict = json.loads(
+        run("filter", "trial", "--set", "agreement.threshold=1", "--set", "policy=voted", "--json").stdout
+    )
     assert strict != before
     assert json.loads(finished.path("run.json").read_text())["set"]["filter"]["policy"] == "voted"
     result = run("train", "trial", code=1)
@@ -182,7 +183,10 @@ BROKEN = {
         (["inspect", "nowhere.gguf"], "nowhere.gguf"),
         (["tasks", "new", "kind.toml"], "exists"),
         (["tasks", "new", "fresh.toml"], "needs --kind"),
-        (["tasks", "new", "fresh.toml", "--kind", "generation", "--instruction", "x", "--example", "a", " "], "example 1"),
+        (
+            ["tasks", "new", "fresh.toml", "--kind", "generation", "--instruction", "x", "--example", "a", " "],
+            "example 1",
+        ),
         (["completion", "powershell"], "It is one of: bash, zsh, fish"),
         (["eval", "nope", "--require", "rubbish"], "is not a gate"),
     ],
@@ -229,14 +233,19 @@ def test_a_full_disk_is_one_sentence():
     assert "x" in as_sg_error(PermissionError(errno.EACCES, "Permission denied", "x")).message
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_stops_the_job_and_loses_nothing(own_folder):
+def test_a_full_disk_stops_the_job_and_loses_nothing(own_folder, monkeypatch):
     run("synth", "support_routing", "--backend", "scripted", "--name", "full", *SMALL)
     made = Run(own_folder / "runs" / "full")
     before = made.path("candidates.jsonl").read_bytes()
-    made.path("verdicts.jsonl").symlink_to("/dev/full")
-    assert "The disk is full" in run("filter", "full", code=1).stderr
+
+    def refuse(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", refuse)
+        assert "The disk is full" in run("filter", "full", code=1).stderr
     assert made.path("candidates.jsonl").read_bytes() == before
+    run("filter", "full")
 
 
 def test_a_broken_pipe_is_no_traceback(finished):
@@ -265,7 +274,9 @@ def commands(group=app, path=()):
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
 def test_every_command_has_help_and_examples_that_parse(path, command):
     text = run(*path, "--help").stdout
     assert "Examples:" in text and text.startswith("Usage: ")
@@ -327,7 +338,11 @@ def test_flag_wins_over_environment_over_file_over_default(own_folder, monkeypat
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("trainer = \n", "config.toml:1"), ('modle = "x"\n', "unknown key 'modle'"), ("[sinth]\nx = 1\n", "stage 'sinth'")],
+    [
+        ("trainer = \n", "config.toml:1"),
+        ('modle = "x"\n', "unknown key 'modle'"),
+        ("[sinth]\nx = 1\n", "stage 'sinth'"),
+    ],
 )
 def test_a_broken_config_file_is_named(own_folder, text, words):
     (own_folder / "home").mkdir()

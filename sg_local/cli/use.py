@@ -71,8 +71,7 @@ def predict_command(
 
 
 def _stdin_lines() -> Iterator[str]:
-    stream = click.get_text_stream("stdin", encoding="utf-8")
-    return (line.rstrip("\n") for line in stream)
+    return (line.decode("utf-8", "replace").rstrip("\r\n") for line in sys.stdin.buffer)
 
 
 def _json_line(answer: str) -> str:
