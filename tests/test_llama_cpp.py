@@ -22,13 +22,13 @@ lib = pytest.importorskip("llama_cpp")
 
 from sg_local.backends import llama_cpp as engine
 from sg_local.backends.llama_cpp import context as context_room
-from sg_local.backends.llama_cpp import copies, probe
+from sg_local.backends.llama_cpp import copies, probe, scheduler
 from sg_local.backends.llama_cpp.prefix import common_length, shared_length
 from sg_local.backends.llama_cpp.rows import first_stop
 from sg_local.backends.llama_cpp.sampling import best, log_normaliser
 
 SPECS = {"bpe": tiny_models.TinySpec("bpe", "F32", "F32"), "spm": tiny_models.TinySpec("spm", "F32", "F32")}
-HOT = 20.0  # random weights are so sure of themselves that cooler draws are all the same
+HOT = 200.0  # random weights are so sure of themselves that cooler draws are all the same
 CHAT = ("<|im_start|>user\n", "Where is my parcel?", "<|im_end|>\n<|im_start|>assistant\n")
 VICUNA = ("A chat. USER: ", "Where is my parcel?", " ASSISTANT: It is here.</s>USER: Thanks! ASSISTANT:")
 
@@ -309,17 +309,22 @@ def test_a_long_prompt_is_read_in_several_batches(bpe, opened, plain):
     assert len(next(iter(generator.score([scored]))).logprobs) == 2
 
 
-def test_running_out_of_cells_loses_no_row(bpe, opened, monkeypatch):
-    sampling = Sampling(temperature=HOT, max_tokens=150, grammar="root ::= [a-z] root")
-    asked = prompts(12, sampling)
-    roomy = texts_of(opened(bpe, n_parallel=12), asked)
+def test_running_out_of_cells_loses_no_row(bpe, opened, plain, monkeypatch):
     monkeypatch.setattr(context_room, "KV_BYTES", 1)
+    rows, answers = [], []
+    release = scheduler.Scheduler._release
+    monkeypatch.setattr(scheduler.Scheduler, "_release", lambda self, row: rows.append(row) or release(self, row))
     tight = opened(bpe, n_parallel=12)
-    answers = []
     decode = tight._context.decode
     tight._context.decode = lambda: answers.append(decode()) or answers[-1]
-    assert texts_of(tight, asked) == roomy
+    asked = prompts(12, Sampling(temperature=HOT, max_tokens=150, grammar="root ::= [a-z] root"))
+    assert len(texts_of(tight, asked)) == 12
     assert False in answers, "the pool was large enough: this test shows nothing"
+    reference = plain(bpe)
+    for row in rows:
+        prompt, new = row.tokens[: row.n_prompt], row.tokens[row.n_prompt :]
+        assert len(new) == 150
+        assert row.logprob == pytest.approx(reference.score(prompt, new), rel=1e-3)
 
 
 def test_ctrl_c_ends_a_decode_and_leaves_the_engine_usable(tmp_path, opened):
