@@ -8,7 +8,7 @@ models other than dense llama ones, importance matrices.
 from sg_local.export.job import Check, Export, ExportEvent, ExportReport, ExportSettings, FusedFile, OnEvent
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import Inspection, inspect, provenance_fields
-from sg_local.export.stage import as_json, export
+from sg_local.export.stage import add_scores, as_json, export
 from sg_local.export.template import task_template
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Inspection",
     "ModelfileParts",
     "OnEvent",
+    "add_scores",
     "as_json",
     "export",
     "inspect",

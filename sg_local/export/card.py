@@ -8,26 +8,28 @@ from typing import Any
 
 from sg_local import __version__
 from sg_local.export.job import Export, ExportReport, FusedFile
-
-SYSTEMS = {
-    "base": "base, few-shot",
-    "base_calibrated": "base, calibrated labels",
-    "base_vote": "base with vote",
-    "tuned": "**tuned**",
-}
+from sg_local.export.provenance import shown_facts
+from sg_local.gguf import GgufFile
 
 
 def model_card(job: Export, report: ExportReport) -> str:
     """The card's text."""
+    facts = shown_facts(job)
     parts = [_front(job), f"# {job.task.name}\n", _what(job), _files(job, report), _use(job, report)]
-    parts += [_task(job), _scores(job.provenance.get("scores") or {}), _funnel(job.provenance.get("funnel") or {})]
-    parts += [_gates(report.fused), _settings(job.provenance.get("settings") or {})]
+    parts += [_task(job), _scores(facts.get("scores", {})), _funnel(facts.get("funnel", {}))]
+    parts += [_gates(report.fused), _settings(facts.get("settings", {}))]
     return "\n".join(part for part in parts if part)
 
 
 def _front(job: Export) -> str:
-    licence = json.dumps(job.licence or "unknown")
+    licence = json.dumps(licence_of(job) or "unknown")
     return f"---\nlicense: {licence}\npipeline_tag: text-generation\ntags: [gguf, lora, sg-local]\n---\n"
+
+
+def licence_of(job: Export) -> str:
+    """The base's licence: as given, else as its GGUF says."""
+    with GgufFile(job.base) as base:
+        return job.licence or base.value("general.license", "")
 
 
 def _what(job: Export) -> str:
@@ -36,7 +38,7 @@ def _what(job: Export) -> str:
         f"A LoRA finetune of {base} for one task, made by sg-local {__version__} from the task's instruction and "
         f"{len(job.task.examples)} example(s) alone: the model wrote and answered its own training inputs "
         "(SELF-GUIDE, arXiv 2407.12874).\n\n"
-        f"The base's licence ({job.licence or 'not recorded in the file'}) holds for these files as well.\n"
+        f"The base's licence ({licence_of(job) or 'not recorded in the file'}) holds for these files as well.\n"
     )
 
 
@@ -72,24 +74,23 @@ def _task(job: Export) -> str:
 
 
 def _scores(scores: Mapping[str, Any]) -> str:
-    """A row for each system that brings score, low and high."""
-    systems = {name: row for name, row in scores.items() if isinstance(row, Mapping) and "score" in row}
+    systems = scores.get("systems")
     if not systems:
         return ""
     rows = [
-        (SYSTEMS.get(name, name), f"{row['score']:.1f}", f"{row.get('low', 0):.1f} to {row.get('high', 0):.1f}")
+        (row.get("title", name), f"{row['score']:.1f}", f"{row.get('low', 0):.1f} to {row.get('high', 0):.1f}")
         for name, row in systems.items()
     ]
-    head = f"## Scores\n\n{scores.get('metric', 'score')} on {scores.get('n', '?')} held-out rows, in percent.\n"
+    head = f"## Scores\n\n{scores['metric']} on {scores['n']} held-out rows, in percent.\n"
     return head + _table(("system", "score", "95 % interval"), rows)
 
 
 def _funnel(funnel: Mapping[str, Any]) -> str:
     if not funnel:
         return ""
-    return "## Data\n\nEvery training row was written by the base model itself.\n" + _table(
-        ("stage", "rows"), [(str(key), str(value)) for key, value in funnel.items()]
-    )
+    rows = [(key, value) for key, value in funnel.items() if isinstance(value, (int, float))]
+    rows += [(f"dropped by {rule}", count) for rule, count in (funnel.get("rules") or {}).items()]
+    return "## Data\n\nEvery training row was written by the base model itself.\n" + _table(("rows", "count"), rows)
 
 
 def _gates(fused: Sequence[FusedFile]) -> str:
@@ -109,7 +110,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return "## Settings\n\n" + _block(text) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = ["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += [
         "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows

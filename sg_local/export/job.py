@@ -9,7 +9,7 @@ from typing import Any
 
 from sg_local.prompts import Form
 from sg_local.records import Pair, Task
-from sg_local.run import Run
+from sg_local.run import ADAPTER, REPORT, Run, file_digest, read_json
 
 RESULTS = "export.json"
 
@@ -62,6 +62,18 @@ class Export:
     base_name: str = ""
     licence: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """`provenance`, with the scores of report.json where the run was evaluated with this adapter."""
+        found = dict(self.provenance)
+        path = self.run.path(REPORT)
+        report = read_json(path) if path.exists() else {}
+        if report.get("systems") and report.get("adapter", {}).get("sha256") == file_digest(self.run.path(ADAPTER)):
+            kept = ("title", "score", "low", "high")
+            systems = {name: {key: row[key] for key in kept if key in row} for name, row in report["systems"].items()}
+            found["scores"] = {"metric": report.get("metric"), "n": report.get("n"), "systems": systems}
+        return found
 
     @property
     def source(self) -> Path:

@@ -34,11 +34,19 @@ def provenance_fields(job: Export, adapter_digest: str | None = None) -> dict[st
         fields["adapter.sha256"] = adapter_digest
     if "settings" in job.provenance:
         fields["settings.digest"] = digest(job.provenance["settings"])
-    for key in JSON_KEYS:
-        text = json.dumps(job.provenance.get(key), ensure_ascii=False, sort_keys=True)
-        if job.provenance.get(key) and len(text) <= MAX_TEXT:
-            fields[key] = text
+    facts = shown_facts(job)
+    if adapter_digest is None:
+        facts.pop("scores", None)  # the adapter is what was scored: its bytes must not change for it
+    fields |= {key: json.dumps(data, ensure_ascii=False) for key, data in facts.items()}
     return {PREFIX + key: value for key, value in fields.items()}
+
+
+def shown_facts(job: Export) -> dict[str, Any]:
+    """Settings, funnel and scores as they go into files: counts only, no rows; what is too long is left out."""
+    facts = {key: job.facts[key] for key in JSON_KEYS if job.facts.get(key)}
+    if "funnel" in facts:
+        facts["funnel"] = {key: value for key, value in facts["funnel"].items() if key != "examples"}
+    return {key: data for key, data in facts.items() if len(json.dumps(data, ensure_ascii=False)) <= MAX_TEXT}
 
 
 @dataclass(frozen=True)

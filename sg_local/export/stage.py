@@ -49,6 +49,31 @@ def export(job: Export, on_event: OnEvent = lambda event: None) -> ExportReport:
     return report
 
 
+def add_scores(job: Export) -> ExportReport | None:
+    """Take the scores of report.json into the exported files and the card, once a run is evaluated; None: no export.
+
+    Only metadata changes: each fused file is copied beside itself and replaced, so its SHA-256 is a new one.
+    """
+    path = job.run.path(RESULTS)
+    if not path.exists():
+        return None
+    done = read_json(path)
+    fields, fused = provenance_fields(job, done["adapter_sha256"]), []
+    for file in _earlier(job):
+        target = job.run.path(file.file)
+        if file.passed and not _has_fields(target, fields):
+            check_disk(target.parent, file.size_bytes)
+            copy_with_fields(target, target, fields)
+        fused.append(replace(file, sha256=file_digest(target) or "", size_bytes=target.stat().st_size))
+    report = ExportReport(done["adapter"], done["adapter_sha256"], tuple(fused), (), done["seconds"])
+    return _write_papers(job, report, lambda event: None)
+
+
+def _has_fields(path: Path, fields: dict[str, Any]) -> bool:
+    with GgufFile(path) as file:
+        return all(file.value(key) == value for key, value in fields.items())
+
+
 def check(job: Export) -> LoraAdapter:
     """Refuse what cannot be exported, and read the adapter. Nothing is written."""
     wrong = [type for type in job.settings.types if type not in ("auto", "same", *EXPORT_TYPES)]
@@ -104,7 +129,7 @@ def _holds(target: Path, job: Export, fields: dict[str, Any]) -> bool:
     if not target.is_file():
         return False
     with GgufFile(target) as ours, GgufFile(job.adapter) as theirs:
-        if {key: ours.value(key) for key in fields} != fields or list(ours.tensors) != list(theirs.tensors):
+        if not _has_fields(target, fields) or list(ours.tensors) != list(theirs.tensors):
             return False
         return all(
             ours.tensors[name].shape == tensor.shape and (ours.rows(ours.tensors[name]) == theirs.rows(tensor)).all()
@@ -215,8 +240,8 @@ def _advice(fuser: Fuser, failed: FusedFile, fused: Sequence[FusedFile]) -> str:
     passed = [file.type for file in fused if file.passed]
     if passed:
         return f"Type {passed[0]} passed."
-    likely = [type for type in fuser.candidates() if type != failed.type and fuser.size_of(type) >= failed.size_bytes]
-    for type in likely:
-        if fuser.looks_fit(type):
+    for type in fuser.candidates():
+        finer = type == "same" or fuser.size_of(type) >= failed.size_bytes
+        if type != failed.type and finer and fuser.looks_fit(type):
             return f"Type {type} holds the delta on a sample of tensors: try --type {type}."
     return "No type passed: serve the base with adapter.gguf instead."

@@ -13,6 +13,7 @@ a whole; sg-local itself never lets them. Where a template alters its contents (
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -121,38 +122,46 @@ class Turns:
     assistant: tuple[str, str]
     cue: str
 
+    def joined(self, messages: Sequence[dict[str, str]]) -> str:
+        """A conversation put together, asking for an answer."""
+        around = {"system": self.system, "user": self.user, "assistant": self.assistant}
+        parts = [
+            before + message["content"] + after for message in messages for before, after in [around[message["role"]]]
+        ]
+        return ("" if messages[0]["role"] == "system" else self.opening) + "".join(parts) + self.cue
+
 
 def turns_of(form: Form) -> Turns | None:
     """The parts of a template that is a plain concatenation of turns, or None for one that is not."""
     if form.template is None:
         return Turns("", ("", "\n\n"), ("Input: ", "\nOutput:"), (" ", "\n\n"), "")
-    user, answer = {"role": "user", "content": "\ue010"}, {"role": "assistant", "content": "\ue011"}
-    system = {"role": "system", "content": "\ue012"}
     try:
-        two = _text(form, [user, answer, user, answer], False)
-        lone, asked = _text(form, [user], False), _text(form, [user], True)
-        with_system = _text(form, [system, user], False)
+        turns = _taken_apart(form)
+        fits = all(turns.joined(messages) == _text(form, messages, True) for messages in _TRIALS)
     except SgError:
         return None
-    before, _, rest = two.partition("\ue010")
-    between, _, rest = rest.partition("\ue011")
-    seam, _, rest = rest.partition("\ue010")
-    tail = rest.partition("\ue011")[2]
-    if not seam.startswith(tail) or not asked.startswith(lone) or not before.endswith(seam[len(tail) :]):
-        return None
-    before_user = seam[len(tail) :]
-    after_user = lone.partition("\ue010")[2]
-    if not between.startswith(after_user):
-        return None
-    system_before, _, system_rest = with_system.partition("\ue012")
-    system_after = system_rest.partition("\ue010")[0]
-    if not system_after.endswith(before_user):
-        return None
+    return turns if fits else None
+
+
+_USER, _ANSWER, _SYSTEM = ({"role": role, "content": role[0] * 3} for role in ("user", "assistant", "system"))
+_TRIALS = ([_USER], [_USER, _ANSWER, _USER, _ANSWER, _USER], [_SYSTEM, _USER, _ANSWER, _USER])
+
+
+def _taken_apart(form: Form) -> Turns:
+    """What the parts must be if the template has any; whether they are is for the caller to try."""
+    marks = [{"role": role, "content": mark} for role, mark in (("user", "\ue010"), ("assistant", "\ue011"))]
+    pieces = [*re.split("[\ue010\ue011]", _text(form, marks * 2, False)), *[""] * 4]
+    start, between, seam, _, tail = pieces[:5]
+    lone, asked = (_text(form, marks[:1], generation) for generation in (False, True))
+    after_user, before_user = lone.partition("\ue010")[2], seam[len(tail) :]
+    system = {"role": "system", "content": "\ue012"}
+    before_system, _, rest = _text(form, [system, marks[0]], False).partition("\ue012")
+    after_system = rest.partition("\ue010")[0].removesuffix(before_user)
     return Turns(
-        opening=before[: len(before) - len(before_user)],
-        system=(system_before, system_after[: len(system_after) - len(before_user)]),
+        opening=start.removesuffix(before_user),
+        system=(before_system, after_system),
         user=(before_user, after_user),
-        assistant=(between[len(after_user) :], tail),
+        assistant=(between.removeprefix(after_user), tail),
         cue=asked[len(lone) :],
     )
 

@@ -1,0 +1,441 @@
+"""The export stage on tiny real models: files, gate, refusals, provenance, resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import CHATML, TinySpec, lora_pairs, write_lora, write_model
+
+from sg_local import export, gguf, prompts
+from sg_local.backends import EngineSettings, open_generator
+from sg_local.export import gate
+from sg_local.export.fused import check_disk
+from sg_local.export.gate import Reference
+from sg_local.records import Pair, SgError, Task
+from sg_local.run import Run, file_digest
+
+TASK = Task(
+    name="colours",
+    kind="generation",
+    instruction="Name the colour.",
+    examples=(Pair("a fire engine", "red"), Pair("the deep sea", "blue")),
+)
+VALID = tuple(Pair(f"thing number {i}", "green") for i in range(4))
+ALPHA = 8.0
+
+
+def make_job(folder: Path, spec: TinySpec, size: float = 0.02, form: str = "chat", **settings) -> export.Export:
+    """A job on a tiny base with a random adapter, `size` as large as the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    base = write_model(folder / "base.gguf", spec)
+    adapter = write_lora(folder / "trained.gguf", lora_pairs(spec, size=size), ALPHA)
+    spm = spec.tokenizer == "spm"
+    with gguf.GgufFile(base) as file:
+        template = file.value("tokenizer.chat_template")
+    choices = prompts.forms(template, "<s>" if spm else "<|im_start|>", "</s>" if spm else "<|im_end|>", spm)
+    return export.Export(
+        run=Run(folder / "run"),
+        task=TASK,
+        form=prompts.form_named(choices, form),
+        base=base,
+        base_digest=file_digest(base),
+        adapter=adapter,
+        valid=VALID,
+        settings=export.ExportSettings(**{"types": ("Q8_0",), "min_equal": 0.0, "n_ctx": 512, **settings}),
+        provenance={"funnel": {"asked": 9, "kept": 5, "rules": {"noise": 4}}, "settings": {"train": {"rank": 4}}},
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One export to Q8_0, and its report."""
+    job = make_job(tmp_path_factory.mktemp("done"), TinySpec(type="Q4_0", layers=1))
+    return job, export.export(job)
+
+
+BASES = (
+    TinySpec(type="Q4_0", layers=1),
+    TinySpec(type="Q4_1", layers=1, tokenizer="spm", tied=False),
+    TinySpec(type="Q5_0", layers=1, kv_heads=4),
+    TinySpec(type="Q8_0", layers=1, tokenizer="spm"),
+    TinySpec(type="Q4_K", layers=1, kv_heads=4, tied=False),
+    TinySpec(type="Q5_K", layers=1, tokenizer="spm", kv_heads=4),
+    TinySpec(type="Q6_K", layers=1, tied=False),
+    TinySpec(type="F16", layers=1, head_type="F16"),
+    TinySpec(type="BF16", layers=1, head_type="BF16", tokenizer="spm", tied=False),
+)
+
+
+@pytest.mark.parametrize("spec", BASES, ids=lambda spec: f"{spec.type}-{spec.tokenizer}")
+def test_every_base_exports_to_a_file_that_answers_like_base_and_adapter(tmp_path, spec):
+    """llama.cpp: the fused file's scores of an answer against base + adapter's, far from the base's."""
+    job = make_job(tmp_path, spec, size=0.1, types=("F16",))
+    report = export.export(job)
+    assert report.fused[0].passed, report.fused[0].checks
+    nll = report.fused[0].nll
+    assert abs(nll["export"] - nll["adapter"]) < 0.1 * abs(nll["base"] - nll["adapter"]) + 0.02
+
+
+def test_an_export_leaves_all_its_files_and_nothing_else(done):
+    job, report = done
+    names = {path.relative_to(job.run.root).as_posix() for path in job.run.root.rglob("*") if path.is_file()}
+    assert names == {"adapter.gguf", "fused-Q8_0.gguf", "Modelfile", "README.md", "export.json", "stages/export.json"}
+    assert set(report.written) == names - {"export.json", "stages/export.json"}
+
+
+def test_the_gate_s_table_has_every_line(done):
+    _, report = done
+    names = [check.name for check in report.fused[0].checks]
+    assert names == [
+        "loads and answers",
+        "metadata",
+        "delta retained",
+        "token ids equal",
+        "validation loss",
+        "greedy answers equal",
+    ]
+    assert report.fused[0].n_tensors == 7
+
+
+def test_results_read_back_as_json(done):
+    job, report = done
+    data = json.loads(job.run.path("export.json").read_text())
+    assert data == export.as_json(report)
+    assert data["fused"][0]["passed"] is True
+    assert data["fused"][0]["sha256"] == file_digest(job.run.path("fused-Q8_0.gguf"))
+
+
+def test_the_card_names_task_data_hashes_licence_and_gate(done):
+    job, report = done
+    card = job.run.path("README.md").read_text()
+    wanted = [TASK.instruction, "apache-2.0", job.base_digest, report.adapter_sha256, report.fused[0].sha256]
+    wanted += ["| kept | 5 |", "dropped by noise", "delta retained", '"rank": 4']
+    assert [text for text in wanted if text not in card] == []
+
+
+def test_the_same_export_again_makes_nothing_again(done):
+    job, first = done
+    before = job.run.path("fused-Q8_0.gguf").stat().st_mtime_ns
+    events = []
+    again = export.export(job, events.append)
+    assert job.run.path("fused-Q8_0.gguf").stat().st_mtime_ns == before
+    assert [event.phase for event in events] == ["write"]
+    assert again.fused == first.fused
+
+
+def test_provenance_is_read_back_and_verified(done):
+    job, report = done
+    found = export.inspect(job.run.path("fused-Q8_0.gguf"), job.base, job.run.path("adapter.gguf"))
+    assert found.verified == {"base": True, "adapter": True}
+    assert found.carries_task
+    assert (found.file_type, found.types["Q8_0"]) == ("Q8_0", 8)
+    assert found.provenance["task.digest"] == TASK.digest
+    assert found.provenance["adapter.sha256"] == report.adapter_sha256
+    assert found.provenance["funnel"] == {"asked": 9, "kept": 5, "rules": {"noise": 4}}
+    assert export.inspect(job.run.path("fused-Q8_0.gguf"), job.adapter).verified == {"base": False}
+
+
+def test_an_adapter_and_a_foreign_file_are_inspected_too(done):
+    job, _ = done
+    found = export.inspect(job.run.path("adapter.gguf"), job.base)
+    assert (found.kind, found.lora["rank"], found.lora["n_targets"]) == ("adapter", 4, 7)
+    assert found.verified == {"base": True}
+    plain = export.inspect(job.base)
+    assert (plain.kind, plain.provenance, plain.carries_task, plain.layers) == ("model", {}, False, 1)
+
+
+def test_scores_join_the_files_after_an_evaluation(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1))
+    first = export.export(job)
+    system = {"score": 91.5, "low": 80.0, "high": 97.0, "title": "tuned", "n": 40}
+    report = {
+        "metric": "exact_match",
+        "n": 40,
+        "adapter": {"sha256": first.adapter_sha256},
+        "systems": {"tuned": system},
+    }
+    job.run.write_json("report.json", report)
+    second = export.add_scores(job)
+    found = export.inspect(job.run.path("fused-Q8_0.gguf"))
+    assert found.provenance["scores"]["systems"]["tuned"]["score"] == 91.5
+    assert second.fused[0].sha256 == file_digest(job.run.path("fused-Q8_0.gguf")) != first.fused[0].sha256
+    assert file_digest(job.run.path("adapter.gguf")) == first.adapter_sha256
+    assert "| tuned | 91.5 | 80.0 to 97.0 |" in job.run.path("README.md").read_text()
+    assert json.loads(job.run.path("report.json").read_text())["export"]["fused"][0]["passed"]
+    assert export.export(job).fused == second.fused
+
+
+def test_a_lost_delta_is_rejected_with_exit_code_3_and_advice(tmp_path):
+    """The trap: Q4_K_M of a Q4_K base is its own grid."""
+    job = make_job(tmp_path, TinySpec(type="Q4_K", layers=1, head_type="Q6_K"), size=0.004, types=("Q4_K_M",))
+    with pytest.raises(SgError, match="delta retained") as caught:
+        export.export(job)
+    assert caught.value.exit_code == 3
+    assert "fused-Q4_K_M.gguf.rejected" in caught.value.hint
+    assert "try --type same" in caught.value.hint
+    assert job.run.path("fused-Q4_K_M.gguf.rejected").exists()
+    assert not job.run.path("fused-Q4_K_M.gguf").exists()
+    assert job.run.stamp("export") is None
+    row = json.loads(job.run.path("export.json").read_text())["fused"][0]
+    assert (row["passed"], len(row["lost"])) == (False, 5)  # two get Q6_K in this mix
+
+
+def test_auto_takes_the_smallest_type_that_passes(tmp_path):
+    job = make_job(tmp_path, TinySpec(type="F16", head_type="F16", layers=1), types=("auto",))
+    report = export.export(job)
+    fused = report.fused[0]
+    assert fused.auto
+    assert fused.passed
+    sizes = {path.name: path.stat().st_size for path in job.run.root.glob("*.gguf*")}
+    assert set(sizes) == {"adapter.gguf", fused.file}
+    assert fused.size_bytes < job.base.stat().st_size
+
+
+def test_same_keeps_the_base_s_types_and_size(tmp_path):
+    job = make_job(tmp_path, TinySpec(type="Q4_1", layers=1), types=("same",))
+    fused = export.export(job).fused[0]
+    with gguf.GgufFile(job.base) as old, gguf.GgufFile(job.run.path(fused.file)) as new:
+        assert [t.type for t in old.tensors.values()] == [t.type for t in new.tensors.values()]
+        assert old.value("general.file_type") == new.value("general.file_type")
+
+
+def test_an_unquantised_source_of_the_same_model_is_merged_into(tmp_path):
+    source = write_model(tmp_path / "f16.gguf", TinySpec(type="F16", layers=1))
+    job = make_job(tmp_path, TinySpec(type="Q4_0", layers=1), from_f16=str(source), min_gain=-9.0)
+    with pytest.raises(SgError):  # its weights are not the base's: a random model's loss is not kept to the gate
+        export.export(dataclasses.replace(job, settings=dataclasses.replace(job.settings, types=("Q8_0", "nothing"))))
+    name = "blk.0.ffn_up.weight"
+    adapter = gguf.read_adapter(job.adapter)
+    with gguf.GgufFile(source) as file:
+        gguf.merge(tmp_path / "x.gguf", file, adapter, gguf.MergeSettings("Q8_0"), lambda _: None)
+        wanted = file.dequantize(name) + adapter.delta(name)
+    with gguf.GgufFile(tmp_path / "x.gguf") as file:
+        np.testing.assert_allclose(file.dequantize(name), wanted, atol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    (
+        (TinySpec(type="F16", layers=2), "not the same model"),
+        (TinySpec(type="Q8_0", layers=1), "is quantised"),
+        (TinySpec(type="F16", layers=1, seed=9), "other weights"),
+        (TinySpec(type="F16", layers=1, tokenizer="spm"), "not the same model"),
+    ),
+)
+def test_another_source_is_refused(tmp_path, other, message):
+    source = write_model(tmp_path / "f16.gguf", other)
+    job = make_job(tmp_path, TinySpec(type="Q4_0", layers=1), from_f16=str(source))
+    with pytest.raises(SgError, match=message):
+        export.export(job)
+    assert not job.run.root.exists()
+
+
+def test_plain_template_keeps_the_base_s_own(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1), plain_template=True)
+    export.export(job)
+    info = gguf.check_model(job.run.path("fused-Q8_0.gguf"))
+    assert info.chat_template == CHATML
+
+
+def test_the_plain_form_travels_in_a_model_without_a_template(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1, chat_template=None, tokenizer="spm"), form="plain")
+    export.export(job)
+    with gate.opened(job, job.run.path("fused-Q8_0.gguf")) as generator:
+        wanted = generator.tokenize(prompts.answer_prompt(TASK, job.form, "a lime"))
+        assert gate.bare_tokens(generator, "a lime") == wanted
+
+
+def test_llama_cpp_loads_base_with_our_adapter_and_the_fused_file(done):
+    """Their loader, their chat handler: the fused file gives a bare input the answer of base + adapter."""
+    import llama_cpp
+
+    job, _ = done
+    fused = llama_cpp.Llama(str(job.run.path("fused-Q8_0.gguf")), n_ctx=512, verbose=False)
+    handler = fused.create_chat_completion([{"role": "user", "content": "a lime"}], max_tokens=4, temperature=0)
+    prompt = prompts.answer_prompt(TASK, job.form, "a lime")
+    text = "".join(segment.text for segment in prompt)
+    plain = fused.create_completion(text, max_tokens=4, temperature=0)
+    assert handler["choices"][0]["message"]["content"].strip() == plain["choices"][0]["text"].strip()
+    fused.close()
+    tuned = llama_cpp.Llama(str(job.base), lora_path=str(job.run.path("adapter.gguf")), n_ctx=512, verbose=False)
+    assert tuned.create_completion(text, max_tokens=1, temperature=0)["choices"]
+    tuned.close()
+
+
+def test_gguf_dump_reads_the_fused_file(done):
+    import subprocess
+    import sys
+
+    job, _ = done
+    command = [sys.executable, "-m", "gguf.scripts.gguf_dump", "--json", str(job.run.path("fused-Q8_0.gguf"))]
+    data = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert data["metadata"]["sg_local.task.name"]["value"] == "colours"
+
+
+def test_a_file_that_aborts_the_engine_is_rejected_not_fatal(done, tmp_path):
+    job, _ = done
+    broken = tmp_path / "broken.gguf"
+    with gguf.GgufFile(job.base) as file:
+        kept = [t for t in file.tensors.values() if t.name != "blk.0.ffn_norm.weight"]
+        plan = gguf.FilePlan(
+            [f.raw for f in file.fields.values()], [gguf.TensorPlan(t.name, t.shape, t.type) for t in kept]
+        )
+        gguf.write_gguf(broken, plan, lambda tensor: [file.rows(file.tensors[tensor.name])])
+    check = gate.check_loads(job, broken)
+    assert not check.passed
+    assert "exit" in check.value
+
+
+def test_a_changed_key_fails_the_metadata_check(done, tmp_path):
+    job, _ = done
+    other = tmp_path / "other.gguf"
+    gguf.copy_with_fields(job.base, other, {"llama.rope.freq_base": 5.0})
+    check = gate.check_metadata(job, other)
+    assert (check.passed, check.value) == (False, "llama.rope.freq_base differs")
+
+
+REFERENCE = Reference(False, 4, base_nll=2.0, adapter_nll=1.0, answers=(), tokens=())
+
+
+@pytest.mark.parametrize(("nll", "passed"), ((1.0, True), (0.9, True), (1.09, True), (1.11, False), (2.0, False)))
+def test_nine_tenths_of_the_gain_must_stay(done, nll, passed):
+    assert gate.check_nll(done[0], REFERENCE, nll).passed is passed
+
+
+@pytest.mark.parametrize(("nll", "passed"), ((2.0, True), (2.06, False)))
+def test_an_adapter_without_gain_may_not_get_worse(done, nll, passed):
+    reference = dataclasses.replace(REFERENCE, adapter_nll=1.99)
+    assert gate.check_nll(done[0], reference, nll).passed is passed
+
+
+@pytest.mark.parametrize(("n_kept", "passed"), ((20, True), (19, True), (18, False)))
+def test_the_delta_must_stay_on_95_percent_of_the_tensors(done, n_kept, passed):
+    rows = [gguf.Retained(f"t{i}", "Q8_0", 0.95 if i < n_kept else 0.5, 1.0, 0.01, 0.1) for i in range(20)]
+    check = gate.check_retained(done[0], rows)
+    assert check.passed is passed
+    assert f"{n_kept} of 20" in check.value
+
+
+def test_too_little_disk_is_refused_with_numbers(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_500_000_000))
+    with pytest.raises(SgError, match=r"needs 4\.00 GB .* 1\.50 GB are free"):
+        check_disk(tmp_path, 4_000_000_000)
+
+
+def test_a_full_disk_stops_an_export_before_any_work(tmp_path, monkeypatch):
+    job = make_job(tmp_path, TinySpec(layers=1))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(SgError, match="are free"):
+        export.export(job)
+    assert list(job.run.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "code"),
+    (
+        ({"types": ("Q9",)}, "no export type 'Q9'", 2),
+        ({"base_digest": "0" * 64}, "another base", 1),
+        ({"adapter": "base"}, "not a LoRA adapter", 1),
+        ({"base": "adapter"}, "not a model", 1),
+        ({"adapter": "wide"}, "does not fit", 1),
+        ({"adapter": "head"}, "cannot be adapted", 1),
+    ),
+)
+def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path, change, message, code):
+    spec = TinySpec(layers=1)
+    job = make_job(tmp_path, spec)
+    pair = lora_pairs(spec)["blk.0.attn_q.weight"]
+    extra = {
+        "wide": write_lora(tmp_path / "w.gguf", {"blk.0.ffn_up.weight": pair}, ALPHA),
+        "head": write_lora(tmp_path / "h.gguf", {"output.weight": pair}, ALPHA),
+        "base": job.base,
+        "adapter": job.adapter,
+    }
+    if "base_digest" in change:
+        gguf.copy_with_fields(job.adapter, job.adapter, {"sg_local.base.sha256": "f" * 64})
+    if "types" in change:
+        job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, **change))
+    else:
+        job = dataclasses.replace(job, **{key: extra.get(value, value) for key, value in change.items()})
+    with pytest.raises(SgError, match=message) as caught:
+        export.export(job)
+    assert caught.value.exit_code == code
+    assert not job.run.root.exists()
+
+
+def test_an_interrupted_merge_leaves_nothing(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1))
+
+    def stop(event):
+        if event.phase == "merge":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export.export(job, stop)
+    assert {path.name for path in job.run.root.iterdir()} == {"adapter.gguf"}
+
+
+def test_an_adapter_already_in_the_run_keeps_its_bytes(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1), types=())
+    job.run.root.mkdir()
+    shutil.copy(job.adapter, job.run.path("adapter.gguf"))
+    before = file_digest(job.run.path("adapter.gguf"))
+    report = export.export(dataclasses.replace(job, adapter=job.run.path("adapter.gguf")))
+    assert report.adapter_sha256 == before == file_digest(job.run.path("adapter.gguf"))
+    assert report.fused == ()
+    assert "ADAPTER ./adapter.gguf" in job.run.path("Modelfile").read_text()
+
+
+def test_greedy_inputs_are_topped_up_with_rows_that_were_not_trained_on(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1), n_answers=6)
+    job.run.root.mkdir()
+    rows = [{"input": f"row {i}"} for i in range(4)]
+    job.run.path("candidates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job.run.path("train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    assert gate.held_out_inputs(job) == [*(pair.input for pair in VALID), "row 1", "row 2"]
+
+
+def test_no_held_out_rows_are_said_and_not_counted(tmp_path):
+    job = dataclasses.replace(make_job(tmp_path, TinySpec(layers=1)), valid=())
+    fused = export.export(job).fused[0]
+    assert fused.equal_answers is None
+    assert [c.value for c in fused.checks[-2:]] == ["no held-out rows: not measured"] * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_loads_the_fused_file_with_the_same_logits(tmp_path):
+    """transformers decodes the GGUF by itself; its logits for the prompt against llama.cpp's."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    job = make_job(tmp_path, TinySpec(type="Q4_0", tied=False), types=("F16",))
+    export.export(job)
+    path = job.run.path("fused-F16.gguf")
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    prompt = prompts.answer_prompt(TASK, job.form, "a lime")
+    generator = open_generator("llama.cpp", path, EngineSettings(n_ctx=512, n_parallel=1))
+    ids = generator.tokenize(prompt)
+    generator.close()
+    with torch.no_grad():
+        theirs = model(torch.tensor([ids])).logits[0].numpy()
+    ours = llama_logits(path, ids)
+    assert np.abs(theirs - ours).max() < 0.02 * np.abs(ours).max()
+    assert (theirs.argmax(-1) == ours.argmax(-1)).mean() > 0.95
+
+
+def llama_logits(path, ids):
+    """llama.cpp's logits at every position."""
+    import llama_cpp
+
+    engine = llama_cpp.Llama(str(path), n_ctx=512, logits_all=True, verbose=False)
+    engine.eval(list(ids))
+    logits = np.array(engine.scores[: len(ids)])
+    engine.close()
+    return logits
