@@ -60,7 +60,7 @@ class TrainSettings:
     alpha: float = 32.0
     dropout: float = 0.0
     lr: float = 2e-4
-    epochs: float = 2.0
+    epochs: float = 3.0
     batch_size: int = 8
     grad_accumulation: int = 1
     schedule: str = "linear"

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sg_local.cli.job import Job, check_base
+from sg_local.cli.job import SCRIPTED, Job, check_base
 from sg_local.cli.narration import Narrator
 from sg_local.cli.words import size
 from sg_local.console.views import Progress
 from sg_local.records import Pair, SgError
-from sg_local.run import ADAPTER, CANDIDATES, REPORT, VALID, read_json
+from sg_local.run import ADAPTER, CANDIDATES, VALID
 
 
 def needs(job: Job, name: str, stage: str) -> None:
@@ -134,12 +134,21 @@ def export(job: Job, narrate: Narrator) -> str:
 
     check_base(job)
     needs(job, ADAPTER, "train")
-    form = job.form
+    work = _export_job(job)
     job.close()
-    work = room.Export(
+    done = room.export(work, lambda event: narrate.progress(_export_progress(event)))
+    return (
+        ", ".join(f"{fused.file} keeps {fused.retained['mean']:.1%} of the delta" for fused in done.fused) or "adapter"
+    )
+
+
+def _export_job(job: Job) -> Any:
+    from sg_local import export as room
+
+    return room.Export(
         run=job.run,
         task=job.task,
-        form=form,
+        form=job.form,
         base=job.base.path,
         base_digest=job.run.settings["model"]["digest"],
         adapter=job.run.path(ADAPTER),
@@ -148,10 +157,6 @@ def export(job: Job, narrate: Narrator) -> str:
         engine=job.backend,
         base_name=job.base.name,
         provenance=_provenance(job),
-    )
-    done = room.export(work, lambda event: narrate.progress(_export_progress(event)))
-    return (
-        ", ".join(f"{fused.file} keeps {fused.retained['mean']:.1%} of the delta" for fused in done.fused) or "adapter"
     )
 
 
@@ -162,13 +167,9 @@ def _validation_pairs(job: Job) -> tuple[Pair, ...]:
 
 
 def _provenance(job: Job) -> dict[str, Any]:
-    """What travels inside the exported files: settings, funnel, scores where there are any."""
+    """What travels inside the exported files beside the scores, which the export reads from report.json."""
     stamps = {stage: (job.run.stamp(stage) or {}).get("settings", {}) for stage in ("synth", "filter", "train")}
-    found: dict[str, Any] = {"settings": stamps, "funnel": (job.run.stamp("filter") or {}).get("funnel", {})}
-    if job.run.path(REPORT).exists() and job.run.stamp("eval") is not None:
-        systems = read_json(job.run.path(REPORT)).get("systems", {})
-        found["scores"] = {name: system["score"] for name, system in systems.items()}
-    return found
+    return {"settings": stamps, "funnel": (job.run.stamp("filter") or {}).get("funnel", {})}
 
 
 EXPORT_PHASES = {
@@ -208,7 +209,16 @@ def evaluate(job: Job, narrate: Narrator) -> str:
         pairs=tuple(row.pair for row in filters.kept_rows(job.run)),
     )
     report = room.evaluate(work, lambda event: narrate.progress(_eval_progress(event)))
+    _tell_the_files(job)
     return f"base {report['base']['score']:.1f}, tuned {report['tuned']['score']:.1f}"
+
+
+def _tell_the_files(job: Job) -> None:
+    """The scores go into the exported files and their card."""
+    if job.trainer != SCRIPTED:
+        from sg_local import export as room
+
+        room.add_scores(_export_job(job))
 
 
 def _eval_progress(event: Any) -> Progress:
