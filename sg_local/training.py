@@ -44,7 +44,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Training:
-    """One training job. `rows` are the kept rows in synthesis order; `generator` is asked for tokens only."""
+    """One training job. `rows` are the kept rows in synthesis order; `generator` is asked for tokens only.
+
+    `before` is called with the finished sets, before the trainer starts: to tell of them, and to let go of the generator.
+    """
 
     run: Run
     task: Task
@@ -54,6 +57,7 @@ class Training:
     rows: tuple[Row, ...]
     settings: TrainSettings
     seed: int = 0
+    before: Callable[[Sets], None] = lambda sets: None
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: Non
         on_step(step)
 
     sets = prepare(job)
+    job.before(sets)
     adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), job.settings, note)
     return _finish(job, sets, adapter, steps, started)
 

@@ -109,7 +109,12 @@ class Generator(Protocol):
 
 
 class Trainer(Protocol):
-    """Trains a LoRA adapter on one base GGUF. `out` is a folder that may hold checkpoints of an earlier try."""
+    """Trains a LoRA adapter on one base GGUF. `out` is a folder that may hold checkpoints of an earlier try.
+
+    `note` says for people what it computes on.
+    """
+
+    note: str
 
     def train(
         self,

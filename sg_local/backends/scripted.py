@@ -142,6 +142,8 @@ class ScriptedGenerator:
 class ScriptedTrainer:
     """Reports a falling loss and writes a placeholder adapter that names the rows it was given."""
 
+    note = "scripted, nothing is trained"
+
     def __init__(self, model: Path) -> None:
         self.model = model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +15,20 @@ from sg_local.cli.config import OPTIONS
 from sg_local.cli.words import did_you_mean
 
 SET_METAVAR = "STAGE.FIELD=VALUE"
+
+
+class Duration(click.ParamType):
+    """A length of time in seconds, from texts such as 90s, 20m, 1h30m."""
+
+    name = "20m|1h30m"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", str(value).replace(" ", "").lower())
+        hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+        total = 3600 * hours + 60 * minutes + seconds
+        if total == 0:
+            self.fail(f"{value!r} is not a length of time. Write it like 20m, 90s or 1h30m.", param, ctx)
+        return total
 
 
 class Choice(click.Choice):
@@ -72,6 +87,12 @@ def set_option(command: Callable) -> Callable:
     return click.option(
         "--set", "sets", multiple=True, metavar=SET_METAVAR, help="Change one setting; may be given many times."
     )(command)
+
+
+def time_option(command: Callable) -> Callable:
+    """--time 20m: a budget for the training."""
+    help = "Train no longer than this: the epochs are cut to what fits."
+    return click.option("--time", "time_s", type=Duration(), help=help)(command)
 
 
 def redo_option(command: Callable) -> Callable:
@@ -165,6 +186,9 @@ def job_options(command: Callable) -> Callable:
     @functools.wraps(command)
     def gathered(**values: Any) -> Any:
         own = {key: values.pop(key) for key in names & values.keys()}
+        time_s = values.pop("time_s", None)
+        if time_s is not None:
+            own["sets"] = (*own["sets"], f"train.time_s={time_s:g}")
         ctx = click.get_current_context()
         return command(options=Options(**own, given=given(ctx, own)), **values)
 

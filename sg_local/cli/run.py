@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from sg_local.cli.options import (
     redo_option,
     runs_option,
     set_option,
+    time_option,
 )
 from sg_local.cli.stages import perform
 from sg_local.cli.verdict import show_verdict
-from sg_local.records import Task
+from sg_local.records import SgError, Task, TestRow
 from sg_local.run import REPORT, read_json
 
 BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
@@ -45,8 +47,28 @@ def read_task(name: str, tests: int | Path | None) -> Task:
     """The task with its test rows chosen."""
     from sg_local import tasks
 
-    n_tests = tests if isinstance(tests, int) else None
-    return tasks.load_task(name, n_tests, tests if isinstance(tests, Path) else None)
+    if isinstance(tests, Path):
+        task = tasks.load_task(name)
+        return dataclasses.replace(task, tests=tests_of(task, tests))
+    return tasks.load_task(name, tests)
+
+
+def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
+    """The test rows of a file, outputs of a classification task in the spelling of its labels.
+
+    Raises SgError (usage) where an output is none of the labels.
+    """
+    from sg_local import prompts, tasks
+
+    rows = tasks.read_tests(path)
+    if not task.labels:
+        return rows
+    known = {text: prompts.match_label(task.labels, text) for row in rows for text in row.outputs}
+    for text, label in known.items():
+        if label is None:
+            message = f"{path}: the output {text!r} is no label of task {task.name}."
+            raise SgError(message, f"The labels are: {', '.join(task.labels)}.", exit_code=2)
+    return tuple(dataclasses.replace(row, outputs=tuple(known[text] for text in row.outputs)) for row in rows)
 
 
 @click.command(
@@ -63,6 +85,7 @@ def read_task(name: str, tests: int | Path | None) -> Task:
 @name_option
 @model_options
 @set_option
+@time_option
 @runs_option
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
 @click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")

@@ -1,14 +1,12 @@
-"""The single stages as commands: synth, filter, train, export, eval."""
+"""The single stages as commands: synth, filter, train, export. `eval` stands in evaluation.py."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any
 
 import click
 
-from sg_local.cli import output
+from sg_local.cli import output, train
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.funnel import show_funnel
@@ -23,12 +21,12 @@ from sg_local.cli.options import (
     redo_option,
     runs_option,
     set_option,
+    time_option,
     trainer_option,
 )
-from sg_local.cli.run import Tests, read_task
+from sg_local.cli.run import read_task
 from sg_local.cli.stages import perform
-from sg_local.cli.verdict import show_files, show_verdict
-from sg_local.run import REPORT, read_json
+from sg_local.cli.verdict import show_files
 
 RUN = click.argument("run")
 
@@ -100,18 +98,36 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
 
 
 @click.command(
-    "train", cls=Command, examples=("sg-local train RUN", "sg-local train RUN --set epochs=3 --trainer torch --redo")
+    "train",
+    cls=Command,
+    examples=(
+        "sg-local train RUN",
+        "sg-local train RUN --time 20m",
+        "sg-local train RUN --set epochs=3 --trainer torch --redo",
+        "sg-local train RUN --prepare",
+    ),
 )
 @RUN
 @trainer_option
 @set_option
+@time_option
+@click.option("--prepare", is_flag=True, help="Only write the job as files, for torchrun or mlx.launch to train.")
 @runs_option
 @redo_option
 @job_options
 @click.pass_obj
-def train_command(environment: Environment, run: str, options: Options) -> None:
-    """Finetune a LoRA adapter on the kept pairs."""
+def train_command(environment: Environment, run: str, prepare: bool, options: Options) -> None:
+    """Finetune a LoRA adapter on the kept pairs.
+
+    Stop it when you like: the same line goes on from the last checkpoint.
+    """
     with job_for_run(run, options, environment, "train") as job:
+        if prepare:
+            with job.run.lock():
+                folder = train.prepare(job)
+            click.echo(folder)
+            _next(f"{train.launch_line(job, folder)}\nThen: sg-local train {run}")
+            return
         _stage(job, "train", again=options.redo)
         show_files(job.run)
         _next(f"sg-local eval {run}, or sg-local export {run}")
@@ -156,50 +172,3 @@ def export_command(
         _stage(job, "export", again=options.redo or bool(given))
         show_files(job.run)
         _next(f"sg-local eval {run}, or sg-local serve {run}")
-
-
-@click.command(
-    "eval",
-    cls=Command,
-    examples=(
-        "sg-local eval RUN",
-        "sg-local eval RUN --tests more_tests.jsonl --redo",
-        "sg-local eval RUN --require 'tuned-base.low>0' || echo 'no proven gain'",
-    ),
-)
-@RUN
-@click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
-@click.option("--require", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
-@set_option
-@runs_option
-@redo_option
-@json_option
-@job_options
-@click.pass_obj
-def eval_command(
-    environment: Environment, run: str, tests: Any, gates: tuple[str, ...], as_json: bool, options: Options
-) -> None:
-    """Measure the tuned model against its base, with intervals."""
-    from sg_local import evaluate
-
-    wanted = [evaluate.parse_gate(gate) for gate in gates]
-    with job_for_run(run, options, environment, "eval") as job:
-        job.task = with_tests(job, tests)
-        _stage(job, "eval", again=options.redo)
-        report = read_json(job.run.path(REPORT))
-        output.show_json(report) if as_json else show_verdict(job.run)
-        evaluate.require(report, wanted)
-
-
-def with_tests(job: Job, tests: int | Path | None) -> Any:
-    """The job's task with other test rows, where given."""
-    import random
-
-    from sg_local import tasks
-
-    if tests is None:
-        return job.task
-    if isinstance(tests, Path):
-        return dataclasses.replace(job.task, tests=tasks.read_tests(tests))
-    n = min(tests, len(job.task.tests))
-    return dataclasses.replace(job.task, tests=tuple(random.Random(0).sample(job.task.tests, n)))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sg_local.cli import work
+from sg_local.cli import train, work
 from sg_local.cli.job import Job
 from sg_local.cli.narration import Narrator
 from sg_local.records import SgError, digest
@@ -48,7 +48,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "synth": Stage(work.synth, (INPUTS, CANDIDATES, VERDICTS), work.synth_settings),
     "filter": Stage(work.filter_rows, (), work.filter_settings, (CANDIDATES,)),
-    "train": Stage(work.train, ("adapter", ADAPTER, TRAIN, VALID), None, (CANDIDATES, VERDICTS)),
+    "train": Stage(train.train, ("adapter", ADAPTER, TRAIN, VALID), None, (CANDIDATES, VERDICTS)),
     "export": Stage(work.export, (), lambda job: job.plan["export"], (ADAPTER,)),
     "eval": Stage(work.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER)),
 }
@@ -109,10 +109,15 @@ def seal(job: Job, name: str) -> dict[str, Any]:
     }
 
 
-def put_away(job: Job, name: str) -> None:
-    """Forget a finished stage; what it made stays beside as NAME.before until the next time."""
+def forget(job: Job, name: str) -> None:
+    """Forget that a stage is finished; what it made stays."""
     job.run.clear_stage(name)
     remove(job.run.path(f"stages/{name}.seal"))
+
+
+def put_away(job: Job, name: str) -> None:
+    """Forget a finished stage; what it made stays beside as NAME.before until the next time."""
+    forget(job, name)
     for file in STAGES[name].makes:
         path = job.run.path(file)
         if path.exists():

@@ -9,7 +9,6 @@ from typing import Any
 
 from sg_local.cli.job import SCRIPTED, Job, check_base
 from sg_local.cli.narration import Narrator
-from sg_local.cli.words import size
 from sg_local.console.views import Progress
 from sg_local.records import Pair, SgError
 from sg_local.run import ADAPTER, CANDIDATES, VALID
@@ -92,37 +91,6 @@ def _apply_filters(job: Job) -> str:
     job.run.write_stamp("filter", filter_settings(job), (CANDIDATES,), **facts)
     labels = f", labels by policy {found.policy}" if job.task.labels else ""
     return f"{found.kept} of {found.accepted} pairs kept{labels}"
-
-
-# Training
-
-
-def train(job: Job, narrate: Narrator) -> str:
-    """The kept rows into an adapter."""
-    from sg_local import filters, training
-    from sg_local.backends import open_trainer
-
-    check_base(job)
-    needs(job, CANDIDATES, "synth")
-    rows = tuple(training.Row(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(job.run))
-    trainer = open_trainer(job.trainer, job.base.path)
-    work = training.Training(job.run, job.task, job.form, job.generator, trainer, rows, job.plan["train"], job.seed)
-    done = training.train(work, lambda step: narrate.progress(_train_progress(step)))
-    for warning in done.warnings:
-        narrate.say(f"Warning: {warning}")
-    loss = done.adapter.loss if done.adapter.valid_loss is None else done.adapter.valid_loss
-    return f"{done.n_train} rows, {done.adapter.n_steps} steps, loss {loss:.3f}"
-
-
-def _train_progress(step: Any) -> Progress:
-    facts = {"loss": f"{step.loss:.3f}"}
-    if step.valid_loss is not None:
-        facts["validation"] = f"{step.valid_loss:.3f}"
-    if step.tokens_per_s:
-        facts["tokens/s"] = f"{step.tokens_per_s:.0f}"
-    if step.memory_bytes:
-        facts["memory"] = size(step.memory_bytes)
-    return Progress("training", step.step, step.n_steps, "steps", facts)
 
 
 # Export

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ MARKS = {
     "skipped": ("\u2714", "dim"),
 }
 N_LATEST = 3
+BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # from an eighth to a whole
 
 
 @dataclass
@@ -113,6 +115,7 @@ class LiveNarrator:
         elif now.wanted:
             head.append(f"{now.done:,} of {now.wanted:,} {now.unit}")
         parts: list[RenderableType] = [head, _track(share, width), self._figures(now)]
+        parts += [_curve(name, values, width) for name, values in now.curves]
         if now.latest:
             parts.append(Text(""))
             parts += [_preview(text, width) for text in now.latest[-N_LATEST:]]
@@ -137,6 +140,25 @@ def _track(share: float, width: int) -> Text:
     text.append("\u2500" * (room - text.cell_len), "dim")
     text.append(f" {share:4.0%}")
     return text
+
+
+def _curve(name: str, values: Sequence[float], width: int) -> Text:
+    """Figures over time as one line of blocks between their least and their most, which stand behind it."""
+    ends = f"{values[0]:.3f} \u2192 {values[-1]:.3f}"
+    room = max(8, width - len(name) - len(ends) - 4)
+    text = Text(f"{name}  ", "dim", no_wrap=True, overflow="ellipsis")
+    text.append(sparkline(values, room), "cyan")
+    return text.append(f"  {ends}", "dim")
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """At most `width` blocks; where there are more figures, each block is the mean of its share of them."""
+    n = min(len(values), width)
+    edges = [i * len(values) // n for i in range(n + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
+    low, high = min(means), max(means)
+    heights = [round(7 * (mean - low) / (high - low)) if high > low else 0 for mean in means]
+    return "".join(BLOCKS[height] for height in heights)
 
 
 def _preview(text: str, width: int) -> Text:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a stage stands: `done` of `wanted` `unit`. `facts` are short figures, `latest` the last rows as text."""
+    """Where a stage stands: `done` of `wanted` `unit`. `facts` are short figures, `latest` the last rows as text.
+
+    `curves` are figures over time by name, the oldest first, such as losses.
+    """
 
     phase: str
     done: int
@@ -15,11 +18,15 @@ class Progress:
     unit: str = "rows"
     facts: dict[str, str] = field(default_factory=dict)
     latest: tuple[str, ...] = ()
+    curves: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
 class SystemScore:
-    """One system's score with its interval, in percent. `role` is base, tuned or trivial."""
+    """One system's score with its interval, in percent. `role` is base, tuned or trivial.
+
+    `irrelevant` is the share of its answers that name no label, or say nothing.
+    """
 
     name: str
     score: float
@@ -27,11 +34,24 @@ class SystemScore:
     high: float
     role: str = "base"
     chosen: bool = False
+    irrelevant: float | None = None
+
+
+@dataclass(frozen=True)
+class ConfusionView:
+    """How often each right label (a row) got each answer (a column); the last column counts what is no label."""
+
+    title: str
+    labels: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class VerdictCard:
-    """The end of a run: scores, what they mean, the files that came out, what to do next."""
+    """The end of a run: scores, what they mean, the files that came out, what to do next.
+
+    `outcome` is better, worse or open; `marked` says that a trivial system reaches the gain too.
+    """
 
     title: str
     metric: str
@@ -42,6 +62,9 @@ class VerdictCard:
     stages: tuple[tuple[str, str], ...]
     artefacts: tuple[tuple[str, str, str], ...]
     commands: tuple[tuple[str, str], ...]
+    marked: bool = False
+    notes: tuple[str, ...] = ()
+    confusion: ConfusionView | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,7 @@ class CardView:
 class PlayView:
     """Thresholds in play: (name, value, saved value) each, the rows kept before and now, what one step would do.
 
+    `meaning` says what the selected one does; `kept_beside` are the rows kept with one step less and one more.
     `edge` holds (sign, text): `+` comes in, `-` goes out, `<` and `>` would with one step looser or stricter.
     """
 
@@ -101,6 +125,8 @@ class PlayView:
     selected: int
     kept_before: int
     kept_now: int | None
+    kept_beside: tuple[int, int] | None = None
+    meaning: str = ""
     labels: tuple[tuple[str, int, int], ...] = ()
     edge: tuple[tuple[str, str], ...] = ()
 
@@ -127,4 +153,4 @@ class ReviewView:
     scroll: int = 0
     menu: tuple[tuple[str, str, str], ...] = ()
     play: PlayView | None = None
-    sample: str = ""
+    sample: tuple[str, ...] = ()

@@ -147,6 +147,7 @@ class MlxTrainer:
         self.path = model
         self.config = read_config(model)
         self.device: Device = prepare_device()
+        self.note = f"MLX on {self.device.note}"
         self.base_digest = _sha256(model)
 
     def train(

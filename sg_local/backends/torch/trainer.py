@@ -37,6 +37,7 @@ class TorchTrainer:
 
     def __init__(self, model: Path) -> None:
         self.model = model
+        self.note = f"torch on {placement_note()}"
 
     def train(
         self,
@@ -103,6 +104,13 @@ def placement() -> tuple[torch.device, torch.dtype]:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device()), torch.bfloat16
     return torch.device("cpu"), torch.float32
+
+
+def placement_note() -> str:
+    """The device and the number format, for people."""
+    device, dtype = placement()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return f"{name}, {str(dtype).removeprefix('torch.')}"
 
 
 def file_digest(path: Path) -> str:
