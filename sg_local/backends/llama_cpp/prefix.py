@@ -10,11 +10,17 @@ WORTH_TOKENS = 32  # tokens saved that pay for an extra llama_decode
 
 
 class Prefix:
-    """The tokens on sequence 0. They outlive a call, so that the next one with the same beginning starts there."""
+    """The tokens on sequence 0. They outlive a call, so that the next one with the same beginning starts there.
+
+    A call's numbers must not depend on the calls before it, or a resumed job would differ from an uninterrupted one:
+    what an earlier call left is taken over only where this call would have computed the very same, in one go.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._tokens: list[int] = []
+        self._untouched = True  # nothing but one computation from the first token has been here
+        self._first = True  # this call has not yet said what it wants
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -23,13 +29,21 @@ class Prefix:
         """How many of these tokens are in the pool already."""
         return common_length(self._tokens, tokens, len(tokens))
 
+    def begin(self) -> None:
+        """A new call begins."""
+        self._first = True
+
     def cover(self, prompts: Sequence[Sequence[int]]) -> None:
         """Compute what all the prompts share, less a last token for each, where that saves enough."""
-        shared = shared_length(prompts)
-        wanted = prompts[0][:shared]
+        wanted = prompts[0][: shared_length(prompts)]
+        if self._first:
+            self._first = False
+            if not (self._untouched and wanted == self._tokens):
+                self.clear()
         kept = self.common(wanted)
-        if (shared - kept) * (len(prompts) - 1) < WORTH_TOKENS:
+        if (len(wanted) - kept) * (len(prompts) - 1) < WORTH_TOKENS:
             return
+        self._untouched = not self._tokens
         self._context.forget(0, kept)
         self._tokens = self._tokens[:kept]
         self._extend(wanted)
@@ -38,6 +52,7 @@ class Prefix:
         """Forget everything on sequence 0."""
         self._context.forget(0)
         self._tokens = []
+        self._untouched = True
 
     def _extend(self, wanted: Sequence[int]) -> None:
         """Decode the rest of `wanted`, as far as the pool has room."""

@@ -57,6 +57,7 @@ class Scheduler:
 
     def run(self) -> Iterator[Completion]:
         """Completions as rows end. However it is left, the pool keeps nothing but the shared prefix."""
+        self._prefix.begin()
         try:
             while self._fill():
                 yield from self._step()

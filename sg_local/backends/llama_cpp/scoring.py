@@ -67,6 +67,7 @@ class Scorer:
     def run(self, questions: Iterable[Question]) -> Iterator[Score]:
         """One score per question. However it is left, the pool keeps nothing but the shared prefix."""
         source = iter(questions)
+        self._prefix.begin()
         while window := list(islice(source, WINDOW)):
             self._prefix.cover([question.tokens for question in window])
             results = {id(q): [0.0] * len(q.continuations) for q in window}
