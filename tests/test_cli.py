@@ -108,9 +108,47 @@ def test_single_stages_do_the_same_as_run(own_folder):
 
 
 def test_a_gate_that_is_not_met_exits_with_three(finished):
-    run("eval", "trial", *SMALL[2:], "--require", "tuned>=0")
-    result = run("eval", "trial", *SMALL[2:], "--require", "tuned>=101", code=3)
+    run("eval", "trial", *SMALL[2:], "--gate", "tuned>=0")
+    result = run("eval", "trial", *SMALL[2:], "--gate", "tuned>=101", code=3)
     assert "not met" in result.stderr
+
+
+def test_single_answers_are_shown_as_table_and_json(finished):
+    report = json.loads(finished.path("report.json").read_text())
+    wrong = [row["index"] for row in report["rows"] if row["scores"]["tuned_restricted"] < 100]
+    rows = json.loads(run("eval", "trial", *SMALL[2:], "--show", "wrong", "--json").stdout)
+    assert sorted(row["index"] for row in rows) == wrong
+    shown = run("eval", "trial", *SMALL[2:], "--show", "all", "--system", "tuned").stdout
+    assert f"all: {report['n']} of {report['n']} test rows, tuned against base" in shown
+    assert "no system named" in run("eval", "trial", "--show", "all", "--system", "x", code=2).stderr.lower()
+
+
+def test_other_test_rows_and_settings_keep_the_answers_that_still_count(finished, own_folder):
+    before = finished.path("answers.jsonl").read_text().splitlines()
+    rows = [
+        {"input": "The invoice is wrong.", "output": "Billing."},
+        {"input": "My box got wet.", "output": "delivery"},
+    ]
+    (own_folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    kept = run("eval", "trial", "--retain")
+    assert "Perplexity on a neutral text" in kept.stdout
+    assert set(before) < set(finished.path("answers.jsonl").read_text().splitlines())
+    assert json.loads(run("eval", "trial", "--json").stdout)["retain"]["answers"]
+    report = json.loads(run("eval", "trial", "--tests", "rows.jsonl", "--json").stdout)
+    assert report["n"] == 2 and [row["outputs"] for row in report["rows"]] == [["billing"], ["delivery"]]
+    (own_folder / "rows.jsonl").write_text('{"input": "x", "output": "sales"}')
+    for line in (("eval", "trial"), ("run", "support_routing", "--backend", "scripted")):
+        assert "'sales' is no label" in run(*line, "--tests", "rows.jsonl", code=2).stderr
+
+
+def test_the_verdict_shows_confusion_irrelevant_answers_and_what_was_left_out(finished, own_folder):
+    example = json.loads(finished.path("run.json").read_text())["task"]["examples"][0]
+    rows = [{"input": "The invoice is wrong.", "output": "billing"}, example]
+    (own_folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shown = run("eval", "trial", "--tests", "rows.jsonl").stdout
+    assert "1 test rows were left out: 1 like an example, 0 like a training row." in shown
+    assert "irrelevant" in shown and "right \\ tuned, labels only" in shown and "no label" in shown
+    assert "never on test rows" in shown
 
 
 def test_filtering_again_needs_no_redo_and_is_remembered(finished):
@@ -188,7 +226,7 @@ BROKEN = {
             "example 1",
         ),
         (["completion", "powershell"], "It is one of: bash, zsh, fish"),
-        (["eval", "nope", "--require", "rubbish"], "is not a gate"),
+        (["eval", "nope", "--gate", "rubbish"], "is not a gate"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

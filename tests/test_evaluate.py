@@ -6,7 +6,7 @@ import json
 import pytest
 from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, FakeGenerator, job_of
 
-from sg_local.evaluate import evaluate, judged_rows, parse_gate, require
+from sg_local.evaluate import counterpart, evaluate, judged_rows, parse_gate, require
 from sg_local.evaluate.job import dev_questions
 from sg_local.evaluate.retain import PASSAGES, perplexity, split_passage
 from sg_local.evaluate.verdict import Scoreboard
@@ -218,6 +218,19 @@ def test_single_answers_can_be_browsed(tmp_path, show, system, indices):
     job = job_of(tmp_path)
     evaluate(job)
     assert [row.index for row in judged_rows(job.run, show, system)] == indices
+
+
+def test_single_answers_stand_beside_the_base_that_answers_alike(tmp_path):
+    scores = {row.input: (-1.0, -3.0) for row in TASK.tests}
+    job = job_of(tmp_path, generator=FakeGenerator({}, scores))
+    report = evaluate(job)
+    assert [counterpart(report, system) for system in ("tuned", "tuned_restricted", "copy_input")] == [
+        "base",
+        "base_restricted",
+        "base",
+    ]
+    rows = judged_rows(job.run, "all", "tuned_restricted")
+    assert {row.base for row in rows} == {"red"} and {row.base_score for row in rows} == {0, 100}
 
 
 @pytest.mark.parametrize("show, system", [("wrongs", "tuned"), ("wrong", "nobody")])

@@ -41,7 +41,7 @@ COMMANDS = {
     "review": Entry("review", JOB, "Judge the synthesised pairs yourself, one key each."),
     "train": Entry("stage", JOB, "Finetune a LoRA adapter on the kept pairs."),
     "export": Entry("stage", JOB, "Write the GGUF files that other programs load."),
-    "eval": Entry("stage", JOB, "Measure the tuned model against its base, with intervals."),
+    "eval": Entry("evaluation", JOB, "Measure the tuned model against its base, with intervals."),
     "serve": Entry("use", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
     "predict": Entry("use", USE, "Answer one text, or one per line of standard input."),
     "report": Entry("use", USE, "Write the report of a run as one HTML page."),

@@ -11,7 +11,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.output import Column
 from sg_local.cli.words import duration, size
-from sg_local.console.views import SystemScore, VerdictCard
+from sg_local.console.views import ConfusionView, SystemScore, VerdictCard
 from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
 
 METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
@@ -37,13 +37,17 @@ def verdict_card(run: Run) -> VerdictCard:
     """The card of a run whose evaluation is done."""
     report = read_json(run.path(REPORT))
     verdicts = report.get("verdicts", [])
+    main = next((one for one in verdicts if one["tuned"] == served(report)), {"outcome": "open", "reached_by": []})
     return VerdictCard(
         title=f"{report['task']} on {run.settings['model']['name']}",
         metric=METRICS.get(report["metric"], report["metric"]),
         n=report["n"],
         systems=_systems(report),
         sentences=tuple(verdict["sentence"] for verdict in verdicts),
-        outcome=_outcome(report),
+        outcome=main["outcome"],
+        marked=bool(main["reached_by"]),
+        notes=notes(report),
+        confusion=_confusion(report),
         stages=stage_times(run),
         artefacts=artefacts(run),
         commands=(
@@ -58,21 +62,46 @@ def _systems(report: Mapping[str, Any]) -> tuple[SystemScore, ...]:
     """The systems worth a line; marked is the one that predict and serve answer with."""
     systems = report["systems"]
     return tuple(
-        SystemScore(found["title"], found["score"], found["low"], found["high"], found["role"], name == _served(report))
+        SystemScore(
+            found["title"],
+            found["score"],
+            found["low"],
+            found["high"],
+            found["role"],
+            name == served(report),
+            found["irrelevant"],
+        )
         for name in SHOWN
         if (found := systems.get(name)) is not None
     )
 
 
-def _served(report: Mapping[str, Any]) -> str:
+def served(report: Mapping[str, Any]) -> str:
     """The system that predict and serve answer with: labels only, where there are labels."""
     return "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned"
 
 
-def _outcome(report: Mapping[str, Any]) -> str:
-    """How the served system stands against the strongest base of its family: better, worse or open."""
-    verdicts = {verdict["tuned"]: verdict["outcome"] for verdict in report.get("verdicts", [])}
-    return verdicts.get(_served(report), "open")
+def notes(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader must know about the figures: the base's prompt, test rows left out, what was forgotten."""
+    form = report["chosen"]["base"]
+    found = [f"The base's best prompt is the {form} one, chosen on examples and synthetic rows, never on test rows."]
+    leaked = {source: len(rows) for source, rows in report["excluded"].items()}
+    if any(leaked.values()):
+        said = f"{leaked['examples']} like an example, {leaked['training']} like a training row"
+        found.append(f"{sum(leaked.values())} test rows were left out: {said}.")
+    if report["retain"]:
+        before, after = (report["retain"]["perplexity"][name] for name in ("base", "tuned"))
+        found.append(f"Perplexity on a neutral text: {before:.1f} before tuning, {after:.1f} after.")
+    return tuple(found)
+
+
+def _confusion(report: Mapping[str, Any]) -> ConfusionView | None:
+    """The served system's confusion table, where there are labels."""
+    if "confusion" not in report:
+        return None
+    name = served(report)
+    rows = tuple(tuple(row) for row in report["confusion"]["tables"][name])
+    return ConfusionView(report["systems"][name]["title"], tuple(report["confusion"]["labels"]), rows)
 
 
 def stage_times(run: Run) -> tuple[tuple[str, str], ...]:
@@ -96,15 +125,23 @@ def show_verdict(run: Run) -> None:
         cards.show_verdict(card)
         return
     click.echo(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
-    columns = [Column("system"), Column("score", True), Column("low", True), Column("high", True)]
-    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}") for s in card.systems]
+    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
+    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}", f"{s.irrelevant:.1f}") for s in card.systems]
     output.show_table("", columns, rows)
-    for sentence in card.sentences:
+    for sentence in (*card.sentences, *card.notes):
         click.echo(sentence)
+    if card.confusion is not None:
+        _plain_confusion(card.confusion)
     click.echo("Time: " + ", ".join(f"{stage} {seconds}" for stage, seconds in card.stages))
     _plain_files(card.artefacts)
     for line, what in card.commands:
         click.echo(f"Next: {line}   # {what}")
+
+
+def _plain_confusion(view: ConfusionView) -> None:
+    columns = [Column(f"right \\ {view.title}"), *(Column(label, True) for label in (*view.labels, "no label"))]
+    rows = [(label, *map(str, row)) for label, row in zip(view.labels, view.rows, strict=True)]
+    output.show_table("", columns, rows)
 
 
 def show_files(run: Run) -> None:

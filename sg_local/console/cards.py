@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.views import FindingView, FunnelCard, SystemScore, VerdictCard
+from sg_local.console.views import ConfusionView, FindingView, FunnelCard, SystemScore, VerdictCard
 
 WIDTH = 100
 OUTCOMES = {
@@ -18,6 +18,7 @@ OUTCOMES = {
     "worse": ("red", "\u2718 The tuned model is worse"),
     "open": ("yellow", "~ No difference is shown"),
 }
+MARKED = "~ The tuned model is better, but a trivial system reaches it too,"
 STATUS = {"ok": ("\u2714", "green"), "warning": ("!", "bold yellow"), "missing": ("\u2718", "bold red")}
 ROLES = {"base": "", "tuned": "bold", "trivial": "dim"}
 
@@ -147,8 +148,8 @@ def show_verdict(card: VerdictCard) -> None:
 
 
 def verdict(card: VerdictCard, width: int) -> RenderableType:
-    """Scores with interval bars, sentences, files, next commands."""
-    style, headline = OUTCOMES[card.outcome]
+    """Scores with interval bars, sentences, confusion table, files, next commands."""
+    style, headline = ("yellow", MARKED) if card.marked else OUTCOMES[card.outcome]
     parts: list[RenderableType] = [
         Text(f"{headline} at {card.title.partition(' on ')[0]}.", f"bold {style}"),
         Text(f"{card.metric} on {card.n} test rows, percent, with 95 % intervals", "dim"),
@@ -157,18 +158,37 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
     ]
     if card.sentences:
         parts += [Text(""), *(Padding(Text(sentence), (0, 0, 0, 0)) for sentence in card.sentences)]
+    parts += [Text(note, "dim") for note in card.notes]
+    if card.confusion is not None:
+        parts += [Text(""), _confusion(card.confusion)]
     parts += [Text(""), _files(card), Text(""), _commands(card)]
     return Panel(Group(*parts), title=card.title, title_align="left", border_style=style, width=width, padding=(1, 2))
 
 
 def _scores(systems: tuple[SystemScore, ...], width: int) -> Table:
-    room = max(10, width - 60)
-    table = _grid("left", "right", "left", "left")
+    room = max(10, width - 72)
+    table = _grid("left", "right", "left", "left", "right")
+    table.add_row(*(Text(heading, "dim") for heading in ("", "score", "interval", "", "irrelevant")))
     for system in systems:
         style = ROLES.get(system.role, "")
         interval = Text(f"{system.low:5.1f} \u2013 {system.high:5.1f}", "dim")
         name = Text(("\u25b8 " if system.chosen else "  ") + system.name, style)
-        table.add_row(name, Text(f"{system.score:.1f}", style), interval, interval_bar(system, room))
+        irrelevant = "" if system.irrelevant is None else f"{system.irrelevant:.1f}"
+        table.add_row(
+            name, Text(f"{system.score:.1f}", style), interval, interval_bar(system, room), Text(irrelevant, "dim")
+        )
+    return table
+
+
+def _confusion(view: ConfusionView) -> Table:
+    """Right labels down, answers across; what is right is bold."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title=None)
+    table.add_column(Text(f"right \u2193  {view.title} \u2192"), justify="left")
+    for label in (*view.labels, "no label"):
+        table.add_column(Text(label), justify="right")
+    for i, (label, row) in enumerate(zip(view.labels, view.rows, strict=True)):
+        cells = [Text(str(n), "bold" if i == j else "dim" if n == 0 else "") for j, n in enumerate(row)]
+        table.add_row(Text(label), *cells)
     return table
 
 

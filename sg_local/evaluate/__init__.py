@@ -13,7 +13,7 @@ and counted. Not covered: whether the test rows resemble what a user will really
 
 from __future__ import annotations
 
-from sg_local.evaluate.browse import Judged, judged_rows
+from sg_local.evaluate.browse import Judged, counterpart, judged_rows
 from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, accept_any
 from sg_local.evaluate.stage import evaluate
 from sg_local.evaluate.verdict import Gate, parse_gate, require
@@ -26,6 +26,7 @@ __all__ = [
     "Judged",
     "OnEvent",
     "accept_any",
+    "counterpart",
     "evaluate",
     "judged_rows",
     "parse_gate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sg_local.records import Answer, SgError
 from sg_local.run import ANSWERS, REPORT, Run, read_json
@@ -19,7 +20,7 @@ SHOW: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """One test row with its right outputs, one system's answer, the base's, and both scores in percent."""
+    """One test row with its right outputs, one system's answer, its base's (`counterpart`), both scores in percent."""
 
     index: int
     input: str
@@ -28,6 +29,12 @@ class Judged:
     base: str
     score: float
     base_score: float
+
+
+def counterpart(report: Mapping[str, Any], system: str) -> str:
+    """The base that answers in the same way as a system: restricted for restricted, by vote for by vote."""
+    base = system.replace("tuned", "base", 1)
+    return base if base in report["systems"] else "base"
 
 
 def judged_rows(run: Run, show: str = "wrong", system: str = "tuned") -> list[Judged]:
@@ -41,6 +48,7 @@ def judged_rows(run: Run, show: str = "wrong", system: str = "tuned") -> list[Ju
     if system not in report["systems"]:
         known = ", ".join(report["systems"])
         raise SgError(f"No system named {system!r} answered.", f"It was: {known}.", exit_code=2)
+    base = counterpart(report, system)
     texts = {(row.system, row.index): row.text for row in run.read(ANSWERS, Answer)}
     rows = [
         Judged(
@@ -48,9 +56,9 @@ def judged_rows(run: Run, show: str = "wrong", system: str = "tuned") -> list[Ju
             input=row["input"],
             wanted=tuple(row["outputs"]),
             answer=texts[system, row["index"]],
-            base=texts["base", row["index"]],
+            base=texts[base, row["index"]],
             score=row["scores"][system],
-            base_score=row["scores"]["base"],
+            base_score=row["scores"][base],
         )
         for row in report["rows"]
     ]

@@ -1,0 +1,141 @@
+"""`sg-local eval`: the test rows answered by every system, the verdict, gates, and single answers to browse."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.app import Command
+from sg_local.cli.config import Environment
+from sg_local.cli.job import Job, job_for_run
+from sg_local.cli.narration import narrator
+from sg_local.cli.options import (
+    Choice,
+    Options,
+    job_options,
+    json_option,
+    redo_option,
+    runs_option,
+    set_option,
+    trainer_option,
+)
+from sg_local.cli.output import Column
+from sg_local.cli.run import Tests, tests_of
+from sg_local.cli.stages import forget, perform
+from sg_local.cli.verdict import served, show_verdict
+from sg_local.records import Task
+from sg_local.run import REPORT, read_json
+
+SHOWN = ("wrong", "right", "better", "worse", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What an evaluation is asked for besides its settings."""
+
+    gates: tuple[str, ...]
+    show: str | None
+    system: str | None
+    as_json: bool
+
+
+@click.command(
+    "eval",
+    cls=Command,
+    examples=(
+        "sg-local eval RUN",
+        "sg-local eval RUN --show wrong",
+        "sg-local eval RUN --tests more_tests.jsonl --retain",
+        "sg-local eval RUN --gate 'tuned-base>=2' || echo 'not two points better'",
+        "sg-local eval RUN --set tuned_examples=true --gate 'tuned-tuned_examples.low>0'",
+    ),
+)
+@click.argument("run")
+@click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
+@click.option("--gate", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
+@click.option("--show", type=Choice(SHOWN), help="List single answers, against the base's.")
+@click.option("--system", metavar="SYSTEM", help="Whose answers to list.  [default: what predict and serve give]")
+@click.option("--retain", is_flag=True, help="Measure what tuning cost elsewhere, too.")
+@trainer_option
+@set_option
+@runs_option
+@redo_option
+@json_option
+@job_options
+@click.pass_obj
+def eval_command(
+    environment: Environment, run: str, tests: int | Path | None, retain: bool, options: Options, **wanted: Any
+) -> None:
+    """Measure the tuned model against its base, with intervals.
+
+    A gate compares a score or a gain with a number of points: `tuned>=80`, `tuned-base>=2`, `tuned-base.low>0`. Other
+    test rows or settings need no --redo: answers that still count are kept.
+    """
+    from sg_local import evaluate
+
+    asked = Wanted(**wanted)
+    gates = [evaluate.parse_gate(gate) for gate in asked.gates]
+    if retain:
+        options = dataclasses.replace(options, sets=(*options.sets, "eval.retain=true"))
+    with job_for_run(run, options, environment, "eval") as job:
+        job.task = with_tests(job.task, tests)
+        go(job, options, changed=tests is not None or bool(options.sets))
+        show(job, asked)
+        evaluate.require(read_json(job.run.path(REPORT)), gates)
+
+
+def go(job: Job, options: Options, *, changed: bool) -> None:
+    """Evaluate. Where something was `changed`, the report is made anew from the answers that still count."""
+    with job.run.lock(), narrator(("eval",), f"{job.run.name}: eval") as narrate:
+        if changed:
+            forget(job, "eval")
+        perform(job, "eval", narrate, again=options.redo)
+
+
+def with_tests(task: Task, tests: int | Path | None) -> Task:
+    """The task with other test rows, where given: so many of its own, or those of a file."""
+    if tests is None:
+        return task
+    if isinstance(tests, Path):
+        return dataclasses.replace(task, tests=tests_of(task, tests))
+    n = min(tests, len(task.tests))
+    return dataclasses.replace(task, tests=tuple(random.Random(0).sample(task.tests, n)))
+
+
+def show(job: Job, asked: Wanted) -> None:
+    """The verdict, or the single answers, as a table or as JSON."""
+    report = read_json(job.run.path(REPORT))
+    if asked.show is not None:
+        show_answers(job, asked.show, asked.system or served(report), asked.as_json)
+    elif asked.as_json:
+        output.show_json(report)
+    else:
+        show_verdict(job.run)
+
+
+def show_answers(job: Job, which: str, system: str, as_json: bool) -> None:
+    """Single answers of one system beside those of its base, lowest score first."""
+    from sg_local import evaluate
+
+    rows = evaluate.judged_rows(job.run, which, system)
+    if as_json:
+        output.show_json([dataclasses.asdict(row) for row in rows])
+        return
+    report = read_json(job.run.path(REPORT))
+    base = evaluate.counterpart(report, system)
+    columns = [Column("row", True), Column("input"), Column("right"), Column(base), Column(system)]
+    columns += [Column("score", True)]
+    output.show_table("", columns, [_cells(row) for row in rows])
+    click.echo(f"{which}: {len(rows)} of {report['n']} test rows, {system} against {base}")
+
+
+def _cells(row: Any) -> Sequence[str]:
+    texts = (row.input, " / ".join(row.wanted), row.base, row.answer)
+    score = f"{row.base_score:.0f} \u2192 {row.score:.0f}"
+    return [str(row.index), *(output.brief(text, 60) for text in texts), score]
