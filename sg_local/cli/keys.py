@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -12,6 +13,8 @@ import termios
 from collections.abc import Iterator
 from types import FrameType
 from typing import Self
+
+from sg_local.review import PASTE
 
 NAMES = {
     "\r": "enter",
@@ -44,12 +47,31 @@ SEQUENCES = {
     "[5~": "page_up",
     "[6~": "page_down",
 }
-ESCAPE_WAIT_S = 0.05
+ESCAPE_WAIT_S, PASTE_WAIT_S = 0.05, 1.0
 RESIZED = "resize"
+PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"  # bracketed paste, as xterm's control sequences have it
+PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"
+UNFINISHED = re.compile(r"\x1b([\[O][0-9;?]*)?")
 
 
 def split_keys(text: str) -> list[str]:
-    """The names of the keys behind a stretch of terminal input."""
+    """The names of the keys behind a stretch of terminal input; a pasted text is one key, `paste:TEXT`."""
+    before, pasted, rest = text.partition(PASTE_BEGINS)
+    if pasted:
+        inside, _, after = rest.partition(PASTE_ENDS)
+        return [*split_keys(before), PASTE + inside, *split_keys(after)]
+    return _typed_keys(text)
+
+
+def is_whole(text: str) -> bool:
+    """False where the text ends inside a key's sequence or inside a pasted text: the rest is still under way."""
+    if text.rpartition(PASTE_BEGINS)[1] and PASTE_ENDS not in text.rpartition(PASTE_BEGINS)[2]:
+        return False
+    last = text.rfind("\x1b")
+    return last < 0 or UNFINISHED.fullmatch(text, last) is None
+
+
+def _typed_keys(text: str) -> list[str]:
     keys, at = [], 0
     while at < len(text):
         sequence = next((code for code in SEQUENCES if text.startswith("\x1b" + code, at)), None)
@@ -108,11 +130,15 @@ class Keyboard:
         new[6][termios.VSUSP] = b"\0"
         new[6][termios.VMIN], new[6][termios.VTIME] = 1, 0
         termios.tcsetattr(self.fd, termios.TCSADRAIN, new)
+        os.write(sys.stdout.fileno(), PASTE_ON)
 
     def give(self) -> None:
         """Put the terminal back as it was."""
         if self.saved is not None:
-            termios.tcsetattr(self.fd, termios.TCSADRAIN, self.saved)
+            with contextlib.suppress(OSError):  # the terminal may be gone, here and below
+                os.write(sys.stdout.fileno(), PASTE_OFF)
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self.fd, termios.TCSADRAIN, self.saved)
             self.saved = None
 
     @contextlib.contextmanager
@@ -124,16 +150,35 @@ class Keyboard:
         finally:
             self.take()
 
-    def read(self) -> list[str]:
-        """Wait for keys, or for the window to change its size (`resize`). An empty list: the terminal is gone."""
+    def read(self) -> list[str] | None:
+        """Wait for keys, or for the window to change its size (`resize`); None once the terminal is gone.
+
+        An empty list is a key that we have no name for.
+        """
         ready, _, _ = select.select([self.fd, self.waker], [], [])
         if self.waker in ready:
             os.read(self.waker, 1024)
             return [RESIZED]
-        data = os.read(self.fd, 1024)
-        if data.endswith(b"\x1b") and select.select([self.fd], [], [], ESCAPE_WAIT_S)[0]:
-            data += os.read(self.fd, 1024)
-        return split_keys(self.decoder.decode(data)) if data else []
+        data = self._bytes()
+        if not data:
+            return None
+        text = self.decoder.decode(data)
+        while data and not is_whole(text) and select.select([self.fd], [], [], self._patience(text))[0]:
+            data = self._bytes()
+            text += self.decoder.decode(data)
+        return split_keys(text)
+
+    def _bytes(self) -> bytes:
+        """What was typed; nothing where the terminal is gone."""
+        try:
+            return os.read(self.fd, 1024)
+        except OSError:
+            return b""
+
+    @staticmethod
+    def _patience(text: str) -> float:
+        """Seconds to wait for the rest: a lone escape is a key of its own, a pasted text has an end."""
+        return PASTE_WAIT_S if PASTE_BEGINS in text else ESCAPE_WAIT_S
 
 
 def _note(number: int, frame: FrameType | None) -> None:

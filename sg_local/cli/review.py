@@ -24,7 +24,7 @@ from sg_local.run import CANDIDATES, VERDICTS, Run, artefact
 
 FILTERS = "filters"
 NOT_A_TERMINAL = SgError(
-    "The review needs a terminal.",
+    "The review needs a terminal that can move its cursor.",
     "Use `--export FILE.csv` and `--import FILE.csv` to judge the rows in a spreadsheet.",
     exit_code=2,
 )
@@ -81,8 +81,14 @@ def review_command(
             if other is not None:
                 return merge_from(job, other)
             review_on_screen(job, environment, name, sample)
-    click.echo(f"Next: sg-local train {run}", err=True)
+        click.echo(f"Next: {next_line(job)}", err=True)
     return None
+
+
+def next_line(job: Job) -> str:
+    """The command that trains on what was judged."""
+    again = " --redo" if job.run.stamp("train") is not None else ""
+    return f"sg-local train {job.run.name}{again}"
 
 
 def check_judge(name: str) -> str:
@@ -109,7 +115,10 @@ def review_on_screen(job: Job, environment: Environment, judge: str, sample: int
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise NOT_A_TERMINAL
     from sg_local.cli.review_loop import Session
+    from sg_local.console.review import ReviewScreen
 
+    if not ReviewScreen().is_usable:
+        raise NOT_A_TERMINAL
     started = time.monotonic()
     state = open_state(job, judge)
     if sample is not None:
@@ -119,8 +128,21 @@ def review_on_screen(job: Job, environment: Environment, judge: str, sample: int
         state = session.play()
     finally:
         stamp(job, session.state, time.monotonic() - started)
+    show_end(state)
     if sample is not None:
         show_sample(state)
+
+
+def show_end(state: ReviewState) -> None:
+    """How far the review is, on stderr."""
+    judged = [row for row in state.rows if review.is_judged(state, row)]
+    accepted = sum(review.is_kept(state, row) for row in judged)
+    kept = sum(review.is_kept(state, row) for row in state.rows)
+    click.echo(
+        f"{len(judged)} rows judged: {accepted} accepted, {len(judged) - accepted} rejected. "
+        f"{kept} rows would be trained on.",
+        err=True,
+    )
 
 
 def with_sample(state: ReviewState, n: int, seed: int) -> ReviewState:
@@ -195,7 +217,7 @@ def import_from(job: Job, judge: str, path: Path) -> None:
         job.run.append(VERDICTS, state.new)
     kept = sum(verdict.keep for verdict in verdicts)
     click.echo(f"{kept} rows accepted, {len(verdicts) - kept} rejected; the other lines changed nothing.")
-    click.echo(f"Next: sg-local train {job.run.name}", err=True)
+    click.echo(f"Next: {next_line(job)}", err=True)
 
 
 def format_of(path: Path) -> str:

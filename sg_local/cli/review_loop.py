@@ -35,6 +35,9 @@ STEPS = {
 }
 """(step, lowest, highest) of a filter setting by the last part of its name."""
 
+LABELS_ONLY, LABELS_LEAVE_OUT = ("balance",), ("output_length", "agreement", "relevance")
+"""Groups of filter settings that only a classification looks at, and those that it does not."""
+
 INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"
 
 
@@ -44,7 +47,10 @@ class Session:
     def __init__(self, job: Job, environment: Environment, state: ReviewState) -> None:
         self.job = job
         self.environment = environment
-        self.state = self._at_last_card(state).but(thresholds=thresholds(job.plan["filter"]))
+        settled = self._at_last_card(state)
+        self.state = settled.but(
+            thresholds=thresholds(job.plan["filter"], bool(job.task.labels)), message=greeting(settled)
+        )
         self.title = f"review of {job.run.name}"
         self.funnel = self._funnel()
         self.outcomes: dict[Any, dict[str, bool]] = {}
@@ -56,7 +62,7 @@ class Session:
             self._draw()
             while self.state.wants != "quit":
                 keys = self.keyboard.read()
-                if not keys:
+                if keys is None:
                     break
                 for key in keys:
                     if key != RESIZED:
@@ -67,7 +73,9 @@ class Session:
         return self.state
 
     def _draw(self) -> None:
-        self.screen.show(view_of(self.state, self.title, self.funnel))
+        """Draw the state; a scroll past the end of the card is taken back."""
+        scroll = self.screen.show(view_of(self.state, self.title, self.funnel))
+        self.state = self.state.but(scroll=scroll)
 
     def _press(self, key: str) -> None:
         """One key: the state machine, the journal, then what it asks for."""
@@ -191,12 +199,25 @@ class Session:
         return after
 
 
-def thresholds(settings: Any) -> tuple[Threshold, ...]:
-    """The numbers of the filters that a reviewer may move: those of the rules that are on."""
+def greeting(state: ReviewState) -> str:
+    """What the first screen says: how much is left, and where help is."""
+    rows = review.visible(state)
+    n_open = sum(not review.is_judged(state, row) for row in rows)
+    if not rows:
+        return ""
+    if n_open == 0:
+        return "Every row of this view is judged. f shows others, q ends the review."
+    begun = n_open < len(rows)
+    return f"{n_open} of {len(rows)} rows are {'still ' if begun else ''}open. a accepts, r rejects, ? shows all keys."
+
+
+def thresholds(settings: Any, has_labels: bool) -> tuple[Threshold, ...]:
+    """The numbers of the filters that a reviewer may move: those of the rules that are on and look at this kind."""
     found = []
+    without = LABELS_LEAVE_OUT if has_labels else LABELS_ONLY
     for name, value in flat(settings, ""):
         group, _, last = name.removeprefix(".").partition(".")
-        if last in STEPS and getattr(settings, group).on:
+        if last in STEPS and group not in without and getattr(settings, group).on:
             step, low, high = STEPS[last]
             found.append(Threshold(f"{group}.{last}", value, step, low, high, whole=isinstance(value, int)))
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sg_local import review
+from sg_local.cli import output
 from sg_local.console.views import CardView, PlayView, ReviewView
 from sg_local.review import ReviewState, Row
 
@@ -12,23 +13,26 @@ KEYS = {
     "cards": (
         ("a", "accept"),
         ("r", "reject"),
-        ("e", "edit"),
+        ("?", "keys"),
+        ("q", "quit"),
         ("u", "undo"),
+        ("e", "edit"),
         ("space", "skip"),
-        ("b", "back"),
         ("f", "filter"),
         ("o", "order"),
         ("/", "search"),
-        ("?", "keys"),
-        ("q", "quit"),
-        ("t", "thresholds"),
-        ("g", "jump"),
+        ("b", "back"),
         ("A/R", "all"),
+        ("g", "jump"),
+        ("t", "thresholds"),
+        ("i", "edit input"),
+        ("E", "in $EDITOR"),
+        ("G", "regenerate"),
     ),
     "reason": (("1-5", "the reason"), ("enter", "no reason"), ("o", "another"), ("esc", "do not reject")),
     "reason_text": (("enter", "reject"), ("esc", "do not reject")),
     "edit": (("enter", "save"), ("esc", "leave it"), ("ctrl-j", "new line"), ("ctrl-u", "clear to the left")),
-    "search": (("enter", "keep the search"), ("esc", "drop it")),
+    "search": (("enter", "keep the search"), ("esc", "back to where it began")),
     "jump": (("enter", "go"), ("esc", "stay")),
     "filter": (("letter", "next value"), ("c", "clear"), ("enter", "done")),
     "confirm": (("y", "yes"), ("any other key", "no")),
@@ -59,6 +63,21 @@ HELP = (
     ("esc", "reset", "show all kept rows again"),
     ("q", "quit", "the next time goes on here"),
 )
+MEANINGS = {
+    "input_length.sigmas": "inputs this many deviations around the examples' length",
+    "input_length.widest": "inputs at least this many times shorter or longer",
+    "output_length.sigmas": "outputs this many deviations around the examples' length",
+    "output_length.widest": "outputs at least this many times shorter or longer",
+    "copied_example.threshold": "reject inputs this much like an example",
+    "near_duplicate.threshold": "reject inputs this much like an earlier one",
+    "vote_share.threshold": "reject below this share of equal votes",
+    "agreement.threshold": "outputs this much alike agree",
+    "relevance.threshold": "nats a token that the input must add to its output",
+    "balance.ratio": "rows of a label, at most this times the rarest label's",
+    "balance.at_least": "rows of a label that balance leaves in any case",
+}
+"""What each threshold of the filters means, by its setting's name."""
+
 PROMPTS = {"search": "Search:", "jump": "Row number:", "reason_text": "Reason:"}
 
 
@@ -80,7 +99,7 @@ def view_of(state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...])
         funnel=(*funnel, ("kept now", len(kept))),
         labels=tuple((label, counts[label]) for label in state.labels),
         mode=state.mode,
-        keys=KEYS[state.mode],
+        keys=_keys(state),
         message=state.message,
         prompt=PROMPTS.get(state.mode, ""),
         buffer=state.buffer,
@@ -89,8 +108,17 @@ def view_of(state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...])
         scroll=state.scroll,
         menu=_menu(state),
         play=_play(state) if state.mode == "thresholds" else None,
-        sample=sample_line(state),
+        sample=sample_lines(state),
     )
+
+
+def _keys(state: ReviewState) -> tuple[tuple[str, str], ...]:
+    """The keys of the mode; over cards with labels, the digits too."""
+    keys = KEYS[state.mode]
+    if state.mode != "cards" or not state.labels:
+        return keys
+    n = min(9, len(state.labels))
+    return (*keys[:2], (f"1-{n}", "label"), *keys[2:])
 
 
 def _progress(state: ReviewState) -> tuple[tuple[str, int], ...]:
@@ -154,9 +182,10 @@ def _who(state: ReviewState, row: Row) -> str:
 
 
 def _labels(row: Row) -> tuple[tuple[str, str], ...]:
-    asked, voted = row.candidate.label_asked, row.candidate.output
+    """The label, where asking and voting agree on it; else what each way says, and what is trained on."""
+    asked, voted = row.candidate.label_asked, output.brief(row.candidate.output, 24)
     if asked == voted == row.output:
-        return (("", f"{asked}, asked and voted alike"),)
+        return (("asked and voted alike", row.output),)
     found = (("asked", asked or ""), ("voted", voted), ("trains as", row.output))
     return tuple((how, label) for how, label in found if label)
 
@@ -193,16 +222,25 @@ def _play(state: ReviewState) -> PlayView:
     shown = tuple((now.name, f"{now.value:g}", f"{was.value:g}") for now, was in zip(state.thresholds, state.saved))
     before = {row.id: row.kept for row in state.rows}
     now = before if state.play is None else {**before, **state.play.keep}
-    kept_now = None if state.play is None else sum(now.values())
-    labels = tuple(
-        (
-            label,
-            sum(before[row.id] for row in state.rows if row.output == label),
-            sum(now[row.id] for row in state.rows if row.output == label),
-        )
+    beside = (state.play.below, state.play.above) if state.play is not None else ({}, {})
+    return PlayView(
+        thresholds=shown,
+        selected=state.selected,
+        kept_before=sum(before.values()),
+        kept_now=None if state.play is None else sum(now.values()),
+        kept_beside=(sum(beside[0].values()), sum(beside[1].values())) if all(beside) else None,
+        meaning=MEANINGS.get(state.thresholds[state.selected].name, ""),
+        labels=_balance(state, before, now),
+        edge=_edge(state, before, now),
+    )
+
+
+def _balance(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, int, int], ...]:
+    """Rows past the filters for each label: before, and now."""
+    return tuple(
+        (label, *(sum(kept[row.id] for row in state.rows if row.output == label) for kept in (before, now)))
         for label in state.labels
     )
-    return PlayView(shown, state.selected, sum(before.values()), kept_now, labels, _edge(state, before, now))
 
 
 def _edge(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, str], ...]:
@@ -216,15 +254,13 @@ def _edge(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> 
     return tuple((sign, f"#{row.number} {row.input} -> {row.output}") for sign, row in edge)
 
 
-def sample_line(state: ReviewState) -> str:
-    """Where the sample stands, or what it says once all its rows are judged."""
-    if not state.sample:
-        return ""
-    result = sample_of(state)
+def sample_lines(state: ReviewState) -> tuple[str, ...]:
+    """Where the sample stands, and what it says so far."""
+    result = sample_of(state) if state.sample else None
     if result is None:
-        return ""
-    judged = f"{result.bad} bad of {result.n} judged"
-    return f"{judged}: at most {result.bound:.1%} bad (95 %)" if result.n == len(state.sample) else judged
+        return ()
+    lines = (f"{result.bad} bad of {result.n} judged", f"at most {result.bound:.1%} bad (95 %)")
+    return lines if result.n == len(state.sample) else (*lines[:1], "bound: at the end")
 
 
 def sample_of(state: ReviewState) -> review.SampleResult | None:

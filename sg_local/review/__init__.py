@@ -30,11 +30,13 @@ from sg_local.review.state import (
     visible,
 )
 from sg_local.review.steps import ORDER_WORDS, played, reloaded, settled, step
+from sg_local.review.typing import PASTE
 
 __all__ = [
     "FORMATS",
     "ORDERS",
     "ORDER_WORDS",
+    "PASTE",
     "REASONS",
     "Conflict",
     "Merge",

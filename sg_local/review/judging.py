@@ -110,8 +110,12 @@ def edited(state: ReviewState, *, input: str | None = None, output: str | None =
 
 
 def answered(state: ReviewState, output: str) -> ReviewState:
-    """A new answer of the model for the current row, put up for editing: enter takes it."""
-    if state.labels:
-        return edited(state, output=output)
+    """A new answer of the model for the current row: a text is put up for editing, of a label the message tells."""
     text = output.strip()
-    return state.but(mode="edit", edits="output", buffer=text, caret=len(text), message="New answer: enter takes it.")
+    if not state.labels:
+        return state.but(
+            mode="edit", edits="output", buffer=text, caret=len(text), message="New answer: enter takes it."
+        )
+    if text not in state.labels:
+        return state.but(message=f"The model answers {text[:40]!r}, which is not one of the labels.")
+    return state.but(message=f"The model answers {text}: {state.labels.index(text) + 1} takes it.")

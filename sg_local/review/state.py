@@ -81,7 +81,7 @@ class ReviewState:
 
     `mode` says what keys mean: cards, reason, reason_text, edit, search, jump, filter, confirm, thresholds, help.
     `new` holds the verdicts that the last key made, for the journal. `wants` asks the program around for `quit`,
-    `editor`, `regenerate`, `play` (thresholds moved) or `save` (keep them).
+    `editor`, `regenerate`, `play` (thresholds moved) or `save` (keep them). `origin` is where a search began.
     """
 
     rows: tuple[Row, ...]
@@ -97,6 +97,7 @@ class ReviewState:
     buffer: str = ""
     caret: int = 0
     edits: str = "output"
+    origin: tuple[View, str | None] = (View(), None)
     bulk: tuple[bool, tuple[str, ...]] = (True, ())
     thresholds: tuple[Threshold, ...] = ()
     saved: tuple[Threshold, ...] = ()

@@ -1,7 +1,8 @@
 """One key pressed: the rules of the review, mode by mode.
 
 Keys are single characters or names: enter, esc, space, tab, backspace, delete, left, right, up, down, home, end,
-page_up, page_down, ctrl-u, ctrl-w, ctrl-j. Unknown keys leave the state as it is, with a message.
+page_up, page_down, ctrl-u, ctrl-w, ctrl-j, and `paste:TEXT` for a text that was pasted. Unknown keys leave the state
+as it is, with a message.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sg_local.review.state import (
     text_of,
     visible,
 )
-from sg_local.review.typing import type_key
+from sg_local.review.typing import PASTE, type_key
 
 ORDER_WORDS = {
     "file": "as synthesised",
@@ -41,6 +42,8 @@ ORDER_WORDS = {
 def step(state: ReviewState, key: str) -> ReviewState:
     """The state after one key. Pure: what must be written or done outside is in `new` and `wants`."""
     fresh = state.but(message="", new=(), wants="")
+    if key.startswith(PASTE) and state.mode not in TYPING:
+        return fresh.but(message="Pasted text does nothing here.")
     return MODES[state.mode](fresh, key)
 
 
@@ -142,7 +145,9 @@ CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
     "home": lambda state: move_to_end(state, 0),
     "end": lambda state: move_to_end(state, -1),
     "g": lambda state: state.but(mode="jump", buffer="", caret=0),
-    "/": lambda state: state.but(mode="search", buffer=state.view.text, caret=len(state.view.text)),
+    "/": lambda state: state.but(
+        mode="search", buffer=state.view.text, caret=len(state.view.text), origin=(state.view, state.cursor)
+    ),
     "f": lambda state: state.but(mode="filter"),
     "o": _order,
     "A": lambda state: _ask_bulk(state, True),
@@ -185,9 +190,12 @@ def _editing(state: ReviewState, key: str) -> ReviewState:
 
 
 def _search(state: ReviewState, key: str) -> ReviewState:
-    if key in ("enter", "esc"):
-        after = state if key == "enter" else settled(state, replace(state.view, text=""))
-        return after.but(mode="cards", buffer="", caret=0)
+    done = state.but(mode="cards", buffer="", caret=0)
+    if key == "enter":
+        return done
+    if key == "esc":
+        view, cursor = state.origin
+        return settled(done.but(cursor=cursor), view)
     typed = type_key(state, key)
     return settled(typed, replace(state.view, text=typed.buffer))
 
@@ -196,7 +204,7 @@ def _jump(state: ReviewState, key: str) -> ReviewState:
     if key == "esc":
         return state.but(mode="cards", buffer="", caret=0)
     if key != "enter":
-        return type_key(state, key) if key.isdigit() or not key.isprintable() or len(key) > 1 else state
+        return type_key(state, key) if key.isdigit() or (len(key) > 1 and not key.startswith(PASTE)) else state
     number = int(state.buffer) if state.buffer.isdigit() else 0
     done = state.but(mode="cards", buffer="", caret=0)
     row = next((row for row in state.rows if row.number == number), None)
@@ -275,6 +283,7 @@ def _help(state: ReviewState, key: str) -> ReviewState:
     return state.but(mode="cards")
 
 
+TYPING = ("edit", "search", "jump", "reason_text")
 MODES: Mapping[str, Callable[[ReviewState, str], ReviewState]] = {
     "cards": _cards,
     "reason": _reason,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sg_local.review.state import ReviewState
 
 MOVES = {"left": -1, "right": 1}
+PASTE = "paste:"
+"""Begins the key that stands for a whole pasted text."""
 
 
 def type_key(state: ReviewState, key: str) -> ReviewState:
@@ -22,10 +24,17 @@ def type_key(state: ReviewState, key: str) -> ReviewState:
         return _cut(state, 0, caret)
     if key == "ctrl-w":
         return _cut(state, text[:caret].rstrip().rfind(" ") + 1, caret)
+    typed = _typed(key)
+    return state.but(buffer=text[:caret] + typed + text[caret:], caret=caret + len(typed))
+
+
+def _typed(key: str) -> str:
+    """The text that a key stands for: none for keys that only have a name."""
+    if key.startswith(PASTE):
+        lines = key.removeprefix(PASTE).replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+        return "".join(char for char in lines if char.isprintable() or char == "\n")
     typed = {"space": " ", "ctrl-j": "\n"}.get(key, key)
-    if len(typed) != 1 or not (typed.isprintable() or typed == "\n"):
-        return state
-    return state.but(buffer=text[:caret] + typed + text[caret:], caret=caret + 1)
+    return typed if len(typed) == 1 and (typed.isprintable() or typed == "\n") else ""
 
 
 def _cut(state: ReviewState, start: int, end: int) -> ReviewState:

@@ -1,0 +1,185 @@
+"""The card of the review screen, and what stands in its place: menus, the keys, thresholds in play."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from sg_local.console.cards import bar
+from sg_local.console.views import CardView, PlayView, ReviewView
+
+DECISIONS = {
+    "open": ("\u25cb", "not judged", "bold"),
+    "accepted": ("\u2714", "accepted", "bold green"),
+    "rejected": ("\u2718", "rejected", "bold red"),
+    "conflict": ("\u2260", "in conflict", "bold magenta"),
+}
+SIGNS = {"+": ("in  ", "green"), "-": ("out ", "red"), "<": ("next in ", "dim green"), ">": ("next out", "dim red")}
+TYPING = " typing: enter saves, esc leaves"
+
+
+def main(view: ReviewView, width: int) -> RenderableType:
+    """What stands on the left: the card, below the menu of the mode where there is one."""
+    if view.mode == "help":
+        return _menu("Keys", view, width)
+    if view.mode == "thresholds" and view.play is not None:
+        return _play(view.play, width)
+    parts: list[RenderableType] = []
+    if view.mode == "reason":
+        parts += [_menu("Why reject it?", view, width), Text("")]
+    if view.mode == "filter":
+        parts += [_menu("Show which rows?", view, width), Text("")]
+    if view.card is None:
+        return Group(
+            *parts, Text("\nNo row matches this view.", "bold"), Text("Press f to change it, esc for all kept rows.")
+        )
+    return Group(*parts, *_card(view.card, view, width))
+
+
+def _card(card: CardView, view: ReviewView, width: int) -> Iterator[RenderableType]:
+    mark, word, style = DECISIONS[card.decision]
+    head = Text.assemble((f"{mark} ", style), (f"#{card.number} {word}", style))
+    if card.who:
+        head.append(f" \u00b7 {card.who}", "dim")
+    yield head
+    yield from _text("INPUT", card.input, "input", card, view)
+    yield from _text("OUTPUT", card.output, "output", card, view)
+    yield Text("")
+    yield _facts(card, width)
+    if card.neighbour is not None:
+        number, similarity, stretches = card.neighbour
+        text = Text.assemble((f"nearest, {similarity:.0%} of the words alike, is #{number}: ", "dim"))
+        for part, differs in stretches:
+            text.append(part, "bold underline" if differs else "dim")
+        yield Text("")
+        yield text
+
+
+def _text(title: str, text: str, field: str, card: CardView, view: ReviewView) -> Iterator[RenderableType]:
+    editing = view.mode == "edit" and view.edits == field
+    note = TYPING if editing else " edited" if field in card.edited else ""
+    yield Text("")
+    yield Text.assemble((title, "bold cyan"), (note, "dim"))
+    body = with_caret(view.buffer, view.caret) if editing else Text(text)
+    yield _Ruled(body, "bold" if field == "output" and not editing else "")
+
+
+class _Ruled:
+    """Text with a rule down its left side."""
+
+    def __init__(self, text: Text, style: str) -> None:
+        self.text = text
+        self.style = style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.text.stylize(self.style)
+        for line in console.render_lines(self.text, options.update(width=max(8, options.max_width - 2)), pad=False):
+            yield Segment("\u258f ")
+            yield from line
+            yield Segment.line()
+
+
+def _facts(card: CardView, width: int) -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(ratio=1)
+    for i, (answer, count) in enumerate(card.votes[:4]):
+        table.add_row("votes" if i == 0 else "", _vote(answer, count, card.n_samples, width - 10))
+    if len(card.votes) > 4:
+        table.add_row("", Text(f"and {len(card.votes) - 4} other answers", "dim"))
+    if card.labels:
+        table.add_row("label", _labels(card.labels))
+    if card.rule:
+        table.add_row("rules", Text.assemble(("\u2718 ", "red"), (card.rule, "bold"), f": {card.reason}"))
+    else:
+        table.add_row("rules", Text.assemble(("\u2714 ", "green"), "all passed"))
+    if card.doubts:
+        table.add_row("doubt", Text(" \u00b7 ".join(card.doubts), "yellow"))
+    table.add_row("row", Text(" \u00b7 ".join(card.facts), "dim"))
+    return table
+
+
+def _labels(labels: Sequence[tuple[str, str]]) -> Text:
+    """One label that all agree on, or each way's own."""
+    if len(labels) == 1:
+        how, label = labels[0]
+        return Text.assemble(("\u2714 ", "green"), (label, "bold"), f", {how}")
+    text = Text.assemble(("\u2260 ", "bold yellow"))
+    for i, (how, label) in enumerate(labels):
+        text.append(" \u00b7 " if i else "").append(f"{how} ").append(label, "bold")
+    return text
+
+
+def _vote(answer: str, count: int, n_samples: int, width: int) -> Text:
+    text = bar(count / max(1, n_samples), 10, "cyan")
+    text.append("\u2500" * (10 - text.cell_len), "dim")
+    text.append(f" {count}/{n_samples}  ")
+    text.append(" ".join(answer.split()))
+    text.no_wrap, text.overflow = True, "ellipsis"
+    text.truncate(max(12, width), overflow="ellipsis")
+    return text
+
+
+def _menu(title: str, view: ReviewView, width: int) -> RenderableType:
+    """The mode's keys with their values; without values in two columns, so that the card stays in sight."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    n = 1 if any(value for _, _, value in view.menu) or width < 44 else 2
+    for _ in range(n):
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(style="bold cyan", no_wrap=n == 2)
+    half = -(-len(view.menu) // n)
+    for i in range(half):
+        table.add_row(*(cell for line in view.menu[i::half] for cell in map(Text, line)))
+    return Group(Text(title, "bold"), table)
+
+
+def _play(play: PlayView, width: int) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    widest = max(len(value) for _, now, was in play.thresholds for value in (now, was))
+    for i, (name, value, saved) in enumerate(play.thresholds):
+        style = "bold reverse" if i == play.selected else ""
+        mark = "\u25b8" if i == play.selected else " "
+        was = f"was {saved}" if saved != value else ""
+        table.add_row(Text(f"{mark} {name} ", style), Text(f" {value:>{widest}} ", style), Text(was, "yellow"))
+    parts: list[RenderableType] = [Text("Move a threshold and see what it does", "bold"), Text(""), table]
+    parts += [Text(f"  {play.meaning}", "italic"), Text(""), _kept(play)]
+    for label, before, now in play.labels:
+        change = f"  {now - before:+d}" if now != before else ""
+        most = max(1, *(n for _, *both in play.labels for n in both))
+        parts.append(Text.assemble(f"  {now:4d} ", bar(now / most, 20, "green"), f" {label}{change}"))
+    if play.edge:
+        parts += [Text(""), Text("Rows at the edge", "bold")]
+        parts += [_edge(sign, text, width) for sign, text in play.edge]
+    return Group(*parts)
+
+
+def _kept(play: PlayView) -> Text:
+    """How many rows pass now, before, and with one more step either way."""
+    text = Text.assemble(("past the filters ", "bold"), str(play.kept_before))
+    if play.kept_now is not None and play.kept_now != play.kept_before:
+        text.append(f" \u2192 {play.kept_now} ({play.kept_now - play.kept_before:+d})", "bold")
+    if play.kept_beside is not None:
+        text.append(f"   one step on: \u25c2 {play.kept_beside[0]}  {play.kept_beside[1]} \u25b8", "dim")
+    return text
+
+
+def _edge(sign: str, text: str, width: int) -> Text:
+    word, style = SIGNS[sign]
+    line = Text.assemble((f"{word} ", style), " ".join(text.split()), no_wrap=True)
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def with_caret(text: str, caret: int) -> Text:
+    """Text with the character at the caret set off."""
+    under = text[caret : caret + 1]
+    if under in ("", "\n"):
+        return Text.assemble(text[:caret], (" ", "reverse"), text[caret:])
+    return Text.assemble(text[:caret], (under, "reverse"), text[caret + 1 :])
