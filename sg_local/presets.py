@@ -2,13 +2,15 @@
 
 A preset maps a stage to values by field, for each kind of task. `recommended` is what the settings' own defaults
 say; `paper` is SELF-GUIDE as published (arXiv 2407.12874 and its released code; LoRA instead of all weights). A
-preset file is TOML with a table for each stage: [synth], [filter], [train].
+preset file is TOML with a table for each stage: [synth], [filter], [train]; its key `base` names the shipped preset
+that it changes (unset: the settings' own defaults).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -72,7 +74,34 @@ def load_preset(name: str, kind: Kind) -> Preset:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SgError(f"{path}: this is not TOML ({error}).", "Mend the file.", exit_code=2) from error
-    return data
+    base = data.pop("base", "recommended")
+    if base not in PRESETS:
+        hint = f"It may be {' or '.join(PRESETS)}."
+        raise SgError(f"{path}: there is no preset {base!r} to base it on.", hint, exit_code=2)
+    return merged(PRESETS[base][kind], data)
+
+
+def preset_toml(values: Values, base: str, comment: str = "") -> str:
+    """A preset file's text: `comment` above, the shipped preset it changes, a table for each group of values.
+
+    Reads back through `load_preset`. None is written as "none", which settings that may be None take.
+    """
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()] + [f"base = {_toml_value(base)}"]
+    return "\n".join([*lines, *_tables(values, "")]) + "\n"
+
+
+def _tables(values: Values, name: str) -> list[str]:
+    own = [f"{key} = {_toml_value(value)}" for key, value in values.items() if not isinstance(value, Mapping)]
+    lines = ["", f"[{name}]", *own] if own and name else own
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += _tables(value, f"{name}.{key}" if name else key)
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    """A plain value in TOML. JSON's spelling of strings, numbers, truth values and flat lists is TOML's too."""
+    return json.dumps("none" if value is None else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def changed(settings: T, values: Values, where: str = "") -> T:

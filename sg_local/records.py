@@ -31,6 +31,10 @@ class SgError(Exception):
         self.exit_code = exit_code
 
 
+class NoRows(SgError):
+    """Too few rows came out of a stage to go on: other settings may bring more."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """One input with its output: a demonstration, or a training row in text form."""

@@ -21,7 +21,7 @@ from sg_local import prompts
 from sg_local.backends import Generator, Trainer, TrainSettings
 from sg_local.backends.handover import Handover, write_job
 from sg_local.prompts import Form
-from sg_local.records import Adapter, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
+from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
 from sg_local.run import ADAPTER, TRAIN, VALID, Run, remove
 
 WORK = "adapter"  # the trainer's folder inside the run
@@ -135,7 +135,7 @@ def usable(job: Training) -> tuple[list[Row], list[TokenExample], tuple[str, ...
     rows = [row for row, fit in zip(job.rows, fits, strict=True) if fit]
     if len(rows) < MIN_ROWS:
         lost = f" ({len(dropped)} were longer than the model's {room} tokens)" if dropped else ""
-        raise SgError(
+        raise NoRows(
             f"Training needs at least {MIN_ROWS} rows; {len(rows)} are kept{lost}.",
             "Synthesise more rows, loosen the filters, or keep more in review.",
         )

@@ -4,7 +4,7 @@ import pytest
 
 from sg_local.backends import TrainSettings
 from sg_local.filters import FilterSettings
-from sg_local.presets import PRESETS, changed, load_preset, merged, nested
+from sg_local.presets import PRESETS, changed, load_preset, merged, nested, preset_toml
 from sg_local.records import SgError
 from sg_local.synth import SynthSettings
 
@@ -67,3 +67,26 @@ def test_a_preset_file(tmp_path):
 
 def test_merged_keeps_what_the_second_does_not_name():
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}
+
+
+@pytest.mark.parametrize("kind", ["classification", "generation"])
+def test_a_preset_file_may_change_a_shipped_one(tmp_path, kind):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "paper"\n[synth]\ntemperature = 0.5\n')
+    found = load_preset(str(path), kind)
+    assert found == merged(PRESETS["paper"][kind], {"synth": {"temperature": 0.5}})
+    path.write_text('base = "parer"\n')
+    with pytest.raises(SgError, match="no preset 'parer'"):
+        load_preset(str(path), kind)
+
+
+def test_a_written_preset_reads_back(tmp_path):
+    values = {
+        "synth": {"n_inputs": None, "style": 'a "b"\n'},
+        "filter": {"noise": {"on": False}},
+        "train": {"lr": 1e-4},
+    }
+    path = tmp_path / "mine.toml"
+    path.write_text(preset_toml(values, "recommended", "how it\ncame about"))
+    assert load_preset(str(path), "generation") == {**values, "synth": {"n_inputs": "none", "style": 'a "b"\n'}}
+    assert changed(SynthSettings(), {"n_inputs": "none"}).n_inputs is None

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "prompts": {"records"},
     "metrics": {"records", "prompts"},
     "presets": {"records"},
+    "search": {"records", "run"},
     "models": {"records", "run", "tasks", "gguf"},
     "gguf": {"records", "run"},
     "synth": {"records", "run", "tasks", "prompts", "backends"},

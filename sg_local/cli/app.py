@@ -42,6 +42,7 @@ COMMANDS = {
     "train": Entry("stage", JOB, "Finetune a LoRA adapter on the kept pairs."),
     "export": Entry("stage", JOB, "Write the GGUF files that other programs load."),
     "eval": Entry("evaluation", JOB, "Measure the tuned model against its base, with intervals."),
+    "tune-settings": Entry("tune_settings", JOB, "Search temperature and epochs over several tasks for a preset."),
     "serve": Entry("use", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
     "predict": Entry("use", USE, "Answer one text, or one per line of standard input."),
     "report": Entry("use", USE, "Write the report of a run as one HTML page."),
@@ -99,7 +100,7 @@ class Program(Group):
         if entry is None:
             return None
         module = importlib.import_module(f"sg_local.cli.{entry.module}")
-        return getattr(module, f"{name}_command")
+        return getattr(module, f"{name.replace('-', '_')}_command")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in (JOB, USE, LOOK):

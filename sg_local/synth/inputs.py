@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sg_local import prompts
-from sg_local.records import Completion, InputRow, Pair, Prompt, Sampling, Segments, SgError, row_id, seed_of
+from sg_local.records import Completion, InputRow, NoRows, Pair, Prompt, Sampling, Segments, row_id, seed_of
 from sg_local.run import INPUTS
 from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, input_budget, rule_of
 from sg_local.synth.targets import drawn_pool, shuffled_examples, targets_of_round
@@ -139,7 +139,7 @@ def _check_yield(job: Synthesis, rows: Sequence[InputRow]) -> None:
         return
     rule, count = Counter(rule_of(row.rejected) for row in rows if row.rejected).most_common(1)[0]
     sample = next(row for row in rows if rule_of(row.rejected) == rule)
-    raise SgError(
+    raise NoRows(
         f"Only {accepted} of {len(rows)} synthesised inputs passed; rule {rule} rejected {count} "
         f"(such as {sample.input[:60]!r}: {sample.rejected}).",
         ADVICE.get(rule, "Look at the rows with `sg-local runs show`, then change the instruction or the examples."),
