@@ -430,11 +430,12 @@ def test_transformers_loads_the_fused_file_with_the_same_logits(tmp_path):
     assert (theirs.argmax(-1) == ours.argmax(-1)).mean() > 0.95
 
 
-def llama_logits(path, ids):
+def llama_logits(path, ids, adapter=None):
     """llama.cpp's logits at every position."""
     import llama_cpp
 
-    engine = llama_cpp.Llama(str(path), n_ctx=512, logits_all=True, verbose=False)
+    lora = None if adapter is None else str(adapter)
+    engine = llama_cpp.Llama(str(path), n_ctx=512, logits_all=True, verbose=False, lora_path=lora)
     engine.eval(list(ids))
     logits = np.array(engine.scores[: len(ids)])
     engine.close()

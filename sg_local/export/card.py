@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sg_local import __version__
-from sg_local.export.job import Export, ExportReport, FusedFile
+from sg_local.export.job import Export, ExportReport
 from sg_local.export.provenance import shown_facts
 from sg_local.gguf import GgufFile
 
@@ -17,7 +17,7 @@ def model_card(job: Export, report: ExportReport) -> str:
     facts = shown_facts(job)
     parts = [_front(job), f"# {job.task.name}\n", _what(job), _files(job, report), _use(job, report)]
     parts += [_task(job), _scores(facts.get("scores", {})), _funnel(facts.get("funnel", {}))]
-    parts += [_gates(report.fused), _settings(facts.get("settings", {}))]
+    parts += [_gates(report), _settings(facts.get("settings", {}))]
     return "\n".join(part for part in parts if part)
 
 
@@ -48,6 +48,10 @@ def _files(job: Export, report: ExportReport) -> str:
     for fused in report.fused:
         note = "" if fused.passed else " (**failed its gate**)"
         rows.append((fused.file, f"merged, {fused.type}{note}", fused.sha256, f"{fused.size_bytes / 1e6:.1f} MB"))
+    kinds = {"mlx": "merged, float16, for mlx-lm", "hf": "merged, float16, and a peft adapter, for transformers"}
+    for folder in report.folders:
+        note = "" if folder.passed else " (**failed its gate**)"
+        rows.append((folder.path, kinds[folder.kind] + note, "", f"{folder.size_bytes / 1e6:.1f} MB"))
     return "## Files\n" + _table(("file", "what", "SHA-256", "size"), rows)
 
 
@@ -93,13 +97,15 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
     return "## Data\n\nEvery training row was written by the base model itself.\n" + _table(("rows", "count"), rows)
 
 
-def _gates(fused: Sequence[FusedFile]) -> str:
-    if not fused:
+def _gates(report: ExportReport) -> str:
+    made = [(fused.file, fused.checks) for fused in report.fused]
+    made += [(folder.path, folder.checks) for folder in report.folders]
+    if not made:
         return ""
-    parts = ["## Parity of the merged files\n"]
-    for file in fused:
-        rows = [(check.name, check.value, check.wanted, "yes" if check.passed else "**no**") for check in file.checks]
-        parts.append(f"### {file.file}\n" + _table(("check", "found", "wanted", "passed"), rows))
+    parts = ["## Parity with base + adapter\n"]
+    for name, checks in made:
+        rows = [(check.name, check.value, check.wanted, "yes" if check.passed else "**no**") for check in checks]
+        parts.append(f"### {name}\n" + _table(("check", "found", "wanted", "passed"), rows))
     return "\n".join(parts)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -100,7 +100,7 @@ class Fuser:
         settings = MergeSettings(type, self.job.settings.seed, self._fields(type, reference))
         with GgufFile(self.job.source) as source:
             wanted = plan_merge(source, self.adapter, settings).size_bytes
-            progress = _Progress(name, wanted, self.on_event)
+            progress = MergeProgress(name, wanted, self.on_event)
             return merge(partial, source, self.adapter, settings, progress.add)
 
     def _fields(self, type: str, reference: Reference) -> dict[str, Any]:
@@ -111,11 +111,8 @@ class Fuser:
             PREFIX + "export.seed": job.settings.seed,
             PREFIX + "export.template": "base" if job.settings.plain_template else "task",
         }
-        if not job.settings.plain_template:
-            fields["tokenizer.chat_template"] = task_template(job.task, job.form, add_bos=reference.add_bos)
-        elif job.form.template is not None:
-            fields["tokenizer.chat_template"] = job.form.template
-        return fields
+        template = carried_template(job, add_bos=reference.add_bos)
+        return fields if template is None else {**fields, "tokenizer.chat_template": template}
 
     def _record(
         self, path: Path, type: str, retained: list[Retained], found: tuple[Reference, Findings], started: float
@@ -144,7 +141,12 @@ class Fuser:
         )
 
 
-class _Progress:
+def carried_template(job: Export, *, add_bos: bool) -> str | None:
+    """The chat template that goes into what is exported; None leaves the base's as it is."""
+    return job.form.template if job.settings.plain_template else task_template(job.task, job.form, add_bos=add_bos)
+
+
+class MergeProgress:
     """Adds up bytes written and tells of every whole percent."""
 
     def __init__(self, name: str, wanted: int, on_event: Callable[[ExportEvent], None]) -> None:
@@ -156,6 +158,16 @@ class _Progress:
         if self.done - self.told >= self.wanted // 100:
             self.told = self.done
             self.on_event(ExportEvent("merge", self.name, self.done, self.wanted))
+
+
+def check_disks(needs: Sequence[tuple[Path, int]]) -> None:
+    """`check_disk` for several folders, some of which may share a disk; a folder to come counts as its parent."""
+    wanted: dict[int, int] = {}
+    for folder, n_bytes in needs:
+        there = next(path for path in (folder, *folder.parents) if path.is_dir())
+        disk = there.stat().st_dev
+        wanted[disk] = wanted.get(disk, 0) + n_bytes
+        check_disk(there, wanted[disk])
 
 
 def check_disk(folder: Path, wanted: int) -> None:

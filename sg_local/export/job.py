@@ -19,7 +19,8 @@ class ExportSettings:
     """What is written, and what it must hold to be kept. Lengths are in tokens.
 
     `types` holds auto, same, or names of gguf.EXPORT_TYPES; none: only the adapter and its Modelfile. `from_f16` is
-    an unquantised GGUF of the same model to merge into; `mlx` and `hf` are folders to write besides.
+    an unquantised GGUF of the same model to merge into; `mlx` and `hf` are folders to write besides: the merged model
+    as mlx-lm and transformers load it, in `hf` with the adapter in peft's form.
 
     The gate: a tensor keeps the delta when its retained share is at least `min_retained`, and `min_tensors` of the
     touched ones must; the file must keep `min_gain` of what the adapter gains in validation loss over the base, and
@@ -121,6 +122,24 @@ class FusedFile:
 
 
 @dataclass(frozen=True)
+class FusedFolder:
+    """One folder of `kind` mlx or hf at `path`, and what its gate found; `retained` as in FusedFile."""
+
+    kind: str
+    path: str
+    size_bytes: int
+    n_tensors: int
+    retained: dict[str, float]
+    checks: tuple[Check, ...]
+    seconds: float
+    fingerprint: str
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """What an export left in the run folder. `written` names every file, relative to it or as given."""
 
@@ -129,6 +148,7 @@ class ExportReport:
     fused: tuple[FusedFile, ...]
     written: tuple[str, ...]
     seconds: float
+    folders: tuple[FusedFolder, ...] = ()
 
 
 @dataclass(frozen=True)

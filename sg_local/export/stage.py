@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.export.card import model_card
-from sg_local.export.fused import REJECTED, Fuser, check_disk
+from sg_local.export.folder import check_folders, make_folders
+from sg_local.export.fused import REJECTED, Fuser, check_disk, check_disks
 from sg_local.export.gate import Reference, take_reference
-from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, FusedFile, OnEvent
+from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, FusedFile, FusedFolder, OnEvent
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import provenance_fields
 from sg_local.gguf import (
@@ -43,9 +44,11 @@ def export(job: Export, on_event: OnEvent = lambda event: None) -> ExportReport:
     digest = place_adapter(job)
     fuser = Fuser(job, adapter, digest, on_event)
     fused = _fuse_all(fuser, on_event)
-    report = ExportReport(ADAPTER, digest, tuple(fused), (), round(time.monotonic() - started, 1))
+    folders = make_folders(job, adapter, digest, on_event)
+    report = ExportReport(ADAPTER, digest, tuple(fused), (), round(time.monotonic() - started, 1), tuple(folders))
     report = _write_papers(job, report, on_event)
     _refuse_failed(fuser, fused)
+    _refuse_failed_folder(folders)
     return report
 
 
@@ -65,7 +68,8 @@ def add_scores(job: Export) -> ExportReport | None:
             check_disk(target.parent, file.size_bytes)
             copy_with_fields(target, target, fields)
         fused.append(replace(file, sha256=file_digest(target) or "", size_bytes=target.stat().st_size))
-    report = ExportReport(done["adapter"], done["adapter_sha256"], tuple(fused), (), done["seconds"])
+    folders = tuple(from_dict(FusedFolder, _unjudged(row)) for row in done.get("folders", []))
+    report = ExportReport(done["adapter"], done["adapter_sha256"], tuple(fused), (), done["seconds"], folders)
     return _write_papers(job, report, lambda event: None)
 
 
@@ -86,11 +90,12 @@ def check(job: Export) -> LoraAdapter:
         check_adapter(adapter, base, job.base_digest)
     if job.settings.from_f16:
         check_same_model(job.source, job.base, adapter)
+    needs = check_folders(job, adapter)
     job.run.root.mkdir(parents=True, exist_ok=True)
     fuser = Fuser(job, adapter, "", lambda event: None)
     fixed = [type for type in job.settings.types if type != "auto"]
     smallest = [fuser.candidates()[0]] if "auto" in job.settings.types else []
-    check_disk(job.run.root, sum(fuser.size_of(type) for type in (*fixed, *smallest)))
+    check_disks([(job.run.root, sum(fuser.size_of(type) for type in (*fixed, *smallest))), *needs])
     return adapter
 
 
@@ -179,8 +184,13 @@ def _earlier(job: Export) -> list[FusedFile]:
     """Files of earlier exports that are still there, whole, under the names that they got."""
     path = job.run.path(RESULTS)
     rows = read_json(path).get("fused", []) if path.exists() else []
-    found = [from_dict(FusedFile, {key: value for key, value in row.items() if key != "passed"}) for row in rows]
+    found = [from_dict(FusedFile, _unjudged(row)) for row in rows]
     return [fused for fused in found if _is_whole(job.run.path(fused.file), fused.size_bytes)]
+
+
+def _unjudged(row: dict[str, Any]) -> dict[str, Any]:
+    """A file or folder of export.json without its verdict, which follows from its checks."""
+    return {key: value for key, value in row.items() if key != "passed"}
 
 
 def _is_whole(path: Path, size: int) -> bool:
@@ -198,13 +208,14 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
     for name, text in texts.items():
         with artefact(job.run.path(name)) as partial:
             partial.write_text(text, encoding="utf-8")
-    written = (ADAPTER, *(fused.file for fused in report.fused), *texts)
-    report = ExportReport(report.adapter, report.adapter_sha256, report.fused, written, report.seconds)
+    folders = (folder.path for folder in report.folders)
+    written = (ADAPTER, *(fused.file for fused in report.fused), *texts, *folders)
+    report = replace(report, written=written)
     results = as_json(report)
     job.run.write_json(RESULTS, _with_earlier(job, results))
     if job.run.path(REPORT).exists():
         job.run.write_json(REPORT, {**read_json(job.run.path(REPORT)), "export": results})
-    if all(fused.passed for fused in report.fused):
+    if all(made.passed for made in (*report.fused, *report.folders)):
         job.run.write_stamp("export", job.settings, (ADAPTER,), seconds=report.seconds)
     return report
 
@@ -212,8 +223,9 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
 def as_json(report: ExportReport) -> dict[str, Any]:
     """The report as plain data, each file with its verdict."""
     plain = json.loads(json.dumps(asdict(report)))
-    for row, fused in zip(plain["fused"], report.fused, strict=True):
-        row["passed"] = fused.passed
+    made = (*zip(plain["fused"], report.fused, strict=True), *zip(plain["folders"], report.folders, strict=True))
+    for row, one in made:
+        row["passed"] = one.passed
     return plain
 
 
@@ -233,6 +245,14 @@ def _refuse_failed(fuser: Fuser, fused: Sequence[FusedFile]) -> None:
     reasons = "; ".join(f"{check.name}: {check.value}" for check in first.checks if not check.passed)
     message = f"{first.file.removesuffix(REJECTED)} did not pass its gate ({reasons})."
     raise SgError(message, f"It is kept as {first.file}. {_advice(fuser, first, fused)}", exit_code=GATE_NOT_MET)
+
+
+def _refuse_failed_folder(folders: Sequence[FusedFolder]) -> None:
+    for folder in folders:
+        if not folder.passed:
+            reasons = "; ".join(f"{check.name}: {check.value}" for check in folder.checks if not check.passed)
+            hint = f"It is kept as {folder.path}{REJECTED}. Serve the base with adapter.gguf, or export GGUF files."
+            raise SgError(f"{folder.path} did not pass its gate ({reasons}).", hint, exit_code=GATE_NOT_MET)
 
 
 def _advice(fuser: Fuser, failed: FusedFile, fused: Sequence[FusedFile]) -> str:

@@ -1,0 +1,256 @@
+"""The content of a model folder: the merged model as transformers and mlx-lm load it, and a peft adapter.
+
+Weights are float16, in Hugging Face's row order, streamed from the base GGUF a slab at a time; mlx-lm reads the same
+form, and its `mlx_lm.convert -q` makes a small model of it. A quantised base comes out dequantised, so that what is
+merged meets no grid to be lost on. Not covered: models that rotate part of each head, and tokenizers that `tokenizer`
+refuses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sg_local.backends.lora import MODULES
+from sg_local.export.safetensors import SafeTensor, size_bytes, write_safetensors
+from sg_local.export.tokenizer import tokenizer_config, tokenizer_json
+from sg_local.gguf import (
+    GgufFile,
+    LoraAdapter,
+    Measure,
+    ModelConfig,
+    Retained,
+    Tensor,
+    read_config,
+    rotary_heads,
+    rows_to_hf,
+)
+from sg_local.records import SgError
+
+WEIGHTS, PROVENANCE, PEFT = "model.safetensors", "sg_local.json", "adapter"
+SLAB_BYTES = 32 << 20  # float32 bytes at a time, as in gguf.GgufFile.slabs
+# Llama 3.1's rotary scaling: its published config; GGUF keeps the factors that follow from these and one more.
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+_ENDS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_INSIDE = {target: module for module, target in MODULES.items()} | {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """What goes into a folder. `provenance` is plain data; `peft` adds the adapter in peft's form."""
+
+    source: Path
+    adapter: LoraAdapter
+    chat_template: str | None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    peft: bool = False
+    base_name: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """The weights' size on the disk, about that of the folder."""
+        with GgufFile(self.source) as file:
+            tensors = _tensors(file)
+        pairs = self.adapter.pairs.values() if self.peft else ()
+        return size_bytes(tensors) + sum(a.nbytes + b.nbytes for a, b in pairs)
+
+
+def check_source(source: Path) -> None:
+    """Raise SgError for a model that has no such folder: its rotary embedding, its tokenizer."""
+    config = read_config(source)
+    with GgufFile(source) as file:
+        rope_fields(file, config)
+        tokenizer_json(file)
+
+
+def write_folder(folder: Path, plan: FolderPlan, on_bytes: Callable[[int], None]) -> list[Retained]:
+    """Fill an empty folder; the retained share of every touched tensor, in file order."""
+    shape = read_config(plan.source)
+    with GgufFile(plan.source) as file:
+        texts = {
+            "config.json": model_config(file, shape),
+            "generation_config.json": _generation(file),
+            "tokenizer.json": tokenizer_json(file),
+            "tokenizer_config.json": tokenizer_config(file, plan.chat_template),
+        }
+        retained = _write_weights(folder / WEIGHTS, file, plan.adapter, shape, on_bytes)
+    for name, data in texts.items():
+        _write_json(folder / name, data)
+    if plan.peft:
+        (folder / PEFT).mkdir()
+        write_peft(folder / PEFT, plan.adapter, shape, plan.base_name)
+    return retained
+
+
+def write_note(folder: Path, data: Mapping[str, Any]) -> None:
+    """Say in the folder where it came from: the mark by which it is known as ours."""
+    _write_json(folder / PROVENANCE, data)
+
+
+def model_config(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
+    """config.json: the keys of transformers' LlamaConfig that mlx-lm reads too."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.ffn,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "vocab_size": shape.vocab,
+        "max_position_embeddings": shape.context,
+        "rms_norm_eps": shape.norm_eps,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": shape.tied,
+        "torch_dtype": "float16",
+        **rope_fields(file, shape),
+        **_special_ids(file),
+    }
+
+
+def rope_fields(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
+    """The rotary embedding as config.json says it. Raises SgError for one that it cannot say."""
+    if shape.rope_dim != shape.head_dim:
+        raise SgError(f"{file.path} rotates part of each head, which no folder's config says.", "Export GGUF files.")
+    fields: dict[str, Any] = {"rope_theta": shape.rope_base}
+    if shape.rope_factors:
+        fields["rope_scaling"] = _llama3(file, shape)
+    elif shape.rope_scaling == "linear":
+        fields["rope_scaling"] = {"type": "linear", "rope_type": "linear", "factor": shape.rope_factor}
+    return fields
+
+
+def write_peft(folder: Path, adapter: LoraAdapter, shape: ModelConfig, base_name: str) -> None:
+    """The adapter as peft reads it: B's rows of queries and keys in Hugging Face's order."""
+    arrays = {}
+    for name, (a, b) in adapter.pairs.items():
+        heads = rotary_heads(name, shape.heads, shape.kv_heads)
+        stem = f"base_model.model.{module_name(name)}"
+        arrays[f"{stem}.lora_A.weight"] = a
+        arrays[f"{stem}.lora_B.weight"] = b if heads is None else rows_to_hf(b, heads)
+    tensors = [SafeTensor(name, array.shape, "F32") for name, array in arrays.items()]
+    write_safetensors(
+        folder / "adapter_model.safetensors",
+        tensors,
+        lambda tensor: [np.ascontiguousarray(arrays[tensor.name], np.float32)],
+    )
+    _write_json(folder / "adapter_config.json", peft_config(adapter, base_name))
+
+
+def peft_config(adapter: LoraAdapter, base_name: str) -> dict[str, Any]:
+    """adapter_config.json. Modules are named in full, so that any choice of layers is said exactly."""
+    modules = {module_name(name): pair[0].shape[0] for name, pair in adapter.pairs.items()}
+    rank = next(iter(modules.values()))
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": rank,
+        "lora_alpha": adapter.alpha,
+        "rank_pattern": {module: other for module, other in modules.items() if other != rank},
+        "lora_dropout": 0.0,
+        "target_modules": list(modules),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+
+
+def module_name(tensor: str) -> str:
+    """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj'."""
+    parts = tensor.removesuffix(".weight").split(".")
+    return _ENDS[parts[0]] if parts[0] != "blk" else f"model.layers.{parts[1]}.{_INSIDE[parts[2]]}"
+
+
+def _tensors(file: GgufFile) -> list[SafeTensor]:
+    return [SafeTensor(f"{module_name(t.name)}.weight", t.shape) for t in _written(file)]
+
+
+def _written(file: GgufFile) -> list[Tensor]:
+    """The tensors that a folder holds; rotary factors go into its config."""
+    return [tensor for tensor in file.tensors.values() if tensor.name != "rope_freqs.weight"]
+
+
+def _write_weights(
+    path: Path, file: GgufFile, adapter: LoraAdapter, shape: ModelConfig, on_bytes: Callable[[int], None]
+) -> list[Retained]:
+    sources = {f"{module_name(tensor.name)}.weight": tensor for tensor in _written(file)}
+    retained: list[Retained] = []
+
+    def chunks(target: SafeTensor) -> Iterator[np.ndarray]:
+        tensor, measure = sources[target.name], Measure()
+        for slab in _slabs(tensor, shape):
+            half = _merged(file, adapter, tensor, slab, measure)
+            heads = rotary_heads(tensor.name, shape.heads, shape.kv_heads)
+            yield half if heads is None else rows_to_hf(half, half.shape[0] // shape.head_dim)
+            on_bytes(half.nbytes)
+        if tensor.name in adapter.pairs:
+            retained.append(measure.result(tensor.name, "F16"))
+
+    write_safetensors(path, _tensors(file), chunks)
+    return retained
+
+
+def _slabs(tensor: Tensor, shape: ModelConfig) -> Iterator[tuple[int, int]]:
+    """Row ranges of whole heads, of about SLAB_BYTES of float32 each."""
+    step = max(1, SLAB_BYTES // (4 * tensor.columns * shape.head_dim)) * shape.head_dim
+    for start in range(0, tensor.rows, step):
+        yield start, min(start + step, tensor.rows)
+
+
+def _merged(
+    file: GgufFile, adapter: LoraAdapter, tensor: Tensor, slab: tuple[int, int], measure: Measure
+) -> np.ndarray:
+    """Rows of a tensor in float16, with the adapter's change where it has one."""
+    old = file.dequantize(tensor.name, *slab)
+    delta = adapter.delta(tensor.name, *slab) if tensor.name in adapter.pairs else None
+    with np.errstate(over="ignore"):
+        half = (old if delta is None else old + delta).astype(np.float16)
+    if not np.isfinite(half).all():
+        raise SgError(f"{tensor.name} holds values beyond float16's range.", "Export GGUF files instead.")
+    if delta is not None:
+        measure.add(old, half.astype(np.float32), delta)
+    return half
+
+
+def _special_ids(file: GgufFile) -> dict[str, int]:
+    names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
+    found = {key: file.value(f"tokenizer.ggml.{name}_token_id") for key, name in names.items()}
+    return {key: number for key, number in found.items() if number is not None}
+
+
+def _generation(file: GgufFile) -> dict[str, Any]:
+    return {**_special_ids(file), "do_sample": False}
+
+
+def _llama3(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
+    """The settings of Llama 3's rotary scaling whose factors the file holds."""
+    held = file.dequantize("rope_freqs.weight").reshape(-1)
+    scaling = {"rope_type": "llama3", "factor": float(held.max()), **LLAMA3}
+    if not np.allclose(_llama3_factors(shape, scaling), held, rtol=1e-3):
+        message = f"{file.path} scales its rotary frequencies in a way that no folder's config says."
+        raise SgError(message, "Export GGUF files.")
+    return scaling
+
+
+def _llama3_factors(shape: ModelConfig, scaling: Mapping[str, Any]) -> np.ndarray:
+    """What each rotary frequency is divided by (Llama 3.1's reference code)."""
+    low, high, context = (float(scaling[key]) for key in LLAMA3)
+    lengths = 2 * np.pi * shape.rope_base ** (np.arange(0, shape.head_dim, 2) / shape.head_dim)
+    smooth = np.clip((context / lengths - low) / (high - low), 0.0, 1.0)
+    return 1.0 / ((1.0 - smooth) / scaling["factor"] + smooth)
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

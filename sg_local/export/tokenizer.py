@@ -1,0 +1,151 @@
+"""A GGUF's tokenizer as tokenizer.json and tokenizer_config.json, the form that transformers and mlx-lm read.
+
+Covers llama.cpp's SPM tokenizer (`llama`: merges follow the pieces' scores, unknown text falls back to bytes, a
+space goes before each stretch of text) and byte-level BPE (`gpt2`) with the ways of splitting text listed below.
+Another tokenizer is refused. Whether ids are equal is for the gate to try.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sg_local.gguf import GgufFile
+from sg_local.records import SgError
+
+_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6  # llama_token_type
+_SPACE = "\u2581"
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+_WORDS = {**_BYTES, "use_regex": True}  # GPT-2's splitting is built into the byte-level step
+# Llama 3's expression, as llama.cpp's llama-vocab.cpp has it for LLAMA_VOCAB_PRE_TYPE_LLAMA3.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+_SPLITS: dict[str, list[dict[str, Any]]] = {
+    "gpt-2": [_WORDS],
+    "smollm": [_DIGITS, _WORDS],
+    "starcoder": [_DIGITS, _WORDS],
+    "llama-bpe": [
+        {"type": "Split", "pattern": {"Regex": _LLAMA3}, "behavior": "Isolated", "invert": False},
+        {**_BYTES, "use_regex": False},
+    ],
+}
+
+
+def tokenizer_json(file: GgufFile) -> dict[str, Any]:
+    """The content of tokenizer.json. Raises SgError for a tokenizer that has no such form here."""
+    kind = file.value("tokenizer.ggml.model", "")
+    if kind not in ("llama", "gpt2"):
+        raise SgError(f"{file.path}: its tokenizer {kind!r} cannot be written for transformers.", _HINT)
+    parts = _spm(file) if kind == "llama" else _byte_level(file)
+    common = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": _added(file)}
+    return {**common, **parts, "post_processor": _with_bos(file, parts["post_processor"])}
+
+
+def tokenizer_config(file: GgufFile, chat_template: str | None) -> dict[str, Any]:
+    """The content of tokenizer_config.json."""
+    tokens = file.value("tokenizer.ggml.tokens")
+    named = {}
+    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+        number = file.value(f"tokenizer.ggml.{key}_token_id")
+        if number is not None:
+            named[f"{name}_token"] = tokens[number]
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": file.value(f"{file.value('general.architecture')}.context_length"),
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": adds_bos(file),
+        "add_eos_token": False,
+        **named,
+        **({} if chat_template is None else {"chat_template": chat_template}),
+    }
+
+
+def adds_bos(file: GgufFile) -> bool:
+    """Whether the tokenizer begins every text with its beginning-of-sequence token; SPM does where nothing is said."""
+    default = file.value("tokenizer.ggml.model") == "llama" or file.value("tokenizer.ggml.pre") == "llama-bpe"
+    return bool(file.value("tokenizer.ggml.add_bos_token", default))
+
+
+_HINT = "Export GGUF files instead, or take the original model's tokenizer from where it was published."
+
+
+def _added(file: GgufFile) -> list[dict[str, Any]]:
+    """Tokens that are found in a text before it is split: control tokens and those that the model's makers added."""
+    tokens, kinds = file.value("tokenizer.ggml.tokens"), file.value("tokenizer.ggml.token_type")
+    rest = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return [
+        {"id": number, "content": token, **rest, "special": kind != _USER_DEFINED}
+        for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
+    ]
+
+
+def _with_bos(file: GgufFile, otherwise: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not adds_bos(file):
+        return otherwise
+    number = file.value("tokenizer.ggml.bos_token_id")
+    token = file.value("tokenizer.ggml.tokens")[number]
+    first = {"SpecialToken": {"id": token, "type_id": 0}}
+    one, two = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, one],
+        "pair": [first, one, two],
+        "special_tokens": {token: {"id": token, "ids": [number], "tokens": [token]}},
+    }
+
+
+def _model(vocab: dict[str, int], merges: list[list[str]], **rest: Any) -> dict[str, Any]:
+    settings = {"dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None}
+    plain = {"fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
+    return {"type": "BPE", **settings, **plain, **rest, "vocab": vocab, "merges": merges}
+
+
+def _byte_level(file: GgufFile) -> dict[str, Any]:
+    split = file.value("tokenizer.ggml.pre", "")
+    if split not in _SPLITS:
+        raise SgError(f"{file.path}: texts split as {split or 'unnamed'!r} are not known to transformers here.", _HINT)
+    vocab = {token: number for number, token in enumerate(file.value("tokenizer.ggml.tokens"))}
+    merges = [merge.split(" ", 1) for merge in file.value("tokenizer.ggml.merges")]
+    return {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _SPLITS[split]},
+        "post_processor": {**_BYTES, "use_regex": True},
+        "decoder": {**_BYTES, "use_regex": True},
+        "model": _model(vocab, merges, ignore_merges=split == "llama-bpe"),
+    }
+
+
+def _spm(file: GgufFile) -> dict[str, Any]:
+    tokens, kinds = file.value("tokenizer.ggml.tokens"), file.value("tokenizer.ggml.token_type")
+    vocab = {token: number for number, token in enumerate(tokens)}
+    merges = _merges(vocab, file.value("tokenizer.ggml.scores"), kinds)
+    unknown = tokens[file.value("tokenizer.ggml.unknown_token_id", 0)]
+    spaces = [{"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}]
+    if file.value("tokenizer.ggml.add_space_prefix", True):
+        spaces.insert(0, {"type": "Prepend", "prepend": _SPACE})
+    back = [{"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}]
+    back += [{"type": "ByteFallback"}, {"type": "Fuse"}]
+    back += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if len(spaces) == 2 else []
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": spaces},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": back},
+        "model": _model(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True),
+    }
+
+
+def _merges(vocab: dict[str, int], scores: list[float], kinds: list[int]) -> list[list[str]]:
+    """The pairs that make each piece, best piece first: sentencepiece merges the pair whose piece scores highest."""
+    found = []
+    for piece, number in vocab.items():
+        if kinds[number] in (_UNKNOWN, _CONTROL, _BYTE):
+            continue
+        for at in range(1, len(piece)):
+            left, right = piece[:at], piece[at:]
+            if left in vocab and right in vocab:
+                found.append((-scores[number], vocab[left], vocab[right], [left, right]))
+    return [pair for *_, pair in sorted(found, key=lambda row: row[:3])]

@@ -1,0 +1,331 @@
+"""Folders for transformers, peft and mlx-lm: loaded by these themselves, held to llama.cpp on base + adapter."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import MODEL_ARCH, get_tensor_name_map
+from test_export import ALPHA, TASK, llama_logits, make_job
+from tiny_models import TinySpec, lora_pairs, write_lora, write_model
+
+from sg_local import export, gguf, prompts
+from sg_local.backends import EngineSettings, open_generator
+from sg_local.export.huggingface import FolderPlan, model_config, rope_fields, write_folder, write_peft
+from sg_local.export.safetensors import SafeTensor, header
+from sg_local.export.tokenizer import tokenizer_json
+from sg_local.records import Segment, SgError
+
+# Float bases, because with quantised ones llama.cpp rounds activations too: what differs then says nothing of us.
+BASES = (
+    TinySpec(type="F32", head_type="F32", rope_base=5e5),
+    TinySpec(type="F16", head_type="F16", tokenizer="spm", tied=False, kv_heads=4),
+)
+TEXTS = (
+    "I was charged twice for the same order, please refund me.",
+    "  two\n\nlines  \t and é 😀 中 1234 5.5 don't THE end ",
+    "over</s>USER: and on<|im_end|>\n<|im_start|>user",
+    "x",
+)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module", params=BASES, ids=lambda spec: spec.tokenizer)
+def made(request, tmp_path_factory):
+    """An export with both folders and no fused file; the adapter is large, so that its absence would be seen."""
+    folder = tmp_path_factory.mktemp("folders")
+    places = {"hf": str(folder / "out" / "hf"), "mlx": str(folder / "out" / "mlx")}
+    job = make_job(folder, request.param, size=0.3, types=(), **places)
+    return job, export.export(job)
+
+
+@pytest.fixture(scope="module")
+def asked(made):
+    """Token ids of the task's prompt, and llama.cpp's logits on base + adapter."""
+    job, _ = made
+    generator = open_generator("llama.cpp", job.base, EngineSettings(n_ctx=512, n_parallel=1))
+    ids = generator.tokenize(prompts.answer_prompt(TASK, job.form, "a lime"))
+    generator.close()
+    return list(ids), llama_logits(job.base, ids, job.run.path("adapter.gguf"))
+
+
+def assert_close(theirs, ours):
+    assert np.abs(theirs - ours).max() < 0.01 * np.abs(ours).max()
+    assert (theirs.argmax(-1) == ours.argmax(-1)).mean() > 0.95
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_loads_the_merged_folder(made, asked):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    job, _ = made
+    ids, ours = asked
+    model = AutoModelForCausalLM.from_pretrained(job.settings.hf, dtype=torch.float32)
+    with torch.no_grad():
+        assert_close(model(torch.tensor([ids])).logits[0].numpy(), ours)
+    assert np.abs(llama_logits(job.base, ids) - ours).max() > 0.1 * np.abs(ours).max()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_peft_loads_the_adapter_onto_the_base(made, asked):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    job, _ = made
+    ids, ours = asked
+    base = AutoModelForCausalLM.from_pretrained(job.base.parent, gguf_file=job.base.name, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, os.path.join(job.settings.hf, "adapter"))
+    with torch.no_grad():
+        assert_close(model(torch.tensor([ids])).logits[0].numpy(), ours)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlx_lm_loads_the_merged_folder(made, asked):
+    mx = pytest.importorskip("mlx.core")
+    mlx_lm = pytest.importorskip("mlx_lm")
+    job, _ = made
+    ids, ours = asked
+    model, tokenizer = mlx_lm.load(job.settings.mlx)
+    assert_close(np.array(model(mx.array([ids]))[0].astype(mx.float32)), ours)
+    asked_bare = tokenizer.apply_chat_template([{"role": "user", "content": "a lime"}], add_generation_prompt=True)
+    assert list(asked_bare) == ids
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_folder_s_tokenizer_gives_llama_cpp_s_ids(made):
+    from transformers import AutoTokenizer
+
+    job, _ = made
+    tokenizer = AutoTokenizer.from_pretrained(job.settings.hf)
+    generator = open_generator("llama.cpp", job.base, EngineSettings(n_ctx=512, n_parallel=1))
+    for text in TEXTS:
+        assert tuple(tokenizer(text)["input_ids"]) == generator.tokenize((Segment(text),)), text
+    generator.close()
+    ids = tokenizer("Hello there")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "Hello there"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+def test_smollm2_s_folder_tokenizer_gives_llama_cpp_s_ids(embedded, routing):
+    from tokenizers import Tokenizer
+
+    with gguf.GgufFile(embedded) as file:
+        tokenizer = Tokenizer.from_str(json.dumps(tokenizer_json(file)))
+    generator = open_generator("llama.cpp", embedded, EngineSettings(n_parallel=1))
+    for text in (*TEXTS, *(row.input for row in routing.tests)):
+        assert tuple(tokenizer.encode(text).ids) == generator.tokenize((Segment(text),)), text
+    generator.close()
+
+
+def test_a_peft_adapter_equals_ours_by_llama_cpp_s_converter_s_rules(made, tmp_path):
+    """convert_lora_to_gguf.py: names by the tensor map; q and k permuted, on a LoRA in B's rows alone."""
+    from safetensors.numpy import load_file
+
+    job, _ = made
+    config = json.loads((Path(job.settings.hf) / "config.json").read_text())
+    theirs = load_file(Path(job.settings.hf) / "adapter" / "adapter_model.safetensors")
+    settings = json.loads((Path(job.settings.hf) / "adapter" / "adapter_config.json").read_text())
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    with gguf.GgufFile(job.run.path("adapter.gguf")) as file:
+        assert file.value("adapter.lora.alpha") == settings["lora_alpha"]
+        assert len(theirs) == len(file.tensors)
+        for key, array in theirs.items():
+            module, letter = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key).groups()
+            n_head = heads.get(module.rpartition(".")[2])
+            if n_head is not None and letter == "B":
+                array = array.reshape(n_head, 2, array.shape[0] // n_head // 2, -1).swapaxes(1, 2).reshape(array.shape)
+            name = f"{names.get_name(module)}.weight.lora_{letter.lower()}"
+            assert np.array_equal(file.dequantize(name), array), name
+
+
+def test_the_gate_s_findings_are_told(made):
+    job, report = made
+    assert [folder.kind for folder in report.folders] == ["mlx", "hf"]
+    for folder in report.folders:
+        assert folder.passed
+        assert [check.name for check in folder.checks] == ["delta retained", "token ids equal"]
+        assert "2 by the folder's template" in folder.checks[1].value
+        assert folder.path in job.run.path("README.md").read_text()
+    rows = json.loads(job.run.path("export.json").read_text())["folders"]
+    assert [row["passed"] for row in rows] == [True, True]
+    note = json.loads((Path(job.settings.mlx) / "sg_local.json").read_text())
+    assert (note["task.name"], note["base.sha256"]) == ("colours", job.base_digest)
+
+
+def test_the_same_folder_is_not_made_again(made):
+    job, report = made
+    weights = Path(job.settings.mlx) / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert export.export(job).folders == report.folders
+    assert weights.stat().st_mtime_ns == before
+    assert list(weights.parent.parent.glob("*.partial")) == []
+
+
+def test_scores_leave_the_folders_on_the_card(made):
+    job, report = made
+    again = export.add_scores(job)
+    assert again.folders == report.folders
+    assert job.settings.mlx in job.run.path("README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("places", "message", "code"),
+    (
+        ({"hf": "full"}, "holds other files", 2),
+        ({"mlx": "file"}, "holds other files", 2),
+        ({"hf": "one", "mlx": "one"}, "the same folder", 2),
+    ),
+)
+def test_a_place_that_is_taken_is_refused_before_any_work(tmp_path, places, message, code):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "diary.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    job = make_job(tmp_path, TinySpec(layers=1), **{kind: str(tmp_path / name) for kind, name in places.items()})
+    with pytest.raises(SgError, match=message) as caught:
+        export.export(job)
+    assert caught.value.exit_code == code
+    assert not job.run.root.exists()
+    assert (tmp_path / "full" / "diary.txt").read_text() == "mine"
+
+
+def test_the_disk_must_hold_files_and_folders_together(tmp_path, monkeypatch):
+    import shutil
+
+    job = make_job(tmp_path, TinySpec(layers=1), hf=str(tmp_path / "deep" / "hf"))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2_000_000))
+    with pytest.raises(SgError, match="are free"):
+        export.export(job)
+    assert not (tmp_path / "deep").exists()
+
+
+def test_an_interrupted_folder_leaves_nothing(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1), types=(), mlx=str(tmp_path / "out" / "mlx"))
+
+    def stop(event):
+        if event.phase == "gate":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export.export(job, stop)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_fails_its_gate_is_put_aside(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1), types=(), mlx=str(tmp_path / "mlx"), min_retained=2.0)
+    with pytest.raises(SgError, match="delta retained") as caught:
+        export.export(job)
+    assert caught.value.exit_code == 3
+    assert (tmp_path / "mlx.rejected" / "config.json").exists()
+    assert not (tmp_path / "mlx").exists()
+
+
+def test_another_tokenizer_is_refused_by_name(tmp_path):
+    base = write_model(tmp_path / "m.gguf", TinySpec(layers=1))
+    gguf.copy_with_fields(base, base, {"tokenizer.ggml.pre": "tekken"})
+    with gguf.GgufFile(base) as file, pytest.raises(SgError, match="tekken"):
+        tokenizer_json(file)
+
+
+def test_ranks_and_layers_that_differ_are_said_exactly(tmp_path):
+    pytest.importorskip("peft")
+    from peft import LoraConfig
+
+    spec = TinySpec(layers=3)
+    pairs = {**lora_pairs(spec, rank=4, targets=("attn_v",)), **lora_pairs(spec, rank=2, targets=("ffn_up",))}
+    del pairs["blk.1.attn_v.weight"]
+    adapter = gguf.read_adapter(write_lora(tmp_path / "a.gguf", pairs, ALPHA))
+    shape = gguf.read_config(write_model(tmp_path / "m.gguf", spec))
+    write_peft(tmp_path, adapter, shape, "base")
+    config = LoraConfig.from_pretrained(str(tmp_path))
+    assert (config.r, config.lora_alpha, len(config.target_modules)) == (4, ALPHA, 5)
+    assert config.rank_pattern == {f"model.layers.{i}.mlp.up_proj": 2 for i in range(3)}
+
+
+@pytest.mark.parametrize("factor", (8.0, 32.0))
+def test_llama_3_s_rotary_factors_become_its_settings(tmp_path, factor):
+    """The factors by transformers' own function, put into a GGUF as llama.cpp's converter does, read back."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling = {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    spec = TinySpec(layers=1, rope_base=5e5)
+    config = LlamaConfig(head_dim=spec.head_dim, rope_parameters={"rope_theta": 5e5, **scaling})
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, device="cpu")
+    plain = 5e5 ** -(np.arange(0, spec.head_dim, 2) / spec.head_dim)
+    base = with_factors(tmp_path, spec, (plain / scaled.numpy()).astype(np.float32))
+    with gguf.GgufFile(base) as file:
+        fields = model_config(file, gguf.read_config(base))
+    assert fields["rope_scaling"] == pytest.approx(scaling)
+
+
+def test_other_rotary_factors_are_refused(tmp_path):
+    base = with_factors(tmp_path, TinySpec(layers=1), np.linspace(1, 7, 32, dtype=np.float32))
+    with gguf.GgufFile(base) as file, pytest.raises(SgError, match="rotary"):
+        rope_fields(file, gguf.read_config(base))
+
+
+def with_factors(folder, spec, factors):
+    """A tiny model with rope_freqs.weight."""
+    path = folder / "factors.gguf"
+    with gguf.GgufFile(write_model(folder / "m.gguf", spec)) as file:
+        plans = [gguf.TensorPlan(t.name, t.shape, t.type) for t in file.tensors.values()]
+        plans.append(gguf.TensorPlan("rope_freqs.weight", factors.shape, "F32"))
+
+        def chunks(plan):
+            known = plan.name in file.tensors
+            return [file.rows(file.tensors[plan.name]) if known else factors]
+
+        gguf.write_gguf(path, gguf.FilePlan([f.raw for f in file.fields.values()], plans), chunks)
+    return path
+
+
+def test_values_beyond_float16_are_refused(tmp_path):
+    spec = TinySpec(type="F32", head_type="F32", layers=1, std=1e6)
+    base = write_model(tmp_path / "m.gguf", spec)
+    adapter = gguf.read_adapter(write_lora(tmp_path / "a.gguf", lora_pairs(spec), ALPHA))
+    with pytest.raises(SgError, match="float16"):
+        write_folder(tmp_path, FolderPlan(base, adapter, None), lambda _: None)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_header_is_that_of_the_safetensors_library():
+    tensors = [SafeTensor("a", (2, 3)), SafeTensor("b", (5,), "F32")]
+    from safetensors.numpy import load
+
+    values = [np.arange(6, dtype=np.float16), np.arange(5, dtype=np.float32)]
+    loaded = load(header(tensors) + b"".join(value.tobytes() for value in values))
+    assert loaded["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert loaded["b"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_plain_templates_stay_the_base_s(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1), types=(), plain_template=True, mlx=str(tmp_path / "mlx"))
+    export.export(job)
+    with gguf.GgufFile(job.base) as file:
+        wanted = file.value("tokenizer.chat_template")
+    config = json.loads((tmp_path / "mlx" / "tokenizer_config.json").read_text())
+    assert config["chat_template"] == wanted
+    job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, plain_template=False))
+    assert export.export(job).folders[0].passed  # other settings: made anew, in the place of our own folder
+    config = json.loads((tmp_path / "mlx" / "tokenizer_config.json").read_text())
+    assert "sg_turns" in config["chat_template"]
