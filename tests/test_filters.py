@@ -136,14 +136,35 @@ def test_calibration_undoes_a_bias():
 
 def test_auto_does_not_trust_votes_that_collapsed():
     found = labels.choose(collapsed(), NAMES, "auto")
-    assert found.policy == "agree" and "voted labels +0%, calibrated labels +100%" in found.why
+    assert found.policy == "agree" and "voted labels 0.00, calibrated labels 1.00" in found.why
     assert set(found.labels.values()) == set(NAMES)
 
 
-def test_auto_takes_every_row_as_asked_where_agreement_would_leave_too_few():
-    rows = [candidate(i, NAMES[i % 3], NAMES[(i + 1) % 3]) for i in range(60)]
+def test_auto_takes_every_row_as_asked_where_a_second_opinion_is_a_guess():
+    rng = random.Random(0)
+    rows = [candidate(i, NAMES[i % 3], rng.choice(NAMES)) for i in range(90)]
     found = labels.choose(rows, NAMES, "auto")
-    assert found.policy == "asked" and "only 0 rows would agree" in found.why
+    assert found.policy == "asked" and "better than a guess" in found.why
+
+
+def test_auto_takes_every_row_as_asked_where_agreement_would_lose_a_label():
+    rows = [candidate(i, NAMES[i % 3], NAMES[min(i % 3, 1)]) for i in range(90)]
+    found = labels.choose(rows, NAMES, "auto")
+    assert found.policy == "asked" and "only 0 rows for 'technical' would agree" in found.why
+
+
+def test_auto_takes_every_row_as_asked_where_agreement_would_leave_too_few():
+    rows = [candidate(i, NAMES[i % 3], NAMES[i % 3] if i % 6 < 3 else "other") for i in range(48)]
+    assert labels.choose(rows, NAMES, "auto").policy == "agree"
+    rows = [candidate(i, NAMES[i % 3], NAMES[i % 3] if i % 24 < 7 else "other") for i in range(48)]
+    found = labels.choose(rows, NAMES, "auto")
+    assert found.policy == "asked" and "only 14 rows would agree" in found.why
+
+
+@pytest.mark.parametrize(("given", "value"), [("abab", 1.0), ("baba", -1.0), ("aaaa", 0.0), ("aabb", 0.0), ("", 0.0)])
+def test_kappa_is_agreement_beyond_what_frequencies_give(given, value):
+    asked = dict(enumerate("abab")) if given else {0: None}
+    assert labels.kappa(asked, dict(enumerate(given))) == pytest.approx(value)
 
 
 def test_an_unknown_policy_is_a_usage_error():

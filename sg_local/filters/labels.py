@@ -7,6 +7,7 @@ the rows themselves: it keeps those where the asked label and a second opinion a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,13 @@ from sg_local.records import Candidate, SgError
 
 FEWEST = 30
 """`auto` wants agreement to leave at least so many rows; below, it takes every row as asked."""
+
+FEWEST_OF_A_LABEL = 5
+"""`auto` wants agreement to leave at least so many rows of every label."""
+
+FAIR = 0.2
+"""Cohen's kappa from which on two judges agree fairly (Landis and Koch, Biometrics 33, 1977). Below it a second opinion
+says little about a row: keeping only what it agrees with would keep its own bias."""
 
 
 Labels = dict[str, str | None]
@@ -50,10 +58,15 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
     voted = {row.id: row.output for row in candidates}
     best = calibrated(candidates, labels)
     asked = {row.id: row.label_asked for row in candidates}
-    judge, why = _better_judge(asked, {"voted": voted, "calibrated": best}, len(labels))
-    agreed = {id: label if label is not None and judge.get(id) == label else None for id, label in asked.items()}
-    if policy == "auto":
-        policy, why = _decide(asked, best, agreed, why)
+    opinion = _better_judge(asked, {"voted": voted, "calibrated": best})
+    agreed = {
+        id: label if label is not None and opinion.labels.get(id) == label else None for id, label in asked.items()
+    }
+    why = opinion.why
+    if policy == "auto" and not any(asked.values()):
+        policy, why = ("calibrated" if best else "voted"), "no label was asked for"
+    elif policy == "auto":
+        policy, why = _decide(asked, agreed, opinion, labels)
     choices = {"voted": voted, "asked": asked, "calibrated": best, "agree": agreed}
     if policy not in choices:
         hint = f"Use {', '.join(POLICIES)}."
@@ -61,31 +74,45 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
     return Labelling(policy, why, {row.id: choices[policy].get(row.id) for row in candidates})
 
 
-def _better_judge(asked: Labels, judges: dict[str, dict[str, str]], n_labels: int) -> tuple[dict[str, str], str]:
+@dataclass(frozen=True)
+class Opinion:
+    """A second opinion on the asked labels: whose, every row's label, and Cohen's kappa of the two."""
+
+    labels: dict[str, str]
+    kappa: float
+    why: str
+
+
+def _better_judge(asked: Labels, judges: dict[str, dict[str, str]]) -> Opinion:
     """Whose labels follow the asked ones best, and how well each does, in words."""
-    shares = {name: above_chance(asked, labels, n_labels) for name, labels in judges.items() if labels}
-    name = max(shares, key=lambda name: shares[name], default="voted")
-    words = ", ".join(f"{name} labels {share:+.0%}" for name, share in shares.items())
-    return judges[name], f"agreement with the asked labels, 0 % being chance: {words}"
+    kappas = {name: kappa(asked, labels) for name, labels in judges.items() if labels}
+    name = max(kappas, key=lambda name: kappas[name], default="voted")
+    words = ", ".join(f"{name} labels {value:.2f}" for name, value in kappas.items())
+    return Opinion(judges[name], kappas.get(name, 0.0), f"Cohen's kappa with the asked labels: {words}")
 
 
-def _decide(asked: Labels, best: dict[str, str], agreed: Labels, why: str) -> tuple[str, str]:
+def _decide(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[str]) -> tuple[str, str]:
     """The policy that the rows speak for, and why."""
-    if all(label is None for label in asked.values()):
-        return ("calibrated" if best else "voted"), "no label was asked for"
-    n_agreed = sum(label is not None for label in agreed.values())
+    if opinion.kappa < FAIR:
+        return "asked", f"no second opinion is better than a guess ({opinion.why})"
+    counts = Counter(label for label in agreed.values() if label is not None)
+    n_agreed, rarest = sum(counts.values()), min(labels, key=lambda label: counts[label])
     if n_agreed < min(FEWEST, len(asked) / 3):
-        return "asked", f"only {n_agreed} rows would agree; {why}"
-    return "agree", why
+        return "asked", f"only {n_agreed} rows would agree ({opinion.why})"
+    if counts[rarest] < min(FEWEST_OF_A_LABEL, sum(label == rarest for label in asked.values()) / 3):
+        return "asked", f"only {counts[rarest]} rows for {rarest!r} would agree ({opinion.why})"
+    return "agree", opinion.why
 
 
-def above_chance(asked: Labels, given: dict[str, str], n_labels: int) -> float:
-    """The share of asked labels that were given, rescaled so that guessing makes 0 and full agreement 1."""
-    known = [id for id, label in asked.items() if label is not None]
-    if not known:
+def kappa(asked: Labels, given: dict[str, str]) -> float:
+    """Cohen's kappa of asked and given labels: 1 is full agreement, 0 is what their frequencies give by chance."""
+    pairs = [(label, given.get(id)) for id, label in asked.items() if label is not None]
+    if not pairs:
         return 0.0
-    chance = 1 / n_labels
-    return (sum(given.get(id) == asked[id] for id in known) / len(known) - chance) / (1 - chance)
+    n, ours, theirs = len(pairs), Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    chance = sum(ours[label] * theirs[label] for label in ours) / n**2
+    found = sum(a == b for a, b in pairs) / n
+    return 1.0 if chance == 1 else (found - chance) / (1 - chance)
 
 
 def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float) -> Labelling:
