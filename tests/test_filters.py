@@ -136,7 +136,7 @@ def test_calibration_undoes_a_bias():
 
 def test_auto_does_not_trust_votes_that_collapsed():
     found = labels.choose(collapsed(), NAMES, "auto")
-    assert found.policy == "agree" and "voted labels 0.00, calibrated labels 1.00" in found.why
+    assert found.policy == "agree" and "voted labels 0.00 (0.0 standard errors), calibrated labels 1.00" in found.why
     assert set(found.labels.values()) == set(NAMES)
 
 
@@ -164,7 +164,7 @@ def test_auto_takes_every_row_as_asked_where_agreement_would_leave_too_few():
 @pytest.mark.parametrize(("given", "value"), [("abab", 1.0), ("baba", -1.0), ("aaaa", 0.0), ("aabb", 0.0), ("", 0.0)])
 def test_kappa_is_agreement_beyond_what_frequencies_give(given, value):
     asked = dict(enumerate("abab")) if given else {0: None}
-    assert labels.kappa(asked, dict(enumerate(given))) == pytest.approx(value)
+    assert labels.kappa(asked, dict(enumerate(given))).kappa == pytest.approx(value)
 
 
 def test_an_unknown_policy_is_a_usage_error():
@@ -244,3 +244,30 @@ def test_a_person_stands_above_the_filters(filled, routing):
 def test_the_gate_names_the_rule(routing):
     gate = filters.input_gate(routing, FilterSettings())
     assert gate(GOOD, []) == "" and gate(GOOD, [GOOD]).startswith("duplicate: ")
+
+
+@pytest.mark.parametrize(
+    "text, counts",
+    [("billing", True), ("Billing.", True), ("", False), ("I'm sorry", False), ("the invoice", False)],
+)
+def test_the_gate_on_votes_takes_labels_only(routing, text, counts):
+    assert filters.OutputGate(routing, FilterSettings())(text) is counts
+
+
+@pytest.mark.parametrize(
+    "text, counts",
+    [
+        ("Where is the nearest open station?", True),
+        ("No.", False),
+        ("Of course! Where is it?", False),
+        ("a " * 90, False),
+    ],
+)
+def test_the_gate_on_votes_knows_noise_and_lengths(fluent, text, counts):
+    assert filters.OutputGate(fluent, FilterSettings())(text) is counts
+
+
+def test_the_gate_is_another_one_where_a_rule_that_it_heeds_changes(routing):
+    plain = filters.OutputGate(routing, FilterSettings()).digest
+    assert filters.OutputGate(routing, FilterSettings(near_duplicate=Threshold(0.5))).digest == plain
+    assert filters.OutputGate(routing, FilterSettings(noise=Switch(on=False))).digest != plain

@@ -7,6 +7,7 @@ the rows themselves: it keeps those where the asked label and a second opinion a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ FEWEST = 30
 FEWEST_OF_A_LABEL = 5
 """`auto` wants agreement to leave at least so many rows of every label."""
 
-FAIR = 0.2
-"""Cohen's kappa from which on two judges agree fairly (Landis and Koch, Biometrics 33, 1977). Below it a second opinion
-says little about a row: keeping only what it agrees with would keep its own bias."""
+SURE = 2.0
+"""Standard errors that Cohen's kappa must lie above zero (one-sided p = 0.02; its error under chance from Fleiss et al., Psychological Bulletin 72,
+1969). Below, a second opinion may be a guess: keeping only what it agrees with would keep its own bias."""
 
 
 Labels = dict[str, str | None]
@@ -76,25 +77,27 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
 
 @dataclass(frozen=True)
 class Opinion:
-    """A second opinion on the asked labels: whose, every row's label, and Cohen's kappa of the two."""
+    """A second opinion on the asked labels: every row's label, and how many standard errors it is beyond chance."""
 
     labels: dict[str, str]
-    kappa: float
+    z: float
     why: str
 
 
 def _better_judge(asked: Labels, judges: dict[str, dict[str, str]]) -> Opinion:
     """Whose labels follow the asked ones best, and how well each does, in words."""
-    kappas = {name: kappa(asked, labels) for name, labels in judges.items() if labels}
-    name = max(kappas, key=lambda name: kappas[name], default="voted")
-    words = ", ".join(f"{name} labels {value:.2f}" for name, value in kappas.items())
-    return Opinion(judges[name], kappas.get(name, 0.0), f"Cohen's kappa with the asked labels: {words}")
+    found = {name: kappa(asked, labels) for name, labels in judges.items() if labels}
+    name = max(found, key=lambda name: found[name].z, default="voted")
+    words = ", ".join(
+        f"{name} labels {value.kappa:.2f} ({value.z:.1f} standard errors)" for name, value in found.items()
+    )
+    return Opinion(judges[name], found[name].z if found else 0.0, f"Cohen's kappa with the asked labels: {words}")
 
 
 def _decide(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[str]) -> tuple[str, str]:
     """The policy that the rows speak for, and why."""
-    if opinion.kappa < FAIR:
-        return "asked", f"no second opinion is better than a guess ({opinion.why})"
+    if opinion.z < SURE:
+        return "asked", f"no second opinion is surely better than a guess ({opinion.why})"
     counts = Counter(label for label in agreed.values() if label is not None)
     n_agreed, rarest = sum(counts.values()), min(labels, key=lambda label: counts[label])
     if n_agreed < min(FEWEST, len(asked) / 3):
@@ -104,15 +107,25 @@ def _decide(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[st
     return "agree", opinion.why
 
 
-def kappa(asked: Labels, given: dict[str, str]) -> float:
-    """Cohen's kappa of asked and given labels: 1 is full agreement, 0 is what their frequencies give by chance."""
+@dataclass(frozen=True)
+class Kappa:
+    """Cohen's kappa (1: full agreement, 0: what the labels' frequencies give by chance), and in standard errors."""
+
+    kappa: float
+    z: float
+
+
+def kappa(asked: Labels, given: dict[str, str]) -> Kappa:
+    """Agreement of asked and given labels beyond chance; rows that nothing was asked of do not count."""
     pairs = [(label, given.get(id)) for id, label in asked.items() if label is not None]
     if not pairs:
-        return 0.0
+        return Kappa(0.0, 0.0)
     n, ours, theirs = len(pairs), Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     chance = sum(ours[label] * theirs[label] for label in ours) / n**2
-    found = sum(a == b for a, b in pairs) / n
-    return 1.0 if chance == 1 else (found - chance) / (1 - chance)
+    if chance == 1:
+        return Kappa(1.0, math.inf)
+    value = (sum(a == b for a, b in pairs) / n - chance) / (1 - chance)
+    return Kappa(value, value / math.sqrt(chance / (n * (1 - chance))) if chance else 0.0)
 
 
 def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float) -> Labelling:
