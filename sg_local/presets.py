@@ -44,6 +44,7 @@ PAPER_FILTER = {
     "copied_output": {"on": False},
     "balance": {"ratio": 1.0, "at_least": 0},
 }
+PAPER_EVAL = {"n_votes": 10, "vote_temperature": 0.2}
 PAPER_TRAIN = {"epochs": 3.0, "batch_size": 1, "warmup": 0.0, "patience": 0}
 PRESETS: Mapping[str, Mapping[Kind, Preset]] = {
     "recommended": {"classification": {}, "generation": {}},
@@ -52,11 +53,13 @@ PRESETS: Mapping[str, Mapping[Kind, Preset]] = {
             "synth": {**PAPER_SYNTH, "n_asked": 400, "temperature": 0.6},
             "filter": {**PAPER_FILTER, "output_length": {"on": False}},
             "train": PAPER_TRAIN,
+            "eval": PAPER_EVAL,
         },
         "generation": {
             "synth": {**PAPER_SYNTH, "n_asked": 200, "temperature": 1.0},
             "filter": PAPER_FILTER,
             "train": PAPER_TRAIN,
+            "eval": PAPER_EVAL,
         },
     },
 }

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from sg_local.cli.app import COMMANDS, app, as_sg_error
+from sg_local.records import Answer
 from sg_local.run import Run
 
 SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
@@ -139,6 +140,16 @@ def test_other_test_rows_and_settings_keep_the_answers_that_still_count(finished
     (own_folder / "rows.jsonl").write_text('{"input": "x", "output": "sales"}')
     for line in (("eval", "trial"), ("run", "support_routing", "--backend", "scripted")):
         assert "'sales' is no label" in run(*line, "--tests", "rows.jsonl", code=2).stderr
+
+
+def test_votes_count_only_where_the_filters_let_them(finished, monkeypatch):
+    def votes():
+        return {row.text for row in finished.read("answers.jsonl", Answer) if row.system == "base_vote_raw"}
+
+    assert votes() - {""}
+    monkeypatch.setattr("sg_local.filters.OutputGate.__call__", lambda gate, text: False)
+    run("eval", "trial", "--redo")
+    assert votes() == {""}
 
 
 def test_the_verdict_shows_confusion_irrelevant_answers_and_what_was_left_out(finished, own_folder):

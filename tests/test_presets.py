@@ -3,12 +3,13 @@
 import pytest
 
 from sg_local.backends import TrainSettings
+from sg_local.evaluate import EvalSettings
 from sg_local.filters import FilterSettings
 from sg_local.presets import PRESETS, changed, load_preset, merged, nested, preset_toml
 from sg_local.records import SgError
 from sg_local.synth import SynthSettings
 
-SETTINGS = {"synth": SynthSettings(), "filter": FilterSettings(), "train": TrainSettings()}
+SETTINGS = {"synth": SynthSettings(), "filter": FilterSettings(), "train": TrainSettings(), "eval": EvalSettings()}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -11,7 +11,7 @@ from sg_local.cli.job import SCRIPTED, Job, check_base
 from sg_local.cli.narration import Narrator
 from sg_local.console.views import Progress
 from sg_local.records import Pair, SgError
-from sg_local.run import ADAPTER, CANDIDATES, VALID
+from sg_local.run import ADAPTER, CANDIDATES, TRAIN, VALID
 
 
 def needs(job: Job, name: str, stage: str) -> None:
@@ -120,7 +120,7 @@ def _export_job(job: Job) -> Any:
         base=job.base.path,
         base_digest=job.run.settings["model"]["digest"],
         adapter=job.run.path(ADAPTER),
-        valid=_validation_pairs(job),
+        valid=_pairs(job, VALID),
         settings=job.plan["export"],
         engine=job.backend,
         base_name=job.base.name,
@@ -128,10 +128,11 @@ def _export_job(job: Job) -> Any:
     )
 
 
-def _validation_pairs(job: Job) -> tuple[Pair, ...]:
+def _pairs(job: Job, name: str) -> tuple[Pair, ...]:
+    """The rows that trained or validated the adapter."""
     from sg_local import training
 
-    return tuple(Pair(row.input, row.output) for row in job.run.read(VALID, training.Row))
+    return tuple(Pair(row.input, row.output) for row in job.run.read(name, training.Row))
 
 
 def _provenance(job: Job) -> dict[str, Any]:
@@ -167,6 +168,7 @@ def evaluate(job: Job, narrate: Narrator) -> str:
 
     check_base(job)
     needs(job, ADAPTER, "train")
+    gate = filters.OutputGate(job.task, job.plan["filter"])
     work = room.Evaluation(
         run=job.run,
         task=job.task,
@@ -174,7 +176,9 @@ def evaluate(job: Job, narrate: Narrator) -> str:
         forms=job.forms,
         generator=job.generator,
         settings=job.plan["eval"],
-        pairs=tuple(row.pair for row in filters.kept_rows(job.run)),
+        pairs=_pairs(job, TRAIN) + _pairs(job, VALID),
+        accept=gate,
+        gate=gate.digest,
     )
     report = room.evaluate(work, lambda event: narrate.progress(_eval_progress(event)))
     _tell_the_files(job)

@@ -67,7 +67,7 @@ def answer_free(desk: Desk, questions: Sequence[Question]) -> str:
 def voted(desk: Desk, name: str, form: Form, questions: Sequence[Question], greedy: Sequence[Reply]) -> list[Answer]:
     """Answers by vote; a row without a winner gets the greedy answer."""
     settings = desk.job.settings
-    system = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k)
+    system = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, desk.job.gate)
     raw = desk.ask(f"{name}_raw", system, questions)
     replies = [Reply(vote.text, vote.scores) if vote.text else one for vote, one in zip(raw, greedy, strict=True)]
     return desk.derive(name, questions, replies)

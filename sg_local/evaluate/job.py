@@ -17,15 +17,15 @@ class EvalSettings:
     """How a run is judged. Lengths are in tokens.
 
     `n_dev` synthetic rows, with the demonstrations left out one at a time, choose the base's prompt form;
-    `n_calibration` synthetic inputs give each label's mean score. `n_votes` samples make `base_vote`, and
-    `tuned_vote` where wanted; `n_context` synthetic pairs make `base_synthetic`, the untuned model with those pairs
+    `n_calibration` synthetic inputs give each label's mean score. `n_votes` samples make `base_vote` and, unless
+    switched off, `tuned_vote`; `n_context` synthetic pairs make `base_synthetic`, the untuned model with those pairs
     in its prompt (0: leave it out). `seed` draws rows and bootstrap resamples.
     """
 
     n_votes: int = 5
     vote_temperature: float = 0.3
     vote_top_k: int = 10
-    tuned_vote: bool = False
+    tuned_vote: bool = True
     n_dev: int = 32
     n_calibration: int = 64
     n_context: int = 0
@@ -61,7 +61,8 @@ class Evaluation:
     """One evaluation job.
 
     `form` is what the adapter was trained in, `forms` every form the base may use; `pairs` are the rows that the
-    adapter was trained and validated on; `accept` is the filters' gate on voted outputs.
+    adapter was trained and validated on; `accept` is the filters' gate on voted outputs and `gate` says in short
+    what it is made of.
     """
 
     run: Run
@@ -72,6 +73,7 @@ class Evaluation:
     settings: EvalSettings
     pairs: tuple[Pair, ...]
     accept: Callable[[str], bool] = accept_any
+    gate: str = ""
 
     @property
     def room(self) -> int:

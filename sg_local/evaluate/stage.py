@@ -44,7 +44,7 @@ def _stamped(job: Evaluation) -> dict[str, Any]:
     """The settings that the stamp holds, test rows and prompt forms among them."""
     tests = [dataclasses.asdict(row) for row in job.task.tests]
     forms = [dataclasses.asdict(form) for form in (job.form, *job.forms)]
-    return {**dataclasses.asdict(job.settings), "tests": digest(tests), "forms": digest(forms)}
+    return {**dataclasses.asdict(job.settings), "tests": digest(tests), "forms": digest(forms), "gate": job.gate}
 
 
 def clean_questions(job: Evaluation) -> tuple[list[Question], dict[str, list[int]]]:

@@ -52,7 +52,7 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Vote:
-    """Several samples, empty and noisy ones dropped, the majority kept: the untuned half of SELF-GUIDE's gain.
+    """Several samples, those that the filters' gate refuses dropped, the majority kept: half of SELF-GUIDE's gain.
 
     Ties go to the shortest, then to the first in the alphabet. No vote left: an empty text with share 0.
     """
@@ -61,6 +61,7 @@ class Vote:
     n_votes: int
     temperature: float
     top_k: int
+    gate: str = ""
 
     def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""

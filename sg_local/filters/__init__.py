@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from sg_local.filters.labels import Labelling, choose, choose_outputs
-from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason
+from sg_local.filters.rules import GATE_RULES, INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
-from sg_local.records import Candidate, InputRow, Pair, Task, Verdict
+from sg_local.records import Candidate, InputRow, Pair, Task, Verdict, digest
 from sg_local.run import CANDIDATES, INPUTS, VERDICTS, Run
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "FilterSettings",
     "Funnel",
     "Kept",
+    "OutputGate",
     "Switch",
     "Threshold",
     "Window",
@@ -77,6 +78,23 @@ def input_gate(task: Task, settings: FilterSettings) -> Callable[[str, Sequence[
         return f"{rule}: {reason}" if rule else ""
 
     return gate
+
+
+@dataclass(frozen=True)
+class OutputGate:
+    """The rules on single outputs, for the votes of an evaluation: call it with an output, true where it may count."""
+
+    task: Task
+    settings: FilterSettings
+
+    def __call__(self, text: str) -> bool:
+        rule, _ = first_reason(GATE_RULES, Row("", text), Context(self.task, self.settings))
+        return not rule
+
+    @property
+    def digest(self) -> str:
+        """Changes with every setting that the gate heeds."""
+        return digest([asdict(getattr(self.settings, name)) for name, _ in GATE_RULES])
 
 
 def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings) -> tuple[list[Verdict], Labelling]:

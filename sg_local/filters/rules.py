@@ -217,6 +217,16 @@ OUTPUT_RULES: tuple[tuple[str, Rule], ...] = (
 )
 
 
+GATE_RULES: tuple[tuple[str, Rule], ...] = (
+    ("empty", empty_output),
+    ("noise", noise_in_output),
+    ("refusal", refusal),
+    ("output_length", output_length),
+    ("label", label),
+)
+"""The rules that look at nothing but a single output: what may take part in a vote on an answer."""
+
+
 def first_reason(rules: Iterable[tuple[str, Rule]], row: Row, context: Context) -> tuple[str, str]:
     """The first rule that is on and rejects the row, with its reason; two empty strings when none does."""
     for name, rule in rules:
