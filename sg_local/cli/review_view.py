@@ -259,7 +259,7 @@ def sample_lines(state: ReviewState) -> tuple[str, ...]:
     result = sample_of(state) if state.sample else None
     if result is None:
         return ()
-    lines = (f"{result.bad} bad of {result.n} judged", f"at most {result.bound:.1%} bad (95 %)")
+    lines = (f"{result.bad} bad of {result.n} judged", f"at most {result.bound:.1%} bad (95%)")
     return lines if result.n == len(state.sample) else (*lines[:1], "bound: at the end")
 
 

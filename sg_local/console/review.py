@@ -101,7 +101,7 @@ class Screenful:
         hint = ": the down key" if self.view.mode == "cards" else ""
         text = f"\u2193 {more} more lines{hint}" if more else "\u2191 the up key scrolls back"
         mark = console.render_lines(Text(text, "dim"), options)
-        return Segment.set_shape([*shown, *mark], width, height)
+        return Segment.set_shape([*shown, *mark][:height], width, height)
 
 
 def _in_sight(lines: Sequence[Sequence[Segment]], scroll: int, height: int) -> int:
@@ -114,7 +114,7 @@ def _lines(console: Console, what: RenderableType, width: int, height: int) -> l
     """The renderable as exactly so many lines of that width."""
     options = console.options.update(width=width, height=None)
     lines = console.render_lines(what, options, pad=True)
-    return Segment.set_shape(lines, width, height)
+    return Segment.set_shape(lines[:height], width, height)
 
 
 def _header(view: ReviewView, width: int) -> Text:
@@ -167,11 +167,11 @@ def _side(view: ReviewView, width: int, height: int, n_keys: int) -> RenderableT
     parts += [_count(name, n, width) for name, n in view.progress]
     if view.sample:
         parts += [Text(""), _title("Sample"), *(Text(line) for line in view.sample)]
+    funnel = [Text(""), _title("Funnel"), *(_count(name, n, width) for name, n in view.funnel)]
     if view.labels:
-        most = max(n for _, n in view.labels) or 1
         parts += [Text(""), _title("Kept by label")]
-        parts += [_label(i, name, n, most, width) for i, (name, n) in enumerate(view.labels, 1)]
-    parts += [Text(""), _title("Funnel"), *(_count(name, n, width) for name, n in view.funnel)]
+        parts += _labels(view.labels, width, height - len(parts) - len(funnel))
+    parts += funnel
     room, rest = height - len(parts) - 2, view.keys[n_keys:]
     if room > 0 and rest:
         parts += [Text(""), _title("Keys"), _more_keys(rest, room)]
@@ -196,6 +196,15 @@ def _title(text: str) -> Text:
 
 def _count(name: str, n: int, width: int) -> Text:
     return Text(f"{name}{n:>{max(1, width - cell_len(name))}}", no_wrap=True, overflow="ellipsis")
+
+
+def _labels(labels: Sequence[tuple[str, int]], width: int, height: int) -> list[Text]:
+    """A line for each label; where they are too many for the height, for the first ones."""
+    most = max(n for _, n in labels) or 1
+    n_shown = len(labels) if len(labels) <= height else max(1, height - 1)
+    lines = [_label(i, name, n, most, width) for i, (name, n) in enumerate(labels[:n_shown], 1)]
+    more = len(labels) - n_shown
+    return [*lines, Text(f"and {more} more", "dim")] if more else lines
 
 
 def _label(number: int, name: str, n: int, most: int, width: int) -> Text:

@@ -1,0 +1,87 @@
+"""What the screens draw from plain views, at every size, by Rich's recorder."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from rich.console import Console
+
+from sg_local.cli.review_view import KEYS, view_of
+from sg_local.console.review import Screenful
+from sg_local.console.views import CardView, PlayView, ReviewView
+
+CARD = CardView(
+    number=7,
+    id="x",
+    decision="open",
+    who="the filters keep it",
+    input="[bold]not markup[/bold] " + "many words " * 40,
+    output="billing",
+    votes=(("billing", 3), ("delivery", 1), ("a long free answer " * 9, 1), ("x", 1), ("y", 1)),
+    n_samples=7,
+    labels=(("asked", "billing"), ("voted", "delivery"), ("trains as", "billing")),
+    rule="near_duplicate",
+    reason="0.84 like another one",
+    neighbour=(3, 0.5, (("many ", False), ("other ", True), ("words", False))),
+    doubts=("the votes disagree",),
+    facts=("3 tokens",),
+)
+VIEW = ReviewView(
+    title="review of a run with quite a long name",
+    position="7 of 92",
+    conditions="most doubtful first",
+    card=CARD,
+    progress=(("accepted", 3), ("rejected", 1)),
+    judged=(4, 92),
+    funnel=(("asked", 200), ("kept now", 92)),
+    labels=tuple((f"label number {i}", i) for i in range(30)),
+    mode="cards",
+    keys=KEYS["cards"],
+    sample=("1 bad of 5 judged", "at most 65.7% bad (95%)"),
+)
+PLAY = PlayView((("near_duplicate.threshold", "0.65", "0.7"),), 0, 92, 88, (80, 92), "how alike", (("a", 40, 38),))
+
+
+def drawn(what, width, height):
+    """The lines of a renderable on a console of that size."""
+    with open("/dev/null", "w") as nowhere:
+        console = Console(record=True, width=width, height=height, file=nowhere, highlight=False, force_terminal=True)
+        console.print(what, height=height, end="")
+        return console.export_text().split("\n")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 70), (70, 10), (60, 20), (30, 8), (12, 4)], ids=str)
+@pytest.mark.parametrize("mode", KEYS)
+def test_the_review_fills_any_window_exactly(mode, size):
+    view = dataclasses.replace(VIEW, mode=mode, keys=KEYS[mode], play=PLAY, buffer="typed " * 50, caret=290)
+    lines = drawn(Screenful(view), *size)
+    assert len(lines) == size[1] and all(len(line) <= size[0] for line in lines)
+
+
+def test_a_long_card_scrolls_to_its_end_and_no_further():
+    screen = Screenful(dataclasses.replace(VIEW, scroll=500))
+    lines = drawn(screen, 80, 24)
+    assert "3 tokens" in "\n".join(lines) and 0 < screen.scroll < 30
+    assert "the up key scrolls back" in "\n".join(lines)
+
+
+def test_the_caret_is_in_sight_while_typing():
+    view = dataclasses.replace(VIEW, mode="edit", edits="input", buffer="word " * 400 + "END", caret=2003)
+    assert "END" in "\n".join(drawn(Screenful(view), 80, 24))
+
+
+def test_what_a_model_wrote_is_never_markup():
+    assert "[bold]not markup[/bold]" in "\n".join(drawn(Screenful(VIEW), 80, 24))
+
+
+def test_labels_that_do_not_fit_are_counted():
+    text = "\n".join(drawn(Screenful(VIEW), 80, 24))
+    assert "1 label numb" in text and "more" in text and "kept now" in text
+
+
+def test_a_review_without_rows_draws(routing):
+    from sg_local import review
+
+    view = view_of(review.open_review((), (), labels=routing.labels), "review of nothing", ())
+    assert "No row matches this view" in "\n".join(drawn(Screenful(view), 80, 24))
