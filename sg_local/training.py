@@ -149,7 +149,9 @@ def token_examples(job: Training) -> list[TokenExample]:
 
 
 def _token_example(job: Training, row: Row, end: tuple[int, ...]) -> TokenExample:
-    segments = prompts.answer_prompt(job.task, job.form, row.input)
+    """One row as tokens. A demonstration that trains is not shown itself: its answer would be there to copy."""
+    shown = tuple(pair for pair in job.task.examples if pair.input != row.input)
+    segments = prompts.answer_prompt(job.task, job.form, row.input, shown)
     prompt = job.generator.tokenize(segments)
     answer = Segment(prompts.answer_text(job.form, row.output), trusted=False)
     joint = job.generator.tokenize((*segments, answer))

@@ -18,6 +18,7 @@ from sg_local.records import Answer
 from sg_local.run import Run
 
 SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
+EXAMPLE_IDS = ["example-0", "example-1", "example-2"]
 JOB = ("run", "support_routing", "--backend", "scripted", "--yes", "--name", "trial", *SMALL)
 
 
@@ -150,6 +151,17 @@ def test_votes_count_only_where_the_filters_let_them(finished, monkeypatch):
     monkeypatch.setattr("sg_local.filters.OutputGate.__call__", lambda gate, text: False)
     run("eval", "trial", "--redo")
     assert votes() == {""}
+
+
+def test_a_tune_on_the_examples_alone_comes_on_request(finished):
+    report = json.loads(run("eval", "trial", "--set", "tuned_examples=true", "--json").stdout)
+    assert {"tuned_examples", "tuned_examples_restricted"} <= set(report["systems"])
+    assert finished.path("examples/adapter.gguf").read_text().split() == ["scripted", "adapter", *EXAMPLE_IDS]
+    assert "tuned on the examples alone" in run("eval", "trial", "--gate", "tuned-tuned_examples>=-100").stdout
+    run("train", "trial", "--set", "epochs=1", "--redo")
+    run("eval", "trial", "--redo")
+    stamps = (finished.stamp("train"), Run(finished.path("examples")).stamp("train"))
+    assert stamps[1]["n_train"] == 3 and stamps[1]["settings"]["epochs"] == stamps[0]["adapter"]["n_steps"]
 
 
 def test_the_verdict_shows_confusion_irrelevant_answers_and_what_was_left_out(finished, own_folder):

@@ -184,6 +184,31 @@ def test_synthetic_pairs_in_context_come_on_request(tmp_path):
     assert any(text.count("synthetic ") == 2 and "test number one" in text for text in texts)
 
 
+class Adapters(FakeGenerator):
+    """Right with the run's adapter; with any other it says blue, and labels score for blue."""
+
+    def say(self, text, prompt):
+        if self.adapter is not None and self.adapter.name != ADAPTER:
+            return "blue"
+        return super().say(text, prompt)
+
+
+def test_a_tune_on_the_examples_alone_is_a_base_to_beat(tmp_path):
+    other = tmp_path / "other.gguf"
+    other.write_text("trained on the examples")
+    generator = Adapters({row.input: row.outputs[0] for row in TASK.tests})
+    job = dataclasses.replace(job_of(tmp_path / "run", generator=generator), examples_adapter=other)
+    report = evaluate(job)
+    found = report["systems"]["tuned_examples"]
+    assert (found["score"], found["role"], found["title"]) == (50, "base", "tuned on the examples alone")
+    assert {"tuned_examples_restricted", "tuned_examples_calibrated"} <= set(report["systems"])
+    assert report["gains"]["tuned-tuned_examples"]["gain"] == 50
+    assert report["tuned"]["score"] == 100
+    other.write_text("trained otherwise")
+    with pytest.raises(SgError, match="examples adapter"):
+        evaluate(job)
+
+
 def test_a_context_too_small_drops_demonstrations_then_refuses(tmp_path):
     job = job_of(tmp_path, settings=dataclasses.replace(SETTINGS, n_ctx=48))
     evaluate(job)

@@ -77,6 +77,13 @@ def _words(job: Training, text: str) -> tuple[int, ...]:
     return job.generator.tokenize((Segment(text),))
 
 
+def test_a_demonstration_that_trains_is_not_shown_itself(job: Training) -> None:
+    rows = (Row("own", "my parcel", "delivery"), *job.rows[:3])
+    own, other, *_ = token_examples(dataclasses.replace(job, rows=rows))
+    assert own.n_prompt == len(_words(job, "Route it.\n\nInput: my parcel\nOutput:"))
+    assert other.n_prompt > own.n_prompt
+
+
 def test_rows_beyond_the_context_are_named_not_trained(job: Training) -> None:
     long = Row("long", "word " * 3000, "billing")
     sets = prepare(dataclasses.replace(job, rows=(*job.rows, long)))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sg_local.cli import train, work
+from sg_local.cli import evaluate, train, work
 from sg_local.cli.job import Job
 from sg_local.cli.narration import Narrator
 from sg_local.records import SgError, digest
@@ -50,7 +50,7 @@ STAGES: dict[str, Stage] = {
     "filter": Stage(work.filter_rows, (), work.filter_settings, (CANDIDATES,)),
     "train": Stage(train.train, ("adapter", ADAPTER, TRAIN, VALID), None, (CANDIDATES, VERDICTS)),
     "export": Stage(work.export, (), lambda job: job.plan["export"], (ADAPTER,)),
-    "eval": Stage(work.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER)),
+    "eval": Stage(evaluate.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER)),
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sg_local.cli.job import Job, check_base
@@ -10,7 +12,8 @@ from sg_local.cli.narration import Narrator
 from sg_local.cli.words import size
 from sg_local.cli.work import needs
 from sg_local.console.views import Progress
-from sg_local.run import CANDIDATES
+from sg_local.records import SgError
+from sg_local.run import ADAPTER, CANDIDATES, Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from sg_local.training import Sets, Trained, Training
 
 N_NAMED = 5
+EXAMPLES = "examples"
+"""The folder inside a run where the tune on the demonstrations alone is kept."""
 
 
 def train(job: Job, narrate: Narrator) -> str:
@@ -66,6 +71,51 @@ def training_job(job: Job, trainer: Any, before: Any = lambda sets: None) -> Tra
     rows = tuple(training.Row(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(job.run))
     settings = job.plan["train"]
     return training.Training(job.run, job.task, job.form, job.generator, trainer, rows, settings, job.seed, before)
+
+
+def train_examples(job: Job, narrate: Narrator) -> Path:
+    """A second adapter, in the run's folder `examples`, from the demonstrations alone; its path.
+
+    It gets as many optimiser steps as the run's own adapter, with the same settings, and each demonstration is shown
+    the others only: what synthesis must beat to be worth its time.
+    """
+    from sg_local import training
+    from sg_local.backends import open_trainer
+
+    pairs = job.task.examples
+    if len(pairs) < training.MIN_ROWS:
+        hint = "Leave `tuned_examples` off, or give the task three examples."
+        raise SgError(f"Task {job.task.name} has too few examples ({len(pairs)}) to tune on them alone.", hint)
+    steps = (job.run.stamp("train") or {})["adapter"]["n_steps"]
+    settings = job.plan["train"]
+    epochs = steps / ceil(len(pairs) / settings.batch_size)
+    work = training.Training(
+        run=Run(job.run.path(EXAMPLES)),
+        task=job.task,
+        form=job.form,
+        generator=job.generator,
+        trainer=open_trainer(job.trainer, job.base.path),
+        rows=tuple(training.Row(f"example-{i}", pair.input, pair.output) for i, pair in enumerate(pairs)),
+        settings=replace(settings, epochs=epochs, time_s=None),
+        seed=job.seed,
+        before=lambda sets: job.close(),
+    )
+    view = TrainingView()
+    _train_anew(work, lambda step: narrate.progress(replace(view.take(step), phase="training on the examples")))
+    return work.run.path(ADAPTER)
+
+
+def _train_anew(work: Training, on_step: Callable[[TrainStep], None]) -> None:
+    """Train, or read back; what other settings or steps left in the folder gives way."""
+    from sg_local import training
+
+    try:
+        training.train(work, on_step)
+    except SgError:
+        if not work.run.path(training.WORK).exists():
+            raise
+        training.reset(work.run)
+        training.train(work, on_step)
 
 
 class TrainingView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.output import Column
 from sg_local.cli.words import duration, size
-from sg_local.console.views import ConfusionView, SystemScore, VerdictCard
+from sg_local.console.views import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
 
 METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
@@ -22,6 +23,9 @@ SHOWN = (
     "base_synthetic",
     "base_restricted",
     "base_calibrated",
+    "tuned_examples",
+    "tuned_examples_restricted",
+    "tuned_examples_calibrated",
     "tuned",
     "tuned_vote",
     "tuned_restricted",
@@ -43,6 +47,7 @@ def verdict_card(run: Run) -> VerdictCard:
         metric=METRICS.get(report["metric"], report["metric"]),
         n=report["n"],
         systems=_systems(report),
+        gains=_gains(report),
         sentences=tuple(verdict["sentence"] for verdict in verdicts),
         outcome=main["outcome"],
         marked=bool(main["reached_by"]),
@@ -73,6 +78,24 @@ def _systems(report: Mapping[str, Any]) -> tuple[SystemScore, ...]:
         )
         for name in SHOWN
         if (found := systems.get(name)) is not None
+    )
+
+
+def _gains(report: Mapping[str, Any]) -> tuple[GainView, ...]:
+    """Each tuned system's gain over the strongest base of its family."""
+    titles = {name: system["title"] for name, system in report["systems"].items()}
+    return tuple(
+        GainView(
+            titles[one["tuned"]],
+            re.sub(r" \(.* prompt\)$", "", titles[one["base"]]),
+            one["gain"],
+            one["low"],
+            one["high"],
+            one["outcome"],
+            bool(one["reached_by"]),
+            one["tuned"] == served(report),
+        )
+        for one in report.get("verdicts", [])
     )
 
 
@@ -120,9 +143,9 @@ def show_verdict(run: Run) -> None:
     """The verdict card on stdout."""
     card = verdict_card(run)
     if sys.stdout.isatty():
-        from sg_local.console import cards
+        from sg_local.console import verdict
 
-        cards.show_verdict(card)
+        verdict.show_verdict(card)
         return
     click.echo(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
     columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sg_local.cli.job import SCRIPTED, Job, check_base
+from sg_local.cli.job import Job, check_base
 from sg_local.cli.narration import Narrator
 from sg_local.console.views import Progress
 from sg_local.records import Pair, SgError
-from sg_local.run import ADAPTER, CANDIDATES, TRAIN, VALID
+from sg_local.run import ADAPTER, CANDIDATES, VALID
 
 
 def needs(job: Job, name: str, stage: str) -> None:
@@ -102,7 +102,7 @@ def export(job: Job, narrate: Narrator) -> str:
 
     check_base(job)
     needs(job, ADAPTER, "train")
-    work = _export_job(job)
+    work = export_job(job)
     job.close()
     done = room.export(work, lambda event: narrate.progress(_export_progress(event)))
     return (
@@ -110,7 +110,7 @@ def export(job: Job, narrate: Narrator) -> str:
     )
 
 
-def _export_job(job: Job) -> Any:
+def export_job(job: Job) -> Any:
     from sg_local import export as room
 
     return room.Export(
@@ -120,7 +120,7 @@ def _export_job(job: Job) -> Any:
         base=job.base.path,
         base_digest=job.run.settings["model"]["digest"],
         adapter=job.run.path(ADAPTER),
-        valid=_pairs(job, VALID),
+        valid=pairs_of(job, VALID),
         settings=job.plan["export"],
         engine=job.backend,
         base_name=job.base.name,
@@ -128,7 +128,7 @@ def _export_job(job: Job) -> Any:
     )
 
 
-def _pairs(job: Job, name: str) -> tuple[Pair, ...]:
+def pairs_of(job: Job, name: str) -> tuple[Pair, ...]:
     """The rows that trained or validated the adapter."""
     from sg_local import training
 
@@ -156,42 +156,3 @@ def _export_progress(event: Any) -> Progress:
         checks = {check.name: check.value for check in event.fused.checks}
         return Progress(f"{event.file} {'passed' if event.fused.passed else 'did not pass'}", 0, 0, facts=checks)
     return Progress(f"{EXPORT_PHASES.get(event.phase, event.phase)} {event.file}", event.done, event.wanted, "steps")
-
-
-# Evaluation
-
-
-def evaluate(job: Job, narrate: Narrator) -> str:
-    """The test rows, by every system."""
-    from sg_local import evaluate as room
-    from sg_local import filters
-
-    check_base(job)
-    needs(job, ADAPTER, "train")
-    gate = filters.OutputGate(job.task, job.plan["filter"])
-    work = room.Evaluation(
-        run=job.run,
-        task=job.task,
-        form=job.form,
-        forms=job.forms,
-        generator=job.generator,
-        settings=job.plan["eval"],
-        pairs=_pairs(job, TRAIN) + _pairs(job, VALID),
-        accept=gate,
-        gate=gate.digest,
-    )
-    report = room.evaluate(work, lambda event: narrate.progress(_eval_progress(event)))
-    _tell_the_files(job)
-    return f"base {report['base']['score']:.1f}, tuned {report['tuned']['score']:.1f}"
-
-
-def _tell_the_files(job: Job) -> None:
-    """The scores go into the exported files and their card."""
-    if job.trainer != SCRIPTED:
-        from sg_local import export as room
-
-        room.add_scores(_export_job(job))
-
-
-def _eval_progress(event: Any) -> Progress:
-    return Progress(event.system, event.done, event.wanted, "answers", latest=event.latest)

@@ -32,20 +32,24 @@ class Outcome:
 def answer_all(desk: Desk, questions: Sequence[Question]) -> Outcome:
     """Every system's answers, published on the desk."""
     retain = desk.job.settings.retain
-    if not desk.job.run.path(ADAPTER).exists():
+    adapter = desk.job.run.path(ADAPTER)
+    if not adapter.exists():
         raise SgError(
             f"Run {desk.job.run.name} has no adapter yet.", f"Make it with `sg-local train {desk.job.run.name}`."
         )
-    desk.use_adapter(False)
+    desk.use_adapter(None)
     chosen = {"base": answer_free(desk, questions)}
     if desk.job.task.kind == "classification":
         chosen |= answer_restricted(desk, questions)
     answer_trivially(desk, questions)
     before = remember(desk, "base") if retain else None
-    desk.use_adapter(True)
-    answer_tuned(desk, questions)
+    if desk.job.examples_adapter is not None:
+        desk.use_adapter(desk.job.examples_adapter)
+        answer_tuned(desk, questions, "tuned_examples")
+    desk.use_adapter(adapter)
+    answer_tuned(desk, questions, "tuned")
     after = remember(desk, "tuned") if retain else None
-    desk.use_adapter(False)
+    desk.use_adapter(None)
     return Outcome(chosen, retained(before, after) if before and after else None)
 
 
@@ -125,19 +129,19 @@ def calibrated(
     return desk.derive(name, questions, replies)
 
 
-def answer_tuned(desk: Desk, questions: Sequence[Question]) -> None:
-    """The adapter's answers: greedy, restricted and calibrated for labels, by vote where wanted."""
+def answer_tuned(desk: Desk, questions: Sequence[Question], name: str) -> None:
+    """An adapter's answers: greedy, restricted and calibrated for labels; the run's own by vote too, where wanted."""
     form = desk.job.form
-    greedy = desk.ask("tuned", Greedy(form), questions)
-    desk.publish("tuned", greedy)
-    if desk.job.settings.tuned_vote:
+    greedy = desk.ask(name, Greedy(form), questions)
+    desk.publish(name, greedy)
+    if desk.job.settings.tuned_vote and name == "tuned":
         desk.publish("tuned_vote", voted(desk, "tuned_vote", form, questions, [Reply(a.text) for a in greedy]))
     if desk.job.task.kind == "classification":
         system = Restricted(form)
-        means = label_means(desk, "calibration_tuned", system)
-        tests = desk.ask("tuned_restricted", system, questions)
-        desk.publish("tuned_restricted", tests)
-        desk.publish("tuned_calibrated", calibrated(desk, "tuned_calibrated", questions, tests, means))
+        means = label_means(desk, f"calibration_{name}", system)
+        tests = desk.ask(f"{name}_restricted", system, questions)
+        desk.publish(f"{name}_restricted", tests)
+        desk.publish(f"{name}_calibrated", calibrated(desk, f"{name}_calibrated", questions, tests, means))
 
 
 def answer_trivially(desk: Desk, questions: Sequence[Question]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from sg_local.evaluate.job import EvalEvent, Evaluation, OnEvent, Question
 from sg_local.evaluate.systems import Reply, System
 from sg_local.records import Answer, digest
-from sg_local.run import ADAPTER, ANSWERS, file_digest
+from sg_local.run import ANSWERS, file_digest
 
 
 class Desk:
@@ -25,9 +26,8 @@ class Desk:
         self.public: dict[str, list[Answer]] = {}
         self.adapter = ""
 
-    def use_adapter(self, on: bool) -> None:
-        """Answer with the run's adapter from now on, or with the base alone."""
-        path = self.job.run.path(ADAPTER) if on else None
+    def use_adapter(self, path: Path | None) -> None:
+        """Answer with this adapter from now on, or with the base alone."""
         self.adapter = (file_digest(path) or "") if path else ""
         self.job.generator.use_adapter(path)
 

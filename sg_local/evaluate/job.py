@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sg_local.backends import Generator
 from sg_local.prompts import Form
@@ -19,7 +20,7 @@ class EvalSettings:
     `n_dev` synthetic rows, with the demonstrations left out one at a time, choose the base's prompt form;
     `n_calibration` synthetic inputs give each label's mean score. `n_votes` samples make `base_vote` and, unless
     switched off, `tuned_vote`; `n_context` synthetic pairs make `base_synthetic`, the untuned model with those pairs
-    in its prompt (0: leave it out). `seed` draws rows and bootstrap resamples.
+    in its prompt (0: leave it out). `tuned_examples` asks for a tune on the demonstrations alone. `seed` draws rows and bootstrap resamples.
     """
 
     n_votes: int = 5
@@ -29,6 +30,7 @@ class EvalSettings:
     n_dev: int = 32
     n_calibration: int = 64
     n_context: int = 0
+    tuned_examples: bool = False
     retain: bool = False
     leak_threshold: float = 0.9
     max_tokens: int = 500
@@ -62,7 +64,7 @@ class Evaluation:
 
     `form` is what the adapter was trained in, `forms` every form the base may use; `pairs` are the rows that the
     adapter was trained and validated on; `accept` is the filters' gate on voted outputs and `gate` says in short
-    what it is made of.
+    what it is made of; `examples_adapter` was trained on the demonstrations alone.
     """
 
     run: Run
@@ -74,6 +76,7 @@ class Evaluation:
     pairs: tuple[Pair, ...]
     accept: Callable[[str], bool] = accept_any
     gate: str = ""
+    examples_adapter: Path | None = None
 
     @property
     def room(self) -> int:

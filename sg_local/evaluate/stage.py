@@ -43,8 +43,15 @@ def evaluate(job: Evaluation, on_event: OnEvent = lambda event: None) -> dict[st
 def _stamped(job: Evaluation) -> dict[str, Any]:
     """The settings that the stamp holds, test rows and prompt forms among them."""
     tests = [dataclasses.asdict(row) for row in job.task.tests]
+    examples = job.examples_adapter
     forms = [dataclasses.asdict(form) for form in (job.form, *job.forms)]
-    return {**dataclasses.asdict(job.settings), "tests": digest(tests), "forms": digest(forms), "gate": job.gate}
+    return {
+        **dataclasses.asdict(job.settings),
+        "tests": digest(tests),
+        "forms": digest(forms),
+        "gate": job.gate,
+        "examples adapter": file_digest(examples) if examples is not None else None,
+    }
 
 
 def clean_questions(job: Evaluation) -> tuple[list[Question], dict[str, list[int]]]:

@@ -26,7 +26,9 @@ GATE = re.compile(r"\s*(\w+)(?:\s*-\s*(\w+))?(?:\.(low|high))?\s*(>=|<=|>|<)\s*(
 
 
 def role_of(system: str) -> str:
-    """`base`, `tuned` or `trivial`, by the system's name."""
+    """`base`, `tuned` or `trivial`, by the system's name. A tune on the demonstrations alone is a base to beat."""
+    if system.startswith("tuned_examples"):
+        return "base"
     return "trivial" if system in TRIVIAL else system.partition("_")[0]
 
 
@@ -51,6 +53,9 @@ TITLES = {
     "base_synthetic": "base, synthetic rows in the prompt",
     "base_restricted": "base, labels only",
     "base_calibrated": "base, calibrated labels",
+    "tuned_examples": "tuned on the examples alone",
+    "tuned_examples_restricted": "tuned on the examples alone, labels only",
+    "tuned_examples_calibrated": "tuned on the examples alone, calibrated labels",
     "tuned": "tuned",
     "tuned_vote": "tuned, voting",
     "tuned_restricted": "tuned, labels only",
