@@ -13,8 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sg_local.cli import run as cli_run
 from sg_local.cli.app import COMMANDS, app, as_sg_error
-from sg_local.records import Answer
+from sg_local.records import Answer, SgError
 from sg_local.run import Run
 
 SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
@@ -196,6 +197,19 @@ def test_run_with_redo_makes_again_only_what_differs(finished):
 def test_synthesis_done_again_puts_the_old_rows_and_verdicts_aside(finished):
     run("synth", "support_routing", "--name", "trial", "--set", "synth.n_inputs=33", "--redo")
     assert finished.path("candidates.jsonl.before").exists() and finished.path("verdicts.jsonl.before").exists()
+
+
+def test_an_export_that_is_refused_is_evaluated_all_the_same_and_exits_with_three(finished, monkeypatch):
+    def refuse(job, stage, narrate, perform=cli_run.perform, **more):
+        if stage == "export":
+            raise SgError("fused-Q4_0.gguf did not pass its gate.", "Try --type Q8_0.", exit_code=3)
+        perform(job, stage, narrate, **more)
+
+    monkeypatch.setattr(cli_run, "perform", refuse)
+    monkeypatch.setattr(cli_run, "SCRIPTED", "none")
+    result = run(*JOB, code=3)
+    assert "The evaluation goes on" in result.stderr and "eval: finished before" in result.stderr
+    assert "Error: fused-Q4_0.gguf did not pass" in result.stderr and "base, best prompt" in result.stdout
 
 
 # Bad input: one sentence, a hint, an exit code

@@ -30,6 +30,7 @@ from sg_local.cli.verdict import show_verdict
 from sg_local.records import SgError, Task, TestRow
 from sg_local.run import REPORT, read_json
 
+GATE_NOT_MET = 3  # exit code of a gate that is not met
 BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
 
 
@@ -103,30 +104,45 @@ def run_command(
     it stopped; --redo makes those stages again that were made with other settings.
     """
     with job_for_task(read_task(task, tests), options, environment) as job, job.run.lock():
-        go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
+        refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
         if as_json:
             output.show_json(read_json(job.run.path(REPORT)))
         else:
             show_verdict(job.run)
+        if refused is not None:
+            raise refused
 
 
-def go(job: Job, environment: Environment, *, ask: bool) -> None:
-    """All stages of a job. With `ask` the reviewer is called in between."""
-    title = f"{job.run.name}: {job.task.name} on {job.base.name}"
-    with narrator((*BEFORE_REVIEW, *AFTER_REVIEW), title) as narrate:
-        _chain(job, narrate, BEFORE_REVIEW)
-    if ask and not _review(job, environment):
+def go(job: Job, environment: Environment, *, ask: bool) -> SgError | None:
+    """All stages of a job. With `ask` the reviewer is called in between, who needs the screen.
+
+    Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
+    """
+    title, stages = f"{job.run.name}: {job.task.name} on {job.base.name}", (*BEFORE_REVIEW, *AFTER_REVIEW)
+    with narrator(stages, title) as narrate:
+        refused = _chain(job, narrate, BEFORE_REVIEW if ask else stages)
+    if not ask:
+        return refused
+    if not _review(job, environment):
         raise click.Abort
-    with narrator((*BEFORE_REVIEW, *AFTER_REVIEW), title) as narrate:
-        _chain(job, narrate, AFTER_REVIEW)
+    with narrator(AFTER_REVIEW, title) as narrate:
+        return _chain(job, narrate, AFTER_REVIEW)
 
 
-def _chain(job: Job, narrate: Narrator, stages: tuple[str, ...]) -> None:
+def _chain(job: Job, narrate: Narrator, stages: tuple[str, ...]) -> SgError | None:
+    refused = None
     for stage in stages:
         if stage == "export" and job.trainer == SCRIPTED:
             narrate.skip(stage, "the scripted trainer makes no weights")
-        else:
+            continue
+        try:
             perform(job, stage, narrate)
+        except SgError as error:
+            if stage != "export" or error.exit_code != GATE_NOT_MET:
+                raise
+            refused = error
+            narrate.skip(stage, f"{error.message} The evaluation goes on with the adapter.")
+    return refused
 
 
 def _review(job: Job, environment: Environment) -> bool:
