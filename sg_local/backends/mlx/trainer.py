@@ -22,7 +22,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from sg_local.backends import TrainSettings
 from sg_local.backends.checkpoint import Arrays, Job, Progress
 from sg_local.backends.handover import Handover
-from sg_local.backends.llama_cpp.machine import physical_cores
+from sg_local.backends.llama_cpp import machine
 from sg_local.backends.loop import StepPlan, StepResult, run_loop
 from sg_local.backends.lora import (
     adapted_layers,
@@ -32,6 +32,7 @@ from sg_local.backends.lora import (
     micro_batches,
     normaliser,
 )
+from sg_local.backends.memory import Place, check_fits
 from sg_local.backends.mlx import blas
 from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, write_mlx_adapter
 from sg_local.backends.mlx.child import train_in_child
@@ -176,7 +177,9 @@ class MlxTrainer:
         check_examples(work.train, self.config.vocab)
         if work.valid:
             check_examples(work.valid, self.config.vocab)
-        n_threads = settings.n_threads or physical_cores()
+        if not self.device.is_metal:
+            check_fits(work.train, settings, self.config, Place(machine.free_memory(), pads=True))
+        n_threads = settings.n_threads or machine.physical_cores()
         blas.set_threads(n_threads)
         lora = self._load(settings)
         gate = parity_gate(self.path, out, work.train, n_threads)
@@ -184,6 +187,7 @@ class MlxTrainer:
         engine = MlxEngine(lora, settings, recompute=self.device.is_metal, rows_at_once=rows_at_once)
         job = Job(work.train, work.valid, out, settings, self.base_digest, "mlx", time.monotonic() - began)
         progress = run_loop(engine, job, on_step)
+        mx.clear_cache()
         path = self._write(out, lora)
         gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
         gate.close()

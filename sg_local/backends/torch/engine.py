@@ -7,6 +7,7 @@ order of float32 sums.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import resource
 import sys
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from sg_local.backends.checkpoint import Job
 from sg_local.backends.loop import Arrays, OutOfMemory, StepPlan, StepResult
 from sg_local.backends.lora import dropout_seed, micro_batches, normaliser, shared_prefix
+from sg_local.backends.memory import recomputes
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
 from sg_local.backends.torch.model import Base
@@ -36,7 +38,7 @@ class TorchEngine:
         self.device = lora.flat.device
         rows = (*job.examples, *job.valid)
         self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
-        self.recompute = self.device.type == "cuda" and base.shape.layers * base.shape.hidden > 2**16
+        self.recompute = recomputes(base.shape, on_cuda=self.device.type == "cuda")
         self.optimiser = self._optimiser()
 
     def start(self) -> None:
@@ -127,3 +129,10 @@ def _sum_over_processes(*tensors: torch.Tensor) -> None:
     if n_processes() > 1:
         for tensor in tensors:
             dist.all_reduce(tensor)
+
+
+def give_back_memory() -> None:
+    """Return what a step has freed to the system: glibc's allocator keeps it, and the parity gate wants as much."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

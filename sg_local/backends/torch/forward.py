@@ -68,8 +68,8 @@ class _Layer:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         block, eps = self.block, self.base.shape.norm_eps
         x = x + self._project(block.attn_output, self._attend(_norm(x, block.attn_norm, eps)))
-        gate, up = self._project(block.gate_up, _norm(x, block.ffn_norm, eps)).split(block.gate_up.sizes, dim=1)
-        return x + self._project(block.ffn_down, F.silu(gate) * up)
+        gate_up = self._project(block.gate_up, _norm(x, block.ffn_norm, eps))
+        return x + self._project(block.ffn_down, _Gated.apply(gate_up))
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         shape, n_tokens = self.base.shape, len(x)
@@ -77,7 +77,8 @@ class _Layer:
         qkv = self._project(self.block.qkv, x).view(n_tokens, heads + 2 * kv_heads, shape.head_dim)
         turned, value = qkv.split((heads + kv_heads, kv_heads), dim=1)
         query, key = _rotate(turned, *self.rope).split((heads, kv_heads), dim=1)
-        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
+        # A copy of the values lets go of the product that they are cut from.
+        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value.clone()))
         out = _attention(query, key, value, self.pack)
         return out[0].transpose(0, 1).reshape(n_tokens, heads * shape.head_dim)
 
@@ -176,6 +177,24 @@ def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, sca
         out.addmm_(left, right, alpha=scale)
     else:
         out += (scale * (left @ right)).to(out.dtype)
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) * up of (tokens, 2 * width), which alone is kept; silu and its slope are computed again."""
+
+    @staticmethod
+    def forward(ctx, gate_up):
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, dim=1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx, grad):
+        gate, up = ctx.saved_tensors[0].chunk(2, dim=1)
+        share = torch.sigmoid(gate)
+        active = gate * share  # silu; its slope is share + silu * (1 - share)
+        slope = torch.addcmul(share, active, 1 - share)
+        return torch.cat((slope.mul_(up).mul_(grad), active.mul_(grad)), dim=1)
 
 
 class _AnswerLoss(torch.autograd.Function):

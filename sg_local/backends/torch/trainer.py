@@ -12,12 +12,13 @@ import torch
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.checkpoint import Job, Progress
-from sg_local.backends.llama_cpp.machine import physical_cores
+from sg_local.backends.llama_cpp import machine
 from sg_local.backends.loop import run_loop
 from sg_local.backends.lora import check_examples, check_settings
+from sg_local.backends.memory import Place, check_fits
 from sg_local.backends.parity import Logits, parity_gate
 from sg_local.backends.torch.adapter import Lora
-from sg_local.backends.torch.engine import TorchEngine, n_processes, rank
+from sg_local.backends.torch.engine import TorchEngine, give_back_memory, n_processes, rank
 from sg_local.backends.torch.forward import logits
 from sg_local.backends.torch.model import Base, load_base, slice_of
 from sg_local.backends.torch.output import ADAPTER, write_outputs
@@ -54,7 +55,8 @@ class TorchTrainer:
         check_examples(examples, shape.vocab)
         if valid:
             check_examples(valid, shape.vocab)
-        n_threads = settings.n_threads or max(1, physical_cores() // n_processes())
+        check_fits(examples, settings, shape, place())
+        n_threads = settings.n_threads or max(1, machine.physical_cores() // n_processes())
         torch.set_num_threads(n_threads)
         base = load_base(self.model, *placement())
         adapter = Lora(base, settings)
@@ -64,6 +66,7 @@ class TorchTrainer:
         spent_s = time.monotonic() - began
         job = Job(examples, valid, out, settings, file_digest(self.model), "torch", spent_s, writes=gate is not None)
         progress = run_loop(TorchEngine(base, adapter, job), job, on_step)
+        give_back_memory()
         if gate is None:
             return _record(job, progress, out / ADAPTER, "")
         path = write_outputs(base, adapter, job, self.model)
@@ -104,6 +107,14 @@ def placement() -> tuple[torch.device, torch.dtype]:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device()), torch.bfloat16
     return torch.device("cpu"), torch.float32
+
+
+def place() -> Place:
+    """What is free where `placement` puts the base."""
+    device, _ = placement()
+    if device.type == "cuda":
+        return Place(torch.cuda.mem_get_info(device)[0], on_cuda=True)
+    return Place(machine.free_memory())
 
 
 def placement_note() -> str:

