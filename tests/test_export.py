@@ -14,7 +14,7 @@ from tiny_models import CHATML, TinySpec, lora_pairs, write_lora, write_model
 from sg_local import export, gguf, prompts
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.export import gate
-from sg_local.export.fused import check_disk
+from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
 from sg_local.records import Pair, SgError, Task
 from sg_local.run import Run, file_digest
@@ -172,17 +172,20 @@ def test_scores_join_the_files_after_an_evaluation(tmp_path):
 
 def test_a_lost_delta_is_rejected_with_exit_code_3_and_advice(tmp_path):
     """The trap: Q4_K_M of a Q4_K base is its own grid."""
-    job = make_job(tmp_path, TinySpec(type="Q4_K", layers=1, head_type="Q6_K"), size=0.004, types=("Q4_K_M",))
+    spec = TinySpec(type="Q4_K", layers=1, head_type="Q6_K")
+    job = make_job(tmp_path, spec, size=0.004, types=("Q4_K_M",), min_gain=-99.0)
     with pytest.raises(SgError, match="delta retained") as caught:
         export.export(job)
     assert caught.value.exit_code == 3
     assert "fused-Q4_K_M.gguf.rejected" in caught.value.hint
-    assert "try --type same" in caught.value.hint
     assert job.run.path("fused-Q4_K_M.gguf.rejected").exists()
     assert not job.run.path("fused-Q4_K_M.gguf").exists()
     assert job.run.stamp("export") is None
     row = json.loads(job.run.path("export.json").read_text())["fused"][0]
     assert (row["passed"], len(row["lost"])) == (False, 5)  # two get Q6_K in this mix
+    advised = caught.value.hint.rpartition("try --type ")[2].rstrip(".")
+    again = dataclasses.replace(job, settings=dataclasses.replace(job.settings, types=(advised,)))
+    assert export.export(again).fused[0].lost == {}
 
 
 def test_auto_takes_the_smallest_type_that_passes(tmp_path):
@@ -194,6 +197,25 @@ def test_auto_takes_the_smallest_type_that_passes(tmp_path):
     sizes = {path.name: path.stat().st_size for path in job.run.root.glob("*.gguf*")}
     assert set(sizes) == {"adapter.gguf", fused.file}
     assert fused.size_bytes < job.base.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("rows", "hopeful"),
+    (
+        ([(1.0, 0.0)] * 19 + [(0.5, 0.0)], True),
+        ([(1.0, 0.0)] * 18 + [(0.5, 0.0)] * 2, False),
+        ([(0.7 if i % 2 else 1.2, 0.25) for i in range(20)], True),  # nothing but noise around 0.95
+        ([(0.6 if i % 2 else 1.1, 0.25) for i in range(20)], False),  # nothing but noise around 0.85
+        ([(0.8 if i % 2 else 1.1, 0.01) for i in range(20)], False),  # half of them lose it
+        ([(1.0, 0.02)] * 6 + [(0.1, 0.02)], False),  # too few to be compared
+    ),
+)
+def test_a_type_is_tried_only_where_the_sample_gives_it_a_chance(tmp_path, monkeypatch, rows, hopeful):
+    job = make_job(tmp_path, TinySpec(layers=1))
+    weighed = [gguf.Weighed(f"t{i}", "Q8_0", *row) for i, row in enumerate(rows)]
+    monkeypatch.setattr("sg_local.export.fused.weigh", lambda *_: weighed)
+    fuser = Fuser(job, gguf.read_adapter(job.adapter), "", lambda _: None)
+    assert fuser.looks_fit("Q8_0") is hopeful
 
 
 def test_same_keeps_the_base_s_types_and_size(tmp_path):

@@ -91,6 +91,27 @@ def test_the_measure_of_a_perfect_and_of_a_lost_delta():
     assert (none.result("x", "F32").share, none.result("x", "F32").changed) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("type", ("same", "Q4_0", "Q6_K"))
+def test_weighing_a_small_model_foretells_the_merge_exactly(tmp_path, type):
+    """Every row is in the sample, and drawn for as in the merge."""
+    base, _, retained = merged(tmp_path, TinySpec(type="Q4_1", layers=2), type, size=0.01)
+    with gguf.GgufFile(base) as source:
+        found = gguf.weigh(source, gguf.read_adapter(tmp_path / "a.gguf"), gguf.MergeSettings(type))
+    assert [(row.name, row.error) for row in found] == [(row.name, 0.0) for row in retained]
+    np.testing.assert_allclose([row.share for row in found], [row.share for row in retained], rtol=1e-4)
+
+
+def test_weighing_a_part_comes_with_its_error(tmp_path):
+    """Shares of the whole merge lie within some standard errors of what an eighth of the rows tells."""
+    base, _, retained = merged(tmp_path, TinySpec(type="Q4_1", layers=2, kv_heads=4), "same", size=0.01)
+    with gguf.GgufFile(base) as source:
+        found = gguf.weigh(source, gguf.read_adapter(tmp_path / "a.gguf"), gguf.MergeSettings("same"), 256 * 32)
+    off = [(one.share - whole.share) / one.error for one, whole in zip(found, retained, strict=True)]
+    assert all(0 < row.error < 1 for row in found)
+    assert np.abs(off).max() < 5
+    assert np.std(off) == pytest.approx(1, abs=0.6)
+
+
 def test_metadata_survives_byte_for_byte(tmp_path):
     base, out, _ = merged(tmp_path, TinySpec(tokenizer="spm", layers=1), "Q8_0", sg_local__version="9")
     with gguf.GgufFile(base) as old, gguf.GgufFile(out) as new:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -25,6 +26,7 @@ from sg_local.gguf import (
     LoraAdapter,
     MergeSettings,
     Retained,
+    Weighed,
     merge,
     plan_merge,
     weigh,
@@ -33,7 +35,7 @@ from sg_local.records import SgError, digest
 from sg_local.run import file_digest, translated
 
 REJECTED = ".rejected"
-MARGIN = 0.05  # a sample's shares scatter: what it calls hopeless must miss the gate by this much
+MIN_ALIKE = 8  # tensors of one type from which their scatter can be told
 
 
 class Fuser:
@@ -63,15 +65,19 @@ class Fuser:
         with GgufFile(self.job.source) as source:
             return plan_merge(source, self.adapter, MergeSettings(type)).size_bytes
 
-    def weigh(self, type: str) -> float:
-        """The share of sampled tensors that would hold the delta, with a margin in the type's favour."""
-        with GgufFile(self.job.source) as source:
-            rows = weigh(source, self.adapter, MergeSettings(type, self.job.settings.seed))
-        return sum(row.share >= self.job.settings.min_retained - MARGIN for row in rows) / len(rows)
-
     def looks_fit(self, type: str) -> bool:
-        """Whether a sample of the tensors lets the type hope to pass."""
-        return self.weigh(type) >= self.job.settings.min_tensors - MARGIN
+        """Whether a sample of the rows lets the type hope to hold the delta on enough tensors.
+
+        A tensor counts by the chance that its share reaches the gate; a type is given up when even one standard
+        deviation more of them would not do. A small model's sample is whole, so that there nothing is left to chance.
+        """
+        settings = self.job.settings
+        with GgufFile(self.job.source) as source:
+            rows = weigh(source, self.adapter, MergeSettings(type, settings.seed))
+        alike = {type: [row for row in rows if row.type == type] for type in {row.type for row in rows}}
+        chances = [_chance(row, alike[row.type], settings.min_retained) for row in rows]
+        spread = math.sqrt(sum(chance * (1 - chance) for chance in chances))
+        return sum(chances) + spread >= settings.min_tensors * len(rows)
 
     def fuse(self, type: str, reference: Reference) -> FusedFile:
         """Write one file and hold it to the gate; it ends under its name or, failed, with `.rejected` behind it."""
@@ -139,6 +145,22 @@ class Fuser:
             seconds=round(time.monotonic() - started, 1),
             fingerprint=self.fingerprint(type),
         )
+
+
+def _chance(row: Weighed, alike: Sequence[Weighed], wanted: float) -> float:
+    """The chance that a tensor's share reaches `wanted`, given its own estimate and those of tensors like it.
+
+    Empirical Bayes: true shares of a type scatter around its mean by what its estimates scatter beyond their errors,
+    and a rough estimate is drawn towards that mean. Else rounding noise alone would make a good type look hopeless.
+    """
+    share, error = row.share, row.error
+    if error and len(alike) >= MIN_ALIKE:
+        mean = statistics.fmean(one.share for one in alike)
+        errors = statistics.fmean(one.error**2 for one in alike)
+        scatter = max(statistics.pvariance([one.share for one in alike], mean) - errors, 0.0)
+        trust = scatter / (scatter + error**2)
+        share, error = mean + trust * (share - mean), error * trust**0.5
+    return statistics.NormalDist(wanted, error).cdf(share) if error else float(share >= wanted)
 
 
 def carried_template(job: Export, *, add_bos: bool) -> str | None:

@@ -13,7 +13,7 @@ from sg_local.gguf.config import (
 )
 from sg_local.gguf.grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.layout import rotary_heads, rows_to_gguf, rows_to_hf
-from sg_local.gguf.merge import MergeSettings, copy_with_fields, merge, plan_merge, weigh
+from sg_local.gguf.merge import MergeSettings, Weighed, copy_with_fields, merge, plan_merge, weigh
 from sg_local.gguf.mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
 from sg_local.gguf.quants import dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
@@ -41,6 +41,7 @@ __all__ = [
     "Tensor",
     "TensorPlan",
     "TensorType",
+    "Weighed",
     "add_on_grid",
     "bits",
     "check_adapter",

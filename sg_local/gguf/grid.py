@@ -21,6 +21,7 @@ class Measure:
     delta: float = 0.0
     error: float = 0.0
     weight: float = 0.0
+    scatter: float = 0.0
     counts: list[int] = field(default_factory=lambda: [0, 0])
 
     def add(self, old: np.ndarray, new: np.ndarray, delta: np.ndarray) -> None:
@@ -33,6 +34,13 @@ class Measure:
         self.counts[1] += change.size
         change -= delta
         self.error += float(np.vdot(change, change))
+        change *= delta
+        self.scatter += float(np.vdot(change, change))
+
+    @property
+    def share_error(self) -> float:
+        """The standard error of the share, each weight's rounding being independent of the others'."""
+        return self.scatter**0.5 / self.delta if self.delta else 0.0
 
     def result(self, name: str, type: str) -> Retained:
         """What the sums say. A delta of zero is wholly retained."""
