@@ -100,6 +100,10 @@ def test_every_part_is_there(page):
         "adapter.gguf",
         "macro-F1",
         "What was forgotten",
+        "colours on fake",
+        "(what predict and serve answer with)",
+        "strongest on the test rows",
+        "never on test rows",
     ):
         assert words in page
 
@@ -154,7 +158,7 @@ def test_a_generation_run_needs_no_labels_no_curve_and_no_funnel(tmp_path):
     evaluate(job)
     text = report.write(job.run).read_text()
     Reader(text)
-    assert "copy the input" in text and "Which label" not in text and ">Training</h2>" not in text
+    assert "<td>copy the input</td>" in text and "Which label" not in text and ">Training</h2>" not in text
 
 
 def test_a_run_without_an_evaluation_says_what_to_do(tmp_path):

@@ -56,7 +56,7 @@ class FakeGenerator(ScriptedGenerator):
 
 def job_of(root, task=TASK, generator=None, pairs=PAIRS, settings=SETTINGS):
     run = Run(root)
-    run.write_json("run.json", {"task": dataclasses.asdict(task)})
+    run.write_json("run.json", {"task": dataclasses.asdict(task), "model": {"name": "fake"}})
     if not run.path(ADAPTER).exists():
         run.path(ADAPTER).write_text("adapter")
         run.append(CANDIDATES, [Candidate(str(i), p.input, p.output, {}, 1, 1.0) for i, p in enumerate(pairs)])

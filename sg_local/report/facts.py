@@ -29,6 +29,9 @@ def gather(run: Run) -> dict[str, Any]:
         "metric": METRICS[report["metric"]],
         "settings": run.settings,
         "systems": list(report["systems"].values()),
+        "gains": list(gain_rows(report)),
+        "served": "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned",
+        "n_trained": len(_lines(run, TRAIN)),
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
         "kept": _spread(rows, N_KEPT),
         "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
@@ -38,6 +41,24 @@ def gather(run: Run) -> dict[str, Any]:
         "stages": list(_stages(run)),
         "files": list(_files(run)),
     }
+
+
+def gain_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each tuned system against the base that answers alike, and against the strongest of its family."""
+    titles = {name: system["title"] for name, system in report["systems"].items()}
+    for verdict in report["verdicts"]:
+        tuned = verdict["tuned"]
+        alike = tuned.replace("tuned", "base", 1)
+        bases = {alike if alike in titles else "base": "answers alike", verdict["base"]: "strongest on the test rows"}
+        for base, why in bases.items():
+            reached = ", ".join(titles[name] for name in report["gains"][f"{tuned}-{base}"]["reached_by"])
+            yield {
+                **report["gains"][f"{tuned}-{base}"],
+                "tuned": titles[tuned],
+                "base": titles[base],
+                "why": why,
+                "reached": reached,
+            }
 
 
 def answer_rows(run: Run, report: Mapping[str, Any]) -> list[dict[str, Any]]:
