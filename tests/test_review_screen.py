@@ -138,7 +138,7 @@ def test_moved_thresholds_show_at_once_what_they_do_and_are_kept_on_enter(folder
     review.press("t")
     review.wait("▸ input_length.sigmas")
     review.press("\x1b[B\x1b[B\x1b[B")
-    review.wait("▸ near_duplicate.threshold     0.7")
+    review.wait("▸ near_duplicate.threshold  0.7")
     review.press("\x1b[D" * 8)
     review.wait("0.3  was 0.7", "→", "Rows at the edge")
     review.press("\r")

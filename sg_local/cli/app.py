@@ -118,6 +118,9 @@ class Program(Group):
         except (KeyboardInterrupt, click.Abort):
             code = INTERRUPTED
             click.echo("Interrupted. The same line goes on where this stopped.", err=True)
+        except click.exceptions.NoArgsIsHelpError as asked:
+            code = asked.exit_code
+            click.echo(asked.ctx.get_help(), err=True)
         except (SgError, click.ClickException, OSError) as error:
             code = _fail(error)
         sys.exit(code)

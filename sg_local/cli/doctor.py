@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,12 @@ def doctor_command(environment: Environment, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
+def _at_home(text: str) -> str:
+    """The text with the user's own folder as ~ in its paths."""
+    home = str(Path.home())
+    return re.sub(rf"(?<![\w/]){re.escape(home)}(?=/|$)", "~", text) if home != "/" else text
+
+
 def _config(environment: Environment) -> Check:
     """Where settings come from; a broken file has been refused before any command runs."""
     from sg_local.doctor import Check
@@ -54,7 +61,9 @@ def _show(checks: Sequence[Check]) -> None:
         from sg_local.console import cards
         from sg_local.console.views import FindingView
 
-        views = [FindingView(c.topic, c.name, STATUS[c.status], _found(c), c.mend) for c in checks]
+        views = [
+            FindingView(c.topic, c.name, STATUS[c.status], _at_home(c.value), _at_home(c.why), c.mend) for c in checks
+        ]
         cards.show_findings(views, _verdict(checks))
         return
     columns = [Column("status"), Column("what"), Column("found"), Column("to mend it")]

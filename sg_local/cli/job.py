@@ -87,7 +87,7 @@ def job_for_task(task: Task, options: Options, environment: Environment) -> Job:
     Raises SgError when the run was made from another task, model, seed or form.
     """
     base = find_base(options.model, options.backend, environment) if options.model or not options.name else None
-    name = options.name or default_name(task, base or find_base(None, options.backend, environment))
+    name = options.name or default_name(task.name, (base or find_base(None, options.backend, environment)).name)
     run = Run(options.runs / check_name(name))
     if run.exists():
         return _checked(job_for_run(name, options, environment, task=task), options, base)
@@ -135,9 +135,9 @@ def find_base(name: str | None, backend: str, environment: Environment) -> Base:
     return Base(model.name, Path(model.path), model.chat_template)
 
 
-def default_name(task: Task, base: Base) -> str:
+def default_name(task: str, model: str) -> str:
     """The run's name where none is given: task and model."""
-    text = f"{task.name}-{base.name}".lower()
+    text = f"{task}-{model}".lower()
     return re.sub(r"[^a-z0-9._-]+", "-", text).strip("-._")[:100] or "run"
 
 

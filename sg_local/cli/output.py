@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,13 +40,19 @@ def show_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[st
 
 def show_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values, one pair a line."""
-    show_table(title, [Column(title), Column("")], pairs) if sys.stdout.isatty() else _plain_pairs(pairs)
+    show_table(title, [Column(""), Column("")], pairs) if sys.stdout.isatty() else _plain_pairs(pairs)
 
 
 def _plain_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         click.echo(f"{name.ljust(width)}  {value}".rstrip())
+
+
+def note(text: str) -> None:
+    """A line of narration on stderr, broken between words on a terminal."""
+    width = shutil.get_terminal_size().columns
+    click.echo(textwrap.fill(text, width, subsequent_indent="  ") if sys.stderr.isatty() else text, err=True)
 
 
 def show_json(data: Any) -> None:

@@ -10,6 +10,7 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Group
+from sg_local.cli.job import default_name
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.verdict import artefacts, stage_times
@@ -35,8 +36,8 @@ def ls(runs: Path, as_json: bool) -> None:
     if not rows:
         click.echo(f"No runs in {runs} yet. Begin one with: sg-local run TASK", err=True)
         return
-    columns = [Column(name) for name in ("run", "task", "model", "stages")]
-    columns += [Column("base", True), Column("tuned", True), Column("size", True)]
+    columns = [Column(name) for name in ("run", "done to")]
+    columns += [Column("base", True), Column("tuned", True), Column("size", True), Column("made from")]
     output.show_table("Runs", columns, [_cells(row) for row in rows])
 
 
@@ -57,8 +58,10 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """The row as text; where the name says what the run was made from, it is not said again."""
     scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "tuned")]
-    return (row["run"], row["task"], row["model"], " ".join(row["stages"]), *scores, size(row["size_bytes"]))
+    source = "" if row["run"] == default_name(row["task"], row["model"]) else f"{row['task']} on {row['model']}"
+    return (row["run"], "".join(row["stages"][-1:]), *scores, size(row["size_bytes"]), source)
 
 
 @runs_command.command("show", examples=("sg-local runs show RUN", "sg-local runs show RUN --json"))

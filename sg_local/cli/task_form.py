@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from sg_local import prompts
+from sg_local.cli import output
 from sg_local.prompts import match_label
 from sg_local.records import KINDS, Pair, SgError, Task
 from sg_local.run import artefact
@@ -52,12 +53,12 @@ def draft_from(path: Path, name: str) -> Draft:
 
 def ask_draft(draft: Draft) -> Task:
     """Ask for what is missing, showing the prompt as it grows."""
-    click.echo("Instruction, kind, labels, up to three examples. Ctrl-C leaves without a file.\n", err=True)
+    output.note("Instruction, kind, labels, up to three examples. Ctrl-C leaves without a file.")
     if not draft.instruction:
         draft = replace(draft, instruction=_ask("What should the model do? (one or two sentences)"))
     if not draft.kind:
-        question = "Is the output one of a few labels (classification) or free text (generation)?"
-        draft = replace(draft, kind=click.prompt(question, type=click.Choice(KINDS), err=True))
+        output.note("Is the output one of a few labels, or free text?")
+        draft = replace(draft, kind=_ask_kind())
     if draft.kind == "classification" and len(draft.labels) < 2:
         draft = replace(draft, labels=_ask_labels())
     while len(draft.examples) < MAX_EXAMPLES:
@@ -75,6 +76,15 @@ def _ask(question: str) -> str:
     return text
 
 
+def _ask_kind() -> str:
+    """Classification or generation; the first letter is enough."""
+    while True:
+        text = _ask(f"Type {' or '.join(f'{kind[0]} for {kind}' for kind in KINDS)}").lower()
+        found = [kind for kind in KINDS if kind.startswith(text)]
+        if found:
+            return found[0]
+
+
 def _ask_labels() -> tuple[str, ...]:
     while True:
         text = click.prompt("The labels, with commas between", err=True)
@@ -90,12 +100,15 @@ def _ask_example(draft: Draft) -> tuple[str, str] | None:
     ending = "" if number == 1 else " (empty: no more)"
     text = click.prompt(f"Example {number}, input{ending}", default="", show_default=False, err=True).strip()
     if not text:
-        return None if draft.examples else _ask_example(draft)
+        if draft.examples:
+            return None
+        click.echo("One example at least: the model learns the form from it.", err=True)
+        return _ask_example(draft)
     while True:
-        output = _ask(f"Example {number}, output" + (f" ({', '.join(draft.labels)})" if draft.labels else ""))
+        answer = _ask(f"Example {number}, output" + (f" ({', '.join(draft.labels)})" if draft.labels else ""))
         if not draft.labels:
-            return text, output
-        label = match_label(draft.labels, output)
+            return text, answer
+        label = match_label(draft.labels, answer)
         if label is not None:
             return text, label
         click.echo("That is not one of the labels.", err=True)
@@ -103,10 +116,14 @@ def _ask_example(draft: Draft) -> tuple[str, str] | None:
 
 def preview(task: Task) -> None:
     """The prompt that the task becomes, on stderr."""
-    text = "".join(segment.text for segment in prompts.answer_prompt(task, prompts.PLAIN, "(the new input)"))
     from sg_local.console import cards
 
-    cards.show_prompt("The prompt so far", text)
+    cards.show_prompt("The prompt", prompt_text(task))
+
+
+def prompt_text(task: Task) -> str:
+    """The prompt that the task becomes, in the plain form."""
+    return "".join(segment.text for segment in prompts.answer_prompt(task, prompts.PLAIN, "(the new input)"))
 
 
 def task_toml(task: Task) -> str:

@@ -13,7 +13,7 @@ from sg_local.cli.app import Group
 from sg_local.cli.lint import lint
 from sg_local.cli.options import Choice, json_option
 from sg_local.cli.output import Column
-from sg_local.cli.task_form import Draft, ask_draft, draft_from, preview, task_toml, write_task
+from sg_local.cli.task_form import Draft, ask_draft, draft_from, preview, prompt_text, task_toml, write_task
 from sg_local.records import KINDS, SgError, Task
 
 
@@ -78,6 +78,7 @@ def show(task: str, as_json: bool) -> None:
     pairs += [("tests", str(len(found.tests))), ("instruction", found.instruction)]
     pairs += [(f"example {i}", f"{pair.input} -> {pair.output}") for i, pair in enumerate(found.examples, 1)]
     output.show_pairs(found.name, pairs)
+    click.echo(f"\nThe prompt:\n\n{prompt_text(found)}")
 
 
 @tasks_command.command("check", examples=("sg-local tasks check my_task.toml", "sg-local tasks check my_task --json"))
@@ -130,15 +131,18 @@ def new(path: Path, source: Path | None, force: bool, **given: object) -> None:
             "Give them, or use --from FILE, or start this on a terminal for the guided form.",
             exit_code=2,
         )
-    task = draft.task() if draft.is_complete else ask_draft(draft)
-    _save(path, task)
+    if draft.is_complete:
+        _save(path, draft.task())
+        if sys.stderr.isatty():
+            preview(draft.task())
+    else:
+        _save(path, ask_draft(draft))
+    click.echo(path)
+    click.echo(f"Next: sg-local run {path}", err=True)
 
 
 def _save(path: Path, task: Task) -> None:
+    """Write the task, and say what is doubtful about it."""
     write_task(path, task_toml(task))
-    if sys.stderr.isatty():
-        preview(task)
     for item in lint(task):
-        click.echo(f"{item.level}: {item.finding} {item.advice}", err=True)
-    click.echo(path)
-    click.echo(f"Next: sg-local run {path}", err=True)
+        output.note(f"{item.level}: {item.finding} {item.advice}")

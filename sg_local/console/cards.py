@@ -1,26 +1,18 @@
-"""Cards on the terminal: an error, the funnel, a prompt, the verdict at the end of a run."""
+"""Cards on the terminal: an error, the funnel, a prompt, the doctor's findings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.views import ConfusionView, FindingView, FunnelCard, SystemScore, VerdictCard
+from sg_local.console.views import FindingView, FunnelCard
 
 WIDTH = 100
-OUTCOMES = {
-    "better": ("green", "\u2714 The tuned model is better"),
-    "worse": ("red", "\u2718 The tuned model is worse"),
-    "open": ("yellow", "~ No difference is shown"),
-}
-MARKED = "~ The tuned model is better, but a trivial system reaches it too,"
 STATUS = {"ok": ("\u2714", "green"), "warning": ("!", "bold yellow"), "missing": ("\u2718", "bold red")}
-ROLES = {"base": "", "tuned": "bold", "trivial": "dim"}
 
 
 def stdout() -> Console:
@@ -70,7 +62,8 @@ def funnel(card: FunnelCard, width: int) -> RenderableType:
     return Group(*parts)
 
 
-def _grid(*justify: str) -> Table:
+def grid(*justify: str) -> Table:
+    """A table without lines or headings, its columns set to these sides."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for side in justify:
         table.add_column(justify=side, no_wrap=True)
@@ -79,7 +72,7 @@ def _grid(*justify: str) -> Table:
 
 def _steps(card: FunnelCard) -> Table:
     most = max((n for _, n in card.steps), default=1) or 1
-    table = _grid("left", "right", "left")
+    table = grid("left", "right", "left")
     for name, n in card.steps:
         table.add_row(name, str(n), bar(n / most, 40, "green" if name == card.steps[-1][0] else "cyan"))
     return table
@@ -90,7 +83,7 @@ def bar(share: float, width: int, style: str) -> Text:
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     blocks = "\u2588" * full + (" \u258f\u258e\u258d\u258c\u258b\u258a\u2589"[rest] if rest else "")
-    return Text(blocks, style)
+    return Text().append(blocks, style)
 
 
 def _rules(card: FunnelCard, width: int) -> Table:
@@ -117,9 +110,14 @@ def _labels(card: FunnelCard) -> Table:
 
 
 def show_findings(findings: Sequence[FindingView], verdict: str) -> None:
-    """The doctor's findings by topic, on stdout; under each lack, what mends it."""
+    """The doctor's findings, on stdout."""
     console = stdout()
-    table = _grid("left", "left", "left")
+    console.print(doctor(findings, verdict, min(console.width, WIDTH)))
+
+
+def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> RenderableType:
+    """The doctor's findings by topic; under each lack, what mends it."""
+    table = grid("left", "left", "left")
     table.columns[2].no_wrap = False
     table.columns[2].overflow = "fold"
     topic = ""
@@ -128,100 +126,9 @@ def show_findings(findings: Sequence[FindingView], verdict: str) -> None:
             topic = finding.topic
             table.add_row("", Text(topic, "bold cyan"), "")
         mark, style = STATUS[finding.status]
-        table.add_row(Text(mark, style), Text(finding.name), Text(finding.found))
+        found = Text.assemble(finding.found, (f"  {finding.why}" if finding.why else "", "dim"))
+        table.add_row(Text(mark, style), Text(finding.name), found)
         if finding.mend:
             table.add_row("", "", Text.assemble(("to mend it: ", "dim"), (finding.mend, "bold")))
-    console.print(
-        Panel(
-            Group(table, Text(""), Text(verdict, "bold")),
-            title="Doctor",
-            title_align="left",
-            width=min(console.width, WIDTH),
-        )
-    )
-
-
-def show_verdict(card: VerdictCard) -> None:
-    """The end of a run, on stdout."""
-    console = stdout()
-    console.print(verdict(card, min(console.width, WIDTH)))
-
-
-def verdict(card: VerdictCard, width: int) -> RenderableType:
-    """Scores with interval bars, sentences, confusion table, files, next commands."""
-    style, headline = ("yellow", MARKED) if card.marked else OUTCOMES[card.outcome]
-    parts: list[RenderableType] = [
-        Text(f"{headline} at {card.title.partition(' on ')[0]}.", f"bold {style}"),
-        Text(f"{card.metric} on {card.n} test rows, percent, with 95 % intervals", "dim"),
-        Text(""),
-        _scores(card.systems, width),
-    ]
-    if card.sentences:
-        parts += [Text(""), *(Padding(Text(sentence), (0, 0, 0, 0)) for sentence in card.sentences)]
-    parts += [Text(note, "dim") for note in card.notes]
-    if card.confusion is not None:
-        parts += [Text(""), _confusion(card.confusion)]
-    parts += [Text(""), _files(card), Text(""), _commands(card)]
-    return Panel(Group(*parts), title=card.title, title_align="left", border_style=style, width=width, padding=(1, 2))
-
-
-def _scores(systems: tuple[SystemScore, ...], width: int) -> Table:
-    room = max(10, width - 72)
-    table = _grid("left", "right", "left", "left", "right")
-    table.add_row(*(Text(heading, "dim") for heading in ("", "score", "interval", "", "irrelevant")))
-    for system in systems:
-        style = ROLES.get(system.role, "")
-        interval = Text(f"{system.low:5.1f} \u2013 {system.high:5.1f}", "dim")
-        name = Text(("\u25b8 " if system.chosen else "  ") + system.name, style)
-        irrelevant = "" if system.irrelevant is None else f"{system.irrelevant:.1f}"
-        table.add_row(
-            name, Text(f"{system.score:.1f}", style), interval, interval_bar(system, room), Text(irrelevant, "dim")
-        )
-    return table
-
-
-def _confusion(view: ConfusionView) -> Table:
-    """Right labels down, answers across; what is right is bold."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title=None)
-    table.add_column(Text(f"right \u2193  {view.title} \u2192"), justify="left")
-    for label in (*view.labels, "no label"):
-        table.add_column(Text(label), justify="right")
-    for i, (label, row) in enumerate(zip(view.labels, view.rows, strict=True)):
-        cells = [Text(str(n), "bold" if i == j else "dim" if n == 0 else "") for j, n in enumerate(row)]
-        table.add_row(Text(label), *cells)
-    return table
-
-
-def interval_bar(system: SystemScore, width: int) -> Text:
-    """A line from 0 to 100 with the interval thick and the score as a dot."""
-
-    def place(value: float) -> int:
-        return min(width - 1, max(0, round(value / 100 * (width - 1))))
-
-    low, at, high = place(system.low), place(system.score), place(system.high)
-    colour = {"base": "cyan", "tuned": "green", "trivial": "yellow"}.get(system.role, "cyan")
-    text = Text("\u2508" * low, "dim")
-    text.append("\u2501" * (at - low), colour)
-    text.append("\u25cf", f"bold {colour}")
-    text.append("\u2501" * (high - at), colour)
-    text.append("\u2508" * (width - 1 - high), "dim")
-    return text
-
-
-def _files(card: VerdictCard) -> Table:
-    table = _grid("left", "right", "left")
-    for path, size, digest in card.artefacts:
-        table.add_row(Text(path), Text(size), Text(digest, "dim"))
-    times = "   ".join(f"{stage} {seconds}" for stage, seconds in card.stages)
-    outer = Table.grid()
-    outer.add_column()
-    outer.add_row(table)
-    outer.add_row(Text(times, "dim"))
-    return outer
-
-
-def _commands(card: VerdictCard) -> Table:
-    table = _grid("left", "left")
-    for line, what in card.commands:
-        table.add_row(Text(line, "bold"), Text(what, "dim"))
-    return table
+    body = Group(table, Text(""), Text(verdict, "bold"))
+    return Panel(body, title="Doctor", title_align="left", width=width)

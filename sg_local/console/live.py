@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -39,14 +39,15 @@ class StageLine:
 class LiveNarrator:
     """Shows what a job does while it does it; what is left on the screen afterwards is the list of stages."""
 
-    def __init__(self, stages: Sequence[str], title: str) -> None:
+    def __init__(self, stages: Sequence[str], title: str, now_s: Callable[[], float] = time.monotonic) -> None:
         self.console = stderr()
         self.title = title
+        self.now_s = now_s
         self.lines = {stage: StageLine() for stage in stages}
         self.now: Progress | None = None
-        self.phase_began = self.stage_began = time.monotonic()
+        self.phase_began = self.stage_began = now_s()
         self.first = 0
-        self.live = Live(get_renderable=self._view, console=self.console, refresh_per_second=8, transient=True)
+        self.live = Live(get_renderable=self.view, console=self.console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
         self.live.start()
@@ -55,17 +56,16 @@ class LiveNarrator:
     def __exit__(self, *exc: object) -> None:
         self.now = None
         self.live.stop()
-        told = [stage for stage, line in self.lines.items() if line.state != "waiting"]
-        if told:
-            self.console.print(self._list(told))
+        if any(line.state != "waiting" for line in self.lines.values()):
+            self.console.print(self.list())
 
     def begin(self, stage: str) -> None:
         self.lines.setdefault(stage, StageLine()).state = "running"
-        self.now, self.stage_began = None, time.monotonic()
+        self.now, self.stage_began = None, self.now_s()
 
     def progress(self, now: Progress) -> None:
         if self.now is None or now.phase != self.now.phase:
-            self.phase_began, self.first = time.monotonic(), now.done
+            self.phase_began, self.first = self.now_s(), now.done
         self.now = now
 
     def end(self, stage: str, seconds: float, note: str) -> None:
@@ -78,8 +78,13 @@ class LiveNarrator:
     def say(self, text: str) -> None:
         self.console.print(Text(text))
 
-    def _view(self) -> RenderableType:
-        parts: list[RenderableType] = [Text(self.title, "bold"), self._list(list(self.lines))]
+    def list(self) -> RenderableType:
+        """The stages that were begun: what is left on the screen."""
+        return self._list([stage for stage, line in self.lines.items() if line.state != "waiting"])
+
+    def view(self) -> RenderableType:
+        """What is shown at this moment."""
+        parts: list[RenderableType] = [Text(self.title, "bold"), self._list(tuple(self.lines))]
         running = next((stage for stage, line in self.lines.items() if line.state == "running"), None)
         if running is not None:
             width = min(self.console.width, WIDTH)
@@ -96,7 +101,7 @@ class LiveNarrator:
         for stage in stages:
             line = self.lines[stage]
             mark, style = MARKS[line.state]
-            seconds = time.monotonic() - self.stage_began if line.state == "running" else line.seconds
+            seconds = self.now_s() - self.stage_began if line.state == "running" else line.seconds
             shown = clock(seconds) if line.state in ("running", "done") else ""
             table.add_row(Text(f" {mark} {stage}", style), Text(shown, style), Text(line.note, "dim"))
         return table
@@ -104,7 +109,7 @@ class LiveNarrator:
     def _panel(self, width: int) -> RenderableType:
         if self.now is None:
             return Text(
-                "starting: loading the model\u2026" if time.monotonic() - self.stage_began < 60 else "at work\u2026",
+                "starting: loading the model\u2026" if self.now_s() - self.stage_began < 60 else "at work\u2026",
                 "dim",
             )
         now = self.now
@@ -122,7 +127,7 @@ class LiveNarrator:
         return Group(*parts)
 
     def _figures(self, now: Progress) -> Text:
-        seconds = time.monotonic() - self.phase_began
+        seconds = self.now_s() - self.phase_began
         rate = (now.done - self.first) / seconds if seconds > 0 else 0.0
         figures = [
             f"{rate:.1f} {now.unit}/s" if rate else "",

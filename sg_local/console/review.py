@@ -14,7 +14,6 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.live import Live
 from rich.segment import Segment
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from sg_local.console import review_card
@@ -163,7 +162,7 @@ def _side(view: ReviewView, width: int, height: int, n_keys: int) -> RenderableT
     done, total = view.judged
     track = bar(done / max(1, total), width, "green")
     track.append("\u2500" * (width - track.cell_len), "dim")
-    parts: list[Text | Table] = [_title("Progress"), track, Text(f"{done} of {total} judged")]
+    parts: list[Text] = [_title("Progress"), track, Text(f"{done} of {total} judged")]
     parts += [_count(name, n, width) for name, n in view.progress]
     if view.sample:
         parts += [Text(""), _title("Sample"), *(Text(line) for line in view.sample)]
@@ -174,20 +173,22 @@ def _side(view: ReviewView, width: int, height: int, n_keys: int) -> RenderableT
     parts += funnel
     room, rest = height - len(parts) - 2, view.keys[n_keys:]
     if room > 0 and rest:
-        parts += [Text(""), _title("Keys"), _more_keys(rest, room)]
+        parts += [Text(""), _title("Keys"), *_more_keys(rest, width, room)]
     return Group(*parts)
 
 
-def _more_keys(keys: Sequence[tuple[str, str]], n_lines: int) -> Table:
-    """Keys one below the other where there is room for all, else side by side."""
-    table = Table.grid(padding=(0, 1, 0, 0))
-    n = 1 if len(keys) <= n_lines else 2
-    for _ in range(n):
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(no_wrap=True)
-    for i in range(0, min(len(keys), n * n_lines), n):
-        table.add_row(*(cell for pair in keys[i : i + n] for cell in map(Text, pair)))
-    return table
+def _more_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> list[Text]:
+    """Keys one below the other where there is room for all, else as many on a line as fit."""
+    parts = [Text.assemble((key, "bold"), f" {what}") for key, what in keys]
+    if len(parts) <= height:
+        return parts
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + 2 + part.cell_len <= width:
+            lines[-1].append("  ").append_text(part)
+        else:
+            lines.append(part)
+    return lines[:height]
 
 
 def _title(text: str) -> Text:

@@ -139,16 +139,13 @@ def _menu(title: str, view: ReviewView, width: int) -> RenderableType:
 
 
 def _play(play: PlayView, width: int) -> RenderableType:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    widest = max(len(value) for _, now, was in play.thresholds for value in (now, was))
+    names = max(len(name) for name, _, _ in play.thresholds)
+    values = max(len(value) for _, now, was in play.thresholds for value in (now, was))
+    parts: list[RenderableType] = [Text("Move a threshold and see what it does", "bold"), Text("")]
     for i, (name, value, saved) in enumerate(play.thresholds):
-        style = "bold reverse" if i == play.selected else ""
-        mark = "\u25b8" if i == play.selected else " "
-        was = f"was {saved}" if saved != value else ""
-        table.add_row(Text(f"{mark} {name} ", style), Text(f" {value:>{widest}} ", style), Text(was, "yellow"))
-    parts: list[RenderableType] = [Text("Move a threshold and see what it does", "bold"), Text(""), table]
+        mark, style = ("\u25b8", "bold reverse") if i == play.selected else (" ", "")
+        was = f" was {saved}" if saved != value else ""
+        parts.append(Text.assemble((f"{mark} {name:<{names}}  {value:>{values}} ", style), (was, "yellow")))
     parts += [Text(f"  {play.meaning}", "italic"), Text(""), _kept(play)]
     for label, before, now in play.labels:
         change = f"  {now - before:+d}" if now != before else ""

@@ -11,17 +11,20 @@ from rich.text import Text
 
 
 def show(title: str, columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; `columns` are (heading, is a number)."""
+    """Print a table on stdout; `columns` are (heading, is a number). Where it is too wide, the texts after the first give way."""
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", title=None)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_header=any(h for h, _ in columns))
+    wraps = [i == len(columns) - 1 or len(columns) == 2 for i in range(len(columns))]
     for i, (heading, number) in enumerate(columns):
-        last = i == len(columns) - 1
-        table.add_column(
-            heading,
-            justify="right" if number else "left",
-            overflow="fold" if last or len(columns) == 2 else "ellipsis",
-            no_wrap=not last and len(columns) > 2,
-        )
+        keeps = number or (i == 0 and len(columns) > 2)
+        table.add_column(heading, justify="right" if number else "left", no_wrap=keeps, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(
+            *(
+                Text(cell, no_wrap=None if wrap else True, overflow="ellipsis" if not wrap else "fold")
+                for cell, wrap in zip(row, wraps, strict=True)
+            )
+        )
+    if title:
+        console.print(Text(f"\n {title}", "bold"))
     console.print(table)

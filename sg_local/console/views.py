@@ -47,6 +47,20 @@ class ConfusionView:
 
 
 @dataclass(frozen=True)
+class GainView:
+    """A tuned system's gain over an untuned one, in points; `marked` and `outcome` as in VerdictCard."""
+
+    tuned: str
+    base: str
+    gain: float
+    low: float
+    high: float
+    outcome: str
+    marked: bool = False
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
 class VerdictCard:
     """The end of a run: scores, what they mean, the files that came out, what to do next.
 
@@ -57,6 +71,7 @@ class VerdictCard:
     metric: str
     n: int
     systems: tuple[SystemScore, ...]
+    gains: tuple[GainView, ...]
     sentences: tuple[str, ...]
     outcome: str
     stages: tuple[tuple[str, str], ...]
@@ -69,12 +84,16 @@ class VerdictCard:
 
 @dataclass(frozen=True)
 class FindingView:
-    """One of the doctor's findings: `status` is ok, warning or missing; `mend` is the command or step that helps."""
+    """One of the doctor's findings: `status` is ok, warning or missing; `mend` is the command or step that helps.
+
+    `found` is the fact, `why` what it means for the job.
+    """
 
     topic: str
     name: str
     status: str
     found: str
+    why: str = ""
     mend: str = ""
 
 
