@@ -55,7 +55,10 @@ class TestRow:
 
 @dataclass(frozen=True)
 class Task:
-    """What the user hands in. `labels` is empty for generation; `examples` holds one to three demonstrations."""
+    """What the user hands in. `labels` is empty for generation; `examples` holds one to three demonstrations.
+
+    `schema` is the JSON schema that outputs fit, as JSON text; empty where they are free text.
+    """
 
     name: str
     kind: Kind
@@ -63,6 +66,7 @@ class Task:
     examples: tuple[Pair, ...]
     labels: tuple[str, ...] = ()
     tests: tuple[TestRow, ...] = ()
+    schema: str = ""
 
     @property
     def metric(self) -> str:
@@ -72,7 +76,10 @@ class Task:
     @property
     def digest(self) -> str:
         """Digest of everything that shapes training: the test rows are left out."""
-        return digest(dataclasses.replace(self, tests=()))
+        plain = dataclasses.asdict(dataclasses.replace(self, tests=()))
+        if not self.schema:
+            del plain["schema"]  # so that tasks without one keep the digest they had before there were schemas
+        return digest(plain)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ Segments = tuple[Segment, ...]
 class Sampling:
     """How one completion is drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those off.
 
-    `stop` strings end the completion and are cut off; `grammar` is GBNF text. `max_tokens` bounds new tokens.
+    `stop` strings end the completion and are cut off; `max_tokens` bounds new tokens. `grammar` is GBNF text;
+    `schema` is a JSON schema as JSON text, which the engine turns into a grammar of its own where there is none.
     """
 
     temperature: float = 0.0
@@ -101,6 +109,7 @@ class Sampling:
     max_tokens: int = 500
     stop: tuple[str, ...] = ()
     grammar: str | None = None
+    schema: str | None = None
 
 
 @dataclass(frozen=True)

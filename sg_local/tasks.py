@@ -1,13 +1,15 @@
 """Reads a task from TOML or from Super-NaturalInstructions JSON, and checks it.
 
 A TOML task has name, kind, instruction, labels (classification), up to three [[examples]] and optional [[tests]]
-(or `tests = "FILE"`, JSON lines with input and output). A Super-NI file is read as it is: its definition, its
+(or `tests = "FILE"`, JSON lines with input and output). Outputs that are JSON may have a schema: a [schema] table,
+`schema = "FILE.json"` beside the task, or its JSON text. A Super-NI file is read as it is: its definition, its
 first three positive examples, its instances as tests; it counts as classification when its instances use at most
 ten different outputs. Every error names the file and, where it can be found, the line.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.records import KINDS, Pair, SgError, Task, TestRow
+from sg_local.schemas import misfit, unfit
 
 MAX_EXAMPLES = 3
 MAX_SUPERNI_LABELS = 10
@@ -74,7 +77,7 @@ def load_task(name: str, n_tests: int | None = None, tests: Path | None = None) 
     rows = task.tests if tests is None else read_tests(tests)
     if n_tests is not None and n_tests < len(rows):
         rows = tuple(random.Random(0).sample(rows, n_tests))
-    return Task(task.name, task.kind, task.instruction, task.examples, task.labels, rows)
+    return dataclasses.replace(task, tests=rows)
 
 
 def read_task(path: Path) -> Task:
@@ -135,6 +138,7 @@ def _from_toml(source: Source, data: dict[str, Any]) -> Task:
         examples=examples,
         labels=labels,
         tests=_toml_tests(source, data),
+        schema=_schema(source, data.get("schema")),
     )
     return _check(source, task)
 
@@ -168,6 +172,27 @@ def _labels(source: Source, labels: Any) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def _schema(source: Source, given: Any) -> str:
+    """The schema as JSON text, keys in the order written; '' where there is none."""
+    if given is None:
+        return ""
+    if isinstance(given, str):
+        text = given if given.lstrip().startswith("{") else _read(source.path.parent / given).text
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            hint = "Give a [schema] table, a file's name, or a schema as JSON text."
+            raise source.error(f"the schema is not JSON ({error}).", hint, "schema") from error
+    try:
+        reason = unfit(given)
+        text = json.dumps(given, ensure_ascii=False)
+    except TypeError as error:
+        raise source.error(f"the schema holds what JSON cannot ({error}).", "Quote dates.", "schema") from error
+    if reason:
+        raise source.error(f"the schema cannot be used: {reason}.", "See json-schema.org.", "schema")
+    return text
+
+
 def _pair(source: Source, row: dict[str, Any], number: int) -> Pair:
     for key in ("input", "output"):
         if not isinstance(row.get(key), str) or not row[key].strip():
@@ -194,7 +219,9 @@ def _check(source: Source, task: Task) -> Task:
     if task.kind == "generation":
         if task.labels:
             raise source.error("a generation task has labels.", "Drop them or set the kind.", "labels")
-        return task
+        return _check_schema(source, task)
+    if task.schema:
+        raise source.error("a classification task has a schema.", "Its labels say all: drop the schema.", "schema")
     if len(task.labels) < 2:
         raise source.error("classification needs two labels or more.", 'Write labels = ["yes", "no"].', "labels")
     used: Iterable[str] = [pair.output for pair in task.examples] + [o for row in task.tests for o in row.outputs]
@@ -202,6 +229,17 @@ def _check(source: Source, task: Task) -> Task:
         if output not in task.labels:
             hint = f"labels has: {', '.join(task.labels)}."
             raise source.error(f"the output {output!r} is not in labels.", hint, f'"{output}"')
+    return task
+
+
+def _check_schema(source: Source, task: Task) -> Task:
+    """The task, whose demonstrations and test outputs fit its schema."""
+    used = [(f"example {i}", pair.output) for i, pair in enumerate(task.examples, 1)]
+    used += [(f"test row {i}", output) for i, row in enumerate(task.tests, 1) for output in row.outputs]
+    for place, output in used if task.schema else ():
+        reason = misfit(task.schema, output)
+        if reason:
+            raise source.error(f"the output of {place} does not fit the schema: {reason}.", "Mend either.", "schema")
     return task
 
 

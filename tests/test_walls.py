@@ -20,7 +20,8 @@ ENGINES = {"llama_cpp", "torch", "mlx", "mlx_lm", "transformers", "peft", "safet
 MAY_IMPORT = {
     "records": set(),
     "run": {"records"},
-    "tasks": {"records"},
+    "tasks": {"records", "schemas"},
+    "schemas": set(),
     "prompts": {"records"},
     "metrics": {"records", "prompts"},
     "presets": {"records"},
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "models": {"records", "run", "tasks", "gguf"},
     "gguf": {"records", "run"},
     "synth": {"records", "run", "tasks", "prompts", "backends"},
-    "filters": {"records", "run", "prompts"},
+    "filters": {"records", "run", "prompts", "schemas"},
     "review": {"records", "run"},
     "training": {"records", "run", "prompts", "backends"},
     "export": {"records", "run", "prompts", "gguf", "backends"},

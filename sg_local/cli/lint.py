@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from sg_local.prompts import normalise
-from sg_local.records import Task
+from sg_local.records import SgError, Task
 
 MANY_WORDS = 300
 FEW_TESTS = 30
@@ -92,9 +94,35 @@ def _alike_labels(task: Task) -> Iterator[Advice]:
         yield Advice("error", finding, "Answers are compared without them: rename one.")
 
 
+def _key_order(task: Task) -> Iterator[Advice]:
+    """A grammar writes keys in one order: those required first, each in the schema's order."""
+    schema = json.loads(task.schema) if task.schema else {}
+    required = schema.get("required", [])
+    written = sorted(schema.get("properties", {}), key=lambda name: name not in required)
+    for number, pair in enumerate(task.examples if written else (), 1):
+        keys = [key for key in json.loads(pair.output) if key in written]
+        if keys != [key for key in written if key in keys]:
+            finding = f"Example {number} has its keys in another order than the schema."
+            yield Advice("warning", finding, f"Constrained outputs come as: {', '.join(written)}.")
+
+
+def _grammar(task: Task) -> Iterator[Advice]:
+    """Whether the schema can hold the model to it; asked only where llama.cpp is installed."""
+    if not task.schema or find_spec("llama_cpp") is None:
+        return
+    from sg_local.backends.llama_cpp.schema import grammar_of
+
+    try:
+        grammar_of(task.schema)
+    except SgError as error:
+        yield Advice("warning", error.message, error.hint)
+
+
 CHECKS: tuple[Callable[[Task], Iterator[Advice]], ...] = (
     _leaks,
     _alike_labels,
+    _grammar,
+    _key_order,
     _few_examples,
     _unshown_labels,
     _long,

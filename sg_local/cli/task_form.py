@@ -26,6 +26,7 @@ class Draft:
     instruction: str | None = None
     labels: tuple[str, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
+    schema: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -35,7 +36,7 @@ class Draft:
     def task(self) -> Task:
         """The task; whether it is well-formed is checked when its file is read back."""
         pairs = tuple(Pair(*pair) for pair in self.examples)
-        return Task(self.name, self.kind, self.instruction, pairs, self.labels)
+        return Task(self.name, self.kind, self.instruction, pairs, self.labels, schema=self.schema)
 
 
 def draft_from(path: Path, name: str) -> Draft:
@@ -45,7 +46,9 @@ def draft_from(path: Path, name: str) -> Draft:
         examples = tuple(
             (row["input"], row["output"]) if isinstance(row, dict) else (row[0], row[1]) for row in data["examples"]
         )
-        return Draft(data.get("name", name), data["kind"], data["instruction"], tuple(data.get("labels", ())), examples)
+        schema = json.dumps(data["schema"], ensure_ascii=False) if "schema" in data else ""
+        labels = tuple(data.get("labels", ()))
+        return Draft(data.get("name", name), data["kind"], data["instruction"], labels, examples, schema)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         hint = 'It needs "kind", "instruction", "examples" [{"input": ..., "output": ...}], and "labels" for classes.'
         raise SgError(f"{path} does not describe a task ({error!r}).", hint, exit_code=2) from error
@@ -135,6 +138,8 @@ def task_toml(task: Task) -> str:
     ]
     if task.labels:
         lines.append(f"labels = [{', '.join(map(_quoted, task.labels))}]")
+    if task.schema:
+        lines.append(f"schema = {_quoted(task.schema)}")
     for pair in task.examples:
         lines += ["", "[[examples]]", f"input = {_quoted(pair.input)}", f"output = {_quoted(pair.output)}"]
     lines += [

@@ -75,6 +75,7 @@ def show(task: str, as_json: bool) -> None:
         return
     pairs = [("name", found.name), ("kind", found.kind), ("metric", found.metric)]
     pairs += [("labels", ", ".join(found.labels))] if found.labels else []
+    pairs += [("schema", found.schema)] if found.schema else []
     pairs += [("tests", str(len(found.tests))), ("instruction", found.instruction)]
     pairs += [(f"example {i}", f"{pair.input} -> {pair.output}") for i, pair in enumerate(found.examples, 1)]
     output.show_pairs(found.name, pairs)

@@ -43,7 +43,7 @@ def tuned(job: Job, base: bool = False) -> Any:
 @click.argument("run")
 @click.argument("text", required=False)
 @click.option("--base", is_flag=True, help="Ask the untuned model, to compare.")
-@click.option("--free", is_flag=True, help="Classification: write the answer freely, not only one of the labels.")
+@click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
 @backend_option
 @set_option
 @runs_option
@@ -93,7 +93,7 @@ def _json_line(answer: str) -> str:
 @click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
 @click.option("--allow-remote", is_flag=True, help="Let other machines in. There is no password.")
-@click.option("--free", is_flag=True, help="Classification: write answers freely, not only one of the labels.")
+@click.option("--free", is_flag=True, help="Write answers freely, not only labels or JSON that fits the schema.")
 @backend_option
 @set_option
 @runs_option

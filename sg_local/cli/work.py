@@ -63,7 +63,10 @@ def _synth_progress(event: Any) -> Progress:
 
 def filter_settings(job: Job) -> dict[str, Any]:
     """What the stamp of the filters holds."""
-    return dataclasses.asdict(job.plan["filter"])
+    own = dataclasses.asdict(job.plan["filter"])
+    if not job.task.schema:
+        del own["schema"]  # it changes nothing then
+    return own
 
 
 def filter_rows(job: Job, narrate: Narrator) -> str:

@@ -33,7 +33,8 @@ class Desk:
 
     def ask(self, name: str, system: System, questions: Sequence[Question]) -> list[Answer]:
         """One answer for each question, in order, from the journal where it has them."""
-        made_by = digest([type(system).__name__, dataclasses.asdict(system), self.job.generator.info.digest])
+        shape = [self.job.task.schema] if self.job.task.schema and self.job.settings.constrain else []
+        made_by = digest([type(system).__name__, dataclasses.asdict(system), self.job.generator.info.digest, *shape])
         ids = [question.id(name, f"{made_by} {self.adapter}") for question in questions]
         size = self.job.settings.chunk_size
         for start in range(0, len(ids), size):

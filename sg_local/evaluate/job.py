@@ -20,7 +20,9 @@ class EvalSettings:
     `n_dev` synthetic rows, with the demonstrations left out one at a time, choose the base's prompt form;
     `n_calibration` synthetic inputs give each label's mean score. `n_votes` samples make `base_vote` and, unless
     switched off, `tuned_vote`; `n_context` synthetic pairs make `base_synthetic`, the untuned model with those pairs
-    in its prompt (0: leave it out). `tuned_examples` asks for a tune on the demonstrations alone. `seed` draws rows and bootstrap resamples.
+    in its prompt (0: leave it out). `tuned_examples` asks for a tune on the demonstrations alone. `seed` draws rows and
+    bootstrap resamples. `constrain` lets free text, the base's and the tuned model's, be only JSON that fits the task's
+    schema, where it has one.
     """
 
     n_votes: int = 5
@@ -32,6 +34,7 @@ class EvalSettings:
     n_context: int = 0
     tuned_examples: bool = False
     retain: bool = False
+    constrain: bool = True
     leak_threshold: float = 0.9
     max_tokens: int = 500
     n_ctx: int = 2048

@@ -134,4 +134,5 @@ def _sampling(job: Evaluation, form: Form, drawn: Sampling) -> Sampling:
         top_k=drawn.top_k,
         max_tokens=answer_limit(job),
         stop=prompts.answer_stops(job.task, form),
+        schema=job.task.schema or None if job.settings.constrain else None,
     )

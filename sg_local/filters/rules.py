@@ -15,6 +15,7 @@ from sg_local.filters.settings import FilterSettings, Window
 from sg_local.filters.similarity import nearest
 from sg_local.prompts import match_label, normalise
 from sg_local.records import Task
+from sg_local.schemas import misfit
 
 OPENERS = (  # the authors' list of assistant openers, from their released code
     "Sure, I'd be happy to help!",
@@ -159,6 +160,11 @@ def label(row: Row, context: Context) -> str:
     return f"{row.output[:40]!r} is not a label"
 
 
+def schema(row: Row, context: Context) -> str:
+    """The output is no JSON that fits the task's schema; only where the task has one."""
+    return misfit(context.task.schema, row.output)[:120] if context.task.schema else ""
+
+
 def vote_share(row: Row, context: Context) -> str:
     """Too few of the votes agree on the output. [P]"""
     least = context.settings.vote_share.threshold
@@ -209,6 +215,7 @@ OUTPUT_RULES: tuple[tuple[str, Rule], ...] = (
     ("refusal", refusal),
     ("output_length", output_length),
     ("label", label),
+    ("schema", schema),
     ("vote_share", vote_share),
     ("consistency", consistency),
     ("relevance", relevance),

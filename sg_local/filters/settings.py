@@ -55,6 +55,7 @@ class FilterSettings:
     near_duplicate: Threshold = Threshold(0.7)
     refusal: Switch = Switch()
     label: Switch = Switch()
+    schema: Switch = Switch()
     vote_share: Threshold = Threshold(0.3)
     consistency: Switch = field(default=Switch(on=False))
     relevance: Threshold = Threshold(0.1)

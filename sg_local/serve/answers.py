@@ -24,7 +24,7 @@ class ServeSettings:
 
     `port` 0 takes a free one. `n_ctx` is the context of one request in tokens, as the engine was opened with;
     `max_tokens` bounds new tokens where a request does not. `restricted`: a classification task answers with one of
-    its labels, whatever the model would rather write.
+    its labels, and one with a schema with JSON that fits it, whatever the model would rather write.
     """
 
     host: str = "127.0.0.1"
@@ -105,7 +105,8 @@ def task_ask(
         return ScoredPrompt(id, segments, tuple(prompts.answer_text(form, label) for label in task.labels), end=True)
     sampling = sampling or Sampling(max_tokens=settings.max_tokens)
     stops = (*sampling.stop, *prompts.answer_stops(task, form))
-    return Prompt(id, segments, dataclasses.replace(sampling, stop=stops), seed)
+    schema = task.schema or None if settings.restricted else None
+    return Prompt(id, segments, dataclasses.replace(sampling, stop=stops, schema=schema), seed)
 
 
 def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:

@@ -20,7 +20,8 @@ class SynthSettings:
     """How pairs are synthesised. Lengths are in tokens; `n_inputs` None means: keep whatever `n_asked` yields.
 
     `style` is `continue` or `paper` (prompts); `balance` asks most for the labels that are rarest so far;
-    `hotter` is added to the temperature while more than a third of a round's rows are duplicates.
+    `hotter` is added to the temperature while more than a third of a round's rows are duplicates. `constrain` lets
+    votes be nothing but labels, or nothing but JSON that fits the task's schema.
     """
 
     n_inputs: int | None = 160

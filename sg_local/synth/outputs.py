@@ -76,6 +76,7 @@ def _vote_prompts(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Se
         max_tokens=output_budget(job),
         stop=prompts.answer_stops(job.task, job.form),
         grammar=label_grammar(job.task.labels, job.form.lead) if job.settings.constrain and job.task.labels else None,
+        schema=job.task.schema or None if job.settings.constrain else None,
     )
     for row, segments in zip(inputs, built, strict=True):
         for vote_index in range(job.settings.n_votes):

@@ -16,6 +16,7 @@ import llama_cpp as lib
 import numpy as np
 
 from sg_local.backends.llama_cpp.library import captured_stderr
+from sg_local.backends.llama_cpp.schema import grammar_of
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.records import Sampling, SgError
 
@@ -109,7 +110,8 @@ class Sampler:
         self._sampling = sampling
         self._tokens: list[int] = []
         self._penalised = sampling.repeat_penalty != 1.0
-        self._grammar = None if sampling.grammar is None else tools.grammars.open(sampling.grammar)
+        self._gbnf = _gbnf(sampling)
+        self._grammar = None if self._gbnf is None else tools.grammars.open(self._gbnf)
         greedy = sampling.temperature <= 0 and not self._penalised
         self._chain = None if greedy else _chain(sampling, seed, tools.vocab.size)
 
@@ -135,8 +137,8 @@ class Sampler:
     def _candidates(self, row: np.ndarray) -> np.ndarray | None:
         """Ids among which the chain's choice must lie; None for all."""
         sampling = self._sampling
-        if self._grammar is not None:
-            return self._tools.grammars.allowed(sampling.grammar, self._tokens, self._grammar)
+        if self._gbnf is not None:
+            return self._tools.grammars.allowed(self._gbnf, self._tokens, self._grammar)
         if self._chain is None or sampling.top_k <= 0 and sampling.temperature > 0:
             return None
         wanted = max(1, sampling.top_k if sampling.temperature > 0 else 1)
@@ -152,6 +154,13 @@ class Sampler:
             lib.llama_sampler_accept(self._chain, token)
         if self._grammar is not None:
             lib.llama_sampler_accept(self._grammar, token)
+
+
+def _gbnf(sampling: Sampling) -> str | None:
+    """The grammar of a completion, its own or its schema's; None where it is free."""
+    if sampling.grammar is not None or sampling.schema is None:
+        return sampling.grammar
+    return grammar_of(sampling.schema)
 
 
 def best(row: np.ndarray, k: int) -> np.ndarray:

@@ -128,9 +128,12 @@ class MlxGenerator:
         )
 
     def _row(self, prompt: Prompt) -> Row:
-        if prompt.sampling.grammar is not None:
+        if prompt.sampling.grammar is not None or prompt.sampling.schema is not None:
             message = f"Prompt {prompt.id} asks for a grammar, which the MLX backend does not support."
-            raise SgError(message, "Use --backend llama.cpp, or leave the grammar out.")
+            hint = (
+                "Use --backend llama.cpp, or leave outputs free: synth.constrain=false, eval.constrain=false, --free."
+            )
+            raise SgError(message, hint)
         tokens = self._prompt_tokens(prompt.id, prompt.segments, 1)
         limit = min(prompt.sampling.max_tokens, self._n_ctx - len(tokens))
         return Row(prompt, tokens, limit, RowSampler(prompt.sampling, prompt.seed))

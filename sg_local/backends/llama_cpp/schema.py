@@ -1,0 +1,50 @@
+"""JSON schema to GBNF, by llama-cpp-python's own converter (llama_grammar.py), mended in two places.
+
+Its `char` lets control characters into strings, which JSON does not, and its literals lose the backslashes of a
+constant that holds quotes or line ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from typing import Any
+
+from llama_cpp.llama_grammar import SchemaConverter
+
+from sg_local.records import SgError
+
+CHAR = r'char ::= [^"\\\x7F\x00-\x1F] | [\\] (["\\bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])'
+
+
+class Converter(SchemaConverter):
+    """The library's converter with literals escaped in full."""
+
+    def _format_literal(self, literal: str) -> str:
+        return f'"{literal.translate(ESCAPES)}"'
+
+    def _generate_constant_rule(self, value: Any) -> str:
+        return self._format_literal(json.dumps(value, ensure_ascii=False))
+
+
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
+
+
+@functools.lru_cache(maxsize=8)
+def grammar_of(schema: str) -> str:
+    """GBNF for JSON that fits the schema (JSON text), one space allowed before it, as plain prompts want.
+
+    Keys come in the schema's order, required ones first. Bounds on numbers are not in the grammar. Raises SgError for
+    what the converter cannot express.
+    """
+    converter = Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+    try:
+        name = converter.visit(converter.resolve_refs(json.loads(schema), "schema"), "answer")
+        rules = converter.format_grammar()
+    except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        hint = "Write the schema more simply, or leave outputs free: synth.constrain=false, eval.constrain=false."
+        raise SgError(f"The task's schema cannot be made into a grammar: {reason}.", hint) from error
+    rules = re.sub(r"^char ::= .*$", lambda _: CHAR, rules, flags=re.MULTILINE)
+    return f'root ::= " "? {name}\n{rules}'
