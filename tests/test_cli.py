@@ -154,6 +154,17 @@ def test_votes_count_only_where_the_filters_let_them(finished, monkeypatch):
     assert votes() == {""}
 
 
+def test_test_rows_come_from_a_super_natural_instructions_file(finished, own_folder):
+    data = {
+        "Definition": ["Which team?"],
+        "Positive Examples": [{"input": "a late box", "output": "delivery"}],
+        "Instances": [{"input": f"The invoice of day {i} is wrong.", "output": ["billing"]} for i in range(12)],
+    }
+    (own_folder / "task001_teams.json").write_text(json.dumps(data))
+    report = json.loads(run("eval", "trial", "--tests", "task001_teams.json", "--json").stdout)
+    assert report["n"] == 12 and report["rows"][0]["outputs"] == ["billing"]
+
+
 def test_a_tune_on_the_examples_alone_comes_on_request(finished):
     report = json.loads(run("eval", "trial", "--set", "tuned_examples=true", "--json").stdout)
     assert {"tuned_examples", "tuned_examples_restricted"} <= set(report["systems"])
