@@ -143,7 +143,8 @@ def typed(hint: Any, value: Any, place: str) -> Any:
         if str(value).lower() in found:
             return found[str(value).lower()]
     elif typing.get_origin(hint) is tuple:
-        return tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(part for part in parts if part not in ("", "none"))
     elif hint in (int, float, str) and not isinstance(value, bool):
         try:
             return hint(value)

@@ -4,6 +4,7 @@ import pytest
 
 from sg_local.backends import TrainSettings
 from sg_local.evaluate import EvalSettings
+from sg_local.export import ExportSettings
 from sg_local.filters import FilterSettings
 from sg_local.presets import PRESETS, changed, load_preset, merged, nested, preset_toml
 from sg_local.records import SgError
@@ -53,6 +54,13 @@ def test_a_group_is_not_a_value():
 @pytest.mark.parametrize(("text", "value"), [("none", None), ("12", 12)])
 def test_optional_values(text, value):
     assert changed(SynthSettings(), {"n_inputs": text}).n_inputs == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("", ()), ("none", ()), ("F16", ("F16",)), ("F16,Q8_0", ("F16", "Q8_0")), (["F16"], ("F16",))]
+)
+def test_lists_may_be_empty(text, value):
+    assert changed(ExportSettings(), {"types": text}).types == value
 
 
 def test_a_preset_file(tmp_path):
