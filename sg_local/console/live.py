@@ -120,7 +120,8 @@ class LiveNarrator:
         elif now.wanted:
             head.append(f"{now.done:,} of {now.wanted:,} {now.unit}")
         parts: list[RenderableType] = [head, _track(share, width), self._figures(now)]
-        parts += [_curve(name, values, width) for name, values in now.curves]
+        longest = max((len(name) for name, _ in now.curves), default=0)
+        parts += [_curve(name.ljust(longest), values, width) for name, values in now.curves]
         if now.latest:
             parts.append(Text(""))
             parts += [_preview(text, width) for text in now.latest[-N_LATEST:]]
@@ -135,7 +136,7 @@ class LiveNarrator:
         ]
         if rate and now.done < now.wanted:
             figures.insert(1, f"{clock((now.wanted - now.done) / rate)} left")
-        return Text("   ".join(filter(None, figures)), "dim", no_wrap=True, overflow="ellipsis")
+        return Text("   ".join(filter(None, figures)), "dim", no_wrap=not now.curves, overflow="ellipsis")
 
 
 def _track(share: float, width: int) -> Text:
