@@ -117,7 +117,9 @@ def answer_restricted(desk: Desk, questions: Sequence[Question]) -> dict[str, st
 def label_means(desk: Desk, name: str, system: Restricted) -> list[float]:
     """Each label's mean log-probability over synthetic inputs."""
     rows = [answer.scores for answer in desk.ask(name, system, calibration_questions(desk.job))]
-    return [sum(column) / len(rows) for column in zip(*rows)] if rows else [0.0] * len(desk.job.task.labels)
+    return (
+        [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else [0.0] * len(desk.job.task.labels)
+    )
 
 
 def calibrated(

@@ -20,24 +20,24 @@ from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments
 
 PASSAGES = (
     (
-        "The harbour lies at the mouth of a slow river. In the morning the fishing boats come back, and the gulls follow "
-        "them over the breakwater. Most of the catch is sold on the quay before noon; the rest goes by train to the towns "
-        "inland, where it arrives before the evening meal."
+        "The harbour lies at the mouth of a slow river. In the morning the fishing boats come back, and the gulls "
+        "follow them over the breakwater. Most of the catch is sold on the quay before noon; the rest goes by train "
+        "to the towns inland, where it arrives before the evening meal."
     ),
     (
-        "Bread needs four things: flour, water, salt and time. The flour gives the dough its strength, the water wakes the "
-        "yeast, and the salt slows it down. Whoever waits a whole night gets a loaf with a darker crust and a deeper "
-        "taste than anyone who bakes after an hour."
+        "Bread needs four things: flour, water, salt and time. The flour gives the dough its strength, the water "
+        "wakes the yeast, and the salt slows it down. Whoever waits a whole night gets a loaf with a darker crust "
+        "and a deeper taste than anyone who bakes after an hour."
     ),
     (
-        "A bicycle stays upright because its rider keeps steering into the fall. When the frame leans to the left, the "
-        "front wheel turns a little to the left as well, and the wheels come back under the weight. At walking pace this "
-        "takes attention; at speed it happens by itself."
+        "A bicycle stays upright because its rider keeps steering into the fall. When the frame leans to the left, "
+        "the front wheel turns a little to the left as well, and the wheels come back under the weight. At walking "
+        "pace this takes attention; at speed it happens by itself."
     ),
     (
-        "The library opens at nine and closes at six. Children may borrow ten books at a time and keep them for three "
-        "weeks. If nobody else is waiting for a book, it can be renewed twice, either at the desk or over the telephone. "
-        "Late books cost a small fee for each day."
+        "The library opens at nine and closes at six. Children may borrow ten books at a time and keep them for "
+        "three weeks. If nobody else is waiting for a book, it can be renewed twice, either at the desk or over the "
+        "telephone. Late books cost a small fee for each day."
     ),
 )
 QUESTIONS = (
