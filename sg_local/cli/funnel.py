@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from sg_local.cli import output
 from sg_local.cli.output import Column
 from sg_local.console.views import FunnelCard
 
+Examples = tuple[Any, ...]
+
 
 def funnel_card(found: Any) -> FunnelCard:
     """A funnel as the screen wants it."""
-    rules = tuple(
-        (rule, count, next((f"{text}  ({why})" for text, why in found.examples.get(rule, ())), ""))
-        for rule, count in found.rules.items()
-    )
+    rules = rule_lines(found.rules, found.examples)
     steps = (
         ("inputs asked for", found.asked),
         ("inputs parsed", found.parsed),
@@ -28,6 +28,24 @@ def funnel_card(found: Any) -> FunnelCard:
     return FunnelCard(steps, rules, labels, "; ".join(filter(None, (note, judged))))
 
 
+def rule_lines(rules: Mapping[str, int], examples: Mapping[str, Examples]) -> tuple[tuple[str, int, Examples], ...]:
+    """Each rule with its rejections and up to two rejected texts, the reason behind each."""
+    return tuple(
+        (rule, count, tuple(f"{text}  ({why})" for text, why in examples.get(rule, ())))
+        for rule, count in rules.items()
+    )
+
+
+def live_card(event: Any) -> FunnelCard | None:
+    """What synthesis tells of itself while inputs are written, as a funnel; None where it tells nothing."""
+    if event.phase != "inputs":
+        return None
+    accepted = event.asked - sum(event.rejected.values())
+    steps = (("asked", event.asked), ("parsed", event.parsed), ("accepted", accepted))
+    labels = tuple((label, asked, kept) for label, (asked, kept) in event.labels.items())
+    return FunnelCard(steps, rule_lines(event.rejected, event.examples), labels)
+
+
 def show_funnel(found: Any) -> None:
     """The funnel on stdout."""
     card = funnel_card(found)
@@ -38,7 +56,11 @@ def show_funnel(found: Any) -> None:
         return
     output.show_table("", [Column("step"), Column("rows", True)], [(name, str(n)) for name, n in card.steps])
     if card.rules:
-        rows = [(rule, str(n), " ".join(example.split())[:90]) for rule, n, example in card.rules]
+        rows = [
+            ("" if i else rule, "" if i else str(n), " ".join(example.split())[:90])
+            for rule, n, examples in card.rules
+            for i, example in enumerate(examples or ("",))
+        ]
         output.show_table("", [Column("rule"), Column("rejected", True), Column("such as")], rows)
     if card.labels:
         rows = [(label, str(asked), str(kept)) for label, asked, kept in card.labels]

@@ -62,6 +62,7 @@ class Options:
     preset: str = "recommended"
     sets: tuple[str, ...] = ()
     redo: bool = False
+    no_fast_copy: bool = False
     given: frozenset[str] = frozenset()
 
 
@@ -172,9 +173,24 @@ def preset_option(command: Callable) -> Callable:
     )(command)
 
 
+def fast_copy_option(command: Callable) -> Callable:
+    """--no-fast-copy."""
+    return click.option(
+        "--no-fast-copy", is_flag=True, help="Run the model's file as given, never a faster copy of its weights."
+    )(command)
+
+
 def model_options(command: Callable) -> Callable:
-    """--model, --backend, --trainer, --form, --seed, --preset."""
-    for option in (preset_option, seed_option, form_option, trainer_option, backend_option, model_option):
+    """--model, --backend, --trainer, --form, --seed, --preset, --no-fast-copy."""
+    for option in (
+        fast_copy_option,
+        preset_option,
+        seed_option,
+        form_option,
+        trainer_option,
+        backend_option,
+        model_option,
+    ):
         command = option(command)
     return command
 
@@ -189,6 +205,8 @@ def job_options(command: Callable) -> Callable:
         time_s = values.pop("time_s", None)
         if time_s is not None:
             own["sets"] = (*own["sets"], f"train.time_s={time_s:g}")
+        if own.get("no_fast_copy"):
+            own["sets"] = (*own.get("sets", ()), "engine.fast_copy=false")
         ctx = click.get_current_context()
         return command(options=Options(**own, given=given(ctx, own)), **values)
 

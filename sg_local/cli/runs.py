@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Group
+from sg_local.cli.funnel import show_funnel
 from sg_local.cli.job import default_name
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.verdict import artefacts, stage_times
 from sg_local.cli.words import size
-from sg_local.records import SgError
-from sg_local.run import REPORT, STAGES, Run, list_runs, open_run, read_json, remove
+from sg_local.records import SgError, Task, from_dict
+from sg_local.run import INPUTS, REPORT, STAGES, Run, list_runs, open_run, read_json, remove
 
 
 @click.group("runs", cls=Group, examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs rm RUN"))
@@ -69,12 +71,14 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 @runs_option
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
-    """Show what a run was made from, its stages and its files."""
+    """Show what a run was made from, its stages, its files and its funnel."""
     found = open_run(runs, run)
     data = found.settings
     if as_json:
         stamps = {stage: found.stamp(stage) for stage in STAGES}
-        output.show_json({**_row(found), "settings": data, "stamps": stamps})
+        funnel = funnel_of(found)
+        told = None if funnel is None else dataclasses.asdict(funnel)
+        output.show_json({**_row(found), "settings": data, "stamps": stamps, "funnel": told})
         return
     pairs = [
         ("task", f"{data['task']['name']} ({data['task']['kind']})"),
@@ -87,6 +91,20 @@ def show(run: str, runs: Path, as_json: bool) -> None:
         ("folder", str(found.root)),
     ]
     output.show_pairs(found.name, pairs)
+    funnel = funnel_of(found)
+    if funnel is not None:
+        show_funnel(funnel)
+
+
+def funnel_of(run: Run) -> Any:
+    """The run's funnel as its journals tell it, up to where it stands; None before the first synthesised row."""
+    from sg_local import filters
+
+    if not run.path(INPUTS).exists():
+        return None
+    told = (run.stamp("filter") or {}).get("funnel", {})
+    found = filters.funnel(run, from_dict(Task, run.settings["task"]))
+    return dataclasses.replace(found, policy=told.get("policy", ""), why=told.get("why", ""))
 
 
 @runs_command.command("rm", examples=("sg-local runs rm RUN", "sg-local runs rm RUN --yes"))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sg_local.cli.funnel import live_card
 from sg_local.cli.job import Job, check_base
 from sg_local.cli.narration import Narrator
 from sg_local.console.views import Progress
@@ -36,6 +37,7 @@ def synth(job: Job, narrate: Narrator) -> str:
     from sg_local import synth as room
 
     check_base(job)
+    tell_engine(job, narrate)
     gate = filters.input_gate(job.task, job.plan["filter"])
     work = room.Synthesis(job.run, job.task, job.form, job.generator, job.plan["synth"], gate, job.seed)
     last: list[Any] = []
@@ -55,7 +57,16 @@ def _synth_progress(event: Any) -> Progress:
         facts = {"yield": f"{accepted / event.asked:.0%} of {event.asked}", **facts}
         worst = max(event.rejected, key=event.rejected.get)
         facts["most rejected by"] = f"{worst} ({event.rejected[worst]})"
-    return Progress(event.phase, event.done, event.wanted, "rows", facts, event.latest)
+    return Progress(event.phase, event.done, event.wanted, "rows", facts, event.latest, funnel=live_card(event))
+
+
+def tell_engine(job: Job, narrate: Narrator) -> None:
+    """Say what the engine chose to run, where it chooses."""
+    choice = getattr(job.generator, "choice", None)
+    if choice is not None:
+        told = f"{choice.format}, {choice.n_parallel} sequences, {choice.n_threads} threads"
+        copied = " (a faster copy of the same weights; --no-fast-copy turns it off)"
+        narrate.say(f"  engine: {told}{'' if choice.path == str(job.base.path) else copied}")
 
 
 # Filters

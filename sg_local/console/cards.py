@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -12,6 +13,7 @@ from rich.text import Text
 from sg_local.console.views import FindingView, FunnelCard
 
 WIDTH = 100
+N_LIVE_RULES = 3
 STATUS = {"ok": ("\u2714", "green"), "warning": ("!", "bold yellow"), "missing": ("\u2718", "bold red")}
 
 
@@ -51,7 +53,7 @@ def show_funnel(card: FunnelCard) -> None:
 
 
 def funnel(card: FunnelCard, width: int) -> RenderableType:
-    """Steps with bars, rules with an example each, labels."""
+    """Steps with bars, rules with up to two examples each, labels."""
     parts: list[RenderableType] = [_steps(card)]
     if card.rules:
         parts += [Text(""), _rules(card, width)]
@@ -86,16 +88,30 @@ def bar(share: float, width: int, style: str) -> Text:
     return Text().append(blocks, style)
 
 
+def flow(card: FunnelCard, width: int) -> RenderableType:
+    """The funnel in few lines, for the live view: steps, the rules that reject most, labels as kept of asked."""
+    steps = " \u2192 ".join(f"{name} {n}" for name, n in card.steps)
+    parts: list[RenderableType] = [Text(steps, "dim", no_wrap=True, overflow="ellipsis")]
+    if card.rules:
+        most = sorted(card.rules, key=lambda rule: -rule[1])[:N_LIVE_RULES]
+        parts.append(_rules(replace(card, rules=tuple(most)), width))
+    if card.labels:
+        labels = "   ".join(f"{label} {kept} of {asked}" for label, asked, kept in card.labels)
+        parts.append(Text(labels, "dim", no_wrap=True, overflow="ellipsis"))
+    return Group(*parts)
+
+
 def _rules(card: FunnelCard, width: int) -> Table:
     longest = max(len(name) for name, _, _ in card.rules)
     room = max(20, width - longest - 12)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading, justify in (("rejected by", "left"), ("rows", "right"), ("such as", "left")):
         table.add_column(heading, justify=justify, no_wrap=True)
-    for name, n, example in card.rules:
-        shown = Text(" ".join(example.split()), "dim")
-        shown.truncate(room, overflow="ellipsis")
-        table.add_row(name, str(n), shown)
+    for name, n, examples in card.rules:
+        for i, example in enumerate(examples or ("",)):
+            shown = Text(" ".join(example.split()), "dim")
+            shown.truncate(room, overflow="ellipsis")
+            table.add_row("" if i else name, "" if i else str(n), shown)
     return table
 
 

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.cards import WIDTH, bar, stderr
+from sg_local.console.cards import WIDTH, bar, flow, stderr
 from sg_local.console.views import Progress
 
 MARKS = {
@@ -122,6 +122,8 @@ class LiveNarrator:
         parts: list[RenderableType] = [head, _track(share, width), self._figures(now)]
         longest = max((len(name) for name, _ in now.curves), default=0)
         parts += [_curve(name.ljust(longest), values, width) for name, values in now.curves]
+        if now.funnel is not None:
+            parts += [Text(""), flow(now.funnel, width)]
         if now.latest:
             parts.append(Text(""))
             parts += [_preview(text, width) for text in now.latest[-N_LATEST:]]

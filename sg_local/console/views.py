@@ -6,6 +6,16 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class FunnelCard:
+    """The filters' account: steps (name, rows), rules (name, rejected, examples), labels (name, asked, kept)."""
+
+    steps: tuple[tuple[str, int], ...]
+    rules: tuple[tuple[str, int, tuple[str, ...]], ...]
+    labels: tuple[tuple[str, int, int], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where a stage stands: `done` of `wanted` `unit`. `facts` are short figures, `latest` the last rows as text.
 
@@ -19,6 +29,7 @@ class Progress:
     facts: dict[str, str] = field(default_factory=dict)
     latest: tuple[str, ...] = ()
     curves: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    funnel: FunnelCard | None = None
 
 
 @dataclass(frozen=True)
@@ -95,16 +106,6 @@ class FindingView:
     found: str
     why: str = ""
     mend: str = ""
-
-
-@dataclass(frozen=True)
-class FunnelCard:
-    """The filters' account: steps (name, rows), rules (name, rejected, example), labels (name, asked, kept)."""
-
-    steps: tuple[tuple[str, int], ...]
-    rules: tuple[tuple[str, int, str], ...]
-    labels: tuple[tuple[str, int, int], ...] = ()
-    note: str = ""
 
 
 @dataclass(frozen=True)

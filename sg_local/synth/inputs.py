@@ -159,6 +159,7 @@ ADVICE = {
 
 def _input_event(job: Synthesis, rows: Sequence[InputRow]) -> SynthEvent:
     accepted = [row.input for row in rows if not row.rejected]
+    asked, kept = (Counter(r.label_asked for r in rows if not (kept and r.rejected)) for kept in (False, True))
     wanted = job.settings.n_inputs
     return SynthEvent(
         phase="inputs",
@@ -168,4 +169,17 @@ def _input_event(job: Synthesis, rows: Sequence[InputRow]) -> SynthEvent:
         n_tokens=sum(row.n_tokens for row in rows),
         rejected=dict(Counter(rule_of(row.rejected) for row in rows if row.rejected)),
         latest=tuple(accepted[-3:]),
+        parsed=sum(not row.rejected.startswith(("empty", "unfinished")) for row in rows),
+        examples=_examples(rows),
+        labels={label: (asked[label], kept[label]) for label in job.task.labels},
     )
+
+
+def _examples(rows: Sequence[InputRow]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """The first two rejected texts of each rule, with the reason."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for row in rows:
+        rule, _, reason = row.rejected.partition(": ")
+        if rule and len(found.get(rule, ())) < 2:
+            found[rule] = (*found.get(rule, ()), (row.input, reason))
+    return found

@@ -49,7 +49,11 @@ class SynthSettings:
 
 @dataclass(frozen=True)
 class SynthEvent:
-    """Where synthesis stands. `phase` is `inputs` or `outputs`; `rejected` counts rows by rule."""
+    """Where synthesis stands. `phase` is `inputs` or `outputs`; `rejected` counts rows by rule.
+
+    While inputs are written, `examples` holds up to two (text, reason) for each rule and `labels` (asked, accepted)
+    for each label.
+    """
 
     phase: str
     done: int
@@ -58,6 +62,9 @@ class SynthEvent:
     n_tokens: int
     rejected: dict[str, int] = field(default_factory=dict)
     latest: tuple[str, ...] = ()
+    parsed: int = 0
+    examples: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    labels: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 OnEvent = Callable[[SynthEvent], None]

@@ -177,7 +177,10 @@ class Scheduler:
         rows = [row for group in self._groups for row in group.rows]
         if len(rows) == 1:
             if not len(self._prefix):
-                raise SgError(f"Prompt {rows[0].prompt.id}: the engine has no room for it.", "Use a smaller --n-ctx.")
+                raise SgError(
+                    f"Prompt {rows[0].prompt.id}: the engine has no room for it.",
+                    "Use a smaller `--set engine.n_ctx=`.",
+                )
             self._prefix.clear()
         self._limit = max(1, len(rows) // 2)
         young = rows[self._limit :]
