@@ -335,3 +335,27 @@ def test_a_merge_takes_over_counts_and_marks_conflicts():
     assert not states.visible(state) and not state.verdicts["row1"].keep
     again = review.merge([*journal, *made], theirs, {f"row{i}" for i in range(6)})
     assert again.rows == ()
+
+
+# Typing
+
+
+def test_a_pasted_text_is_typed_where_text_is_typed_and_nothing_elsewhere():
+    state, made = press(make(labels=()), "i", "ctrl-u", "paste:two\r\nlines\x1b\ta", "enter")
+    assert made[0].input == "two\nlines a"
+    for keys in (["paste:aaa"], ["r", "paste:1"], ["A", "paste:y"], ["f", "paste:s"]):
+        state, made = press(make(), *keys)
+        assert made == [] and "Pasted" in state.message
+
+
+def test_a_search_that_is_left_goes_back_to_where_it_began():
+    state, _ = press(make(), "space", "/", *typed("number 4"))
+    assert state.cursor == "row4"
+    state, _ = press(state, "esc")
+    assert state.cursor == "row1" and state.view.text == ""
+
+
+def test_a_new_label_of_the_model_is_told_and_waits_for_its_digit():
+    state = review.answered(make(), "delivery")
+    assert state.new == () and "2 takes it" in state.message
+    assert "not one of the labels" in review.answered(make(), "no idea").message
