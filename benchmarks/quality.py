@@ -10,10 +10,11 @@ takes all that ship, with the preset as it is. Options behind `--` go to every `
 
 Columns, percent of the task's metric on its test rows: `base` is the untuned model, greedy, in the prompt form chosen
 without the test rows; `free` the strongest untuned free-text system on the test rows; `vote` the untuned model with
-SELF-GUIDE's voting; `any` the strongest untuned system of all, calibrated labels included; `tuned` is free text and
-`labels` the tuned model restricted to the labels. `gain` is tuned - free, `gain any` the tuned model (restricted to
-labels where there are some) - any, both with paired 95 % bootstrap intervals; those of a mean resample the rows inside
-each task. `free` and `any` are the best of several on the test rows themselves, which leans against us; the gain over
+SELF-GUIDE's voting and filters; `any` the strongest untuned system of all, calibrated labels included; `tuned` is free
+text and `labels` the tuned model restricted to the labels. `gain` is tuned - free, `gain any` the tuned model
+(restricted to labels where there are some) - any, both with paired 95 % bootstrap intervals; those of a mean resample
+the rows inside each task. With `-- --set eval.tuned_examples=true` the tune on the examples alone counts among `free`
+and `any`. `free` and `any` are the best of several on the test rows themselves, which leans against us; the gain over
 `base`, whose form nobody chose on test rows, stands below the table. `*` before a gain: a trivial system (copy the
 input, the commonest label, a random training output) reaches it too, that is, beats the same base and is not surely
 worse than the tuned model; a mean is held against the strongest trivial system of each task. The last line is one JSON
