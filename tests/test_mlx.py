@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +28,7 @@ pytest.importorskip("llama_cpp")
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from sg_local.backends.handover import Handover
+from sg_local.backends.handover import Handover, write_job
 from sg_local.backends.loop import OutOfMemory, StepPlan
 from sg_local.backends.mlx import blas, grids, trainer
 from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, remove_adapter
@@ -334,6 +336,30 @@ def test_a_sentence_from_the_other_process_stays_a_sentence(model: Path, tmp_pat
     with pytest.raises(SgError, match="no rows") as raised:
         train_in_child(job, tmp_path, ignore)
     assert raised.value.hint
+
+
+LAUNCH = "import sys; from mlx._distributed_utils.launch import main; sys.argv[0] = 'mlx.launch'; main()"
+
+
+@pytest.mark.slow
+def test_two_processes_under_mlx_launch_train_the_adapter_of_one(model: Path, tmp_path: Path) -> None:
+    work = Handover(model, tuple(rows(13)), tuple(rows(3, seed=9)), replace(FAST, n_threads=1))
+    folder = write_job(tmp_path / "job", work)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = [sys.executable, "-c", LAUNCH, "-n", "2", "--backend", "ring", "-p", port, "--"]
+    command = [*launch, sys.executable, "-m", "sg_local.backends.mlx", str(folder)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert (folder / "adapter.gguf").exists(), done.stdout + done.stderr
+    trainer = open_trainer("mlx", model)
+    alone = trainer.train(work.train, work.valid, tmp_path / "alone", work.settings, ignore)
+    one, other = (read_adapter(path) for path in (folder / "adapter.gguf", Path(alone.path)))
+    for name, pair in other.pairs.items():
+        assert all(np.abs(a - b).max() < 1e-4 for a, b in zip(pair, one.pairs[name], strict=True))
+    found = trainer.train(work.train, work.valid, folder, work.settings, ignore)  # goes on from the finished checkpoint
+    assert found.n_steps == alone.n_steps
+    assert found.valid_loss == pytest.approx(alone.valid_loss, rel=1e-4)
 
 
 def test_divergence_stops_with_a_sentence(model: Path, tmp_path: Path) -> None:

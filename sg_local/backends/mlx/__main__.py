@@ -1,11 +1,12 @@
-"""Trains a job that was prepared as files: `python -m sg_local.backends.mlx FOLDER`.
+"""Trains a job that was prepared as files: `python -m sg_local.backends.mlx FOLDER`, alone or under mlx.launch.
 
-    sg-local train NAME --prepare
-    python -m sg_local.backends.mlx runs/NAME/adapter
+    sg-local train NAME --trainer mlx --prepare
+    mlx.launch -n 2 -- python -m sg_local.backends.mlx runs/NAME/adapter
     sg-local train NAME
 
-The first line writes the job into the run, the second trains it, the third finds it finished. The adapter's record is
-printed on stdout as JSON; steps go to stderr, or to stdout as JSON too. Exit codes are the command line's.
+The first line writes the job into the run, the second trains it on all processes, the third finds it finished. The
+adapter's record is printed on stdout as JSON; steps go to stderr, or to stdout as JSON too. Exit codes are the command
+line's.
 """
 
 from __future__ import annotations
@@ -31,17 +32,24 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         job = read_job(chosen.folder)
         trainer = open_trainer(job.model)
+        if not trainer.join():
+            tell = _tell_nobody
         adapter = trainer.train_here(job, chosen.folder, tell, chosen.rows_at_once)
     except SgError as error:
         print(f"{MESSAGE}{error.message}", error.hint, sep="\n", file=sys.stderr)
         return error.exit_code
-    print(to_json(adapter))
+    if adapter.digest:
+        print(to_json(adapter))
     return 0
 
 
 def _tell(step: TrainStep) -> None:
     valid = "" if step.valid_loss is None else f", validation {step.valid_loss:.4f}"
     print(f"step {step.step}/{step.n_steps}: loss {step.loss:.4f}{valid}", file=sys.stderr)
+
+
+def _tell_nobody(step: TrainStep) -> None:
+    """The first process tells for all."""
 
 
 def _tell_json(step: TrainStep) -> None:

@@ -38,12 +38,15 @@ from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, write_
 from sg_local.backends.mlx.child import train_in_child
 from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
 from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
+from sg_local.backends.mlx.processes import Processes, join
 from sg_local.backends.mlx.weights import load_model
 from sg_local.backends.parity import Logits, parity_gate
 from sg_local.gguf import read_config, write_adapter
 from sg_local.records import Adapter, TokenExample, TrainStep
 
 BASE_KEY = "sg_local.base.sha256"  # where an adapter GGUF names its base (gguf.check_adapter)
+ADAPTER = "adapter.gguf"
+ALONE = Processes()
 _ADAM = "adam."
 _CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_ adds the same
 
@@ -55,9 +58,16 @@ class MlxEngine:
     """
 
     def __init__(
-        self, lora: Lora, settings: TrainSettings, *, recompute: bool, rows_at_once: int | None = None
+        self,
+        lora: Lora,
+        settings: TrainSettings,
+        *,
+        recompute: bool,
+        rows_at_once: int | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.lora, self.settings, self.recompute = lora.model, lora, settings, recompute
+        self.processes = processes
         self.rows_at_once = rows_at_once or settings.batch_size
         self.optimizer = self._fresh_optimizer()
 
@@ -107,8 +117,8 @@ class MlxEngine:
         return mx.get_peak_memory()
 
     def agree(self, value: float) -> float:
-        """One process trains alone."""
-        return value
+        (shared,) = self.processes.sum_numbers(value if self.processes.rank == 0 else 0.0)
+        return shared
 
     def _fresh_optimizer(self) -> optim.AdamW:
         # Without bias correction, MLX's default, the first steps would be up to ten times as long as torch's.
@@ -118,9 +128,8 @@ class MlxEngine:
         """Loss, gradient and computed tokens of a step, one micro-batch in memory at a time."""
         compute = nn.value_and_grad(self.model, self._share_of_loss)
         loss, gradient, n_tokens = 0.0, None, 0
-        parts = [
-            rows[i : i + self.rows_at_once] for rows in plan.batches for i in range(0, len(rows), self.rows_at_once)
-        ]
+        shares = [self.processes.share(rows) for rows in plan.batches]
+        parts = [rows[i : i + self.rows_at_once] for rows in shares for i in range(0, len(rows), self.rows_at_once)]
         for micro, rows in enumerate(parts):
             seed = dropout_seed(self.settings.seed, plan.index, micro) if self.settings.dropout else None
             self.lora.set_dropout_key(seed)
@@ -129,7 +138,10 @@ class MlxEngine:
             gradient = part if gradient is None else tree_map(mx.add, gradient, part)
             mx.eval(value, gradient)
             loss, n_tokens = loss + value.item(), n_tokens + batch.n_tokens
-        return loss, gradient, n_tokens
+        if gradient is None:  # fewer rows than processes
+            gradient = tree_map(mx.zeros_like, self.model.trainable_parameters())
+        loss, n_tokens = self.processes.sum_numbers(loss, n_tokens)
+        return loss, self.processes.sum_tree(gradient), int(n_tokens)
 
     def _share_of_loss(self, batch, total: float) -> mx.array:
         return summed_loss(self.model, batch, recompute=self.recompute) / total
@@ -150,6 +162,12 @@ class MlxTrainer:
         self.device: Device = prepare_device()
         self.note = f"MLX on {self.device.note}"
         self.base_digest = _sha256(model)
+        self.processes = ALONE
+
+    def join(self) -> bool:
+        """Train together with the processes that mlx.launch started beside this one. True in the first of them."""
+        self.processes = join()
+        return self.processes.rank == 0
 
     def train(
         self,
@@ -171,7 +189,10 @@ class MlxTrainer:
     def train_here(
         self, work: Handover, out: Path, on_step: Callable[[TrainStep], None], rows_at_once: int | None = None
     ) -> Adapter:
-        """`train` in this process, computing at most so many rows at a time."""
+        """`train` in this process, computing at most so many rows at a time.
+
+        Where `processes` are several, the first one checks, keeps the files and returns the whole record.
+        """
         began, settings = time.monotonic(), work.settings
         check_settings(settings)
         check_examples(work.train, self.config.vocab)
@@ -182,16 +203,21 @@ class MlxTrainer:
         n_threads = settings.n_threads or machine.physical_cores()
         blas.set_threads(n_threads)
         lora = self._load(settings)
-        gate = parity_gate(self.path, out, work.train, n_threads)
-        gate.check_base(self._logits_of(lora, with_adapter=False))
-        engine = MlxEngine(lora, settings, recompute=self.device.is_metal, rows_at_once=rows_at_once)
-        job = Job(work.train, work.valid, out, settings, self.base_digest, "mlx", time.monotonic() - began)
-        progress = run_loop(engine, job, on_step)
+        gate = parity_gate(self.path, out, work.train, n_threads) if self.processes.rank == 0 else None
+        if gate is not None:
+            gate.check_base(self._logits_of(lora, with_adapter=False))
+        job = Job(
+            work.train, work.valid, out, settings, self.base_digest, "mlx", time.monotonic() - began, gate is not None
+        )
+        how = {"recompute": self.device.is_metal, "rows_at_once": rows_at_once, "processes": self.processes}
+        progress = run_loop(MlxEngine(lora, settings, **how), job, on_step)
         mx.clear_cache()
+        if gate is None:
+            return _record(job, progress, out / ADAPTER, "")
         path = self._write(out, lora)
         gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
         gate.close()
-        return _record(job, progress, path)
+        return _record(job, progress, path, _sha256(path))
 
     def _load(self, settings: TrainSettings) -> Lora:
         model = load_model(self.path, keep_quantised=self.device.is_metal)
@@ -218,16 +244,16 @@ class MlxTrainer:
     def _write(self, out: Path, lora: Lora) -> Path:
         """Both forms of the adapter; the GGUF last, since its presence means that training is done."""
         write_mlx_adapter(out, lora)
-        path = out / "adapter.gguf"
+        path = out / ADAPTER
         write_adapter(path, self.config.architecture, lora.pairs(), lora.shape.alpha, {BASE_KEY: self.base_digest})
         return path
 
 
-def _record(job: Job, progress: Progress, path: Path) -> Adapter:
+def _record(job: Job, progress: Progress, path: Path, digest: str) -> Adapter:
     best = progress.best_step or progress.step
     return Adapter(
         path=str(path),
-        digest=_sha256(path),
+        digest=digest,
         base_digest=job.base_digest,
         rank=job.settings.rank,
         alpha=job.settings.alpha,
