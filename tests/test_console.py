@@ -9,7 +9,8 @@ from rich.console import Console
 
 from sg_local.cli.review_view import KEYS, view_of
 from sg_local.console.review import Screenful
-from sg_local.console.views import CardView, PlayView, ReviewView
+from sg_local.console.verdict import verdict
+from sg_local.console.views import CardView, GainView, PlayView, ReviewView, SystemScore, VerdictCard
 
 CARD = CardView(
     number=7,
@@ -85,3 +86,38 @@ def test_a_review_without_rows_draws(routing):
 
     view = view_of(review.open_review((), (), labels=routing.labels), "review of nothing", ())
     assert "No row matches this view" in "\n".join(drawn(Screenful(view), 80, 24))
+
+
+CARD_AT_THE_END = VerdictCard(
+    title="routing on a model",
+    metric="exact match",
+    n=60,
+    systems=(
+        SystemScore("base, calibrated labels", 85.0, 75.0, 93.3, "base", False, 36.7),
+        SystemScore("tuned, calibrated labels", 96.7, 91.7, 100.0, "tuned", True, 0.0),
+        SystemScore("always the commonest label", 33.3, 21.7, 45.0, "trivial", False, 0.0),
+    ),
+    gains=(
+        GainView("tuned, calibrated labels", "base, calibrated labels", 11.7, 1.7, 23.3, "better", chosen=True),
+        GainView("tuned", "base", 15.0, 6.7, 25.0, "better", ("always the commonest label",)),
+    ),
+    sentences=(),
+    outcome="better",
+    stages=(("synth", "43.2 s"),),
+    artefacts=(("runs/trial/adapter.gguf", "19.6 MB", "f9afa2942152"),),
+    commands=(("sg-local predict trial 'TEXT'", "answer one text"),),
+)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_verdict_begins_with_the_outcome_and_loses_no_figure(width):
+    text = "\n".join(drawn(verdict(CARD_AT_THE_END, width), width, 30))
+    assert "\u2714 The tuned model is better than the best untuned way: +11.7 points" in text
+    for words in ("96.7", "91.7 \u2013 100.0", "irrelevant", "36.7", "+1.7 to +23.3", "~ tuned", "a trivial system",
+                  "sha256 f9afa2942152", "sg-local predict trial"):  # fmt: skip
+        assert words in text
+
+
+def test_a_gain_that_a_trivial_system_reaches_is_no_success():
+    text = "\n".join(drawn(verdict(dataclasses.replace(CARD_AT_THE_END, marked=True), 80), 80, 30))
+    assert "~ The tuned model is better, but a trivial system reaches that too" in text and "\u2714 The" not in text

@@ -92,7 +92,7 @@ def _gains(report: Mapping[str, Any]) -> tuple[GainView, ...]:
             one["low"],
             one["high"],
             one["outcome"],
-            bool(one["reached_by"]),
+            tuple(titles[name] for name in one["reached_by"]),
             one["tuned"] == served(report),
         )
         for one in report.get("verdicts", [])

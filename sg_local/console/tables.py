@@ -11,7 +11,10 @@ from rich.text import Text
 
 
 def show(title: str, columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; `columns` are (heading, is a number). Where it is too wide, the texts after the first give way."""
+    """Print a table on stdout; `columns` are (heading, is a number).
+
+    Where it is too wide, numbers and the first column stay whole and the other texts give way.
+    """
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_header=any(h for h, _ in columns))
     wraps = [i == len(columns) - 1 or len(columns) == 2 for i in range(len(columns))]

@@ -43,6 +43,11 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
         _scores(card.systems, width),
     ]
     parts += [Text(""), _gains(card.gains)] if card.gains else []
+    parts += [
+        Text(f"~ {gain.tuned}: a trivial system reaches that too ({', '.join(gain.reached_by)}).", "dim")
+        for gain in card.gains
+        if gain.reached_by
+    ]
     parts += [Text(""), *(Text(note, "dim") for note in card.notes)] if card.notes else []
     parts += [Text(""), _confusion(card.confusion)] if card.confusion is not None else []
     parts += [Text(""), *_files(card), Text(""), _commands(card)]
@@ -87,7 +92,7 @@ def _gains(gains: tuple[GainView, ...]) -> Table:
     for heading, justify in (("gain of", "left"), ("over", "left"), ("points", "right"), ("interval", "left")):
         table.add_column(heading, justify=justify)
     for gain in gains:
-        mark, style = MARKS["open" if gain.marked else gain.outcome]
+        mark, style = MARKS["open" if gain.reached_by else gain.outcome]
         name = Text.assemble((f"{mark} ", style), (gain.tuned, "bold"), no_wrap=True, overflow="ellipsis")
         base = Text(gain.base, no_wrap=True, overflow="ellipsis")
         interval = Text(f"{gain.low:+.1f} to {gain.high:+.1f}", "dim", no_wrap=True)

@@ -59,7 +59,10 @@ class ConfusionView:
 
 @dataclass(frozen=True)
 class GainView:
-    """A tuned system's gain over an untuned one, in points; `marked` and `outcome` as in VerdictCard."""
+    """A tuned system's gain over an untuned one, in points; `outcome` as in VerdictCard.
+
+    `reached_by` names the trivial systems that reach it too.
+    """
 
     tuned: str
     base: str
@@ -67,7 +70,7 @@ class GainView:
     low: float
     high: float
     outcome: str
-    marked: bool = False
+    reached_by: tuple[str, ...] = ()
     chosen: bool = False
 
 
