@@ -80,7 +80,7 @@ def sentence(rng: random.Random) -> str:
 
 
 def default_reply(prompt: str, rng: random.Random) -> str:
-    """A new input or output where the prompt ends by asking for one, else one of the outputs shown, else the input again."""
+    """A new input or output where the prompt ends by asking for one, else an output that was shown, else the input."""
     if prompt.endswith("\n\nOutput:"):
         return sentence(rng)
     if re.search(r"input:\s*$", prompt, re.IGNORECASE):

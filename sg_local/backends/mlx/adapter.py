@@ -124,7 +124,7 @@ def remove_adapter(model: Model) -> None:
 
 
 def write_mlx_adapter(out: Path, lora: Lora) -> None:
-    """Write `out/mlx/adapters.safetensors` and `adapter_config.json`, as `mlx_lm.load(..., adapter_path=)` reads them."""
+    """Write adapters.safetensors and adapter_config.json in `out/mlx`, for `mlx_lm.load(..., adapter_path=)`."""
     folder, shape, args, pairs = out / MLX_FOLDER, lora.shape, lora.model.args, lora.pairs()
     arrays: dict[str, mx.array] = {}
     for layer in shape.layers:

@@ -53,7 +53,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _load(name: str) -> bool:
-    """Open a library for everyone, once it has shown that it has C entry points with 32-bit sizes, as MLX calls them."""
+    """Open a library for all, once it has shown that it has C entry points with 32-bit sizes, as MLX calls them."""
     try:
         library = ctypes.CDLL(name)
         library.openblas_get_config.restype = ctypes.c_char_p

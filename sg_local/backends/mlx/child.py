@@ -1,8 +1,9 @@
 """Trains in a child process, because a Metal command buffer that runs out of memory ends its process without asking.
 
-MLX raises that error on a thread of Metal's own, where nothing can catch it, so the process aborts. The child's death is
-seen here: training goes on from the last checkpoint in a new child that computes half as many rows at a time. The steps
-keep their rows, so accumulation doubles. Linux kills a process that takes too much memory; that is survived alike.
+MLX raises that error on a thread of Metal's own, where nothing can catch it, so the process aborts. The child's death
+is seen here: training goes on from the last checkpoint in a new child that computes half as many rows at a time. The
+steps keep their rows, so accumulation doubles. Linux kills a process that takes too much memory; that is survived
+alike.
 
 Tested on a CPU with children that end as such a process ends; a real Metal out-of-memory error was never seen.
 """

@@ -62,7 +62,7 @@ def make_batch(rows: Sequence[TokenExample], *, share_prefix: bool) -> Batch:
 def summed_loss(model: Model, batch: Batch, *, recompute: bool = False) -> mx.array:
     """The weighted sum of the answers' negative log-likelihoods, a float32 scalar.
 
-    `recompute` keeps no activations inside the layers and computes them again for the gradient (less memory, more work).
+    `recompute` keeps no activations inside the layers and computes them again for the gradient: less memory, more work.
     """
     past: list[KeysValues | None] = [None] * len(model.layers)
     if batch.prefix.size:
@@ -103,7 +103,7 @@ def run_layers(
 
 
 class _Past:
-    """A prefix's keys and values as the cache that mlx-lm's attention takes: read only, and remembering what it made."""
+    """A prefix's keys and values as the cache that mlx-lm's attention takes: read only, remembering what it made."""
 
     def __init__(self, past: KeysValues | None) -> None:
         self.past = past

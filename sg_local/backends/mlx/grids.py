@@ -1,8 +1,8 @@
 """Repacks GGUF blocks as MLX affine groups on the very same grid: weight = scale * q + bias, 32 weights a group.
 
-Exact for Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K and Q5_K: no weight moves, if scale and bias are kept in float32 (a K-quant's
-scale is a float16 times a 6-bit number, which float16 cannot hold). Q2_K, Q3_K and Q6_K scale 16 weights at a time and
-have no such form. Block layouts: ggml-common.h and ggml-quants.c.
+Exact for Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K and Q5_K: no weight moves, if scale and bias are kept in float32 (a
+K-quant's scale is a float16 times a 6-bit number, which float16 cannot hold). Q2_K, Q3_K and Q6_K scale 16 weights at a
+time and have no such form. Block layouts: ggml-common.h and ggml-quants.c.
 """
 
 from __future__ import annotations
