@@ -142,10 +142,11 @@ def _check_yield(job: Synthesis, rows: Sequence[InputRow]) -> None:
     raise NoRows(
         f"Only {accepted} of {len(rows)} synthesised inputs passed; rule {rule} rejected {count} "
         f"(such as {sample.input[:60]!r}: {sample.rejected}).",
-        ADVICE.get(rule, "Look at the rows with `sg-local runs show`, then change the instruction or the examples."),
+        f"{ADVICE.get(rule, OTHER_ADVICE)} Use `--name` for the new try: what was made stays in run {job.run.name}.",
     )
 
 
+OTHER_ADVICE = "Look at the rows with `sg-local runs show`, then change the instruction or the examples."
 ADVICE = {
     "input_length": "Make the examples' lengths more typical, or widen it: `--set filter.input_length.sigmas=4`.",
     "noise": "Avoid words such as 'input' in the task, or switch the rule off: `--set filter.noise.on=false`.",

@@ -38,8 +38,11 @@ def _labels(job: Synthesis, index: int, accepted: Sequence[InputRow]) -> list[st
     return asked
 
 
-def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[str]:
-    """New outputs in the model's own words, each going on from the demonstrations' and some earlier ones."""
+def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[str | None]:
+    """New outputs in the model's own words, each going on from the demonstrations' and some earlier ones.
+
+    None where the model wrote nothing: that input is asked for freely.
+    """
     sampling = Sampling(
         temperature=temperature,
         top_k=job.settings.top_k,
@@ -48,7 +51,7 @@ def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperatu
         stop=prompts.output_stops(job.task),
     )
     asks = [_output_ask(job, index, place, accepted, sampling) for place in range(job.settings.round_size)]
-    return [prompts.unquote(c.text.strip()) for c in in_order(asks, job.generator.generate(asks))]
+    return [prompts.unquote(c.text.strip()) or None for c in in_order(asks, job.generator.generate(asks))]
 
 
 def _output_ask(job: Synthesis, index: int, place: int, accepted: Sequence[InputRow], sampling: Sampling) -> Prompt:

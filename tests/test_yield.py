@@ -1,0 +1,46 @@
+"""The yield that collapses, on the command line: which rule eats the rows, what to change, exit 1, everything kept."""
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from sg_local.cli.app import app
+from sg_local.synth.inputs import ADVICE
+
+CASES = {
+    "near_duplicate": ("filter.near_duplicate.threshold=0.01",),
+    "input_length": ("filter.input_length.widest=1.001", "filter.input_length.sigmas=0"),
+}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
+    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back after the test
+    return tmp_path
+
+
+def synth(*sets, name="r"):
+    line = ["synth", "support_routing", "--backend", "scripted", "--name", name]
+    return CliRunner().invoke(app, [*line, *(part for one in sets for part in ("--set", one))])
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_collapse_names_the_rule_and_what_to_change(own_folder, rule):
+    result = synth(*CASES[rule])
+    assert result.exit_code == 1 and f"rule {rule} rejected" in result.stderr
+    assert ADVICE[rule] in result.stderr and "--name" in result.stderr
+    rows = [json.loads(line) for line in (own_folder / "runs/r/inputs.jsonl").read_text().splitlines()]
+    assert len(rows) >= 128 and sum(row["rejected"].startswith(rule) for row in rows) > 64
+
+
+def test_after_the_advice_a_new_run_goes_through(own_folder):
+    assert synth(*CASES["near_duplicate"]).exit_code == 1
+    before = (own_folder / "runs/r/inputs.jsonl").read_bytes()
+    assert synth("synth.n_inputs=20", name="other").exit_code == 0
+    assert (own_folder / "runs/r/inputs.jsonl").read_bytes() == before
