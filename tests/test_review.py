@@ -289,6 +289,16 @@ def test_a_filled_in_file_judges():
     ]
 
 
+def test_a_row_without_a_label_may_stay_open_or_be_rejected_but_not_kept():
+    state = make(output="mechanic")
+    text = review.export_rows(state, "csv")
+    assert review.import_rows(state, text, "csv") == []
+    found = review.import_rows(state, text.replace("row0,,", "row0,no,"), "csv")
+    assert [(v.id, v.keep) for v in found] == [("row0", False)]
+    with pytest.raises(SgError, match="'mechanic' is not one of the labels"):
+        review.import_rows(state, text.replace("row0,,", "row0,yes,"), "csv")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -132,15 +132,22 @@ def _verdict(state: ReviewState, line: Line, seen: set[str]) -> Verdict | str | 
         return f"keep is {keep!r}, not yes, no or empty"
     before = text_of(state, row)
     after = tuple(line.cells.get(name, old) for name, old in zip(("input", "output"), before, strict=True))
-    if not all(text.strip() for text in after):
-        return "the input or the output is empty"
-    if state.labels and after[1] not in state.labels:
-        return f"the output {after[1]!r} is not one of the labels"
-    changed = after != before
-    if not keep and not changed:
+    if not keep and after == before:
         return None
+    wrong = "" if keep in NO else _unfit(state, after)
+    if wrong:
+        return wrong
     verdict = _made(state, row, keep in YES or not keep, line.cells.get("reason", "").strip(), after)
     return None if _same(state.verdicts.get(id), verdict) else verdict
+
+
+def _unfit(state: ReviewState, texts: tuple[str, ...]) -> str:
+    """Why a row with these texts cannot be trained on, or an empty string."""
+    if not all(text.strip() for text in texts):
+        return "the input or the output is empty"
+    if state.labels and texts[1] not in state.labels:
+        return f"the output {texts[1]!r} is not one of the labels"
+    return ""
 
 
 def _made(state: ReviewState, row: Row, keep: bool, reason: str, texts: tuple[str, ...]) -> Verdict:

@@ -61,9 +61,12 @@ def conflicts(verdicts: dict[str, Verdict]) -> tuple[str, ...]:
 
 def opinion(verdict: Verdict) -> str:
     """A verdict in a few words."""
-    did = "kept" if verdict.keep else "rejected"
-    edited = " with another text" if verdict.input is not None or verdict.output is not None else ""
-    return f"{verdict.judge} {did} it{edited}" + (f" ({verdict.reason})" if verdict.reason else "")
+    reason = f" ({verdict.reason})" if verdict.reason else ""
+    if not verdict.keep:
+        return f"{verdict.judge} rejected it{reason}"
+    output = "" if verdict.output is None else f" as {' '.join(verdict.output.split())[:30]}"
+    edited = " with another input" if verdict.input is not None else ""
+    return f"{verdict.judge} kept it{output}{edited}{reason}"
 
 
 def _marked(conflict: Conflict) -> Verdict:
