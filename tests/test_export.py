@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_gguf_config import write_variant
 from tiny_models import CHATML, TinySpec, lora_pairs, write_lora, write_model
 
 from sg_local import export, gguf, prompts
@@ -114,7 +115,7 @@ def test_the_card_names_task_data_hashes_licence_and_gate(done):
     job, report = done
     card = job.run.path("README.md").read_text()
     wanted = [TASK.instruction, "apache-2.0", job.base_digest, report.adapter_sha256, report.fused[0].sha256]
-    wanted += ["| kept | 5 |", "dropped by noise", "delta retained", '"rank": 4']
+    wanted += ["| kept | 5 |", "dropped by noise", "delta retained", "rank = 4"]
     assert [text for text in wanted if text not in card] == []
 
 
@@ -137,7 +138,34 @@ def test_provenance_is_read_back_and_verified(done):
     assert found.provenance["task.digest"] == TASK.digest
     assert found.provenance["adapter.sha256"] == report.adapter_sha256
     assert found.provenance["funnel"] == {"asked": 9, "kept": 5, "rules": {"noise": 4}}
-    assert export.inspect(job.run.path("fused-Q8_0.gguf"), job.adapter).verified == {"base": False}
+    assert export.inspect(job.run.path("fused-Q8_0.gguf"), job.adapter).verified == {"base": False, "adapter": True}
+
+
+def test_a_file_in_its_run_folder_is_verified_without_being_told_how(done, tmp_path):
+    job, _ = done
+    shutil.copytree(job.run.root, tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"model": {"path": str(job.base)}}))
+    assert export.inspect(tmp_path / "run" / "fused-Q8_0.gguf").verified == {"adapter": True, "base": True}
+    assert export.inspect(tmp_path / "run" / "adapter.gguf").verified == {"base": True}
+    shutil.copy(job.run.path("fused-Q8_0.gguf"), tmp_path / "alone.gguf")
+    assert export.inspect(tmp_path / "alone.gguf").verified == {}
+
+
+@pytest.mark.parametrize("changes", ({"fields": [("split.count", 3)]}, {"architecture": "qwen2moe"}))
+def test_files_that_cannot_be_merged_into_are_inspected_all_the_same(tmp_path, changes):
+    found = export.inspect(write_variant(tmp_path / "odd.gguf", **changes))
+    assert (found.kind, found.n_tensors) == ("model", 11)
+    assert found.architecture == changes.get("architecture", "llama")
+
+
+@pytest.mark.parametrize("kept", (0.0, 0.01, 0.5, 0.99))
+def test_a_file_that_was_cut_off_is_called_so(done, tmp_path, kept):
+    job, _ = done
+    data = job.run.path("fused-Q8_0.gguf").read_bytes()
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(SgError, match="cut off" if kept else "not a GGUF"):
+        export.inspect(cut)
 
 
 def test_an_adapter_and_a_foreign_file_are_inspected_too(done):
@@ -389,6 +417,24 @@ def test_what_cannot_be_exported_is_refused_before_any_work(tmp_path, change, me
     with pytest.raises(SgError, match=message) as caught:
         export.export(job)
     assert caught.value.exit_code == code
+    assert not job.run.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    (
+        ({"fields": [("split.count", 3)]}, "one of 3 parts"),
+        ({"tensors": [("blk.0.ffn_up_exps.weight", (2, 512, 256), "F16")]}, "mixture of experts"),
+        ({"tensors": [("blk.0.attn_qkv.weight", (512, 256), "F16")]}, "fused into one"),
+        ({"drop": ["blk.0.attn_q.weight"], "tensors": [("blk.0.attn_q.weight", (256, 256), "IQ4_XS")]}, "IQ4_XS"),
+    ),
+)
+def test_a_base_that_cannot_be_merged_into_is_refused_before_any_work(tmp_path, changes, message):
+    job = make_job(tmp_path, TinySpec(layers=1))
+    job = dataclasses.replace(job, base=write_variant(tmp_path / "odd.gguf", **changes))
+    with pytest.raises(SgError, match=message) as caught:
+        export.export(job)
+    assert caught.value.hint
     assert not job.run.root.exists()
 
 

@@ -129,7 +129,11 @@ def find_missing(*packages: str) -> list[str]:
 @click.option("--adapter", type=click.Path(path_type=Path), help="Check that this is the adapter it was made from.")
 @json_option
 def inspect_command(file: Path, base: Path | None, adapter: Path | None, as_json: bool) -> None:
-    """Say what a GGUF file holds and where it came from."""
+    """Say what a GGUF file holds and where it came from.
+
+    The base and the adapter that it was made from are checked by their digests where its run folder knows them, or
+    where they are given. The exit code is 1 when one is another.
+    """
     from sg_local import export
 
     found = dataclasses.asdict(export.inspect(file, base, adapter))
@@ -139,7 +143,8 @@ def inspect_command(file: Path, base: Path | None, adapter: Path | None, as_json
     pairs = [(key.replace("_", " "), value) for key, value in found.items() if key not in ("provenance", "verified")]
     pairs += [(f"sg-local: {key}", value) for key, value in found["provenance"].items()]
     pairs += [
-        (f"the {key} given", "is the one recorded" if same else "is ANOTHER") for key, same in found["verified"].items()
+        (f"the {key} at hand", "is the one recorded" if same else "is ANOTHER")
+        for key, same in found["verified"].items()
     ]
     output.show_pairs(
         str(file), [(name, output.brief(value)) for name, value in pairs if value not in ("", None, {}, [])]

@@ -57,16 +57,34 @@ def _files(job: Export, report: ExportReport) -> str:
 
 def _use(job: Export, report: ExportReport) -> str:
     passed = [fused for fused in report.fused if fused.passed]
+    carries = not job.settings.plain_template
     lines = ["## Use\n"]
-    if passed and not job.settings.plain_template:
+    if passed and carries:
         lines += [
             "The merged files carry the task: their chat template puts instruction and examples in front of a bare",
-            "user message. Send just the input, at temperature 0.\n",
-            f"    llama-cli -m {passed[0].file} --temp 0\n",
+            "user message, as in training. Send just the input, at temperature 0.\n",
         ]
-    lines += [f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0"]
-    lines += [f"    ollama create {job.task.name} -f Modelfile && ollama run {job.task.name}\n"]
+    elif passed:
+        lines += ["The merged files keep the base's chat template: send instruction, examples and input.\n"]
+    if passed:
+        lines += [f"    llama-cli -m {passed[0].file} --jinja --temp 0\n"]
+    folders = [folder for folder in report.folders if folder.passed]
+    if folders:
+        lines += ["The folders are loaded by name, and carry the task in the same way.\n" if carries else ""]
+        lines += [_FOLDER_USE[folder.kind].format(path=folder.path) for folder in folders]
+    lines += [
+        "The adapter works on its base alone, and wants the whole prompt: instruction, examples, input.",
+        "The Modelfile brings the prompt along.\n",
+        f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0 -f PROMPT.txt",
+        f"    ollama create {job.task.name} -f Modelfile && ollama run {job.task.name}\n",
+    ]
     return "\n".join(lines)
+
+
+_FOLDER_USE = {
+    "mlx": "    mlx_lm.generate --model {path} --temp 0 --prompt INPUT\n",
+    "hf": '    transformers.pipeline("text-generation", "{path}", do_sample=False)\n',
+}
 
 
 def _task(job: Export) -> str:
@@ -92,7 +110,7 @@ def _scores(scores: Mapping[str, Any]) -> str:
 def _funnel(funnel: Mapping[str, Any]) -> str:
     if not funnel:
         return ""
-    rows = [(key, value) for key, value in funnel.items() if isinstance(value, (int, float))]
+    rows = [(key.replace("_", " "), value) for key, value in funnel.items() if isinstance(value, (int, float))]
     rows += [(f"dropped by {rule}", count) for rule, count in (funnel.get("rules") or {}).items()]
     return "## Data\n\nEvery training row was written by the base model itself.\n" + _table(("rows", "count"), rows)
 
@@ -112,8 +130,17 @@ def _gates(report: ExportReport) -> str:
 def _settings(settings: Mapping[str, Any]) -> str:
     if not settings:
         return ""
-    text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
-    return "## Settings\n\n" + _block(text) + "\n"
+    lines = []
+    for stage, values in settings.items():
+        lines += [f"[{stage}]", *(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None), ""]
+    return "## Settings\n\n" + _block("\n".join(lines).rstrip()) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A setting as TOML has it, tables on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items() if item is not None) + "}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -126,4 +153,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _block(text: str) -> str:
     """Text as an indented block, so that nothing in it is read as Markdown."""
-    return "\n".join("    " + line for line in text.split("\n"))
+    return "\n".join(("    " + line).rstrip() for line in text.split("\n"))

@@ -32,7 +32,7 @@ def wanted_folders(job: Export) -> dict[str, Path]:
 
 
 def check_folders(job: Export, adapter: LoraAdapter) -> list[tuple[Path, int]]:
-    """Raise SgError for a folder that cannot be made: its place, the model's kind. What each needs: bytes, and where."""
+    """Where each folder goes and the bytes it needs. Raises SgError for a taken place or an unfit model."""
     folders = wanted_folders(job)
     if not folders:
         return []

@@ -13,7 +13,7 @@ from sg_local.export.job import Export
 from sg_local.gguf import GgufFile, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES
 from sg_local.records import SgError, digest
-from sg_local.run import file_digest
+from sg_local.run import ADAPTER, file_digest, read_json
 
 PREFIX = "sg_local."
 JSON_KEYS = ("funnel", "scores", "settings")
@@ -54,7 +54,7 @@ class Inspection:
     """What a GGUF is. `kind` is model or adapter; `types` counts tensors by type, `bits_per_weight` is the mean.
 
     `provenance` holds what sg-local wrote into it, without the prefix; `verified` says of each file at hand whether
-    its digest is the one recorded: `base` and `adapter`, absent where no such file was given.
+    its digest is the one recorded: `base` and `adapter`, absent where no such file is at hand.
     """
 
     path: str
@@ -78,8 +78,23 @@ class Inspection:
     verified: dict[str, bool]
 
 
+def beside(path: Path) -> dict[str, Path]:
+    """The `base` and the `adapter` that a file's own run folder knows of, where they are there."""
+    run, found = path.resolve().parent, {}
+    if (run / ADAPTER).is_file() and path.name != ADAPTER:
+        found["adapter"] = run / ADAPTER
+    model = read_json(run / "run.json").get("model", {}) if (run / "run.json").is_file() else {}
+    if model.get("path") and Path(model["path"]).is_file():
+        found["base"] = Path(model["path"])
+    return found
+
+
 def inspect(path: Path, base: Path | None = None, adapter: Path | None = None) -> Inspection:
-    """Read any GGUF's header, and verify recorded digests against the files at hand. Raises SgError for no GGUF."""
+    """Read any GGUF's header, and verify recorded digests against the files at hand: given, or known by its run.
+
+    Raises SgError for no GGUF, or a damaged one.
+    """
+    at_hand = {**beside(path), **{name: given for name, given in (("base", base), ("adapter", adapter)) if given}}
     with GgufFile(path) as file:
         ours = _ours(file)
         architecture = file.value("general.architecture", "")
@@ -91,7 +106,7 @@ def inspect(path: Path, base: Path | None = None, adapter: Path | None = None) -
             name=file.value("general.name", path.stem),
             architecture=architecture,
             licence=file.value("general.license", ""),
-            file_type=FILE_TYPE_NAMES.get(file.value("general.file_type", -1), "unknown"),
+            file_type=_file_type(file),
             size_bytes=file.size,
             n_tensors=len(file.tensors),
             n_parameters=n_parameters,
@@ -104,7 +119,7 @@ def inspect(path: Path, base: Path | None = None, adapter: Path | None = None) -
             carries_task=template is not None and "sg_turns" in template,
             lora=_lora(file),
             provenance=ours,
-            verified=_verified(ours, {"base": base, "adapter": adapter}),
+            verified=_verified(ours, at_hand),
         )
 
 
@@ -117,6 +132,12 @@ def _ours(file: GgufFile) -> dict[str, Any]:
             except ValueError as error:
                 raise SgError(f"{file.path}: the metadata {PREFIX}{key} is not JSON.", "Export it again.") from error
     return found
+
+
+def _file_type(file: GgufFile) -> str:
+    """What the file says of its types as a whole; empty where it says nothing, as adapters do."""
+    number = file.value("general.file_type")
+    return "" if number is None else FILE_TYPE_NAMES.get(number, f"unknown ({number})")
 
 
 def _type_counts(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -134,10 +155,10 @@ def _lora(file: GgufFile) -> dict[str, float]:
     return {"alpha": file.value("adapter.lora.alpha", 0.0), "rank": max(ranks), "n_targets": len(ranks)}
 
 
-def _verified(ours: Mapping[str, Any], at_hand: Mapping[str, Path | None]) -> dict[str, bool]:
+def _verified(ours: Mapping[str, Any], at_hand: Mapping[str, Path]) -> dict[str, bool]:
     found = {}
     for name, path in at_hand.items():
         recorded = ours.get(f"{name}.sha256")
-        if path is not None and recorded is not None:
+        if recorded is not None:
             found[name] = file_digest(path) == recorded
     return found
