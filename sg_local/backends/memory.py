@@ -80,6 +80,13 @@ def load_of(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelC
     )
 
 
+def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
+    """The load where no rows are at hand: default settings, rows that share 256 tokens and have 64 of their own."""
+    settings = TrainSettings()
+    n_tokens = 256 + 64 * settings.batch_size
+    return Load(n_tokens, 256, 2 * LOGIT_ROWS, settings.rank, shape.layers, on_cuda)
+
+
 def parameters(shape: ModelConfig) -> int:
     """Weights of the base: embeddings, a head of its own where it has one, and the matrices of every layer."""
     layer = sum(rows * columns for rows, columns in map(shape.shape_of, TARGETS))

@@ -79,7 +79,8 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
     card = {key: value for key, value in (dataclasses.asdict(found.card) if found.card else {}).items() if value}
     card.pop("chat_template", None)
     if as_json:
-        output.show_json({"name": found.name, "path": str(found.path), "card": card, "file": facts})
+        memory = _training_bytes(found.path, facts)
+        output.show_json({"name": found.name, "path": str(found.path), "card": card, "file": facts, "training": memory})
         return
     pairs = [("path", str(found.path)), ("size", size(found.path.stat().st_size))]
     pairs += [(key, str(value)) for key, value in card.items() if key in ("summary", "licence")]
@@ -88,7 +89,22 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
         for key, value in facts.items()
         if key != "path" and not isinstance(value, (dict, list))
     ]
+    pairs += [
+        (f"training, {place}", f"about {size(need)}") for place, need in _training_bytes(found.path, facts).items()
+    ]
     output.show_pairs(found.name, pairs)
+
+
+def _training_bytes(path: Path, facts: dict[str, Any]) -> dict[str, int]:
+    """The memory that training takes, by where it runs; empty for a model that cannot be trained."""
+    from sg_local.backends.memory import training_need, usual_load
+    from sg_local.gguf import read_config
+
+    if facts["cannot_train"]:
+        return {}
+    shape = read_config(path)
+    places = {"CPU": False, "CUDA": True}
+    return {place: training_need(shape, usual_load(shape, on_cuda=cuda)).total for place, cuda in places.items()}
 
 
 @models_command.command("add", examples=("sg-local models add my-model ~/models/my-model.Q4_K_M.gguf",))
