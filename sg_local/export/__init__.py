@@ -1,11 +1,20 @@
-"""Export: adapter GGUF, fused GGUFs that carry the task and pass a parity gate, Modelfile, model card.
+"""Export: adapter GGUF, fused GGUFs and folders that carry the task and pass a parity gate, Modelfile, model card.
 
 Re-quantising a merged base to its own type erases a fine-tune without a word; here every fused file is measured
 against base + adapter before it gets its name. Not covered: adapters other than LoRA on the blocks' seven matrices,
 models other than dense llama ones, importance matrices.
 """
 
-from sg_local.export.job import Check, Export, ExportEvent, ExportReport, ExportSettings, FusedFile, OnEvent
+from sg_local.export.job import (
+    Check,
+    Export,
+    ExportEvent,
+    ExportReport,
+    ExportSettings,
+    FusedFile,
+    FusedFolder,
+    OnEvent,
+)
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import Inspection, inspect, provenance_fields
 from sg_local.export.stage import add_scores, as_json, export
@@ -18,6 +27,7 @@ __all__ = [
     "ExportReport",
     "ExportSettings",
     "FusedFile",
+    "FusedFolder",
     "Inspection",
     "ModelfileParts",
     "OnEvent",

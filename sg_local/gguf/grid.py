@@ -124,7 +124,7 @@ def _pack_q8_0(blocks: np.ndarray, codes: np.ndarray) -> None:
 
 
 def _unpack_k45(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Q4_K and Q5_K: each 32 of the last 128 bytes hold two groups; Q5_K's byte l holds bit j of group j before them."""
+    """Q4_K and Q5_K: each 32 of the last 128 bytes hold two groups; before them, Q5_K's byte l has bit j of group j."""
     nibbles = blocks[:, -128:].reshape(-1, 4, 1, 32)
     codes = np.concatenate([nibbles & 15, nibbles >> 4], axis=2).reshape(-1, 8, 32)
     if blocks.shape[1] == 176:

@@ -1,4 +1,4 @@
-"""Row order of the query and key matrices: GGUF keeps rotary pairs side by side, Hugging Face keeps them half a head apart.
+"""Row order of query and key matrices: GGUF keeps rotary pairs side by side, Hugging Face half a head apart.
 
 The map is that of llama.cpp's converter for the llama architecture: within each head, GGUF row 2i is Hugging Face
 row i, and GGUF row 2i + 1 is Hugging Face row i + d/2. On a LoRA pair it applies to B (out, r) alone.

@@ -7,6 +7,7 @@ general.file_type and what the caller sets. Memory holds the adapter and one sla
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ def merge(
 
     with open(path, "wb") as file:
         stream_gguf(file, plan_merge(source, adapter, settings), chunks)
+        file.flush()
+        os.fsync(file.fileno())
     return retained
 
 
