@@ -10,6 +10,7 @@ from sg_local.cli import output, train
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.funnel import show_funnel
+from sg_local.cli.gates import GATE_NOT_MET, show_gates
 from sg_local.cli.job import Job, job_for_run, job_for_task
 from sg_local.cli.narration import narrator
 from sg_local.cli.options import (
@@ -27,6 +28,7 @@ from sg_local.cli.options import (
 from sg_local.cli.run import read_task
 from sg_local.cli.stages import perform
 from sg_local.cli.verdict import show_files
+from sg_local.records import SgError
 
 RUN = click.argument("run")
 
@@ -149,6 +151,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 @set_option
 @runs_option
 @redo_option
+@json_option
 @job_options
 @click.pass_obj
 def export_command(
@@ -156,19 +159,27 @@ def export_command(
     run: str,
     types: tuple[str, ...],
     plain_template: bool,
+    as_json: bool,
     options: Options,
     **places: str | None,
 ) -> None:
     """Write the GGUF files that other programs load.
 
-    Each file is measured against base + adapter before it gets its name; one that lost the tuning is refused, and
-    the exit code is 3.
+    Each file is measured against base + adapter before it gets its name, and the table says what was found; one that
+    lost the tuning is refused, and the exit code is 3.
     """
     given = {name: value for name, value in places.items() if value is not None}
     given |= {"types": types} if types else {}
     given |= {"plain_template": True} if plain_template else {}
     with job_for_run(run, options, environment, "export") as job:
         job.plan = job.plan.changed("export", given)
-        _stage(job, "export", again=options.redo or bool(given))
-        show_files(job.run)
+        try:
+            _stage(job, "export", again=options.redo or bool(given))
+        except SgError as error:
+            if error.exit_code == GATE_NOT_MET:
+                show_gates(job.run, as_json)
+            raise
+        show_gates(job.run, as_json)
+        if not as_json:
+            show_files(job.run)
         _next(f"sg-local eval {run}, or sg-local serve {run}")

@@ -1,0 +1,30 @@
+"""The export's gates as tables: what was checked on each file and folder, found, wanted, and whether it holds."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.output import Column
+from sg_local.run import Run, read_json
+
+RESULTS = "export.json"
+GATE_NOT_MET = 3
+_COLUMNS = (Column("check"), Column("found"), Column("wanted"), Column("passed"))
+
+
+def show_gates(run: Run, as_json: bool = False) -> None:
+    """Every exported file's table on stdout; nothing where there was no export."""
+    path = run.path(RESULTS)
+    found = read_json(path) if path.exists() else {}
+    if as_json:
+        output.show_json(found)
+        return
+    for row in (*found.get("fused", ()), *found.get("folders", ())):
+        title = row.get("file") or row["path"]
+        if not sys.stdout.isatty():
+            click.echo(title)
+        cells = [(c["name"], c["value"], c["wanted"], "yes" if c["passed"] else "NO") for c in row["checks"]]
+        output.show_table(title, _COLUMNS, cells)
