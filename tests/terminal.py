@@ -6,7 +6,7 @@ import os
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pexpect
@@ -39,10 +39,21 @@ class Terminal:
 
     def wait(self, *words: str, gone: str = "") -> str:
         """The screen once it shows all the words, and no longer `gone`; AssertionError when that takes too long."""
+        return self.until(lambda text: all(word in text for word in words) and not (gone and gone in text), words)
+
+    def until(self, holds: Callable[[str], bool], what: object) -> str:
+        """The screen once the condition holds; AssertionError that names it when that takes too long."""
         end = time.monotonic() + PATIENCE_S
-        while not (all(word in self.text() for word in words) and not (gone and gone in self.text())):
-            assert time.monotonic() < end and self._read(), f"{words} not shown:\n{self.text()}"
+        while not holds(self.text()):
+            assert time.monotonic() < end and self._read(), f"{what} not shown:\n{self.text()}"
         return self.text()
+
+    def settle(self) -> None:
+        """Read until nothing more comes: the last frame is whole then."""
+        before = -1
+        while before != len(self.raw):
+            before = len(self.raw)
+            self._read()
 
     def resize(self, columns: int, rows: int) -> None:
         """Give the window another size."""

@@ -1,0 +1,76 @@
+"""Other commands as they look on a terminal: the form of a new task, tables at 80 columns, errors, a run under way."""
+
+from __future__ import annotations
+
+import pytest
+from terminal import Terminal
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a command in an empty folder."""
+    begun = []
+
+    def begin(*args, size=(80, 40)):
+        begun.append(Terminal(args, tmp_path, size, SG_LOCAL_HOME=str(tmp_path / "home")))
+        return begun[-1]
+
+    yield begin
+    for terminal in begun:
+        terminal.child.close(force=True)
+
+
+def test_a_task_is_written_by_answering_questions(start, tmp_path):
+    form = start("tasks", "new", "mood")
+    for question, answer in (
+        ("What should the model do?", "Say whether the review is happy or sad."),
+        ("c for classification", "c"),
+        ("The labels", "happy"),
+        ("Two labels at least.", "happy, sad"),
+        ("Example 1, input:", "I love it."),
+        ("Example 1, output", "glad"),
+        ("not one of the labels", "Happy"),
+        ("Example 2, input", "It broke at once."),
+        ("Example 2, output", "sad"),
+        ("Example 3, input", ""),
+    ):
+        form.wait(question)
+        form.press(f"{answer}\r")
+    assert form.end() == 0
+    shown = form.text()
+    for words in ("The prompt", "Input: It broke at once.", "Only 2 of three examples", "Next: sg-local run mood.toml"):
+        assert words in shown
+    assert 'labels = ["happy", "sad"]' in (tmp_path / "mood.toml").read_text()
+
+
+def test_a_form_that_is_left_leaves_no_file(start, tmp_path):
+    form = start("tasks", "new", "mood")
+    form.wait("What should the model do?")
+    form.press("\x03")
+    assert form.end() == 130 and not list(tmp_path.glob("mood*"))
+
+
+def test_an_error_is_a_card_with_a_hint(start):
+    wrong = start("run", "suport_routing")
+    assert wrong.end() == 2
+    assert "─ Error ─" in wrong.text() and "Hint: Did you mean support_routing?" in wrong.text()
+
+
+@pytest.mark.parametrize("group", [(), ("runs",), ("tasks",), ("models",), ("config",)], ids=str)
+def test_a_command_without_arguments_shows_its_help(start, group):
+    bare = start(*group, size=(80, 60))
+    assert bare.end() == 2
+    assert "Usage: sg-local" in bare.text() and "Examples:" in bare.text() and "Error" not in bare.text()
+
+
+def test_a_run_shows_its_stages_and_ends_with_the_verdict(start):
+    small = ("--set", "synth.n_inputs=60", "--set", "eval.resamples=50")
+    run = start("run", "support_routing", "--backend", "scripted", "--yes", "--name", "trial", *small, size=(80, 60))
+    assert run.end() == 0
+    text = run.text()
+    for words in ("✔ synth", "✔ filter", "✔ train", "✔ eval", "gain of", "irrelevant", "sg-local predict trial"):
+        assert words in text
+    listed = start("runs", "ls")
+    assert listed.end() == 0
+    row = next(line for line in listed.text().splitlines() if line.startswith(" trial"))
+    assert "eval" in row and "kB" in row and "support_routing on scripted" in " ".join(listed.text().split())
