@@ -61,6 +61,8 @@ def _add_config(writer: gguf.GGUFWriter, layers: int) -> None:
 def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
     types = [2, 3, 3, *[6] * 256]
+    tokens += ["\u2581", *map(chr, range(33, 127))]
+    types += [1] * 95
     words = [f"\u2581w{i}" for i in range(VOCAB - len(tokens))]
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
