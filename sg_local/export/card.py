@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sg_local import __version__
@@ -51,7 +52,7 @@ def _files(job: Export, report: ExportReport) -> str:
     kinds = {"mlx": "merged, float16, for mlx-lm", "hf": "merged, float16, and a peft adapter, for transformers"}
     for folder in report.folders:
         note = "" if folder.passed else " (**failed its gate**)"
-        rows.append((folder.path, kinds[folder.kind] + note, "", f"{folder.size_bytes / 1e6:.1f} MB"))
+        rows.append((Path(folder.path).name, kinds[folder.kind] + note, "", f"{folder.size_bytes / 1e6:.1f} MB"))
     return "## Files\n" + _table(("file", "what", "SHA-256", "size"), rows)
 
 
@@ -71,7 +72,7 @@ def _use(job: Export, report: ExportReport) -> str:
     folders = [folder for folder in report.folders if folder.passed]
     if folders:
         lines += ["The folders are loaded by name, and carry the task in the same way.\n" if carries else ""]
-        lines += [_FOLDER_USE[folder.kind].format(path=folder.path) for folder in folders]
+        lines += [_FOLDER_USE[folder.kind].format(path=Path(folder.path).name) for folder in folders]
     lines += [
         "The adapter works on its base alone, and wants the whole prompt: instruction, examples, input.",
         "The Modelfile brings the prompt along.\n",
@@ -117,7 +118,7 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
 
 def _gates(report: ExportReport) -> str:
     made = [(fused.file, fused.checks) for fused in report.fused]
-    made += [(folder.path, folder.checks) for folder in report.folders]
+    made += [(Path(folder.path).name, folder.checks) for folder in report.folders]
     if not made:
         return ""
     parts = ["## Parity with base + adapter\n"]
