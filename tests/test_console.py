@@ -105,7 +105,7 @@ CARD_AT_THE_END = VerdictCard(
     outcome="better",
     stages=(("synth", "43.2 s"),),
     artefacts=(("runs/trial/adapter.gguf", "19.6 MB", "f9afa2942152"),),
-    commands=(("sg-local predict trial 'TEXT'", "answer one text"),),
+    commands=(("sg-local predict a-run-with-quite-a-long-name-of-its-own 'TEXT'", "answer one text"),),
 )
 
 
@@ -114,7 +114,7 @@ def test_the_verdict_begins_with_the_outcome_and_loses_no_figure(width):
     text = "\n".join(drawn(verdict(CARD_AT_THE_END, width), width, 30))
     assert "\u2714 The tuned model is better than the best untuned way: +11.7 points" in text
     for words in ("96.7", "91.7 \u2013 100.0", "irrelevant", "36.7", "+1.7 to +23.3", "~ tuned", "a trivial system",
-                  "sha256 f9afa2942152", "sg-local predict trial"):  # fmt: skip
+                  "sha256 f9afa2942152", "predict a-run-with-quite-a-long-name-of-its-own 'TEXT'"):  # fmt: skip
         assert words in text
 
 

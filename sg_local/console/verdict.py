@@ -38,7 +38,7 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
     figure = f": {main.gain:+.1f} points" if main is not None else ""
     parts: list[RenderableType] = [
         Text(f"{mark} {headline}{figure}", f"bold {style}"),
-        Text(f"{card.metric} on {card.n} test rows, percent, 95 % intervals; {CHOSEN} answers from now on", "dim"),
+        Text(f"{card.metric} on {card.n} test rows, percent, 95 % intervals; {CHOSEN} is served", "dim"),
         Text(""),
         _scores(card.systems, width),
     ]
@@ -50,7 +50,7 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
     ]
     parts += [Text(""), *(Text(note, "dim") for note in card.notes)] if card.notes else []
     parts += [Text(""), _confusion(card.confusion)] if card.confusion is not None else []
-    parts += [Text(""), *_files(card), Text(""), _commands(card)]
+    parts += [Text(""), *_files(card), Text(""), *_commands(card, width - 6)]
     return Panel(Group(*parts), title=card.title, title_align="left", border_style=style, width=width, padding=(1, 2))
 
 
@@ -122,8 +122,11 @@ def _files(card: VerdictCard) -> list[RenderableType]:
     return [*(Text(f"{folder}/", "dim") for folder in folders), table, Text(times, "dim")]
 
 
-def _commands(card: VerdictCard) -> Table:
-    table = grid("left", "left")
-    for line, what in card.commands:
-        table.add_row(Text(line, "bold"), Text(what, "dim"))
-    return table
+def _commands(card: VerdictCard, width: int) -> list[RenderableType]:
+    """A line for each, whole, so that it can be copied; what it does stands behind it where there is room."""
+    longest = max((len(line) for line, _ in card.commands), default=0)
+    fits = all(longest + len(what) + 4 <= width for _, what in card.commands)
+    return [
+        Text.assemble((f"{line:<{longest}}", "bold"), (f"  # {what}" if fits else "", "dim"))
+        for line, what in card.commands
+    ]
