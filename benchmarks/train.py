@@ -1,12 +1,14 @@
-"""Training speed and memory: our trainer against peft with a plain transformers loop, and mlx_lm's own trainer.
+"""Training speed and memory: our trainers against peft with a plain transformers loop, and mlx_lm's own trainer.
 
     python benchmarks/train.py [--full] [--steps N] [--batch N]
 
 Same base, rows (a real task with its demonstrations), LoRA starting values, batches, rate and thread count. Steps
-are interleaved in pairs, ours and the other one's, so that a busy machine slows both; only ratios are meant to be
-quoted. mlx_lm draws other starting values and trains a padding token per row, so its losses differ. Loss curves are printed side by side. Peak memory is read in a process of its own for each.
-`--full` adds a whole epoch of 64 rows and how the ratio grows with prefix length and batch size. The last line is
-one JSON object: `ratio_vs_plain` is plain seconds / our seconds over all measured steps.
+are interleaved, ours and the others', so that a busy machine slows all; only ratios are meant to be quoted. Loss
+curves are printed side by side; mlx_lm draws other starting values, pads to multiples of 32 and trains a padding token
+per row, so its losses differ. Both MLX trainers compute with OpenBLAS where one is found. Peak memory is read in a
+process of its own for each. `--full` adds a whole epoch of 64 rows and how the ratio grows with prefix length and
+batch size. The last line is one JSON object: `ratio_vs_plain` is plain seconds / our seconds over all measured steps
+(torch against torch), `ratio_vs_mlx_lm` the same for mlx_lm and our MLX trainer.
 """
 
 from __future__ import annotations
@@ -19,24 +21,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
-from peft import LoraConfig, get_peft_model
+from trainers import SYSTEMS, blas_note
 
 from sg_local.backends import EngineSettings, TrainSettings, open_generator
-from sg_local.backends.checkpoint import Job
 from sg_local.backends.loop import StepPlan
 from sg_local.backends.lora import learning_rate, plan_batches, shared_prefix
-from sg_local.backends.torch.adapter import Lora
-from sg_local.backends.torch.engine import TorchEngine
-from sg_local.backends.torch.model import load_base
-from sg_local.backends.torch.output import peft_tensors
 from sg_local.prompts import forms
 from sg_local.records import TokenExample
 from sg_local.run import Run
@@ -45,11 +39,7 @@ from sg_local.training import Row, Training, token_examples
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = ROOT.parent / "shared/data/superni/task1195_disflqa_disfluent_to_fluent_conversion.json"
-LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-CPU = torch.device("cpu")
 PREFIXES, BATCHES = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16, 32)
-
-Step = Callable[[StepPlan], float]
 
 
 def base_path() -> Path:
@@ -83,95 +73,6 @@ def made_up_rows(n: int, n_prefix: int) -> list[TokenExample]:
     return [TokenExample(str(i), (*prefix, *tail), n_prefix + 16) for i, tail in enumerate(own)]
 
 
-def ours(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
-    """One optimiser step of our trainer."""
-    base = load_base(model, CPU, torch.float32)
-    lora = Lora(base, settings)
-    engine = TorchEngine(base, lora, Job(rows, [], Path(), settings, "", "torch"))
-    engine.start()
-    return lambda plan: engine.step(plan).loss
-
-
-def plain(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
-    """One optimiser step as the libraries' own examples have it: padded rows, labels, model(...).loss, AdamW."""
-    base = load_base(model, CPU, torch.float32)
-    lora = Lora(base, settings)
-    lora.start()
-    first = peft_tensors(base, lora)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=LINEAR)
-        network = get_peft_model(base.model, config).train()
-    for name, value in first.items():
-        network.get_parameter(name.replace(".weight", ".default.weight")).data.copy_(value)
-    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=settings.lr, weight_decay=settings.weight_decay)
-
-    def step(plan: StepPlan) -> float:
-        optimiser.zero_grad()
-        loss = network(**padded(plan.batches[0])).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
-        optimiser.param_groups[0]["lr"] = plan.lr
-        optimiser.step()
-        return loss.item()
-
-    return step
-
-
-def padded(rows: Sequence[TokenExample]) -> dict[str, torch.Tensor]:
-    """Rows as rectangles: ids, attention mask, and labels of -100 outside the answers."""
-    width = max(len(row.tokens) for row in rows)
-    ids, mask, labels = (torch.full((len(rows), width), fill) for fill in (0, 0, -100))
-    for i, row in enumerate(rows):
-        n = len(row.tokens)
-        ids[i, :n], mask[i, :n] = torch.tensor(row.tokens), 1
-        labels[i, row.n_prompt : n] = torch.tensor(row.tokens[row.n_prompt :])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def mlx_lm_lora(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step | None:
-    """One optimiser step of mlx_lm's trainer (its loss and LoRA layers), or None where mlx is missing."""
-    if find_spec("mlx") is None or find_spec("mlx_lm") is None:
-        return None
-    from sg_local.backends.mlx import blas
-
-    blas.prefer_openblas()
-    import mlx.core as mx
-    import mlx.optimizers as optim
-    from mlx import nn
-    from mlx_lm.tuner.trainer import default_loss
-    from mlx_lm.tuner.utils import linear_to_lora_layers
-
-    from sg_local.backends.mlx.weights import load_model
-
-    mx.set_default_device(mx.cpu)
-    network = load_model(model, keep_quantised=False)
-    network.freeze()
-    scale = settings.alpha / settings.rank
-    keys = [f"{'self_attn' if name in LINEAR[:4] else 'mlp'}.{name}" for name in LINEAR]
-    config = {"rank": settings.rank, "scale": scale, "dropout": 0.0, "keys": keys}
-    linear_to_lora_layers(network, len(network.layers), config)
-    optimiser = optim.AdamW(settings.lr, bias_correction=True)
-    compute = nn.value_and_grad(network, default_loss)
-
-    def step(plan: StepPlan) -> float:
-        batch = plan.batches[0]
-        ids = padded(batch)["input_ids"].numpy()
-        spans = np.array([[row.n_prompt, len(row.tokens)] for row in batch])
-        (loss, _), gradient = compute(network, mx.array(ids), mx.array(spans))
-        gradient, _ = optim.clip_grad_norm(gradient, settings.max_grad_norm)
-        optimiser.learning_rate = plan.lr
-        optimiser.update(network, gradient)
-        mx.eval(network.parameters(), optimiser.state, loss)
-        return loss.item()
-
-    return step
-
-
-SYSTEMS = {"ours": ours, "plain": plain, "mlx_lm": mlx_lm_lora}
-
-
 def plans(rows: Sequence[TokenExample], settings: TrainSettings, n: int) -> Iterator[StepPlan]:
     """The first n steps that our loop would take."""
     order = plan_batches(rows, settings)
@@ -192,19 +93,37 @@ def race(model: Path, rows: Sequence[TokenExample], settings: TrainSettings, n: 
     return found
 
 
-def ratio(found: dict, name: str) -> float | None:
-    """How many times longer that trainer took than ours, over all steps but the first."""
-    if name not in found:
-        return None
-    return round(sum(found[name]["seconds"][1:]) / sum(found["ours"]["seconds"][1:]), 2)
+def sprint(model: Path, rows: Sequence[TokenExample]) -> dict:
+    """One step of all rows by our trainer and the plain loop, after one of a single row that warms up."""
+    settings, names = TrainSettings(batch_size=len(rows)), ("ours", "plain")
+    found = {name: {"seconds": [], "losses": []} for name in names}
+    steps = {name: SYSTEMS[name](model, rows, settings) for name in names}
+    for plan in (StepPlan(0, (tuple(rows[:1]),), 0.0), StepPlan(1, (tuple(rows),), settings.lr)):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            found[name]["losses"].append(step(plan))
+            found[name]["seconds"].append(time.perf_counter() - began)
+    return found
 
 
-def median_ratio(found: dict, name: str) -> float | None:
-    """The median over steps of that trainer's seconds divided by ours for the same step: deaf to single hiccups."""
+def ratio(found: dict, name: str, own: str = "ours") -> float | None:
+    """How many times longer that trainer took than our own, over all steps but the first."""
     if name not in found:
         return None
-    pairs = zip(found[name]["seconds"][1:], found["ours"]["seconds"][1:], strict=True)
-    return round(statistics.median(theirs / own for theirs, own in pairs), 2)
+    return round(sum(found[name]["seconds"][1:]) / sum(found[own]["seconds"][1:]), 2)
+
+
+def median_ratio(found: dict, name: str, own: str = "ours") -> float | None:
+    """The median over steps of that trainer's seconds divided by our own for the same step: deaf to single hiccups."""
+    if name not in found:
+        return None
+    pairs = zip(found[name]["seconds"][1:], found[own]["seconds"][1:], strict=True)
+    return round(statistics.median(theirs / ours for theirs, ours in pairs), 2)
+
+
+def examples_per_s(found: dict, batch: int) -> dict[str, float]:
+    """Rows trained in a second, by trainer, over all steps but the first."""
+    return {name: round(batch * len(one["seconds"][1:]) / sum(one["seconds"][1:]), 3) for name, one in found.items()}
 
 
 def peak_memory(name: str, batch: int) -> int | None:
@@ -217,7 +136,7 @@ def peak_memory(name: str, batch: int) -> int | None:
 def show_curves(found: dict) -> float:
     """Print losses and seconds step by step; the largest relative difference of the first two trainers' losses."""
     print("step  " + "  ".join(f"{name:>16}" for name in found))
-    for i in range(len(found["ours"]["losses"])):
+    for i in range(len(next(iter(found.values()))["losses"])):
         cells = (f"{one['losses'][i]:.5f} {one['seconds'][i]:7.2f} s" for one in found.values())
         print(f"{i + 1:4}  " + "  ".join(f"{cell:>16}" for cell in cells))
     one, other = list(found.values())[:2]
@@ -227,14 +146,13 @@ def show_curves(found: dict) -> float:
 
 def scaling(model: Path) -> dict:
     """The ratio to the plain loop for each prefix length (8 rows) and batch size (a prefix of 128)."""
-    settings, table = TrainSettings(), {"prefix": {}, "batch": {}}
+    table = {"prefix": {}, "batch": {}}
     for n_prefix in PREFIXES:
-        found = race(model, made_up_rows(16, n_prefix), settings, 3, ("ours", "plain"))
+        found = sprint(model, made_up_rows(8, n_prefix))
         table["prefix"][n_prefix] = ratio(found, "plain")
         print(f"prefix {n_prefix:5}, batch  8: {table['prefix'][n_prefix]} times", flush=True)
     for batch in BATCHES:
-        rows = made_up_rows(2 * batch, 128)
-        found = race(model, rows, replace(settings, batch_size=batch), 3, ("ours", "plain"))
+        found = sprint(model, made_up_rows(batch, 128))
         table["batch"][batch] = ratio(found, "plain")
         print(f"prefix   128, batch {batch:2}: {table['batch'][batch]} times", flush=True)
     return table
@@ -249,22 +167,27 @@ def report(model: Path, n_steps: int, batch: int, full: bool) -> dict:
     print(f"{len(rows)} rows, {n_prefix} shared tokens and {own:.0f} of their own, batch {batch}, {model.name}")
     found = race(model, rows, settings, n_steps, ("ours", "plain"))
     apart = show_curves(found)
-    against_mlx = race(model, rows, settings, min(n_steps, 4), ("ours", "mlx_lm"))
-    if "mlx_lm" in against_mlx:
-        show_curves(against_mlx)
-    memory = {name: peak_memory(name, batch) for name in {**found, **against_mlx}}
+    mlx = race(model, rows, settings, min(n_steps, 4), ("ours_mlx", "mlx_lm"))
+    if mlx:
+        show_curves(mlx)
+    memory = {name: peak_memory(name, batch) for name in {**found, **mlx}}
+    speed = examples_per_s(found, batch) | examples_per_s(mlx, batch)
     for name, peak in memory.items():
-        print(f"peak memory of {name}: {(peak or 0) / 1e9:.2f} GB")
+        print(f"{name}: {speed[name]:.2f} examples/s, peak memory {(peak or 0) / 1e9:.2f} GB")
     result = {
         "benchmark": "train",
         "ratio_vs_plain": ratio(found, "plain"),
-        "ratio_vs_mlx_lm": ratio(against_mlx, "mlx_lm"),
+        "ratio_vs_mlx_lm": ratio(mlx, "mlx_lm", "ours_mlx"),
         "median_ratio_vs_plain": median_ratio(found, "plain"),
-        "median_ratio_vs_mlx_lm": median_ratio(against_mlx, "mlx_lm"),
+        "median_ratio_vs_mlx_lm": median_ratio(mlx, "mlx_lm", "ours_mlx"),
+        "examples_per_s": speed,
         "peak_bytes": memory,
         "largest_loss_difference": apart,
+        "mlx_blas": blas_note(),
+        "n_examples": len(rows),
         "n_steps": n_steps,
         "batch": batch,
+        "rank": settings.rank,
         "n_prefix": n_prefix,
     }
     return {**result, "scaling": scaling(model)} if full else result
