@@ -145,6 +145,29 @@ def test_auto_takes_every_row_as_asked_where_a_second_opinion_is_a_guess():
     rows = [candidate(i, NAMES[i % 3], rng.choice(NAMES)) for i in range(90)]
     found = labels.choose(rows, NAMES, "auto")
     assert found.policy == "asked" and "better than a guess" in found.why
+    scored = [replace(row, label_scores=tuple(rng.gauss(0, 1) for _ in NAMES)) for row in rows]
+    assert labels.choose(scored, NAMES, "auto").policy == "ranked"
+
+
+def test_ranking_keeps_the_better_half_of_every_label():
+    rng = random.Random(1)
+    rows = []
+    for i in range(120):
+        asked, right = NAMES[i % 3], rng.random() < 0.5
+        scores = [3.0 * (label == asked) * right + 2.0 * (label == "technical") + rng.gauss(0, 0.5) for label in NAMES]
+        rows.append(candidate(i, asked, "technical", scores))
+    kept = [row for row in rows if labels.ranked(rows, NAMES)[row.id] is not None]
+    assert [sum(row.label_asked == name for row in kept) for name in NAMES] == [20, 20, 20]
+    margin = {
+        row.id: row.label_scores[NAMES.index(row.label_asked)] - 2.0 * (row.label_asked == "technical") for row in rows
+    }
+    dropped = [row for row in rows if row not in kept]
+    assert sum(margin[row.id] for row in kept) / 60 > 2.0 > 1.0 > sum(margin[row.id] for row in dropped) / 60
+
+
+def test_ranking_keeps_enough_rows_of_a_small_set():
+    rows = [candidate(i, NAMES[i % 3], NAMES[0], (0.0, 0.0, float(i))) for i in range(36)]
+    assert sum(label is not None for label in labels.ranked(rows, NAMES).values()) == 30
 
 
 def test_auto_takes_every_row_as_asked_where_agreement_would_lose_a_label():

@@ -116,7 +116,7 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: Context) -> Ve
     output = labelling.labels[candidate.id]
     relabelled = output if output != candidate.output else None
     if output is None:
-        reason = f"asked for {candidate.label_asked}, voted {candidate.output or 'nothing'}; calibration differs too"
+        reason = _unlabelled(candidate, labelling.policy)
         return Verdict(candidate.id, False, JUDGE, "consistency", reason)
     voted = candidate.output if context.task.labels else None
     share = candidate.vote_share if relabelled is None else 1.0
@@ -124,6 +124,14 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: Context) -> Ve
     row = Row(candidate.input, output, share, candidate.label_asked, voted, relevance)
     rule, reason = first_reason((*INPUT_RULES, *OUTPUT_RULES), row, context)
     return Verdict(candidate.id, not rule, JUDGE, rule, reason, output=relabelled)
+
+
+def _unlabelled(candidate: Candidate, policy: str) -> str:
+    """Why a policy gives a row no label."""
+    asked = f"asked for {candidate.label_asked}, voted {candidate.output or 'nothing'}"
+    if policy == "ranked":
+        return f"{asked}; the label scores speak for it less than for the better half of its label"
+    return f"{asked}; calibration differs too"
 
 
 def _balanced(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], settings: Balance) -> list[Verdict]:

@@ -2,7 +2,8 @@
 
 A small model's votes often collapse onto one label, while it writes inputs for a label it was asked for rather
 well; and its label scores, minus each label's mean over the synthetic inputs, undo the collapse. `auto` looks at
-the rows themselves: it keeps those where the asked label and a second opinion agree, if enough do.
+the rows themselves: it keeps those where the asked label and a second opinion agree if that opinion is surely better
+than a guess, else the better half of every label.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from sg_local.filters.similarity import rouge_l, words
 from sg_local.records import Candidate, SgError
 
 FEWEST = 30
-"""`auto` wants agreement to leave at least so many rows; below, it takes every row as asked."""
+"""Rows that agreement must leave for `auto` to use it, and that `ranked` keeps where there are so many."""
+
+HALF = 0.5
+"""The share of each label's rows that `ranked` keeps."""
 
 FEWEST_OF_A_LABEL = 5
-"""`auto` wants agreement to leave at least so many rows of every label."""
+"""Rows of every label that agreement must leave for `auto` to use it."""
 
 SURE = 2.0
-"""Standard errors that Cohen's kappa must lie above zero (one-sided p = 0.02; its error under chance from Fleiss et al., Psychological Bulletin 72,
+"""Standard errors that Cohen's kappa must lie above zero (one-sided p = 0.02; Fleiss et al., Psychological Bulletin 72,
 1969). Below, a second opinion may be a guess: keeping only what it agrees with would keep its own bias."""
 
 
@@ -63,12 +67,14 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
     agreed = {
         id: label if label is not None and opinion.labels.get(id) == label else None for id, label in asked.items()
     }
-    why = opinion.why
+    by_margin, why = ranked(candidates, labels), opinion.why
     if policy == "auto" and not any(asked.values()):
         policy, why = ("calibrated" if best else "voted"), "no label was asked for"
     elif policy == "auto":
-        policy, why = _decide(asked, agreed, opinion, labels)
-    choices = {"voted": voted, "asked": asked, "calibrated": best, "agree": agreed}
+        doubt = _doubt(asked, agreed, opinion, labels)
+        policy = "agree" if not doubt else "ranked" if by_margin else "asked"
+        why = f"{doubt} ({why})" if doubt else why
+    choices = {"voted": voted, "asked": asked, "calibrated": best, "agree": agreed, "ranked": by_margin}
     if policy not in choices:
         hint = f"Use {', '.join(POLICIES)}."
         raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)
@@ -84,6 +90,31 @@ class Opinion:
     why: str
 
 
+def ranked(candidates: Sequence[Candidate], labels: Sequence[str]) -> Labels:
+    """The asked label of those rows, half of each label, whose calibrated scores speak for it most; None for the rest.
+
+    A row's margin is its asked label's centred log-probability minus the best other label's. Ranking inside each label
+    keeps the labels' shares, and harms little where the scores know nothing: then half the rows go at random.
+    At least FEWEST rows stay, where there are so many.
+    """
+    scored = [row for row in candidates if len(row.label_scores) == len(labels) and row.label_asked in labels]
+    if not scored:
+        return {}
+    scores = np.array([row.label_scores for row in scored])
+    centred = scores - scores.mean(axis=0)
+    own = np.array([labels.index(row.label_asked) for row in scored])
+    rows = np.arange(len(scored))
+    asked = centred[rows, own]
+    centred[rows, own] = -np.inf
+    margins = asked - centred.max(axis=1)
+    kept: Labels = {row.id: None for row in candidates}
+    for k, label in enumerate(labels):
+        best = sorted(rows[own == k], key=lambda i: -margins[i])
+        for i in best[: max(math.ceil(HALF * len(best)), math.ceil(FEWEST / len(labels)))]:
+            kept[scored[i].id] = label
+    return kept
+
+
 def _better_judge(asked: Labels, judges: dict[str, dict[str, str]]) -> Opinion:
     """Whose labels follow the asked ones best, and how well each does, in words."""
     found = {name: kappa(asked, labels) for name, labels in judges.items() if labels}
@@ -94,17 +125,17 @@ def _better_judge(asked: Labels, judges: dict[str, dict[str, str]]) -> Opinion:
     return Opinion(judges[name], found[name].z if found else 0.0, f"Cohen's kappa with the asked labels: {words}")
 
 
-def _decide(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[str]) -> tuple[str, str]:
-    """The policy that the rows speak for, and why."""
+def _doubt(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[str]) -> str:
+    """What speaks against keeping only the rows that agree, or an empty string."""
     if opinion.z < SURE:
-        return "asked", f"no second opinion is surely better than a guess ({opinion.why})"
+        return "no second opinion is surely better than a guess"
     counts = Counter(label for label in agreed.values() if label is not None)
     n_agreed, rarest = sum(counts.values()), min(labels, key=lambda label: counts[label])
     if n_agreed < min(FEWEST, len(asked) / 3):
-        return "asked", f"only {n_agreed} rows would agree ({opinion.why})"
+        return f"only {n_agreed} rows would agree"
     if counts[rarest] < min(FEWEST_OF_A_LABEL, sum(label == rarest for label in asked.values()) / 3):
-        return "asked", f"only {counts[rarest]} rows for {rarest!r} would agree ({opinion.why})"
-    return "agree", opinion.why
+        return f"only {counts[rarest]} rows for {rarest!r} would agree"
+    return ""
 
 
 @dataclass(frozen=True)

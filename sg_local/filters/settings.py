@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-POLICIES = ("auto", "voted", "asked", "calibrated", "agree")
+POLICIES = ("auto", "voted", "asked", "calibrated", "agree", "ranked")
 
 
 @dataclass(frozen=True)
