@@ -46,7 +46,7 @@ class Row:
 class Training:
     """One training job. `rows` are the kept rows in synthesis order; `generator` is asked for tokens only.
 
-    `before` is called with the finished sets, before the trainer starts: to tell of them, and to let go of the generator.
+    `before` is called with the finished sets, before the trainer starts: to tell of them, to let go of the generator.
     """
 
     run: Run

@@ -1,4 +1,4 @@
-"""The command line with the scripted backend: the whole job, resuming, every kind of bad input, what each command says."""
+"""The command line with the scripted backend: the whole job, resuming, every kind of bad input, every word."""
 
 from __future__ import annotations
 
@@ -446,8 +446,8 @@ def test_completion_scripts_name_the_program():
 
 
 def test_a_task_written_by_options_reads_back(own_folder):
-    run("tasks", "new", "mood", "--kind", "classification", "--label", "yes", "--label", "no", "--instruction", 'Say "it"\n.',
-        "--example", "What\ta day!\x7f", "yes")  # fmt: skip
+    run("tasks", "new", "mood", "--kind", "classification", "--label", "yes", "--label", "no", "--instruction",
+        'Say "it"\n.', "--example", "What\ta day!\x7f", "yes")  # fmt: skip
     shown = json.loads(run("tasks", "show", "mood.toml", "--json").stdout)
     assert shown["labels"] == ["yes", "no"] and shown["examples"][0]["input"] == "What\ta day!\x7f"
     assert shown["instruction"] == 'Say "it"\n.'

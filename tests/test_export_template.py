@@ -18,7 +18,7 @@ from sg_local.records import Pair, SgError, Task
 NASTY = Task(
     name="nasty",
     kind="generation",
-    instruction='Say "it" and \'this\': {{ x }} {% if %} {# c #} {%- raw -%} \\n back\\slash é 😀 \t\x07 `tick` """ end.',
+    instruction='Say "it" and \'it\': {{ x }} {% if %} {# c #} {%- raw -%} \\n back\\slash é 😀 \t\x07 `tick` """ end.',
     examples=(Pair('a "b"', "c\\d"), Pair("{{ messages }}\n{% endfor %}", "%}\n}}")),
 )
 INPUTS = ("hello there", 'two\nlines {{ y }} "quoted"', "  spaces around  ")

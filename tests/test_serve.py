@@ -243,8 +243,12 @@ def test_many_threads_each_get_their_own_answer(echo, routing):
         if i % 3:
             return worker.submit(ask(f"text {i}")).result(30).text == f"TEXT {i}"
         label = routing.labels[i % 2]
-        build = lambda g: serve.answers.task_ask(g, routing, FORM, f"a {label} thing", SETTINGS)
-        return worker.submit(build).result(30).text == label
+        return (
+            worker.submit(lambda g: serve.answers.task_ask(g, routing, FORM, f"a {label} thing", SETTINGS))
+            .result(30)
+            .text
+            == label
+        )
 
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(one, i) for i in range(200)]

@@ -1,4 +1,4 @@
-"""The training stage: tokens, split, warnings, stamps; the trainers themselves are tested in test_torch and test_mlx."""
+"""The training stage: tokens, split, warnings, stamps; test_torch and test_mlx hold the trainers themselves."""
 
 import dataclasses
 from pathlib import Path

@@ -219,7 +219,8 @@ def _menu(state: ReviewState) -> tuple[tuple[str, str, str], ...]:
 
 
 def _play(state: ReviewState) -> PlayView:
-    shown = tuple((now.name, f"{now.value:g}", f"{was.value:g}") for now, was in zip(state.thresholds, state.saved))
+    pairs = zip(state.thresholds, state.saved, strict=False)
+    shown = tuple((now.name, f"{now.value:g}", f"{was.value:g}") for now, was in pairs)
     before = {row.id: row.kept for row in state.rows}
     now = before if state.play is None else {**before, **state.play.keep}
     beside = (state.play.below, state.play.above) if state.play is not None else ({}, {})

@@ -119,7 +119,7 @@ def tune_settings_command(
     """Search temperature and epochs over several tasks for a preset.
 
     Every setting is judged by the tuned model's score minus the base's on the TEST ROWS of the tasks named here, and
-    the one wins whose worst gain is the highest (maximin, as in SELF-GUIDE). Those rows are no proof of a gain any more:
+    the one wins whose worst gain is the highest (maximin, as in SELF-GUIDE). Those rows prove no gain any more:
     use the preset on other tasks. Stop it when you like, the same line goes on.
     """
     desk = _desk([read_task(name, tests) for name in tasks], options, environment)
@@ -184,7 +184,8 @@ def _clear(run: Run) -> None:
 def _attempt(desk: Desk, name: str, setting: Setting, n_most: int) -> Trial:
     """One trial: the stages in the run of this task and temperature. Too few rows count as a failed trial."""
     n_done = len(desk.run.read(TRIALS, Trial))
-    title = f"trial {n_done + 1} of at most {n_most}: {name}, temperature {setting.temperature:g}, epochs {setting.epochs:g}"
+    drawn = f"temperature {setting.temperature:g}, epochs {setting.epochs:g}"
+    title = f"trial {n_done + 1} of at most {n_most}: {name}, {drawn}"
     click.echo(title, err=True)
     facts = {"task": name, "temperature": setting.temperature, "epochs": setting.epochs}
     sets = (f"synth.temperature={setting.temperature}", f"train.epochs={setting.epochs}")

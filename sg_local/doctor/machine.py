@@ -71,7 +71,7 @@ def memory(output: Output) -> tuple[int | None, int | None]:
 
 
 def darwin_memory(memsize: str | None, vm_stat: str | None) -> tuple[int | None, int | None]:
-    """Total and available memory from `sysctl -n hw.memsize` and `vm_stat`; free, inactive and purgeable pages count."""
+    """Total and available memory from `sysctl -n hw.memsize` and `vm_stat`; free, inactive and purgeable pages."""
     total = int(memsize) if memsize is not None and memsize.isdigit() else None
     page = re.search(r"page size of (\d+) bytes", vm_stat or "")
     if page is None:

@@ -80,7 +80,7 @@ class Scorer:
     def _parts(self, question: Question) -> Iterator[Part]:
         """The question's continuations in portions that leave half a batch to the prompt."""
         portion = Part(question, [])
-        for i, tokens in enumerate(question.continuations):
+        for i in range(len(question.continuations)):
             grown = Part(question, [*portion.indices, i])
             too_much = grown.n_rows > min(MAX_ROWS, self._context.n_batch // 2) or grown.n_sequences >= MAX_SEQUENCES
             if too_much and portion.indices:
