@@ -92,7 +92,7 @@ def test_quitting_and_coming_back_shows_the_same_card(folder, start):
     review = start()
     review.wait("○ #")
     review.press("arrr1")
-    text = review.wait("3 of")
+    text = review.wait("3 of 33 judged")
     card = re.search(r"○ (#\d+)", text)[1]
     review.press("q")
     assert review.end() == 0
