@@ -87,6 +87,11 @@ def test_dev_rows_show_a_demonstration_only_the_others(tmp_path):
         assert question.input not in [pair.input for pair in question.examples]
 
 
+def test_generation_chooses_its_prompt_on_the_demonstrations_alone(tmp_path, fluent):
+    job = dataclasses.replace(job_of(tmp_path), task=fluent)
+    assert [question.input for question in dev_questions(job)] == [pair.input for pair in fluent.examples]
+
+
 def test_vote_drops_what_is_not_accepted_and_falls_back_to_greedy(tmp_path):
     job = dataclasses.replace(job_of(tmp_path), accept=lambda text: text != "red")
     report = evaluate(job)

@@ -17,7 +17,7 @@ from sg_local.run import CANDIDATES, Run
 class EvalSettings:
     """How a run is judged. Lengths are in tokens.
 
-    `n_dev` synthetic rows, with the demonstrations left out one at a time, choose the base's prompt form;
+    The demonstrations, left out one at a time, and `n_dev` synthetic rows (labels only) choose the base's prompt form;
     `n_calibration` synthetic inputs give each label's mean score. `n_votes` samples make `base_vote` and, unless
     switched off, `tuned_vote`; `n_context` synthetic pairs make `base_synthetic`, the untuned model with those pairs
     in its prompt (0: leave it out). `tuned_examples` asks for a tune on the demonstrations alone. `seed` draws rows and
@@ -122,13 +122,16 @@ test_questions.__test__ = False  # not a pytest function
 def dev_questions(job: Evaluation) -> list[Question]:
     """Rows with a known output that may choose between prompt forms: never test rows.
 
-    Every demonstration, shown the others only, then a draw from the rows that the adapter was trained on: the base
-    has seen none of them.
+    Every demonstration, shown the others only; for classification then a draw from the rows that the adapter was
+    trained on, whose labels were asked for. The outputs of a generation task's rows were written by the base in the
+    run's own form and would speak for that form.
     """
     examples = job.task.examples
     left_out = [
         Question(i, pair.input, examples[:i] + examples[i + 1 :], (pair.output,)) for i, pair in enumerate(examples)
     ]
+    if job.task.kind == "generation":
+        return left_out
     rng = random.Random(job.settings.seed)
     drawn = rng.sample(job.pairs, min(job.settings.n_dev, len(job.pairs)))
     rows = [Question(i, pair.input, examples, (pair.output,)) for i, pair in enumerate(drawn, len(examples))]
