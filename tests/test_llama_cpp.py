@@ -328,6 +328,7 @@ def test_running_out_of_cells_loses_no_row(bpe, opened, plain, monkeypatch):
 
 
 def test_ctrl_c_ends_a_decode_and_leaves_the_engine_usable(tmp_path, opened):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started deaf to it
     wide = tiny_models.TinySpec("bpe", "F32", "F32", width=512, ffn=4096, layers=12, heads=8, kv_heads=8)
     generator = opened(tiny_models.write_model(tmp_path / "wide.gguf", wide), n_ctx=2048)
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
