@@ -108,7 +108,7 @@ def notes(report: Mapping[str, Any]) -> tuple[str, ...]:
     """What a reader must know about the figures: the base's prompt, test rows left out, what was forgotten."""
     form = report["chosen"]["base"]
     found = [
-        f"The base's best prompt is the {form} one, chosen on examples (for labels also synthetic rows), never on test rows."
+        f"The base's best prompt is the {form} one, chosen on examples (labels: synthetic rows too), never on test rows."
     ]
     leaked = {source: len(rows) for source, rows in report["excluded"].items()}
     if any(leaked.values()):
