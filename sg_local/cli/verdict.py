@@ -107,9 +107,8 @@ def served(report: Mapping[str, Any]) -> str:
 def notes(report: Mapping[str, Any]) -> tuple[str, ...]:
     """What a reader must know about the figures: the base's prompt, test rows left out, what was forgotten."""
     form = report["chosen"]["base"]
-    found = [
-        f"The base's best prompt is the {form} one, chosen on examples (labels: synthetic rows too), never on test rows."
-    ]
+    chosen_on = "examples (labels: synthetic rows too)"
+    found = [f"The base's best prompt is the {form} one, chosen on {chosen_on}, never on test rows."]
     leaked = {source: len(rows) for source, rows in report["excluded"].items()}
     if any(leaked.values()):
         said = f"{leaked['examples']} like an example, {leaked['training']} like a training row"
