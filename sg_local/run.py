@@ -76,9 +76,10 @@ class Run:
 
     def read(self, name: str, cls: type[T]) -> list[T]:
         """The records of a journal in file order; a torn last line is passed over. No file: no records."""
-        return [from_dict(cls, data) for data in self._lines(name)]
+        return [from_dict(cls, data) for data in self.lines(name)]
 
-    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def lines(self, name: str) -> Iterator[dict[str, Any]]:
+        """The lines of a journal as plain data, for rooms that do not know the record."""
         path = self.path(name)
         if not path.exists():
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,6 +60,17 @@ def run(tmp_path: Path) -> Run:
 @pytest.fixture
 def scripted(tmp_path: Path) -> ScriptedGenerator:
     return ScriptedGenerator(tmp_path / "scripted.gguf")
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """An empty folder, and no settings of the person who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
+    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back after the test
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

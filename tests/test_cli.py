@@ -21,17 +21,7 @@ from sg_local.run import Run
 SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
 EXAMPLE_IDS = ["example-0", "example-1", "example-2"]
 JOB = ("run", "support_routing", "--backend", "scripted", "--yes", "--name", "trial", *SMALL)
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    """An empty folder, and no settings of the person who runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
-    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back after the test
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture(scope="session")

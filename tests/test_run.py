@@ -19,6 +19,12 @@ def test_rows_come_back_as_they_went(run):
     assert run.read("rows.jsonl", Pair) == ROWS
 
 
+def test_a_line_of_a_journal_may_hold_what_unicode_calls_a_line_end(run):
+    text = "one\u2028two\x85three\u2029"
+    run.append("rows.jsonl", [Pair(text, "x"), Pair("plain", "y")])
+    assert [row["input"] for row in run.lines("rows.jsonl")] == [text, "plain"]
+
+
 @pytest.mark.parametrize("lost", [1, 2, 7, 10_000])
 def test_a_torn_line_is_passed_over_and_cut_before_the_next_append(run, lost):
     run.append("rows.jsonl", ROWS)

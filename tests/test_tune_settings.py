@@ -1,7 +1,6 @@
 """`tune-settings` with the scripted backend: the preset that comes out, a kill and the way on, what it refuses."""
 
 import json
-import os
 
 import pytest
 from click.testing import CliRunner
@@ -14,17 +13,7 @@ from sg_local.run import Run
 SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=20", "--set", "eval.n_dev=4", "--tests", "8")
 LINE = ("tune-settings", "support_routing", "review_sentiment", "--backend", "scripted", *SMALL)
 GRID = ("--temperatures", "0.7,0.9", "--epochs", "1")
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    """An empty folder, and no settings of the person who runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
-    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back after the test
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def run(*args, code=0):

@@ -1,7 +1,6 @@
 """The yield that collapses, on the command line: which rule eats the rows, what to change, exit 1, everything kept."""
 
 import json
-import os
 
 import pytest
 from click.testing import CliRunner
@@ -13,16 +12,7 @@ CASES = {
     "near_duplicate": ("filter.near_duplicate.threshold=0.01",),
     "input_length": ("filter.input_length.widest=1.001", "filter.input_length.sigmas=0"),
 }
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
-    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back after the test
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def synth(*sets, name="r"):

@@ -12,6 +12,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
+from sg_local.cli.gates import GATE_NOT_MET
 from sg_local.cli.job import SCRIPTED, Job, job_for_task
 from sg_local.cli.narration import Narrator, narrator
 from sg_local.cli.options import (
@@ -30,7 +31,6 @@ from sg_local.cli.verdict import show_verdict
 from sg_local.records import SgError, Task, TestRow
 from sg_local.run import REPORT, read_json
 
-GATE_NOT_MET = 3  # exit code of a gate that is not met
 BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
 
 

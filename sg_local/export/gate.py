@@ -228,16 +228,10 @@ def held_out_inputs(job: Export) -> list[str]:
     """Inputs that the adapter was not trained on, at most `n_answers`: validation rows, then synthesised ones that
     were not kept. Answers are compared between two systems, so nobody needs to know the right ones.
     """
-    trained = {row["input"] for row in _json_rows(job, TRAIN)}
-    spare = (row["input"] for row in _json_rows(job, CANDIDATES))
+    trained = {row["input"] for row in job.run.lines(TRAIN)}
+    spare = (row["input"] for row in job.run.lines(CANDIDATES))
     inputs = dict.fromkeys([*(pair.input for pair in job.valid), *(text for text in spare if text not in trained)])
     return list(inputs)[: job.settings.n_answers]
-
-
-def _json_rows(job: Export, name: str) -> list[dict]:
-    """A journal's rows as plain data: their records belong to other rooms."""
-    path = job.run.path(name)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _rows(job: Export) -> tuple:

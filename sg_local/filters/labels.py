@@ -50,9 +50,14 @@ def calibrated(candidates: Sequence[Candidate], labels: Sequence[str]) -> dict[s
     scored = [row for row in candidates if len(row.label_scores) == len(labels)]
     if not scored:
         return {}
-    scores = np.array([row.label_scores for row in scored])
-    best = (scores - scores.mean(axis=0)).argmax(axis=1)
+    best = _centred(scored).argmax(axis=1)
     return {row.id: labels[k] for row, k in zip(scored, best, strict=True)}
+
+
+def _centred(scored: Sequence[Candidate]) -> np.ndarray:
+    """Label scores (rows, labels), each label's mean over the rows subtracted."""
+    scores = np.array([row.label_scores for row in scored])
+    return scores - scores.mean(axis=0)
 
 
 def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) -> Labelling:
@@ -100,8 +105,7 @@ def ranked(candidates: Sequence[Candidate], labels: Sequence[str]) -> Labels:
     scored = [row for row in candidates if len(row.label_scores) == len(labels) and row.label_asked in labels]
     if not scored:
         return {}
-    scores = np.array([row.label_scores for row in scored])
-    centred = scores - scores.mean(axis=0)
+    centred = _centred(scored)
     own = np.array([labels.index(row.label_asked) for row in scored])
     rows = np.arange(len(scored))
     asked = centred[rows, own]

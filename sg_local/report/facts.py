@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ def gather(run: Run) -> dict[str, Any]:
     report = read_json(run.path(REPORT))
     order = sorted(report["systems"].items(), key=lambda item: FAMILIES.index(item[1]["family"]))
     report["systems"] = dict(order)
-    rows = [*_lines(run, TRAIN), *_lines(run, VALID)]
+    rows = [*run.lines(TRAIN), *run.lines(VALID)]
     return {
         "report": report,
         "metric": METRICS[report["metric"]],
@@ -31,7 +30,7 @@ def gather(run: Run) -> dict[str, Any]:
         "systems": list(report["systems"].values()),
         "gains": list(gain_rows(report)),
         "served": "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned",
-        "n_trained": len(_lines(run, TRAIN)),
+        "n_trained": sum(1 for _ in run.lines(TRAIN)),
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
         "kept": _spread(rows, N_KEPT),
         "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
@@ -129,12 +128,6 @@ def _files(run: Run) -> Iterator[dict[str, Any]]:
     for pattern in (ADAPTER, "fused-*.gguf", "Modelfile", TRAIN, VALID):
         for path in sorted(run.root.glob(pattern)):
             yield {"name": path.name, "size": path.stat().st_size, "sha256": file_digest(path)}
-
-
-def _lines(run: Run, name: str) -> list[dict[str, Any]]:
-    """Training rows as plain data: the training stage owns their record."""
-    path = run.path(name)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _spread(rows: Sequence[Any], n: int) -> list[Any]:
