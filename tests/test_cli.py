@@ -171,7 +171,7 @@ def test_the_verdict_shows_confusion_irrelevant_answers_and_what_was_left_out(fi
     rows = [{"input": "The invoice is wrong.", "output": "billing"}, example]
     (own_folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     shown = run("eval", "trial", "--tests", "rows.jsonl").stdout
-    assert "1 test rows were left out: 1 like an example, 0 like a training row." in shown
+    assert "1 test row was left out: 1 like an example, 0 like a training row." in shown
     assert "irrelevant" in shown and "right \\ tuned, labels only" in shown and "no label" in shown
     assert "never on test rows" in shown
 
@@ -459,6 +459,6 @@ def test_check_finds_what_misleads(own_folder):
         '[[tests]]\ninput = "ONE"\noutput = "a"\n[[tests]]\ninput = "one!"\noutput = "a"\n'
     )
     found = run("tasks", "check", "leaky.toml", code=1).stdout
-    for words in ("test rows are examples", "same but for letter case", "Two examples have the same", "more than once",
+    for words in ("2 test rows stand among", "same but for letter case", "Two examples have the same", "more than once",
                   "All examples have the label a", "2 test rows", "No test row has the label"):  # fmt: skip
         assert words in found

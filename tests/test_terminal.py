@@ -38,7 +38,12 @@ def test_a_task_is_written_by_answering_questions(start, tmp_path):
         form.press(f"{answer}\r")
     assert form.end() == 0
     shown = form.text()
-    for words in ("The prompt", "Input: It broke at once.", "Only 2 of three examples", "Next: sg-local run mood.toml"):
+    for words in (
+        "The prompt",
+        "Input: It broke at once.",
+        "Only 2 examples are given",
+        "Next: sg-local run mood.toml",
+    ):
         assert words in shown
     assert 'labels = ["happy", "sad"]' in (tmp_path / "mood.toml").read_text()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sg_local import __version__
 from sg_local.cli.config import Environment, set_offline
@@ -101,6 +102,12 @@ class Program(Group):
             return None
         module = importlib.import_module(f"sg_local.cli.{entry.module}")
         return getattr(module, f"{name.replace('-', '_')}_command")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands by their table: completing loads none of them."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(n, help=e.summary) for n, e in COMMANDS.items() if n.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in (JOB, USE, LOOK):

@@ -9,8 +9,8 @@ from sg_local.cli.app import Command
 from sg_local.cli.options import Choice
 
 PLACES = {
-    "bash": "sg-local completion bash > ~/.local/share/bash-completion/completions/sg-local",
-    "zsh": "sg-local completion zsh > ~/.zfunc/_sg-local",
+    "bash": "sg-local completion bash > ~/.sg-local.bash && echo 'source ~/.sg-local.bash' >> ~/.bashrc",
+    "zsh": "sg-local completion zsh > ~/.sg-local.zsh && echo 'source ~/.sg-local.zsh' >> ~/.zshrc",
     "fish": "sg-local completion fish > ~/.config/fish/completions/sg-local.fish",
 }
 
@@ -18,7 +18,11 @@ PLACES = {
 @click.command("completion", cls=Command, examples=tuple(PLACES.values()))
 @click.argument("shell", type=Choice(tuple(PLACES)))
 def completion_command(shell: str) -> None:
-    """Print the completion script for bash, zsh or fish."""
+    """Print the completion script for bash, zsh or fish.
+
+    The Tab key then completes commands, options, and the names of runs, tasks and models. In zsh the line comes
+    after compinit.
+    """
     from sg_local.cli.app import app
 
     made = get_completion_class(shell)

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from sg_local.cli import output
 from sg_local.cli.app import Group
 from sg_local.cli.config import OPTIONS, Environment
+from sg_local.cli.names import stage_names
 from sg_local.cli.options import (
     Choice,
     Options,
@@ -44,7 +45,7 @@ def path(environment: Environment) -> None:
     "show",
     examples=("sg-local config show", "sg-local config show train --preset paper", "sg-local config show --json"),
 )
-@click.argument("stage", required=False)
+@click.argument("stage", required=False, shell_complete=stage_names)
 @click.option(
     "--kind", type=Choice(KINDS), default="classification", show_default=True, help="Presets differ by kind of task."
 )

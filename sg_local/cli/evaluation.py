@@ -14,6 +14,7 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.job import Job, job_for_run
+from sg_local.cli.names import run_argument
 from sg_local.cli.narration import narrator
 from sg_local.cli.options import (
     Choice,
@@ -56,7 +57,7 @@ class Wanted:
         "sg-local eval RUN --set tuned_examples=true --gate 'tuned-tuned_examples.low>0'",
     ),
 )
-@click.argument("run")
+@run_argument
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
 @click.option("--gate", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
 @click.option("--show", type=Choice(SHOWN), help="List single answers, against the base's.")

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from sg_local.cli import output
 from sg_local.cli.output import Column
+from sg_local.cli.words import counted
 from sg_local.console.views import FunnelCard
+from sg_local.records import NoRows
+from sg_local.run import Run
 
 Examples = tuple[Any, ...]
+REMEDIES = {
+    "label": "Let votes be nothing but labels, `--set synth.constrain=true` in a new run, or train on the labels asked "
+    "for: `sg-local filter {run} --set policy=asked`.",
+    "consistency": "Train on the labels as asked for: `sg-local filter {run} --set policy=asked`.",
+    "vote_share": "Let fewer votes do: `sg-local filter {run} --set vote_share.threshold=0.2`.",
+    "output_length": "Give examples of typical length, or: `sg-local filter {run} --set output_length.sigmas=4`.",
+    "schema": "Let nothing but fitting JSON be written: `--set synth.constrain=true` in a new run.",
+    "review": "Keep more of them: `sg-local review {run}`.",
+}
+OTHER_REMEDY = "Say more in the instruction, give other examples, or: `sg-local filter {run} --set {rule}.on=false`."
 
 
 def funnel_card(found: Any) -> FunnelCard:
@@ -23,7 +37,7 @@ def funnel_card(found: Any) -> FunnelCard:
         ("pairs kept", found.kept),
     )
     note = f"labels: {found.policy}, {found.why}" if found.policy and found.labels else ""
-    judged = f"{found.by_person} rows judged by people" if found.by_person else ""
+    judged = f"{counted(found.by_person, 'row')} judged by people" if found.by_person else ""
     labels = tuple((label, asked, kept) for label, (asked, kept) in found.labels.items())
     return FunnelCard(steps, rules, labels, "; ".join(filter(None, (note, judged))))
 
@@ -44,6 +58,20 @@ def live_card(event: Any) -> FunnelCard | None:
     steps = (("asked", event.asked), ("parsed", event.parsed), ("accepted", accepted))
     labels = tuple((label, asked, kept) for label, (asked, kept) in event.labels.items())
     return FunnelCard(steps, rule_lines(event.rejected, event.examples), labels)
+
+
+def starved(error: NoRows, run: Run) -> NoRows:
+    """An error about too few pairs with the rule that took most of them, one of these, and what to change."""
+    from sg_local import filters
+
+    lost = [verdict for verdict in filters.final_verdicts(run).values() if not verdict.keep]
+    if not lost:
+        return error
+    rule, count = Counter(verdict.rule or "review" for verdict in lost).most_common(1)[0]
+    reason = next(verdict.reason for verdict in lost if (verdict.rule or "review") == rule)
+    told = f"{counted(len(lost), 'pair')} fell out, {count} by rule {rule}" + (f" ({reason})" if reason else "")
+    hint = REMEDIES.get(rule, OTHER_REMEDY).format(run=run.name, rule=rule)
+    return NoRows(f"{error.message.rstrip('.')}: {told}.", hint)
 
 
 def show_funnel(found: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from sg_local.cli.words import counted
 from sg_local.prompts import normalise
 from sg_local.records import SgError, Task
 
@@ -42,7 +43,7 @@ def _unshown_labels(task: Task) -> Iterator[Advice]:
 
 def _few_examples(task: Task) -> Iterator[Advice]:
     if len(task.examples) < 3:
-        finding = f"Only {len(task.examples)} of three examples are given."
+        finding = f"Only {counted(len(task.examples), 'example', 'are')} given, of three."
         yield Advice("warning", finding, "Three varied examples steer the model much better.")
 
 
@@ -63,7 +64,7 @@ def _duplicates(task: Task) -> Iterator[Advice]:
         yield Advice("warning", "Two examples have the same input.", "Give different ones.")
     twice = [text for text, count in Counter(normalise(row.input) for row in task.tests).items() if count > 1]
     if twice:
-        finding = f"{len(twice)} test inputs stand more than once, such as {twice[0][:50]!r}."
+        finding = f"{counted(len(twice), 'test input', 'stand')} more than once, such as {twice[0][:50]!r}."
         yield Advice("warning", finding, "Each test row should be new.")
 
 
@@ -71,7 +72,7 @@ def _leaks(task: Task) -> Iterator[Advice]:
     shown = {normalise(pair.input) for pair in task.examples}
     leaked = [i for i, row in enumerate(task.tests, 1) if normalise(row.input) in shown]
     if leaked:
-        finding = f"{len(leaked)} test rows are examples, such as test row {leaked[0]}."
+        finding = f"{counted(len(leaked), 'test row', 'stand')} among the examples, such as test row {leaked[0]}."
         yield Advice("error", finding, "Take them out: the model is shown their answers.")
 
 
@@ -79,7 +80,7 @@ def _tests(task: Task) -> Iterator[Advice]:
     if not task.tests:
         yield Advice("warning", "There are no test rows.", "Without them no gain can be shown: add [[tests]].")
     elif len(task.tests) < FEW_TESTS:
-        finding = f"There are {len(task.tests)} test rows."
+        finding = f"Only {counted(len(task.tests), 'test row', 'are')} given."
         yield Advice("warning", finding, f"With fewer than {FEW_TESTS} the intervals are wide.")
     untested = set(task.labels) - {output for row in task.tests for output in row.outputs}
     if task.tests and untested:

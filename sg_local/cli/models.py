@@ -11,6 +11,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import Group
 from sg_local.cli.config import Environment, set_offline
+from sg_local.cli.names import model_names
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 from sg_local.cli.words import size
@@ -65,7 +66,7 @@ def _count(n: int | None) -> str:
 
 
 @models_command.command("show", examples=("sg-local models show smollm2-135m-instruct", "sg-local models show m.gguf"))
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.pass_obj
 @json_option
 def show(environment: Environment, model: str, as_json: bool) -> None:
@@ -122,7 +123,7 @@ def add(environment: Environment, name: str, path: Path) -> None:
 @models_command.command(
     "pull", examples=("sg-local models pull vicuna-7b-v1.5", "sg-local models pull OWNER/REPO/FILE.gguf")
 )
-@click.argument("name")
+@click.argument("name", shell_complete=model_names)
 @click.pass_obj
 def pull(environment: Environment, name: str) -> None:
     """Download a model from the Hugging Face Hub: the one command that uses the network."""

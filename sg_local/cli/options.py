@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sg_local.cli.config import OPTIONS
+from sg_local.cli.names import model_names, preset_names
 from sg_local.cli.words import did_you_mean
 
 SET_METAVAR = "STAGE.FIELD=VALUE"
@@ -46,6 +48,9 @@ class Choice(click.Choice):
             near = did_you_mean(str(value), self.shown) or f"It is one of: {', '.join(self.shown)}."
             self.fail(f"{value!r} is not known. {near}", param, ctx)
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in self.shown if word.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ def model_option(command: Callable) -> Callable:
     return click.option(
         "--model",
         metavar="NAME|PATH.gguf",
+        shell_complete=model_names,
         envvar=OPTIONS["model"],
         help="The base model.  [default: smollm2-135m-instruct]",
     )(command)
@@ -166,6 +172,7 @@ def preset_option(command: Callable) -> Callable:
     return click.option(
         "--preset",
         metavar="recommended|paper|FILE",
+        shell_complete=preset_names,
         default="recommended",
         show_default=True,
         envvar=OPTIONS["preset"],

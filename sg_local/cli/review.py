@@ -14,9 +14,11 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.config import OPTIONS, Environment
 from sg_local.cli.job import Job, job_for_run
+from sg_local.cli.names import run_argument
 from sg_local.cli.options import Options, backend_option, job_options, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.review_view import sample_of
+from sg_local.cli.words import counted
 from sg_local.cli.work import needs
 from sg_local.records import Candidate, SgError, Verdict
 from sg_local.review import ReviewState
@@ -41,7 +43,7 @@ NOT_A_TERMINAL = SgError(
         "sg-local review RUN --merge ../their/runs/RUN",
     ),
 )
-@click.argument("run")
+@run_argument
 @click.option("--judge", envvar=OPTIONS["judge"], metavar="NAME", help="Your name in the journal.  [default: the user]")
 @click.option("--sample", type=click.IntRange(min=1), help="Judge so many random rows and bound the rate of bad ones.")
 @click.option(
@@ -139,8 +141,8 @@ def show_end(state: ReviewState) -> None:
     accepted = sum(review.is_kept(state, row) for row in judged)
     kept = sum(review.is_kept(state, row) for row in state.rows)
     click.echo(
-        f"{len(judged)} rows judged: {accepted} accepted, {len(judged) - accepted} rejected. "
-        f"{kept} rows would be trained on.",
+        f"{review.n_rows(len(judged))} judged: {accepted} accepted, {len(judged) - accepted} rejected. "
+        f"{review.n_rows(kept)} would be trained on.",
         err=True,
     )
 
@@ -162,17 +164,25 @@ def stamp(job: Job, state: ReviewState, seconds: float) -> None:
 
 
 def show_sample(state: ReviewState) -> None:
-    """What the sample says, on stdout."""
+    """What the sample says, on stdout; nothing of a bound while rows of it are open: they may be the bad ones."""
     result = sample_of(state)
-    if result is None:
-        click.echo("No row of the sample is judged yet.")
+    n_open = len(state.sample) - (0 if result is None else result.n)
+    if result is None or n_open:
+        click.echo(f"{review.n_rows(n_open)} of the sample still open: the bound is stated once all are judged.")
         return
     click.echo(
-        f"{result.bad} of {result.n} sampled rows were bad. With 95 % confidence at most {result.bound:.1%} of all "
-        f"rows are bad: of the {result.rest} rows nobody looked at, at most {result.at_most}."
+        f"{result.bad} of {result.n} sampled rows {'was' if result.bad == 1 else 'were'} bad. {_meaning(result)}"
     )
-    if result.n < len(state.sample):
-        click.echo(f"{len(state.sample) - result.n} rows of the sample are still open.", err=True)
+
+
+def _meaning(result: review.SampleResult) -> str:
+    """What a judged sample says about the rows outside it."""
+    if not result.rest:
+        return "That was every row that passed the filters."
+    return (
+        f"With 95 % confidence at most {result.bound:.1%} of all {result.n + result.rest} rows that passed the filters "
+        f"are bad: of the {result.rest} outside the sample, at most {result.at_most}."
+    )
 
 
 def review_before_training(job: Job, environment: Environment) -> bool:
@@ -181,7 +191,7 @@ def review_before_training(job: Job, environment: Environment) -> bool:
         return True
     state = open_state(job, check_judge(environment.user))
     kept = sum(review.is_kept(state, row) for row in state.rows)
-    click.echo(f"\n{kept} pairs would be trained on.", err=True)
+    click.echo(f"\n{counted(kept, 'pair')} would be trained on.", err=True)
     if click.confirm("Look through them now? (q ends the review at any card)", default=True, err=True):
         review_on_screen(job, environment, state.judge)
         return click.confirm("Train on the kept pairs now?", default=True, err=True)
@@ -216,7 +226,7 @@ def import_from(job: Job, judge: str, path: Path) -> None:
         state = review.judged(state, verdicts)
         job.run.append(VERDICTS, state.new)
     kept = sum(verdict.keep for verdict in verdicts)
-    click.echo(f"{kept} rows accepted, {len(verdicts) - kept} rejected; the other lines changed nothing.")
+    click.echo(f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing.")
     click.echo(f"Next: {next_line(job)}", err=True)
 
 
@@ -239,7 +249,7 @@ def merge_from(job: Job, other: Path) -> None:
     found = review.merge(job.run.read(VERDICTS, Verdict), Run(folder).read(name, Verdict), ids)
     job.run.append(VERDICTS, found.rows)
     click.echo(
-        f"{found.taken} verdicts taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "
+        f"{counted(found.taken, 'verdict')} taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "
         f"{found.known} known before, {found.unknown} for rows that this run does not have."
     )
     if found.conflicts:

@@ -208,7 +208,8 @@ def greeting(state: ReviewState) -> str:
     if n_open == 0:
         return "Every row of this view is judged. f shows others, q ends the review."
     begun = n_open < len(rows)
-    return f"{n_open} of {len(rows)} rows are {'still ' if begun else ''}open. a accepts, r rejects, ? shows all keys."
+    still = f"{'is' if n_open == 1 else 'are'} {'still ' if begun else ''}open"
+    return f"{n_open} of {review.n_rows(len(rows))} {still}. a accepts, r rejects, ? shows all keys."
 
 
 def thresholds(settings: Any, has_labels: bool) -> tuple[Threshold, ...]:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from sg_local import review
 from sg_local.cli import output
+from sg_local.cli.words import counted
 from sg_local.console.views import CardView, PlayView, ReviewView
 from sg_local.review import ReviewState, Row
 
@@ -156,7 +157,7 @@ def _card(state: ReviewState) -> CardView | None:
         neighbour=_neighbour(state, row),
         doubts=row.signals.words(),
         facts=(
-            f"{candidate.n_tokens} tokens",
+            counted(candidate.n_tokens, "token"),
             f"log p {candidate.logprob / max(1, candidate.n_tokens):.2f}",
             f"seed {candidate.seed}",
         ),

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.gates import GATE_NOT_MET
 from sg_local.cli.job import SCRIPTED, Job, job_for_task
+from sg_local.cli.names import task_argument
 from sg_local.cli.narration import Narrator, narrator
 from sg_local.cli.options import (
     Options,
@@ -39,6 +41,9 @@ class Tests(click.ParamType):
 
     name = "N|FILE"
     __test__ = False
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Path:
         return int(value) if str(value).isdigit() else Path(value)
@@ -82,7 +87,7 @@ def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
         "sg-local run task1195.json --tests 100 --preset paper",
     ),
 )
-@click.argument("task")
+@task_argument
 @name_option
 @model_options
 @set_option

@@ -13,6 +13,7 @@ from sg_local.cli import output
 from sg_local.cli.app import Group
 from sg_local.cli.funnel import show_funnel
 from sg_local.cli.job import default_name
+from sg_local.cli.names import run_argument
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.verdict import artefacts, stage_times
@@ -67,7 +68,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 @runs_command.command("show", examples=("sg-local runs show RUN", "sg-local runs show RUN --json"))
-@click.argument("run")
+@run_argument
 @runs_option
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
@@ -108,7 +109,7 @@ def funnel_of(run: Run) -> Any:
 
 
 @runs_command.command("rm", examples=("sg-local runs rm RUN", "sg-local runs rm RUN --yes"))
-@click.argument("run")
+@run_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @runs_option
 def rm(run: str, yes: bool, runs: Path) -> None:

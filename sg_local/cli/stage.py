@@ -12,6 +12,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.funnel import show_funnel
 from sg_local.cli.gates import GATE_NOT_MET, show_gates
 from sg_local.cli.job import Job, job_for_run, job_for_task
+from sg_local.cli.names import run_argument, task_argument
 from sg_local.cli.narration import narrator
 from sg_local.cli.options import (
     Options,
@@ -30,8 +31,6 @@ from sg_local.cli.stages import perform
 from sg_local.cli.verdict import show_files
 from sg_local.records import SgError
 
-RUN = click.argument("run")
-
 
 def _stage(job: Job, name: str, *, again: bool = False) -> None:
     """One stage of a job, told on stderr."""
@@ -48,7 +47,7 @@ def _next(line: str) -> None:
     cls=Command,
     examples=("sg-local synth support_routing", "sg-local synth my_task.toml --set synth.n_inputs=400 --name big"),
 )
-@click.argument("task")
+@task_argument
 @name_option
 @model_options
 @set_option
@@ -73,7 +72,7 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
     cls=Command,
     examples=("sg-local filter RUN", "sg-local filter RUN --set near_duplicate.threshold=0.8 --set policy=asked"),
 )
-@RUN
+@run_argument
 @set_option
 @runs_option
 @redo_option
@@ -109,7 +108,7 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
         "sg-local train RUN --prepare",
     ),
 )
-@RUN
+@run_argument
 @trainer_option
 @set_option
 @time_option
@@ -140,7 +139,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
     cls=Command,
     examples=("sg-local export RUN", "sg-local export RUN --type Q8_0 --type F16", "sg-local export RUN --hf folder"),
 )
-@RUN
+@run_argument
 @click.option(
     "--type", "types", multiple=True, metavar="TYPE", help="auto, same, F16, Q8_0, Q6_K, ...; may be repeated."
 )

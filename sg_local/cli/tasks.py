@@ -11,6 +11,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import Group
 from sg_local.cli.lint import lint
+from sg_local.cli.names import task_argument
 from sg_local.cli.options import Choice, json_option
 from sg_local.cli.output import Column
 from sg_local.cli.task_form import Draft, ask_draft, draft_from, preview, prompt_text, task_toml, write_task
@@ -63,7 +64,7 @@ def _brief(text: str, length: int = 60) -> str:
 
 
 @tasks_command.command("show", examples=("sg-local tasks show support_routing", "sg-local tasks show my_task.toml"))
-@click.argument("task")
+@task_argument
 @json_option
 def show(task: str, as_json: bool) -> None:
     """Show a task and the prompt it becomes."""
@@ -83,7 +84,7 @@ def show(task: str, as_json: bool) -> None:
 
 
 @tasks_command.command("check", examples=("sg-local tasks check my_task.toml", "sg-local tasks check my_task --json"))
-@click.argument("task")
+@task_argument
 @json_option
 def check(task: str, as_json: bool) -> None:
     """Say what is wrong or doubtful in a task file, with advice.

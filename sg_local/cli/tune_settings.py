@@ -17,6 +17,7 @@ import click
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.job import Job, find_base, job_for_task
+from sg_local.cli.names import task_names
 from sg_local.cli.narration import narrator
 from sg_local.cli.options import (
     Options,
@@ -81,7 +82,7 @@ class Desk:
         "sg-local run another_task.toml --preset runs/tune-settings/preset.toml",
     ),
 )
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=task_names)
 @click.option(
     "--temperatures",
     type=Numbers(),

@@ -14,6 +14,7 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.job import Job, check_base, job_for_run
+from sg_local.cli.names import run_argument
 from sg_local.cli.options import Options, backend_option, job_options, json_option, runs_option, set_option
 from sg_local.cli.work import needs
 from sg_local.records import SgError
@@ -40,7 +41,7 @@ def tuned(job: Job, base: bool = False) -> Any:
         "sg-local predict RUN --base 'Where is my parcel?'",
     ),
 )
-@click.argument("run")
+@run_argument
 @click.argument("text", required=False)
 @click.option("--base", is_flag=True, help="Ask the untuned model, to compare.")
 @click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
@@ -89,7 +90,7 @@ def _json_line(answer: str) -> str:
         'curl -s localhost:8080/v1/chat/completions -d \'{"messages": [{"role": "user", "content": "..."}]}\'',
     ),
 )
-@click.argument("run")
+@run_argument
 @click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
 @click.option("--allow-remote", is_flag=True, help="Let other machines in. There is no password.")
@@ -156,7 +157,7 @@ def inspect_command(file: Path, base: Path | None, adapter: Path | None, as_json
 @click.command(
     "report", cls=Command, examples=("sg-local report RUN --open", "sg-local report RUN --json | jq .tuned.score")
 )
-@click.argument("run")
+@run_argument
 @click.option("--open", "opens", is_flag=True, help="Show the page in the browser.")
 @runs_option
 @json_option

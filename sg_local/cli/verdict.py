@@ -11,7 +11,7 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.output import Column
-from sg_local.cli.words import duration, size
+from sg_local.cli.words import counted, duration, size
 from sg_local.console.views import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
 
@@ -110,9 +110,9 @@ def notes(report: Mapping[str, Any]) -> tuple[str, ...]:
     chosen_on = "examples (labels: synthetic rows too)"
     found = [f"The base's best prompt is the {form} one, chosen on {chosen_on}, never on test rows."]
     leaked = {source: len(rows) for source, rows in report["excluded"].items()}
-    if any(leaked.values()):
+    if n_out := sum(leaked.values()):
         said = f"{leaked['examples']} like an example, {leaked['training']} like a training row"
-        found.append(f"{sum(leaked.values())} test rows were left out: {said}.")
+        found.append(f"{counted(n_out, 'test row', 'were')} left out: {said}.")
     if report["retain"]:
         before, after = (report["retain"]["perplexity"][name] for name in ("base", "tuned"))
         found.append(f"Perplexity on a neutral text: {before:.1f} before tuning, {after:.1f} after.")

@@ -5,11 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+SINGULAR = {"are": "is", "were": "was"}
+
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A question that names the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {near[0]}?" if near else ""
+
+
+def counted(n: int, noun: str, verb: str = "") -> str:
+    """A count with its noun, and its verb: 1 row, 12 rows; 1 row stands, 12 rows stand."""
+    if n == 1:
+        return f"1 {noun} {SINGULAR.get(verb, f'{verb}s') if verb else ''}".rstrip()
+    return f"{n:d} {noun}s {verb}".rstrip()
 
 
 def size(n_bytes: float) -> str:

@@ -1,10 +1,15 @@
-"""Cards on the terminal: an error, the funnel, a prompt, the doctor's findings."""
+"""Cards on the terminal: an error, the funnel, a prompt, the doctor's findings.
+
+Here as on every screen of this room: words stand in the terminal's own foreground, and colour is for marks and bars,
+whose meaning a word or a number says too. Yellow and anything bold and coloured is left out: on white they vanish.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -14,7 +19,8 @@ from sg_local.console.views import FindingView, FunnelCard
 
 WIDTH = 100
 N_LIVE_RULES = 3
-STATUS = {"ok": ("\u2714", "green"), "warning": ("!", "bold yellow"), "missing": ("\u2718", "bold red")}
+TITLE = "bold default"  # on a coloured border
+STATUS = {"ok": ("\u2714", "green"), "warning": ("!", "magenta"), "missing": ("\u2718", "red")}
 
 
 def stdout() -> Console:
@@ -34,7 +40,7 @@ def show_error(message: str, hint: str) -> None:
     if hint:
         lines += [Text(""), Text.assemble(("Hint: ", "bold"), hint)]
     width = min(console.width, WIDTH)
-    console.print(Panel(Group(*lines), title="Error", title_align="left", border_style="red", width=width))
+    console.print(Panel(Group(*lines), title=Text("Error", TITLE), title_align="left", border_style="red", width=width))
 
 
 def show_prompt(title: str, text: str) -> None:
@@ -62,6 +68,11 @@ def funnel(card: FunnelCard, width: int) -> RenderableType:
     if card.note:
         parts += [Text(""), Text(card.note, "dim")]
     return Group(*parts)
+
+
+def heading(text: str, width: int) -> Text:
+    """A heading with a thin rule behind it, up to the width."""
+    return Text.assemble((text, "bold"), " ", ("\u2500" * max(0, width - cell_len(text) - 1), "dim"), no_wrap=True)
 
 
 def grid(*justify: str) -> Table:
@@ -140,7 +151,7 @@ def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> Rendera
     for finding in findings:
         if finding.topic != topic:
             topic = finding.topic
-            table.add_row("", Text(topic, "bold cyan"), "")
+            table.add_row("", heading(topic, 10), "")
         mark, style = STATUS[finding.status]
         found = Text.assemble(finding.found, (f"  {finding.why}" if finding.why else "", "dim"))
         table.add_row(Text(mark, style), Text(finding.name), found)

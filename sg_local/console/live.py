@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.cards import WIDTH, bar, flow, stderr
+from sg_local.console.cards import TITLE, WIDTH, bar, flow, stderr
 from sg_local.console.views import Progress
 
 MARKS = {
@@ -89,7 +89,13 @@ class LiveNarrator:
         if running is not None:
             width = min(self.console.width, WIDTH)
             parts.append(
-                Panel(self._panel(width - 4), title=running, title_align="left", border_style="cyan", width=width)
+                Panel(
+                    self._panel(width - 4),
+                    title=Text(running, TITLE),
+                    title_align="left",
+                    border_style="cyan",
+                    width=width,
+                )
             )
         return Group(*parts)
 
@@ -103,7 +109,9 @@ class LiveNarrator:
             mark, style = MARKS[line.state]
             seconds = self.now_s() - self.stage_began if line.state == "running" else line.seconds
             shown = clock(seconds) if line.state in ("running", "done") else ""
-            table.add_row(Text(f" {mark} {stage}", style), Text(shown, style), Text(line.note, "dim"))
+            words = "dim" if style == "dim" else "bold" if line.state == "running" else ""
+            name = Text.assemble((f" {mark} ", style), (stage, words))
+            table.add_row(name, Text(shown, words), Text(line.note, "dim"))
         return table
 
     def _panel(self, width: int) -> RenderableType:

@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.text import Text
 
 from sg_local.console import review_card
-from sg_local.console.cards import bar
+from sg_local.console.cards import bar, heading
 from sg_local.console.views import ReviewView
 
 SIDE = 23
@@ -98,7 +98,7 @@ class Screenful:
         shown = lines[self.scroll : self.scroll + height - 1]
         more = len(lines) - self.scroll - len(shown)
         hint = ": the down key" if self.view.mode == "cards" else ""
-        text = f"\u2193 {more} more lines{hint}" if more else "\u2191 the up key scrolls back"
+        text = f"\u2193 {more} more line{'s' if more > 1 else ''}{hint}" if more else "\u2191 the up key scrolls back"
         mark = console.render_lines(Text(text, "dim"), options)
         return Segment.set_shape([*shown, *mark][:height], width, height)
 
@@ -192,7 +192,7 @@ def _more_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> list
 
 
 def _title(text: str) -> Text:
-    return Text(text, "bold cyan")
+    return heading(text, SIDE)
 
 
 def _count(name: str, n: int, width: int) -> Text:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -13,12 +14,18 @@ from sg_local.console.cards import bar
 from sg_local.console.views import CardView, PlayView, ReviewView
 
 DECISIONS = {
-    "open": ("\u25cb", "not judged", "bold"),
-    "accepted": ("\u2714", "accepted", "bold green"),
-    "rejected": ("\u2718", "rejected", "bold red"),
-    "conflict": ("\u2260", "in conflict", "bold magenta"),
+    "open": ("\u25cb", "not judged", ""),
+    "accepted": ("\u2714", "accepted", "green"),
+    "rejected": ("\u2718", "rejected", "red"),
+    "conflict": ("\u2260", "in conflict", "magenta"),
 }
-SIGNS = {"+": ("in  ", "green"), "-": ("out ", "red"), "<": ("next in ", "dim green"), ">": ("next out", "dim red")}
+SIGNS = {
+    "+": ("+", "green", "comes in "),
+    "-": ("-", "red", "goes out "),
+    "<": ("+", "dim", "next in  "),
+    ">": ("-", "dim", "next out "),
+}
+RULE = Style(color="cyan")
 TYPING = " typing: enter saves, esc leaves"
 
 
@@ -42,7 +49,7 @@ def main(view: ReviewView, width: int) -> RenderableType:
 
 def _card(card: CardView, view: ReviewView, width: int) -> Iterator[RenderableType]:
     mark, word, style = DECISIONS[card.decision]
-    head = Text.assemble((f"{mark} ", style), (f"#{card.number} {word}", style))
+    head = Text.assemble((f"{mark} ", style), (f"#{card.number} {word}", "bold"))
     if card.who:
         head.append(f" \u00b7 {card.who}", "dim")
     yield head
@@ -63,7 +70,7 @@ def _text(title: str, text: str, field: str, card: CardView, view: ReviewView) -
     editing = view.mode == "edit" and view.edits == field
     note = TYPING if editing else " edited" if field in card.edited else ""
     yield Text("")
-    yield Text.assemble((title, "bold cyan"), (note, "dim"))
+    yield Text.assemble((title, "bold"), (note, "dim"))
     body = with_caret(view.buffer, view.caret) if editing else Text(text)
     yield _Ruled(body, "bold" if field == "output" and not editing else "")
 
@@ -78,7 +85,7 @@ class _Ruled:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         self.text.stylize(self.style)
         for line in console.render_lines(self.text, options.update(width=max(8, options.max_width - 2)), pad=False):
-            yield Segment("\u258f ")
+            yield Segment("\u258f ", RULE)
             yield from line
             yield Segment.line()
 
@@ -89,8 +96,8 @@ def _facts(card: CardView, width: int) -> Table:
     table.add_column(ratio=1)
     for i, (answer, count) in enumerate(card.votes[:4]):
         table.add_row("votes" if i == 0 else "", _vote(answer, count, card.n_samples, width - 10))
-    if len(card.votes) > 4:
-        table.add_row("", Text(f"and {len(card.votes) - 4} other answers", "dim"))
+    if (more := len(card.votes) - 4) > 0:
+        table.add_row("", Text(f"and {more} other answer{'s' if more > 1 else ''}", "dim"))
     if card.labels:
         table.add_row("label", _labels(card.labels))
     if card.rule:
@@ -98,7 +105,7 @@ def _facts(card: CardView, width: int) -> Table:
     else:
         table.add_row("rules", Text.assemble(("\u2714 ", "green"), "all passed"))
     if card.doubts:
-        table.add_row("doubt", Text(" \u00b7 ".join(card.doubts), "yellow"))
+        table.add_row("doubt", Text.assemble(("! ", "magenta"), " \u00b7 ".join(card.doubts)))
     table.add_row("row", Text(" \u00b7 ".join(card.facts), "dim"))
     return table
 
@@ -108,7 +115,7 @@ def _labels(labels: Sequence[tuple[str, str]]) -> Text:
     if len(labels) == 1:
         how, label = labels[0]
         return Text.assemble(("\u2714 ", "green"), (label, "bold"), f", {how}")
-    text = Text.assemble(("\u2260 ", "bold yellow"))
+    text = Text.assemble(("\u2260 ", "magenta"))
     for i, (how, label) in enumerate(labels):
         text.append(" \u00b7 " if i else "").append(f"{how} ").append(label, "bold")
     return text
@@ -131,7 +138,7 @@ def _menu(title: str, view: ReviewView, width: int) -> RenderableType:
     for _ in range(n):
         table.add_column(style="bold", no_wrap=True)
         table.add_column(no_wrap=True)
-        table.add_column(style="bold cyan", no_wrap=n == 2)
+        table.add_column(style="bold", no_wrap=n == 2)
     half = -(-len(view.menu) // n)
     for i in range(half):
         table.add_row(*(cell for line in view.menu[i::half] for cell in map(Text, line)))
@@ -145,7 +152,7 @@ def _play(play: PlayView, width: int) -> RenderableType:
     for i, (name, value, saved) in enumerate(play.thresholds):
         mark, style = ("\u25b8", "bold reverse") if i == play.selected else (" ", "")
         was = f" was {saved}" if saved != value else ""
-        parts.append(Text.assemble((f"{mark} {name:<{names}}  {value:>{values}} ", style), (was, "yellow")))
+        parts.append(Text.assemble((f"{mark} {name:<{names}}  {value:>{values}} ", style), (was, "italic")))
     parts += [Text(f"  {play.meaning}", "italic"), Text(""), _kept(play)]
     for label, before, now in play.labels:
         change = f"  {now - before:+d}" if now != before else ""
@@ -168,8 +175,10 @@ def _kept(play: PlayView) -> Text:
 
 
 def _edge(sign: str, text: str, width: int) -> Text:
-    word, style = SIGNS[sign]
-    line = Text.assemble((f"{word} ", style), " ".join(text.split()), no_wrap=True)
+    mark, style, word = SIGNS[sign]
+    line = Text.assemble(
+        (f"{mark} ", style), (word, "dim" if style == "dim" else "bold"), " ".join(text.split()), no_wrap=True
+    )
     line.truncate(width, overflow="ellipsis")
     return line
 

@@ -9,10 +9,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.cards import WIDTH, grid, stdout
+from sg_local.console.cards import TITLE, WIDTH, grid, stdout
 from sg_local.console.views import ConfusionView, GainView, SystemScore, VerdictCard
 
-MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~", "yellow")}
+MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~", "magenta")}
 HEADLINES = {
     "better": "The tuned model is better than the best untuned way",
     "worse": "The tuned model is worse than the best untuned way",
@@ -21,7 +21,7 @@ HEADLINES = {
 MARKED = "The tuned model is better, but a trivial system reaches that too"
 CHOSEN = "\u25b8"
 ROLES = {"base": "", "tuned": "bold", "trivial": "dim"}
-COLOURS = {"base": "cyan", "tuned": "green", "trivial": "yellow"}
+COLOURS = {"base": "cyan", "tuned": "green", "trivial": "magenta"}
 
 
 def show_verdict(card: VerdictCard) -> None:
@@ -37,7 +37,7 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
     main = next((gain for gain in card.gains if gain.chosen), None)
     figure = f": {main.gain:+.1f} points" if main is not None else ""
     parts: list[RenderableType] = [
-        Text(f"{mark} {headline}{figure}", f"bold {style}"),
+        Text.assemble((f"{mark} ", style), (f"{headline}{figure}", "bold")),
         Text(f"{card.metric} on {card.n} test rows, percent, 95 % intervals; {CHOSEN} is served", "dim"),
         Text(""),
         _scores(card.systems, width),
@@ -51,7 +51,14 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
     parts += [Text(""), *(Text(note, "dim") for note in card.notes)] if card.notes else []
     parts += [Text(""), _confusion(card.confusion)] if card.confusion is not None else []
     parts += [Text(""), *_files(card), Text(""), *_commands(card, width - 6)]
-    return Panel(Group(*parts), title=card.title, title_align="left", border_style=style, width=width, padding=(1, 2))
+    return Panel(
+        Group(*parts),
+        title=Text(card.title, TITLE),
+        title_align="left",
+        border_style=style,
+        width=width,
+        padding=(1, 2),
+    )
 
 
 def _scores(systems: tuple[SystemScore, ...], width: int) -> Table:
@@ -80,7 +87,7 @@ def interval_bar(system: SystemScore, width: int) -> Text:
     colour = COLOURS.get(system.role, "cyan")
     text = Text("\u2508" * low, "dim")
     text.append("\u2501" * (at - low), colour)
-    text.append("\u25cf", f"bold {colour}")
+    text.append("\u25cf", colour)
     text.append("\u2501" * (high - at), colour)
     text.append("\u2508" * (width - 1 - high), "dim")
     return text
@@ -96,7 +103,7 @@ def _gains(gains: tuple[GainView, ...]) -> Table:
         name = Text.assemble((f"{mark} ", style), (gain.tuned, "bold"), no_wrap=True, overflow="ellipsis")
         base = Text(gain.base, no_wrap=True, overflow="ellipsis")
         interval = Text(f"{gain.low:+.1f} to {gain.high:+.1f}", "dim", no_wrap=True)
-        table.add_row(name, base, Text(f"{gain.gain:+.1f}", f"bold {style}", no_wrap=True), interval)
+        table.add_row(name, base, Text(f"{gain.gain:+.1f}", "bold", no_wrap=True), interval)
     return table
 
 

@@ -10,7 +10,7 @@ from sg_local.review.bound import SampleResult, sample_result, upper_bound
 from sg_local.review.exchange import FORMATS, export_rows, import_rows
 from sg_local.review.judging import answered, edited, judged
 from sg_local.review.merge import Conflict, Merge, conflicts, merge, opinion
-from sg_local.review.rows import ORDERS, Row, Signals, words_apart
+from sg_local.review.rows import ORDERS, Row, Signals, n_rows, words_apart
 from sg_local.review.rows import build as build_rows
 from sg_local.review.state import (
     REASONS,
@@ -61,6 +61,7 @@ __all__ = [
     "is_kept",
     "judged",
     "merge",
+    "n_rows",
     "open_review",
     "opinion",
     "person_verdicts",

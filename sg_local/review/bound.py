@@ -16,9 +16,10 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class SampleResult:
-    """A judged sample: `bad` of `n` rows were not accepted as they stood; `rest` rows were not looked at.
+    """A judged sample: `bad` of `n` rows were not accepted as they stood; `rest` rows were not drawn.
 
-    `bound` is the highest rate of bad rows that the sample leaves possible, from 0 to 1.
+    `bound` is the highest rate of bad rows, among those drawn and the rest together, that the sample leaves possible,
+    from 0 to 1.
     """
 
     n: int
@@ -28,8 +29,8 @@ class SampleResult:
 
     @property
     def at_most(self) -> int:
-        """How many of the rest may be bad, at most."""
-        return min(self.rest, math.floor(self.bound * self.rest))
+        """How many of the rest may be bad, at most: the bound is on the whole, of which the sample's own are known."""
+        return min(self.rest, math.floor(self.bound * (self.n + self.rest)) - self.bad)
 
 
 def sample_result(n: int, bad: int, rest: int) -> SampleResult:

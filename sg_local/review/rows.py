@@ -176,6 +176,11 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return ranks
 
 
+def n_rows(n: int, kind: str = "") -> str:
+    """A count of rows for reading: 1 row, 12 open rows."""
+    return f"{n:d} {kind} row{'' if n == 1 else 's'}".replace("  ", " ")
+
+
 def reasons(rows: Iterable[Row]) -> tuple[str, ...]:
     """The rules that rejected at least one row, most frequent first."""
     return tuple(rule for rule, _ in Counter(row.rule for row in rows if row.rule).most_common())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sg_local.review.judging import decide, edited, judged, onward, relabel, undo, verdict_on
-from sg_local.review.rows import ORDERS, Row, reasons
+from sg_local.review.rows import ORDERS, Row, n_rows, reasons
 from sg_local.review.state import (
     JUDGED,
     MAX_VOTES,
@@ -115,8 +115,8 @@ def _ask_bulk(state: ReviewState, keep: bool) -> ReviewState:
     if not ids:
         return state.but(message="No open row in this view.")
     verb = "Accept" if keep else "Reject"
-    where = describe(state.view)
-    message = f"{verb} all {len(ids)} open rows" + (f" ({where})" if where else "") + "? y or n"
+    where = f" ({describe(state.view)})" if describe(state.view) else ""
+    message = f"{verb} {'all ' if len(ids) > 1 else ''}{n_rows(len(ids), 'open')}{where}? y or n"
     return state.but(mode="confirm", bulk=(keep, ids), message=message)
 
 
@@ -247,7 +247,7 @@ def _confirm(state: ReviewState, key: str) -> ReviewState:
     verdicts = [verdict_on(state, row, keep, reason) for row in state.rows if row.id in chosen]
     after = onward(state, judged(state, verdicts))
     verb = "Accepted" if keep else "Rejected"
-    return after.but(mode="cards", message=f"{verb} {len(verdicts)} rows; u takes it back.")
+    return after.but(mode="cards", message=f"{verb} {n_rows(len(verdicts))}; u takes that back.")
 
 
 def _thresholds(state: ReviewState, key: str) -> ReviewState:
