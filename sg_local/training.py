@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sg_local import prompts
 from sg_local.backends import Generator, Trainer, TrainSettings
 from sg_local.backends.handover import Handover, write_job
+from sg_local.gguf import Origin, adopt
 from sg_local.prompts import Form
 from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
-from sg_local.run import ADAPTER, TRAIN, VALID, Run, remove
+from sg_local.run import ADAPTER, TRAIN, VALID, Run, file_digest, remove
 
 WORK = "adapter"  # the trainer's folder inside the run
 CURVE = f"{WORK}/curve.jsonl"
@@ -47,6 +48,7 @@ class Training:
     """One training job. `rows` are the kept rows in synthesis order; `generator` is asked for tokens only.
 
     `before` is called with the finished sets, before the trainer starts: to tell of them, to let go of the generator.
+    `base_name` and `facts` (settings of the stages before, the funnel) travel in the adapter's metadata.
     """
 
     run: Run
@@ -58,6 +60,8 @@ class Training:
     settings: TrainSettings
     seed: int = 0
     before: Callable[[Sets], None] = lambda sets: None
+    base_name: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -234,14 +238,14 @@ def warnings_of(n_train: int, curve: Sequence[tuple[int, float, float | None]]) 
 
 
 def _finish(job: Training, sets: Sets, adapter: Adapter, steps: Sequence[TrainStep], started: float) -> Trained:
-    """Move the adapter to its place in the run and stamp the stage."""
+    """Move the adapter to its place in the run, with its provenance inside, and stamp the stage."""
     if adapter.base_digest != job.generator.info.digest:
         raise SgError(
             f"The trainer's base ({adapter.base_digest[:12]}) is not the run's ({job.generator.info.digest[:12]}).",
             "Use the model that the run was started with.",
         )
-    os.replace(adapter.path, job.run.path(ADAPTER))
-    adapter = dataclasses.replace(adapter, path=ADAPTER)
+    adopt(Path(adapter.path), job.run.path(ADAPTER), _origin(job))
+    adapter = dataclasses.replace(adapter, path=ADAPTER, digest=file_digest(job.run.path(ADAPTER)) or "")
     curve = _whole_curve(job.run, steps)
     trained = Trained(
         adapter=adapter,
@@ -254,6 +258,12 @@ def _finish(job: Training, sets: Sets, adapter: Adapter, steps: Sequence[TrainSt
     )
     job.run.write_stamp("train", _stamped(job), (ADAPTER,), **dataclasses.asdict(trained))
     return trained
+
+
+def _origin(job: Training) -> Origin:
+    settings = {**job.facts.get("settings", {}), "train": _stamped(job)}
+    name = job.base_name or job.generator.info.name
+    return Origin(job.task, job.form.name, name, job.generator.info.digest, {**job.facts, "settings": settings})
 
 
 def _whole_curve(run: Run, steps: Sequence[TrainStep]) -> tuple[tuple[int, float, float | None], ...]:

@@ -17,6 +17,7 @@ from sg_local.run import Run
 CHECKS = [
     {"name": "delta retained", "passed": False, "value": "18 of 20 tensors", "wanted": ">= 90%"},
     {"name": "token ids equal", "passed": True, "value": "3 of 3 prompts", "wanted": "all"},
+    {"name": "validation loss", "passed": True, "value": "no rows", "wanted": "", "measured": False},
 ]
 DONE = {"fused": [{"file": "fused-Q4_0.gguf.rejected", "checks": CHECKS}], "folders": [{"path": "mlx", "checks": []}]}
 
@@ -33,13 +34,14 @@ def test_every_file_and_folder_has_its_table(run, capsys):
     show_gates(run)
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
-    assert cells[:4] == [
+    assert cells[:5] == [
         ["fused-Q4_0.gguf.rejected"],
         ["check", "found", "wanted", "passed"],
         ["delta retained", "18 of 20 tensors", ">= 90%", "NO"],
         ["token ids equal", "3 of 3 prompts", "all", "yes"],
+        ["validation loss", "no rows", "not measured"],
     ]
-    assert cells[4] == ["mlx"]
+    assert cells[5] == ["mlx"]
 
 
 def test_no_export_shows_nothing(run, capsys):

@@ -15,6 +15,7 @@ from tiny_models import CHATML, TinySpec, lora_pairs, write_lora, write_model
 from sg_local import export, gguf, prompts
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.export import gate
+from sg_local.export.card import model_card
 from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
 from sg_local.records import Pair, SgError, Task
@@ -149,6 +150,31 @@ def test_a_file_in_its_run_folder_is_verified_without_being_told_how(done, tmp_p
     assert export.inspect(tmp_path / "run" / "adapter.gguf").verified == {"base": True}
     shutil.copy(job.run.path("fused-Q8_0.gguf"), tmp_path / "alone.gguf")
     assert export.inspect(tmp_path / "alone.gguf").verified == {}
+
+
+@pytest.mark.parametrize(
+    ("people", "words"),
+    (
+        ({}, "Every training row was written by the base model itself; no person judged any."),
+        ({"accepted": 2, "rejected": 1}, "3 of them: 2 accepted as they were, 1 rejected. None of the rows"),
+        ({"edited": 2, "relabelled": 1}, "3 of them: 2 edited, 1 given another label. 3 of the rows"),
+    ),
+)
+def test_the_card_says_who_wrote_the_rows(done, people, words):
+    job, report = done
+    told = {**job.provenance, "funnel": {"kept": 5, "people": people}}
+    fresh = write_lora(job.adapter.with_name("untold.gguf"), lora_pairs(TinySpec(layers=1)), ALPHA)
+    card = model_card(dataclasses.replace(job, provenance=told, adapter=fresh), report)
+    assert words in card
+    assert ("people judged" in card) is bool(people)
+
+
+def test_what_the_adapter_says_of_its_rows_goes_before_the_run(done, tmp_path):
+    job, _ = done
+    told = tmp_path / "told.gguf"
+    gguf.copy_with_fields(job.adapter, told, {"sg_local.funnel": '{"kept": 77}'})
+    assert dataclasses.replace(job, adapter=told).facts["funnel"] == {"kept": 77}
+    assert dataclasses.replace(job, adapter=told).facts["settings"] == job.provenance["settings"]
 
 
 @pytest.mark.parametrize("changes", ({"fields": [("split.count", 3)]}, {"architecture": "qwen2moe"}))
@@ -474,7 +500,8 @@ def test_no_held_out_rows_are_said_and_not_counted(tmp_path):
     job = dataclasses.replace(make_job(tmp_path, TinySpec(layers=1)), valid=())
     fused = export.export(job).fused[0]
     assert fused.equal_answers is None
-    assert [c.value for c in fused.checks[-2:]] == ["no held-out rows: not measured"] * 2
+    assert [(c.value, c.verdict) for c in fused.checks[-2:]] == [("there are no held-out rows", "not measured")] * 2
+    assert job.run.path("README.md").read_text().count("| not measured |") == 2
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
 from sg_local import export, gguf, prompts
 from sg_local.backends import EngineSettings, open_generator
+from sg_local.export import folder_gate, gate, reading
 from sg_local.export.huggingface import FolderPlan, model_config, rope_fields, write_folder, write_peft
 from sg_local.export.safetensors import SafeTensor, header
 from sg_local.export.tokenizer import tokenizer_json
@@ -26,6 +29,7 @@ BASES = (
     TinySpec(type="F32", head_type="F32", rope_base=5e5),
     TinySpec(type="F16", head_type="F16", tokenizer="spm", tied=False, kv_heads=4),
 )
+GATE = ["loads and answers", "delta retained", "token ids equal", "validation loss", "greedy answers equal"]
 TEXTS = (
     "I was charged twice for the same order, please refund me.",
     "  two\n\nlines  \t and é 😀 中 1234 5.5 don't THE end ",
@@ -156,8 +160,12 @@ def test_the_gate_s_findings_are_told(made):
     assert [folder.kind for folder in report.folders] == ["mlx", "hf"]
     for folder in report.folders:
         assert folder.passed
-        assert [check.name for check in folder.checks] == ["delta retained", "token ids equal"]
-        assert "2 by the folder's template" in folder.checks[1].value
+        lines = {check.name: check for check in folder.checks}
+        assert list(lines) == GATE
+        assert "2 by the folder's template" in lines["token ids equal"].value
+        assert [check.verdict for check in folder.checks] == ["yes"] * 5
+        assert abs(folder.nll["export"] - folder.nll["adapter"]) < 0.1
+        assert abs(folder.nll["base"] - folder.nll["adapter"]) > 0.3
         card = job.run.path("README.md").read_text()
         assert f"| {Path(folder.path).name} | merged, float16" in card
         assert folder.path not in card  # the card is published, this machine's folders are not
@@ -204,8 +212,6 @@ def test_a_place_that_is_taken_is_refused_before_any_work(tmp_path, places, mess
 
 
 def test_the_disk_must_hold_files_and_folders_together(tmp_path, monkeypatch):
-    import shutil
-
     job = make_job(tmp_path, TinySpec(layers=1), hf=str(tmp_path / "deep" / "hf"))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2_000_000))
@@ -331,3 +337,95 @@ def test_plain_templates_stay_the_base_s(tmp_path):
     assert export.export(job).folders[0].passed  # other settings: made anew, in the place of our own folder
     config = json.loads((tmp_path / "mlx" / "tokenizer_config.json").read_text())
     assert "sg_turns" in config["chat_template"]
+
+
+def spoken(job, kind, reference):
+    with gate.opened(job, job.base) as generator:
+        return folder_gate.speech_of(job, generator, None, kind, reference)
+
+
+@pytest.fixture
+def held(made):
+    """The request that a folder gets, and what answers it, with the gate's other arguments."""
+    job, _ = made
+    job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, plain_template=True))
+    reference = gate.take_reference(job)
+
+    def hold(kind, folder):
+        speech = spoken(job, kind, reference)
+        request = dataclasses.replace(speech.request, folder=str(folder))
+        rows = [gguf.Retained("t", "F16", 1.0, 0.0, 0.01, 1.0)]
+        return folder_gate.run_folder_gate(job, request, speech, reference, rows)
+
+    return hold
+
+
+@pytest.mark.parametrize("made", BASES[:1], indirect=True, ids=["bpe"])
+@pytest.mark.parametrize("kind", ("hf", "mlx"))
+def test_a_folder_with_the_base_s_weights_fails_on_loss_and_answers(made, held, tmp_path, kind):
+    """Nothing but running it can tell: the file is whole, its tokens are right, its adapter is missing."""
+    job, _ = made
+    untouched = gguf.LoraAdapter("llama", ALPHA, {}, {})
+    write_folder(tmp_path, FolderPlan(job.base, untouched, None), lambda _: None)
+    found = held(kind, tmp_path)
+    verdicts = {check.name: check.verdict for check in found.checks}
+    assert (verdicts["loads and answers"], verdicts["validation loss"]) == ("yes", "no")
+    assert found.nll is not None
+
+
+@pytest.mark.parametrize("made", BASES[:1], indirect=True, ids=["bpe"])
+def test_a_folder_that_does_not_load_is_told_so(made, held, tmp_path):
+    job, _ = made
+    shutil.copytree(job.settings.hf, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5000])
+    check = held("hf", tmp_path / "cut").checks[0]
+    assert (check.name, check.verdict) == ("loads and answers", "no")
+    assert check.value.startswith("exit 1: ")
+
+
+@pytest.mark.parametrize("made", BASES[:1], indirect=True, ids=["bpe"])
+@pytest.mark.parametrize(
+    ("missing", "free", "why"),
+    (
+        ({"torch"}, None, "torch is not installed"),
+        ({"torch", "transformers"}, None, "torch and transformers are not installed"),
+        (set(), 1000, "it takes 0.0 GB of memory, 0.0 GB are free"),
+    ),
+)
+def test_what_cannot_be_run_is_named_and_not_held_against_a_folder(made, held, monkeypatch, missing, free, why):
+    job, _ = made
+    monkeypatch.setattr(folder_gate, "find_spec", lambda name: None if name in missing else name)
+    if free is not None:
+        monkeypatch.setattr("sg_local.backends.llama_cpp.machine.free_memory", lambda: free)
+    found = held("hf", job.settings.hf)
+    measured = {check.name: check for check in found.checks}
+    for name in ("loads and answers", "validation loss", "greedy answers equal"):
+        assert (measured[name].verdict, measured[name].value) == ("not measured", why)
+    assert all(check.passed for check in found.checks)
+    assert found.nll is None
+
+
+@pytest.mark.parametrize("made", BASES[:1], indirect=True, ids=["bpe"])
+def test_what_was_found_before_the_time_was_up_counts(made, held, monkeypatch):
+    job, _ = made
+    slow = "import json, time; print(json.dumps({'text': 'red'}), flush=True); time.sleep(60)"
+    ask = folder_gate._ask_process
+    monkeypatch.setattr(folder_gate, "_ask_process", lambda _, request: ask([sys.executable, "-c", slow], request))
+    monkeypatch.setattr(folder_gate, "TIME_S", 3)
+    verdicts = {check.name: check.verdict for check in held("hf", job.settings.hf).checks}
+    assert [verdicts[name] for name in ("loads and answers", "validation loss")] == ["yes", "not measured"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "length"),
+    (
+        ([(1, 2, 3), (1, 2, 4)], 2),
+        ([(1, 2), (1, 2, 4)], 1),
+        ([(1, 2, 3)], 2),
+        ([(5,), (1, 2)], 0),
+        ([(1, 3, 2), (1, 2, 2), (1, 3, 9)], 1),
+    ),
+)
+def test_what_all_prompts_begin_with_leaves_each_a_token(prompts, length):
+    assert reading.shared_length(prompts) == length

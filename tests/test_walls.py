@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "synth": {"records", "run", "tasks", "prompts", "backends"},
     "filters": {"records", "run", "prompts", "schemas"},
     "review": {"records", "run"},
-    "training": {"records", "run", "prompts", "backends"},
+    "training": {"records", "run", "prompts", "backends", "gguf"},
     "export": {"records", "run", "prompts", "gguf", "backends"},
     "evaluate": {"records", "run", "tasks", "prompts", "backends", "metrics"},
     "serve": {"records", "run", "prompts", "backends"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -26,5 +28,11 @@ def show_gates(run: Run, as_json: bool = False) -> None:
         title = row.get("file") or row["path"]
         if not sys.stdout.isatty():
             click.echo(title)
-        cells = [(c["name"], c["value"], c["wanted"], "yes" if c["passed"] else "NO") for c in row["checks"]]
+        cells = [(c["name"], c["value"], c["wanted"], _verdict(c)) for c in row["checks"]]
         output.show_table(title, _COLUMNS, cells)
+
+
+def _verdict(check: Mapping[str, Any]) -> str:
+    if not check.get("measured", True):
+        return "not measured"
+    return "yes" if check["passed"] else "NO"

@@ -7,12 +7,13 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from sg_local.cli.funnel import starved
 from sg_local.cli.job import Job, check_base
 from sg_local.cli.narration import Narrator
 from sg_local.cli.words import size
-from sg_local.cli.work import needs
+from sg_local.cli.work import needs, provenance
 from sg_local.console.views import Progress
-from sg_local.records import SgError
+from sg_local.records import NoRows, SgError
 from sg_local.run import ADAPTER, CANDIDATES, Run
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def train(job: Job, narrate: Narrator) -> str:
         job.close()
 
     view = TrainingView()
-    done = training.train(training_job(job, trainer, before), lambda step: narrate.progress(view.take(step)))
+    try:
+        done = training.train(training_job(job, trainer, before), lambda step: narrate.progress(view.take(step)))
+    except NoRows as error:
+        raise starved(error, job.run) from error
     for warning in done.warnings:
         narrate.say(f"Warning: {warning}")
     return _summary(done, view)
@@ -69,8 +73,19 @@ def training_job(job: Job, trainer: Any, before: Any = lambda sets: None) -> Tra
     from sg_local import filters, training
 
     rows = tuple(training.Row(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(job.run))
-    settings = job.plan["train"]
-    return training.Training(job.run, job.task, job.form, job.generator, trainer, rows, settings, job.seed, before)
+    return training.Training(
+        run=job.run,
+        task=job.task,
+        form=job.form,
+        generator=job.generator,
+        trainer=trainer,
+        rows=rows,
+        settings=job.plan["train"],
+        seed=job.seed,
+        before=before,
+        base_name=job.base.name,
+        facts=provenance(job),
+    )
 
 
 def train_examples(job: Job, narrate: Narrator) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from sg_local.cli.funnel import live_card
 from sg_local.cli.job import Job, check_base
 from sg_local.cli.narration import Narrator
+from sg_local.cli.words import counted
 from sg_local.console.views import Progress
 from sg_local.records import Pair, SgError
 from sg_local.run import ADAPTER, CANDIDATES, VALID
@@ -47,7 +48,7 @@ def synth(job: Job, narrate: Narrator) -> str:
         narrate.progress(_synth_progress(event))
 
     room.synthesise(work, on_event)
-    return f"{last[0].done if last else 0} pairs"
+    return counted(last[0].done if last else 0, "pair")
 
 
 def _synth_progress(event: Any) -> Progress:
@@ -138,7 +139,7 @@ def export_job(job: Job) -> Any:
         settings=job.plan["export"],
         engine=job.backend,
         base_name=job.base.name,
-        provenance=_provenance(job),
+        provenance=provenance(job),
     )
 
 
@@ -149,10 +150,18 @@ def pairs_of(job: Job, name: str) -> tuple[Pair, ...]:
     return tuple(Pair(row.input, row.output) for row in job.run.read(name, training.Row))
 
 
-def _provenance(job: Job) -> dict[str, Any]:
-    """What travels inside the exported files beside the scores, which the export reads from report.json."""
+def provenance(job: Job) -> dict[str, Any]:
+    """What travels inside the adapter and the exported files: the stages' settings, and the funnel as it is now.
+
+    The scores are not here: the export reads them from report.json.
+    """
+    from sg_local import filters
+
     stamps = {stage: (job.run.stamp(stage) or {}).get("settings", {}) for stage in ("synth", "filter", "train")}
-    return {"settings": stamps, "funnel": (job.run.stamp("filter") or {}).get("funnel", {})}
+    told = (job.run.stamp("filter") or {}).get("funnel", {})
+    found = dataclasses.asdict(filters.funnel(job.run, job.task))
+    chosen = {key: told.get(key, "") for key in ("policy", "why")}
+    return {"settings": stamps, "funnel": {**found, **chosen, "people": filters.by_people(job.run, job.task)}}
 
 
 EXPORT_PHASES = {

@@ -9,13 +9,12 @@ from typing import Any
 
 from sg_local import __version__
 from sg_local.export.job import Export, ExportReport
-from sg_local.export.provenance import shown_facts
-from sg_local.gguf import GgufFile
+from sg_local.gguf import GgufFile, shown_facts
 
 
 def model_card(job: Export, report: ExportReport) -> str:
     """The card's text."""
-    facts = shown_facts(job)
+    facts = shown_facts(job.facts)
     parts = [_front(job), f"# {job.task.name}\n", _what(job), _files(job, report), _use(job, report)]
     parts += [_task(job), _scores(facts.get("scores", {})), _funnel(facts.get("funnel", {}))]
     parts += [_gates(report), _settings(facts.get("settings", {}))]
@@ -35,9 +34,11 @@ def licence_of(job: Export) -> str:
 
 def _what(job: Export) -> str:
     base = job.base_name or job.base.stem
+    n = len(job.task.examples)
+    judged = ", and people judged some of them" if (job.facts.get("funnel") or {}).get("people") else ""
     return (
         f"A LoRA finetune of {base} for one task, made by sg-local {__version__} from the task's instruction and "
-        f"{len(job.task.examples)} example(s) alone: the model wrote and answered its own training inputs "
+        f"{n} {'example' if n == 1 else 'examples'}: the model wrote and answered its own training inputs{judged} "
         "(SELF-GUIDE, arXiv 2407.12874).\n\n"
         f"The base's licence ({licence_of(job) or 'not recorded in the file'}) holds for these files as well.\n"
     )
@@ -111,9 +112,31 @@ def _scores(scores: Mapping[str, Any]) -> str:
 def _funnel(funnel: Mapping[str, Any]) -> str:
     if not funnel:
         return ""
-    rows = [(key.replace("_", " "), value) for key, value in funnel.items() if isinstance(value, (int, float))]
+    steps = {key: value for key, value in funnel.items() if isinstance(value, (int, float)) and key != "by_person"}
+    rows = list(steps.items())
     rows += [(f"dropped by {rule}", count) for rule, count in (funnel.get("rules") or {}).items()]
-    return "## Data\n\nEvery training row was written by the base model itself.\n" + _table(("rows", "count"), rows)
+    return f"## Data\n\n{_writers(funnel.get('people') or {})}\n" + _table(("rows", "count"), rows)
+
+
+def _writers(people: Mapping[str, int]) -> str:
+    """Who wrote the training rows, and what people did to them."""
+    if not people:
+        return "Every training row was written by the base model itself; no person judged any."
+    done = [f"{people[what]} {words}" for what, words in _DECISIONS.items() if people.get(what)]
+    changed = people.get("edited", 0) + people.get("relabelled", 0)
+    own = f"{changed} of the rows" if changed else "None of the rows"
+    return (
+        f"The base model wrote the rows, and people judged {sum(people.values())} of them: {', '.join(done)}. "
+        f"{own} that trained the adapter {'hold' if changed else 'holds'} a person's words or label."
+    )
+
+
+_DECISIONS = {
+    "accepted": "accepted as they were",
+    "edited": "edited",
+    "relabelled": "given another label",
+    "rejected": "rejected",
+}
 
 
 def _gates(report: ExportReport) -> str:
@@ -123,7 +146,10 @@ def _gates(report: ExportReport) -> str:
         return ""
     parts = ["## Parity with base + adapter\n"]
     for name, checks in made:
-        rows = [(check.name, check.value, check.wanted, "yes" if check.passed else "**no**") for check in checks]
+        rows = [
+            (check.name, check.value, check.wanted, "**no**" if check.verdict == "no" else check.verdict)
+            for check in checks
+        ]
         parts.append(f"### {name}\n" + _table(("check", "found", "wanted", "passed"), rows))
     return "\n".join(parts)
 

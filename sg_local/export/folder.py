@@ -1,26 +1,21 @@
-"""Model folders beside the GGUF files (`--mlx`, `--hf`): refused early, made under a partial name, held to a gate.
-
-Their gate is the part of a GGUF's that needs no second engine: each touched tensor holds the delta, and the folder's
-own tokenizer and template give the token ids of training. Losses and answers are not measured here.
-"""
+"""Model folders beside the GGUF files (`--mlx`, `--hf`): refused early, made under a partial name, held to a gate."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from sg_local import __version__
+from sg_local.export.folder_gate import Speech, missing_packages, run_folder_gate, speech_of
 from sg_local.export.fused import REJECTED, MergeProgress, carried_template
-from sg_local.export.gate import check_retained, example_prompts, opened
+from sg_local.export.gate import Findings, Reference, opened
 from sg_local.export.huggingface import PROVENANCE, FolderPlan, check_source, write_folder, write_note
-from sg_local.export.job import Check, Export, ExportEvent, FusedFolder, OnEvent
-from sg_local.export.provenance import PREFIX, provenance_fields
-from sg_local.gguf import LoraAdapter
-from sg_local.prompts import Form, render
+from sg_local.export.job import Export, ExportEvent, FusedFolder, OnEvent
+from sg_local.export.provenance import provenance_fields
+from sg_local.gguf import PREFIX, LoraAdapter, Retained
 from sg_local.records import SgError, digest, from_dict
 from sg_local.run import ADAPTER, artefact, file_digest, read_json, remove
 
@@ -45,14 +40,17 @@ def check_folders(job: Export, adapter: LoraAdapter) -> list[tuple[Path, int]]:
     return [(path.resolve().parent, plans[kind].size_bytes) for kind, path in folders.items()]
 
 
-def make_folders(job: Export, adapter: LoraAdapter, adapter_digest: str, on_event: OnEvent) -> list[FusedFolder]:
-    """Every folder asked for; one that is there from the same inputs stays."""
+def make_folders(
+    job: Export, adapter: LoraAdapter, reference: Callable[[], Reference], on_event: OnEvent
+) -> list[FusedFolder]:
+    """Every folder asked for; one that is there from the same inputs stays, and needs no reference."""
     found = []
     for kind, path in wanted_folders(job).items():
-        fingerprint = _fingerprint(job, kind, adapter_digest)
+        fingerprint = _fingerprint(job, kind)
         known = folder_at(path)
         if known is None or known.fingerprint != fingerprint:
-            known = _make(job, adapter, FusedFolder(kind, str(path), 0, 0, {}, (), 0.0, fingerprint), on_event)
+            blank = FusedFolder(kind, str(path), 0, 0, {}, (), 0.0, fingerprint)
+            known = _make(job, blank, _plan(job, adapter, kind, reference()), on_event)
         found.append(known)
     return found
 
@@ -74,47 +72,57 @@ def _check_place(path: Path) -> None:
         raise SgError(f"{path} holds other files.", "Name a new folder, or an empty one.", exit_code=2)
 
 
-def _make(job: Export, adapter: LoraAdapter, folder: FusedFolder, on_event: OnEvent) -> FusedFolder:
+def _make(job: Export, folder: FusedFolder, plan: Planned, on_event: OnEvent) -> FusedFolder:
     """Write one folder and hold it to its gate; it ends under its name or, failed, with `.rejected` behind it."""
     started, final = time.monotonic(), Path(folder.path)
-    plan, speech = _plan(job, adapter, folder.kind)
     rejected = final.with_name(final.name + REJECTED)
     with artefact(final) as partial:
         partial.mkdir()
-        retained = write_folder(partial, plan, MergeProgress(final.name, plan.size_bytes, on_event).add)
+        progress = MergeProgress(final.name, plan.content.size_bytes, on_event)
+        retained = write_folder(partial, plan.content, progress.add)
         on_event(ExportEvent("gate", final.name))
-        shares = sorted(row.share for row in retained)
-        folder = replace(
-            folder,
-            size_bytes=sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()),
-            n_tensors=len(retained),
-            retained={"low": shares[0], "median": statistics.median(shares), "mean": statistics.fmean(shares)},
-            checks=(check_retained(job, retained), check_ids(job, partial, speech)),
-            seconds=round(time.monotonic() - started, 1),
-        )
-        write_note(partial, {**plan.provenance, "export": asdict(folder)})
+        request = replace(plan.speech.request, folder=str(partial))
+        findings = run_folder_gate(job, request, plan.speech, plan.reference, retained)
+        size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+        folder = _filled(replace(folder, size_bytes=size), plan.reference, findings, retained)
+        folder = replace(folder, seconds=round(time.monotonic() - started, 1))
+        write_note(partial, {**plan.content.provenance, "export": asdict(folder)})
     remove(rejected)
     if not folder.passed:
         final.rename(rejected)
     return folder
 
 
+def _filled(folder: FusedFolder, reference: Reference, findings: Findings, retained: Sequence[Retained]) -> FusedFolder:
+    """The record with what the gate found."""
+    shares = sorted(row.share for row in retained)
+    losses = {"base": reference.base_nll, "adapter": reference.adapter_nll, "export": findings.nll}
+    return replace(
+        folder,
+        n_tensors=len(retained),
+        retained={"low": shares[0], "median": statistics.median(shares), "mean": statistics.fmean(shares)},
+        checks=findings.checks,
+        nll={name: value for name, value in losses.items() if value is not None},
+        equal_answers=findings.equal_answers,
+    )
+
+
 @dataclass(frozen=True)
-class Speech:
-    """How the base speaks: its special tokens as a form around the folder's template, and the ids of our prompts."""
+class Planned:
+    """What goes into a folder, what is asked of it, and what it is held to."""
 
-    form: Form
-    tokens: tuple[tuple[int, ...], ...]
+    content: FolderPlan
+    speech: Speech
+    reference: Reference
 
 
-def _plan(job: Export, adapter: LoraAdapter, kind: str) -> tuple[FolderPlan, Speech]:
-    """What goes into the folder, and what its tokenizer must give."""
+def _plan(job: Export, adapter: LoraAdapter, kind: str, reference: Reference) -> Planned:
     with opened(job, job.base) as generator:
         info = generator.info
-        tokens = tuple(generator.tokenize(prompt) for prompt in example_prompts(job))
-    template = carried_template(job, add_bos=info.add_bos) or info.chat_template
+        template = carried_template(job, add_bos=info.add_bos) or info.chat_template
+        speech = speech_of(job, generator, template, kind, reference)
     fields = provenance_fields(job, file_digest(job.run.path(ADAPTER)))
-    plan = FolderPlan(
+    content = FolderPlan(
         source=job.source,
         adapter=adapter,
         chat_template=template,
@@ -122,33 +130,13 @@ def _plan(job: Export, adapter: LoraAdapter, kind: str) -> tuple[FolderPlan, Spe
         peft=kind == "hf",
         base_name=job.base_name or job.base.stem,
     )
-    return plan, Speech(Form("chat", template or "", info.bos, info.eos, add_bos=False), tokens)
+    return Planned(content, speech, reference)
 
 
-def check_ids(job: Export, folder: Path, speech: Speech) -> Check:
-    """The folder's tokenizer gives the base's ids for our prompts, and by its template for the bare inputs."""
-    if find_spec("tokenizers") is None:
-        return Check("token ids equal", True, "not measured: the package tokenizers is not installed")
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    ours = ["".join(segment.text for segment in prompt) for prompt in example_prompts(job)]
-    same = _n_equal([tokenizer.encode(text).ids for text in ours], speech.tokens)
-    value, passed = f"{same} of {len(ours)} prompts", same == len(ours)
-    if not job.settings.plain_template:
-        bare = [render(speech.form, [{"role": "user", "content": pair.input}]) for pair in job.task.examples]
-        texts = ["".join(segment.text for segment in prompt) for prompt in bare]
-        n_carried = _n_equal([tokenizer.encode(text, add_special_tokens=False).ids for text in texts], speech.tokens)
-        value += f", {n_carried} by the folder's template from the bare input"
-        passed = passed and n_carried == len(ours)
-    return Check("token ids equal", passed, value, "all")
-
-
-def _n_equal(found: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) -> int:
-    return sum(list(a) == list(b) for a, b in zip(found, wanted, strict=True))
-
-
-def _fingerprint(job: Export, kind: str, adapter_digest: str) -> str:
+def _fingerprint(job: Export, kind: str) -> str:
+    """What makes a folder come out as it does, and what its gate could measure."""
     source = file_digest(job.source) if job.settings.from_f16 else job.base_digest
-    form = [job.form.name, job.form.template, job.settings.plain_template]
-    return digest([__version__, kind, source, job.base_digest, adapter_digest, job.task.digest, form])
+    form = [job.form.name, job.form.template]
+    shaping = {**asdict(job.settings), "types": "", "mlx": "", "hf": "", "from_f16": source}
+    adapter = file_digest(job.run.path(ADAPTER))
+    return digest([__version__, kind, shaping, job.base_digest, adapter, job.task.digest, form, missing_packages(kind)])

@@ -16,12 +16,13 @@ from typing import Any
 from sg_local import __version__
 from sg_local.export.gate import Findings, Reference, run_gate
 from sg_local.export.job import Export, ExportEvent, FusedFile, OnEvent
-from sg_local.export.provenance import PREFIX, provenance_fields
+from sg_local.export.provenance import provenance_fields
 from sg_local.export.template import task_template
 from sg_local.gguf import (
     EXPORT_TYPES,
     FLOATS,
     GRIDS,
+    PREFIX,
     GgufFile,
     LoraAdapter,
     MergeSettings,

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.backends import EngineSettings, Generator, open_generator
-from sg_local.export.job import Check, Export
+from sg_local.export.job import Check, Export, unmeasured
 from sg_local.gguf import GgufFile, Retained
 from sg_local.prompts import Form, answer_prompt, answer_stops, answer_text, render
-from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments
+from sg_local.records import Pair, Prompt, Sampling, ScoredPrompt, Segment, Segments
 from sg_local.run import CANDIDATES, TRAIN
 
 ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template")
 OURS = "sg_local."
 LOAD_TIMEOUT_S = 900
+LOADS = "loads and answers"
+NO_ROWS = "there are no held-out rows"
 CLOSE_NLL, CLOSE_SHARE = 0.05, 0.01  # nats per token, and share: where the adapter gains nothing, the room to lose
 NEAR_TIE = 0.5  # nats for a whole answer: what quantised arithmetic moves a label's score by, measured
 
@@ -61,7 +63,7 @@ def take_reference(job: Export) -> Reference:
         base_nll = mean_nll(job, generator)
         generator.use_adapter(job.adapter)
         adapter_nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
-        n_rows = len(_rows(job))
+        n_rows = len(held_out_rows(job))
         return Reference(generator.info.add_bos, n_rows, base_nll, adapter_nll, answers, tokens)
 
 
@@ -75,8 +77,9 @@ def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[R
         checks.append(check_tokens(job, generator, reference))
         nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
         ties = near_ties(job, generator, answers, reference.answers)
-    checks += [check_nll(job, reference, nll), check_answers(job, answers, reference.answers, ties)]
-    return Findings(tuple(checks), nll, _share_equal(answers, reference.answers))
+    n_equal, n_answers = sum(map(str.__eq__, answers, reference.answers)), len(answers)
+    checks += [check_nll(job, reference, nll), check_answers(job, n_equal, ties, n_answers)]
+    return Findings(tuple(checks), nll, n_equal / n_answers if n_answers else None)
 
 
 def check_loads(job: Export, path: Path) -> Check:
@@ -89,11 +92,11 @@ def check_loads(job: Export, path: Path) -> Check:
             command, input=request, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return Check("loads and answers", False, f"no answer in {LOAD_TIMEOUT_S} s", "in a process of its own")
+        return Check(LOADS, False, f"no answer in {LOAD_TIMEOUT_S} s", "in a process of its own")
     if done.returncode == 0:
-        return Check("loads and answers", True, _brief(json.loads(done.stdout)["text"]), "in a process of its own")
+        return Check(LOADS, True, brief(json.loads(done.stdout)["text"]), "in a process of its own")
     last = (done.stderr.strip() or "no message").splitlines()[-1]
-    return Check("loads and answers", False, f"exit {done.returncode}: {last}", "in a process of its own")
+    return Check(LOADS, False, f"exit {done.returncode}: {last}", "in a process of its own")
 
 
 def check_metadata(job: Export, path: Path) -> Check:
@@ -145,7 +148,7 @@ def check_nll(job: Export, reference: Reference, nll: float | None) -> Check:
     """The share of the adapter's gain in validation loss that the file keeps."""
     base, tuned = reference.base_nll, reference.adapter_nll
     if nll is None or base is None or tuned is None:
-        return Check("validation loss", True, "no held-out rows: not measured", "")
+        return unmeasured("validation loss", NO_ROWS)
     value = f"{nll:.3f} (base {base:.3f}, adapter {tuned:.3f} nats/token, {reference.n_rows} rows)"
     room = max(CLOSE_NLL, CLOSE_SHARE * tuned)
     if base - tuned <= room:
@@ -155,13 +158,12 @@ def check_nll(job: Export, reference: Reference, nll: float | None) -> Check:
     return Check("validation loss", kept >= job.settings.min_gain, f"{kept:.1%} kept: {value}", wanted)
 
 
-def check_answers(job: Export, ours: Sequence[str], theirs: Sequence[str], ties: int) -> Check:
+def check_answers(job: Export, n_equal: int, n_ties: int, n_answers: int) -> Check:
     """The share of greedy answers that equal the adapter's; near ties count as equal, and are named."""
-    equal = _share_equal(ours, theirs)
-    if equal is None:
-        return Check("greedy answers equal", True, "no held-out rows: not measured", "")
-    value = f"{equal:.0%} of {len(ours)}" + (f", {ties} more are near ties" if ties else "")
-    passed = equal + ties / len(ours) >= job.settings.min_equal
+    if n_answers == 0:
+        return unmeasured("greedy answers equal", NO_ROWS)
+    value = f"{n_equal / n_answers:.0%} of {n_answers}" + (f", {n_ties} more are near ties" if n_ties else "")
+    passed = (n_equal + n_ties) / n_answers >= job.settings.min_equal
     return Check("greedy answers equal", passed, value, f">= {job.settings.min_equal:.0%}")
 
 
@@ -183,22 +185,35 @@ def example_prompts(job: Export) -> list[Segments]:
 
 def mean_nll(job: Export, generator: Generator) -> float | None:
     """Nats per token of the validation outputs and their end, given their prompts; None without rows."""
-    rows = _rows(job)
+    rows = held_out_rows(job)
     prompts, n_tokens = [], 0
     for i, pair in enumerate(rows):
-        text = answer_text(job.form, pair.output)
-        n_tokens += len(generator.tokenize((Segment(text, trusted=False),), bos=False)) + 1
-        prompts.append(ScoredPrompt(str(i), answer_prompt(job.task, job.form, pair.input), (text,), end=True))
+        segments, text = answer_prompt(job.task, job.form, pair.input), answer_text(job.form, pair.output)
+        n_tokens += len(answer_ids(generator, segments, text)) + 1
+        prompts.append(ScoredPrompt(str(i), segments, (text,), end=True))
     if not rows:
         return None
     return -sum(score.logprobs[0] for score in generator.score(prompts)) / n_tokens
 
 
+def answer_ids(generator: Generator, prompt: Segments, text: str) -> tuple[int, ...]:
+    """Tokens of an answer behind its prompt, without an end: what the joint text has, where the prompt's stay whole."""
+    answer, anchor = Segment(text, trusted=False), Segment("\n", trusted=False)
+    before, joint = generator.tokenize(prompt), generator.tokenize((*prompt, answer))
+    if joint[: len(before)] != before:  # inside a text, where sentencepiece puts no space in front
+        before, joint = (generator.tokenize(part, bos=False) for part in ((anchor,), (anchor, answer)))
+    return joint[len(before) :]
+
+
+def answer_budget(job: Export, generator: Generator) -> int:
+    """How many tokens a greedy answer may have: three times the longest example's."""
+    longest = max(len(generator.tokenize((Segment(p.output, False),), bos=False)) for p in job.task.examples)
+    return min(job.settings.max_tokens, 3 * longest + 8)
+
+
 def greedy_answers(job: Export, generator: Generator) -> tuple[str, ...]:
     """Greedy answers to the held-out inputs, in order."""
-    longest = max(len(generator.tokenize((Segment(p.output, False),), bos=False)) for p in job.task.examples)
-    budget = min(job.settings.max_tokens, 3 * longest + 8)
-    sampling = Sampling(max_tokens=budget, stop=answer_stops(job.task, job.form))
+    sampling = Sampling(max_tokens=answer_budget(job, generator), stop=answer_stops(job.task, job.form))
     inputs = held_out_inputs(job)
     prompts = [Prompt(str(i), answer_prompt(job.task, job.form, text), sampling) for i, text in enumerate(inputs)]
     texts = {done.prompt_id: done.text.strip() for done in generator.generate(prompts)}
@@ -234,16 +249,12 @@ def held_out_inputs(job: Export) -> list[str]:
     return list(inputs)[: job.settings.n_answers]
 
 
-def _rows(job: Export) -> tuple:
+def held_out_rows(job: Export) -> tuple[Pair, ...]:
+    """The rows whose loss is measured."""
     return job.valid[: job.settings.n_rows]
 
 
-def _share_equal(ours: Sequence[str], theirs: Sequence[str]) -> float | None:
-    if not ours:
-        return None
-    return sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(ours)
-
-
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
+    """An answer on one line of the table."""
     line = " ".join(text.split())
     return repr(line if len(line) <= 40 else line[:39] + "…")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.gguf import PREFIX, GgufFile
 from sg_local.prompts import Form
 from sg_local.records import Pair, Task
 from sg_local.run import ADAPTER, REPORT, Run, file_digest, read_json
@@ -66,8 +68,11 @@ class Export:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """`provenance`, with the scores of report.json where the run was evaluated with this adapter."""
-        found = dict(self.provenance)
+        """`provenance`, with the scores of report.json where the run was evaluated with this adapter.
+
+        What the adapter says of its own rows and settings goes before: the run may have changed since.
+        """
+        found = {**self.provenance, **self._told_by_adapter()}
         path = self.run.path(REPORT)
         report = read_json(path) if path.exists() else {}
         if report.get("systems") and report.get("adapter", {}).get("sha256") == file_digest(self.run.path(ADAPTER)):
@@ -75,6 +80,11 @@ class Export:
             systems = {name: {key: row[key] for key in kept if key in row} for name, row in report["systems"].items()}
             found["scores"] = {"metric": report.get("metric"), "n": report.get("n"), "systems": systems}
         return found
+
+    def _told_by_adapter(self) -> dict[str, Any]:
+        with GgufFile(self.adapter) as file:
+            told = {key: file.value(PREFIX + key) for key in ("funnel", "settings")}
+        return {key: json.loads(text) for key, text in told.items() if text}
 
     @property
     def source(self) -> Path:
@@ -84,12 +94,26 @@ class Export:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the gate's table. `value` and `wanted` are for people."""
+    """One line of the gate's table. `value` and `wanted` are for people.
+
+    What could not be measured stands in no file's way: `measured` is False then, and `value` says why.
+    """
 
     name: str
     passed: bool
     value: str
     wanted: str = ""
+    measured: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """yes, no or not measured."""
+        return ("yes" if self.passed else "no") if self.measured else "not measured"
+
+
+def unmeasured(name: str, why: str) -> Check:
+    """A line for what could not be measured."""
+    return Check(name, True, why, "", measured=False)
 
 
 @dataclass(frozen=True)
@@ -118,12 +142,13 @@ class FusedFile:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing that could be measured fell short."""
         return all(check.passed for check in self.checks)
 
 
 @dataclass(frozen=True)
 class FusedFolder:
-    """One folder of `kind` mlx or hf at `path`, and what its gate found; `retained` as in FusedFile."""
+    """One folder of `kind` mlx or hf at `path`, and what its gate found; the figures are as in FusedFile."""
 
     kind: str
     path: str
@@ -133,6 +158,8 @@ class FusedFolder:
     checks: tuple[Check, ...]
     seconds: float
     fingerprint: str
+    nll: dict[str, float] = field(default_factory=dict)
+    equal_answers: float | None = None
 
     @property
     def passed(self) -> bool:

@@ -8,45 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sg_local import __version__
 from sg_local.export.job import Export
-from sg_local.gguf import GgufFile, Tensor
+from sg_local.gguf import FACTS, PREFIX, GgufFile, Origin, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES
-from sg_local.records import SgError, digest
+from sg_local.records import SgError
 from sg_local.run import ADAPTER, file_digest, read_json
-
-PREFIX = "sg_local."
-JSON_KEYS = ("funnel", "scores", "settings")
-MAX_TEXT = 20_000  # characters of provenance per key: metadata is read by every program that opens the file
 
 
 def provenance_fields(job: Export, adapter_digest: str | None = None) -> dict[str, Any]:
     """Metadata for a file of this job; `adapter_digest` only where the file is not the adapter itself."""
-    fields: dict[str, Any] = {
-        "version": __version__,
-        "task.name": job.task.name,
-        "task.digest": job.task.digest,
-        "task.form": job.form.name,
-        "base.name": job.base_name or job.base.stem,
-        "base.sha256": job.base_digest,
-    }
-    if adapter_digest is not None:
-        fields["adapter.sha256"] = adapter_digest
-    if "settings" in job.provenance:
-        fields["settings.digest"] = digest(job.provenance["settings"])
-    facts = shown_facts(job)
+    facts = job.facts
     if adapter_digest is None:
         facts.pop("scores", None)  # the adapter is what was scored: its bytes must not change for it
-    fields |= {key: json.dumps(data, ensure_ascii=False) for key, data in facts.items()}
-    return {PREFIX + key: value for key, value in fields.items()}
-
-
-def shown_facts(job: Export) -> dict[str, Any]:
-    """Settings, funnel and scores as they go into files: counts only, no rows; what is too long is left out."""
-    facts = {key: job.facts[key] for key in JSON_KEYS if job.facts.get(key)}
-    if "funnel" in facts:
-        facts["funnel"] = {key: value for key, value in facts["funnel"].items() if key != "examples"}
-    return {key: data for key, data in facts.items() if len(json.dumps(data, ensure_ascii=False)) <= MAX_TEXT}
+    fields = Origin(job.task, job.form.name, job.base_name or job.base.stem, job.base_digest, facts).fields()
+    return fields if adapter_digest is None else {**fields, PREFIX + "adapter.sha256": adapter_digest}
 
 
 @dataclass(frozen=True)
@@ -125,7 +100,7 @@ def inspect(path: Path, base: Path | None = None, adapter: Path | None = None) -
 
 def _ours(file: GgufFile) -> dict[str, Any]:
     found = {key.removeprefix(PREFIX): file.value(key) for key in file.fields if key.startswith(PREFIX)}
-    for key in JSON_KEYS:
+    for key in FACTS:
         if isinstance(found.get(key), str):
             try:
                 found[key] = json.loads(found[key])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def export(job: Export, on_event: OnEvent = lambda event: None) -> ExportReport:
     adapter = check(job)
     digest = place_adapter(job)
     fuser = Fuser(job, adapter, digest, on_event)
-    fused = _fuse_all(fuser, on_event)
-    folders = make_folders(job, adapter, digest, on_event)
+    reference = cache(lambda: _take_reference(job, on_event))
+    fused = _fuse_all(fuser, reference)
+    folders = make_folders(job, adapter, reference, on_event)
     report = ExportReport(ADAPTER, digest, tuple(fused), (), round(time.monotonic() - started, 1), tuple(folders))
     report = _write_papers(job, report, on_event)
     _refuse_failed(fuser, fused)
@@ -142,19 +144,19 @@ def _holds(target: Path, job: Export, fields: dict[str, Any]) -> bool:
         )
 
 
-def _fuse_all(fuser: Fuser, on_event: OnEvent) -> list[FusedFile]:
+def _take_reference(job: Export, on_event: OnEvent) -> Reference:
+    on_event(ExportEvent("reference", job.base.name))
+    return take_reference(job)
+
+
+def _fuse_all(fuser: Fuser, reference: Callable[[], Reference]) -> list[FusedFile]:
     """Every type asked for, once; the reference is taken when the first file must be made."""
-    job = fuser.job
-    known = {fused.fingerprint: fused for fused in _earlier(job)}
-    reference: Reference | None = None
+    known = {fused.fingerprint: fused for fused in _earlier(fuser.job)}
     found: dict[str, FusedFile] = {}
-    for type in job.settings.types:
+    for type in fuser.job.settings.types:
         file = _known_auto(fuser, known) if type == "auto" else known.get(fuser.fingerprint(type))
         if file is None:
-            if reference is None:
-                on_event(ExportEvent("reference", job.base.name))
-                reference = take_reference(job)
-            file = _fuse_auto(fuser, reference) if type == "auto" else fuser.fuse(type, reference)
+            file = _fuse_auto(fuser, reference()) if type == "auto" else fuser.fuse(type, reference())
         found[file.file] = file
     return list(found.values())
 

@@ -29,6 +29,7 @@ __all__ = [
     "Threshold",
     "Window",
     "apply",
+    "by_people",
     "final_verdicts",
     "funnel",
     "input_gate",
@@ -235,6 +236,32 @@ def funnel(run: Run, task: Task) -> Funnel:
         },
         by_person=sum(v.judge != JUDGE for v in verdicts.values()),
     )
+
+
+def by_people(run: Run, task: Task) -> dict[str, int]:
+    """What people's verdicts did to synthesised rows: how many they accepted as they were, edited, relabelled,
+    rejected. A row counts once; one with another input counts as edited. Empty where nobody judged.
+    """
+    candidates = {row.id: row for row in run.read(CANDIDATES, Candidate)}
+    filters = {verdict.id: verdict for verdict in run.read(VERDICTS, Verdict) if verdict.judge == JUDGE}
+    counts: Counter[str] = Counter()
+    for verdict in final_verdicts(run).values():
+        row = candidates.get(verdict.id)
+        if verdict.judge != JUDGE and row is not None:
+            before = Pair(row.input, _output(row, filters[row.id]) if row.id in filters else row.output)
+            counts[_decision(before, verdict, bool(task.labels))] += 1
+    return dict(counts)
+
+
+def _decision(before: Pair, verdict: Verdict, has_labels: bool) -> str:
+    """What a person's verdict did to the pair that the filters had."""
+    if not verdict.keep:
+        return "rejected"
+    if verdict.input not in (None, before.input):
+        return "edited"
+    if verdict.output in (None, before.output):
+        return "accepted"
+    return "relabelled" if has_labels else "edited"
 
 
 def _split(rejected: str) -> tuple[str, str]:

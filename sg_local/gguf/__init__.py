@@ -1,4 +1,4 @@
-"""GGUF files: read, check, decode, merge and write them as a stream; adapter GGUFs; the retained-delta measure."""
+"""GGUF files: read, check, decode, merge, write as a stream; adapter GGUFs; provenance; the retained-delta measure."""
 
 from sg_local.gguf.adapter import LoraAdapter, Pair, check_adapter, read_adapter, write_adapter
 from sg_local.gguf.config import (
@@ -15,6 +15,7 @@ from sg_local.gguf.grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.layout import rotary_heads, rows_to_gguf, rows_to_hf
 from sg_local.gguf.merge import MergeSettings, Weighed, copy_with_fields, merge, plan_merge, weigh
 from sg_local.gguf.mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
+from sg_local.gguf.provenance import FACTS, PREFIX, Origin, adopt, shown_facts
 from sg_local.gguf.quants import dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, FLOATS, TYPES, TensorType
@@ -22,10 +23,12 @@ from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, pack_fields, 
 
 __all__ = [
     "EXPORT_TYPES",
+    "FACTS",
     "FILE_TYPES",
     "FILE_TYPE_NAMES",
     "FLOATS",
     "GRIDS",
+    "PREFIX",
     "TARGETS",
     "TYPES",
     "Field",
@@ -36,6 +39,7 @@ __all__ = [
     "Measure",
     "MergeSettings",
     "ModelConfig",
+    "Origin",
     "Pair",
     "Retained",
     "Tensor",
@@ -43,6 +47,7 @@ __all__ = [
     "TensorType",
     "Weighed",
     "add_on_grid",
+    "adopt",
     "bits",
     "check_adapter",
     "check_model",
@@ -65,6 +70,7 @@ __all__ = [
     "rotary_heads",
     "rows_to_gguf",
     "rows_to_hf",
+    "shown_facts",
     "stream_gguf",
     "weigh",
     "why_not_trainable",

@@ -20,7 +20,7 @@ from mlx import nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.checkpoint import Arrays, Job, Progress
+from sg_local.backends.checkpoint import Arrays, Job, Progress, adapter_metadata
 from sg_local.backends.handover import Handover
 from sg_local.backends.llama_cpp import machine
 from sg_local.backends.loop import StepPlan, StepResult, run_loop
@@ -41,10 +41,9 @@ from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
 from sg_local.backends.mlx.processes import Processes, join
 from sg_local.backends.mlx.weights import load_model
 from sg_local.backends.parity import Logits, parity_gate
-from sg_local.gguf import read_config, write_adapter
+from sg_local.gguf import GgufFile, read_config, write_adapter
 from sg_local.records import Adapter, TokenExample, TrainStep
 
-BASE_KEY = "sg_local.base.sha256"  # where an adapter GGUF names its base (gguf.check_adapter)
 ADAPTER = "adapter.gguf"
 ALONE = Processes()
 _ADAM = "adam."
@@ -214,7 +213,7 @@ class MlxTrainer:
         mx.clear_cache()
         if gate is None:
             return _record(job, progress, out / ADAPTER, "")
-        path = self._write(out, lora)
+        path = self._write(job, lora)
         gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
         gate.close()
         return _record(job, progress, path, _sha256(path))
@@ -241,11 +240,13 @@ class MlxTrainer:
 
         return logits_of
 
-    def _write(self, out: Path, lora: Lora) -> Path:
+    def _write(self, job: Job, lora: Lora) -> Path:
         """Both forms of the adapter; the GGUF last, since its presence means that training is done."""
-        write_mlx_adapter(out, lora)
-        path = out / ADAPTER
-        write_adapter(path, self.config.architecture, lora.pairs(), lora.shape.alpha, {BASE_KEY: self.base_digest})
+        write_mlx_adapter(job.out, lora)
+        path = job.out / ADAPTER
+        with GgufFile(self.path) as file:
+            metadata = adapter_metadata(file, job)
+        write_adapter(path, self.config.architecture, lora.pairs(), lora.shape.alpha, metadata)
         return path
 
 
