@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 from rich.console import Console
 
 from sg_local.cli.review_view import KEYS, view_of
+from sg_local.console import cards
 from sg_local.console.review import Screenful
+from sg_local.console.review_card import DECISIONS
 from sg_local.console.verdict import verdict
-from sg_local.console.views import CardView, GainView, PlayView, ReviewView, SystemScore, VerdictCard
+from sg_local.console.views import CardView, FindingView, GainView, PlayView, ReviewView, SystemScore, VerdictCard
 
 CARD = CardView(
     number=7,
@@ -41,6 +44,7 @@ VIEW = ReviewView(
     keys=KEYS["cards"],
     sample=("1 bad of 5 judged", "at most 65.7% bad (95%)"),
 )
+FINDINGS = [FindingView("engine", name, name, "found", "why", "mend it") for name in cards.STATUS]
 PLAY = PlayView((("near_duplicate.threshold", "0.65", "0.7"),), 0, 92, 88, (80, 92), "how alike", (("a", 40, 38),))
 
 
@@ -74,6 +78,24 @@ def test_the_caret_is_in_sight_while_typing():
 
 def test_what_a_model_wrote_is_never_markup():
     assert "[bold]not markup[/bold]" in "\n".join(drawn(Screenful(VIEW), 80, 24))
+
+
+@pytest.mark.parametrize("mode", KEYS)
+def test_words_keep_the_terminals_own_colour(mode):
+    view = dataclasses.replace(VIEW, mode=mode, keys=KEYS[mode], menu=(("s", "by the filters", "kept"),), play=PLAY)
+    decided = [dataclasses.replace(CARD, decision=decision) for decision in DECISIONS]
+    whats = [Screenful(dataclasses.replace(view, card=card)) for card in decided]
+    for what in (*whats, verdict(CARD_AT_THE_END, 100), cards.doctor(FINDINGS, "All is well.", 100)):
+        assert coloured_words(what) == []
+
+
+def coloured_words(what):
+    """The texts that hold a letter or a digit and are neither in the terminal's foreground nor reversed."""
+    console = Console(width=100, height=30, highlight=False, force_terminal=True, color_system="standard")
+    lines = console.render(what, console.options.update(height=30))
+    styled = [(segment.text, segment.style) for segment in lines if segment.style is not None]
+    return [text for text, style in styled if re.search(r"\w", text) and (style.color or style.bgcolor)
+            and style.color.name != "default"]  # fmt: skip
 
 
 def test_labels_that_do_not_fit_are_counted():

@@ -205,6 +205,13 @@ def test_no_color_is_respected_and_says_the_same(start):
     assert COLOURS.search(coloured.raw) and not COLOURS.search(plain.raw)
 
 
+def test_a_terminal_without_unicode_shows_what_it_can(start):
+    review = start(PYTHONIOENCODING="ascii")
+    review.wait("INPUT", "a accept")
+    review.press("aq")
+    assert review.end() == 0 and review.is_restored()
+
+
 def test_a_sample_ends_with_a_bound(folder, start):
     review = start("--sample", "5")
     review.wait("1 of 5")

@@ -117,6 +117,7 @@ class Program(Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
         """Run the command line; returns never: ends with SystemExit and the exit code."""
         extra["standalone_mode"] = False
+        _draw_what_can_be_drawn()
         code = 1
         try:
             result = super().main(args, prog_name, **extra)
@@ -181,6 +182,13 @@ def show_error(error: SgError) -> None:
     click.echo(f"Error: {error.message}", err=True)
     if error.hint:
         click.echo(f"Hint: {error.hint}", err=True)
+
+
+def _draw_what_can_be_drawn() -> None:
+    """Let a terminal without Unicode show ? for what it lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
 
 
 def _silence_stdout() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -19,6 +18,7 @@ from sg_local.console.views import FindingView, FunnelCard
 
 WIDTH = 100
 N_LIVE_RULES = 3
+HEADING = "bold underline"
 TITLE = "bold default"  # on a coloured border
 STATUS = {"ok": ("\u2714", "green"), "warning": ("!", "magenta"), "missing": ("\u2718", "red")}
 
@@ -68,11 +68,6 @@ def funnel(card: FunnelCard, width: int) -> RenderableType:
     if card.note:
         parts += [Text(""), Text(card.note, "dim")]
     return Group(*parts)
-
-
-def heading(text: str, width: int) -> Text:
-    """A heading with a thin rule behind it, up to the width."""
-    return Text.assemble((text, "bold"), " ", ("\u2500" * max(0, width - cell_len(text) - 1), "dim"), no_wrap=True)
 
 
 def grid(*justify: str) -> Table:
@@ -151,7 +146,7 @@ def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> Rendera
     for finding in findings:
         if finding.topic != topic:
             topic = finding.topic
-            table.add_row("", heading(topic, 10), "")
+            table.add_row("", Text(topic, HEADING), "")
         mark, style = STATUS[finding.status]
         found = Text.assemble(finding.found, (f"  {finding.why}" if finding.why else "", "dim"))
         table.add_row(Text(mark, style), Text(finding.name), found)

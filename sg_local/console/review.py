@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.text import Text
 
 from sg_local.console import review_card
-from sg_local.console.cards import bar, heading
+from sg_local.console.cards import HEADING, bar
 from sg_local.console.views import ReviewView
 
 SIDE = 23
@@ -192,7 +192,7 @@ def _more_keys(keys: Sequence[tuple[str, str]], width: int, height: int) -> list
 
 
 def _title(text: str) -> Text:
-    return heading(text, SIDE)
+    return Text(text, HEADING)
 
 
 def _count(name: str, n: int, width: int) -> Text:

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.cards import bar
+from sg_local.console.cards import HEADING, bar
 from sg_local.console.views import CardView, PlayView, ReviewView
 
 DECISIONS = {
@@ -70,7 +70,7 @@ def _text(title: str, text: str, field: str, card: CardView, view: ReviewView) -
     editing = view.mode == "edit" and view.edits == field
     note = TYPING if editing else " edited" if field in card.edited else ""
     yield Text("")
-    yield Text.assemble((title, "bold"), (note, "dim"))
+    yield Text.assemble((title, HEADING), (note, "dim"))
     body = with_caret(view.buffer, view.caret) if editing else Text(text)
     yield _Ruled(body, "bold" if field == "output" and not editing else "")
 
@@ -157,7 +157,9 @@ def _play(play: PlayView, width: int) -> RenderableType:
     for label, before, now in play.labels:
         change = f"  {now - before:+d}" if now != before else ""
         most = max(1, *(n for _, *both in play.labels for n in both))
-        parts.append(Text.assemble(f"  {now:4d} ", bar(now / most, 20, "green"), f" {label}{change}"))
+        line = Text.assemble(f"  {now:4d} ", bar(now / most, 20, "green"), no_wrap=True)
+        line.pad_right(28 - line.cell_len)
+        parts.append(line.append(f"{label}{change}"))
     if play.edge:
         parts += [Text(""), Text("Rows at the edge", "bold")]
         parts += [_edge(sign, text, width) for sign, text in play.edge]
