@@ -85,12 +85,12 @@ def test_output_rules_of_classification(routing, row, rule):
     [
         ("When does the big shop open?", ""),
         ("Yes", "output_length"),
-        ("When does the um the shop open", "copied_input"),
+        ("When does the um the big shop open", "copied_input"),
         ("When does the bakery open?", "copied_output"),
     ],
 )
 def test_output_rules_of_generation(fluent, output, rule):
-    row = Row("When does the um the shop open?", output)
+    row = Row("When does the um the big shop open?", output)
     assert first_reason(OUTPUT_RULES, row, Context(fluent, FilterSettings()))[0] == rule
 
 
@@ -132,6 +132,21 @@ def collapsed(n=30):
 def test_calibration_undoes_a_bias():
     rows = collapsed()
     assert labels.calibrated(rows, NAMES) == {row.id: row.label_asked for row in rows}
+
+
+def test_rows_with_known_labels_are_calibrated_by_the_others_means():
+    made = collapsed()
+    known = [row for row in made if row.label_asked == "billing"]
+    assert labels.calibrated(known, NAMES, over=made) == {row.id: "billing" for row in known}
+    assert labels.calibrated(known, NAMES, over=[]) == labels.ranked(known, NAMES, over=[]) == {}
+    assert set(labels.ranked(known, NAMES, over=made).values()) == {"billing"}
+
+
+@pytest.mark.parametrize(("scored", "name", "kappa"), [(True, "calibrated", 1.0), (False, "voted", 0.0)])
+def test_the_second_opinion_is_the_one_that_follows_the_asked_labels_better(scored, name, kappa):
+    rows = [row if scored else replace(row, label_scores=()) for row in collapsed()]
+    found = labels.second_opinion(rows, NAMES)
+    assert (found.name, found.agreement.kappa) == (name, kappa)
 
 
 def test_auto_does_not_trust_votes_that_collapsed():
@@ -274,7 +289,7 @@ def test_the_gate_names_the_rule(routing):
     [("billing", True), ("Billing.", True), ("", False), ("I'm sorry", False), ("the invoice", False)],
 )
 def test_the_gate_on_votes_takes_labels_only(routing, text, counts):
-    assert filters.OutputGate(routing, FilterSettings())(text) is counts
+    assert filters.OutputGate(routing, FilterSettings())(GOOD, text) is counts
 
 
 @pytest.mark.parametrize(
@@ -287,7 +302,7 @@ def test_the_gate_on_votes_takes_labels_only(routing, text, counts):
     ],
 )
 def test_the_gate_on_votes_knows_noise_and_lengths(fluent, text, counts):
-    assert filters.OutputGate(fluent, FilterSettings())(text) is counts
+    assert filters.OutputGate(fluent, FilterSettings())("Where is um the near the nearest open station?", text) is counts
 
 
 def test_the_gate_is_another_one_where_a_rule_that_it_heeds_changes(routing):

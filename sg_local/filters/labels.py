@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,19 +45,29 @@ class Labelling:
     labels: Labels
 
 
-def calibrated(candidates: Sequence[Candidate], labels: Sequence[str]) -> dict[str, str]:
-    """The best label of each scored row once every label's mean log-probability over the rows is subtracted."""
-    scored = [row for row in candidates if len(row.label_scores) == len(labels)]
-    if not scored:
+def calibrated(
+    candidates: Sequence[Candidate], labels: Sequence[str], over: Sequence[Candidate] | None = None
+) -> dict[str, str]:
+    """The best label of each scored row once every label's mean log-probability over the rows is subtracted.
+
+    `over` are the rows that the mean is taken over, where they are others: rows with known outputs must not shift it.
+    """
+    scored = _scored(candidates, labels)
+    base = scored if over is None else _scored(over, labels)
+    if not scored or not base:
         return {}
-    best = _centred(scored).argmax(axis=1)
+    best = _centred(scored, base).argmax(axis=1)
     return {row.id: labels[k] for row, k in zip(scored, best, strict=True)}
 
 
-def _centred(scored: Sequence[Candidate]) -> np.ndarray:
-    """Label scores (rows, labels), each label's mean over the rows subtracted."""
-    scores = np.array([row.label_scores for row in scored])
-    return scores - scores.mean(axis=0)
+def _scored(candidates: Sequence[Candidate], labels: Sequence[str]) -> list[Candidate]:
+    return [row for row in candidates if len(row.label_scores) == len(labels)]
+
+
+def _centred(scored: Sequence[Candidate], over: Sequence[Candidate]) -> np.ndarray:
+    """Label scores (rows, labels), each label's mean over the rows `over` subtracted."""
+    means = np.array([row.label_scores for row in over]).mean(axis=0)
+    return np.array([row.label_scores for row in scored]) - means
 
 
 def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) -> Labelling:
@@ -68,7 +78,7 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
     voted = {row.id: row.output for row in candidates}
     best = calibrated(candidates, labels)
     asked = {row.id: row.label_asked for row in candidates}
-    opinion = _better_judge(asked, {"voted": voted, "calibrated": best})
+    opinion = second_opinion(candidates, labels)
     agreed = {
         id: label if label is not None and opinion.labels.get(id) == label else None for id, label in asked.items()
     }
@@ -88,24 +98,26 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
 
 @dataclass(frozen=True)
 class Opinion:
-    """A second opinion on the asked labels: every row's label, and how many standard errors it is beyond chance."""
+    """A second opinion on the asked labels: `voted` or `calibrated`, every row's label, how far it is beyond chance."""
 
+    name: str
     labels: dict[str, str]
-    z: float
+    agreement: Kappa
     why: str
 
 
-def ranked(candidates: Sequence[Candidate], labels: Sequence[str]) -> Labels:
+def ranked(candidates: Sequence[Candidate], labels: Sequence[str], over: Sequence[Candidate] | None = None) -> Labels:
     """The asked label of those rows, half of each label, whose calibrated scores speak for it most; None for the rest.
 
     A row's margin is its asked label's centred log-probability minus the best other label's. Ranking inside each label
     keeps the labels' shares, and harms little where the scores know nothing: then half the rows go at random.
-    At least FEWEST rows stay, where there are so many.
+    At least FEWEST rows stay, where there are so many. `over` is as in `calibrated`.
     """
-    scored = [row for row in candidates if len(row.label_scores) == len(labels) and row.label_asked in labels]
-    if not scored:
+    scored = [row for row in _scored(candidates, labels) if row.label_asked in labels]
+    base = scored if over is None else _scored(over, labels)
+    if not scored or not base:
         return {}
-    centred = _centred(scored)
+    centred = _centred(scored, base)
     own = np.array([labels.index(row.label_asked) for row in scored])
     rows = np.arange(len(scored))
     asked = centred[rows, own]
@@ -119,19 +131,22 @@ def ranked(candidates: Sequence[Candidate], labels: Sequence[str]) -> Labels:
     return kept
 
 
-def _better_judge(asked: Labels, judges: dict[str, dict[str, str]]) -> Opinion:
-    """Whose labels follow the asked ones best, and how well each does, in words."""
+def second_opinion(candidates: Sequence[Candidate], labels: Sequence[str]) -> Opinion:
+    """Whose labels follow the asked ones better, the votes' or the calibrated ones; `why` tells how well each does."""
+    asked = {row.id: row.label_asked for row in candidates}
+    judges = {"voted": {row.id: row.output for row in candidates}, "calibrated": calibrated(candidates, labels)}
     found = {name: kappa(asked, labels) for name, labels in judges.items() if labels}
     name = max(found, key=lambda name: found[name].z, default="voted")
     words = ", ".join(
         f"{name} labels {value.kappa:.2f} ({value.z:.1f} standard errors)" for name, value in found.items()
     )
-    return Opinion(judges[name], found[name].z if found else 0.0, f"Cohen's kappa with the asked labels: {words}")
+    agreement = found.get(name, Kappa(0.0, 0.0))
+    return Opinion(name, judges[name], agreement, f"Cohen's kappa with the asked labels: {words}")
 
 
 def _doubt(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[str]) -> str:
     """What speaks against keeping only the rows that agree, or an empty string."""
-    if opinion.z < SURE:
+    if opinion.agreement.z < SURE:
         return "no second opinion is surely better than a guess"
     counts = Counter(label for label in agreed.values() if label is not None)
     n_agreed, rarest = sum(counts.values()), min(labels, key=lambda label: counts[label])
@@ -163,20 +178,27 @@ def kappa(asked: Labels, given: dict[str, str]) -> Kappa:
     return Kappa(value, value / math.sqrt(chance / (n * (1 - chance))) if chance else 0.0)
 
 
-def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float) -> Labelling:
+Allowed = Callable[[str, str], bool]
+"""Whether an output may take part in the vote on an input."""
+
+
+def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float, allowed: Allowed) -> Labelling:
     """Outputs for generation: the voted one, the one that the input was written for, or the latter where both agree.
 
-    `similar` is the ROUGE-L from which on two outputs agree. `auto` is the vote: measured better on a small model
+    Only votes that are `allowed` count; where none is, the most frequent stands, for a rule to name what is wrong with
+    it. `similar` is the ROUGE-L from which on two outputs agree. `auto` is the vote: measured better on a small model
     than the output written first, whose use is to bring inputs of the right kind.
     """
     if policy == "auto":
         policy = "voted"
-    chosen = {row.id: _output(row, policy, similar) for row in candidates}
+    chosen = {row.id: _output(row, policy, similar, allowed) for row in candidates}
     return Labelling(policy, "as set", chosen)
 
 
-def _output(row: Candidate, policy: str, similar: float) -> str | None:
+def _output(row: Candidate, policy: str, similar: float, allowed: Allowed) -> str | None:
+    votes = {output: n for output, n in row.votes.items() if allowed(row.input, output)}
+    voted = min(votes, key=lambda output: (-votes[output], len(output), output), default=row.output)
     if policy == "voted" or row.label_asked is None:
-        return row.output
-    agrees = rouge_l(words(row.label_asked), words(row.output)) >= similar
+        return voted
+    agrees = rouge_l(words(row.label_asked), words(voted)) >= similar
     return row.label_asked if policy == "asked" or agrees else None
