@@ -34,3 +34,23 @@ def test_after_the_advice_a_new_run_goes_through(own_folder):
     before = (own_folder / "runs/r/inputs.jsonl").read_bytes()
     assert synth("synth.n_inputs=20", name="other").exit_code == 0
     assert (own_folder / "runs/r/inputs.jsonl").read_bytes() == before
+
+
+def test_nothing_accepted_of_few_inputs_stops_with_the_rule_too(own_folder):
+    result = synth("filter.copied_example.threshold=0", "synth.n_asked=32")
+    assert result.exit_code == 1 and "Only 0 of 32" in result.stderr and ADVICE["copied_example"] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "hint"),
+    [
+        ("vote_share", ("filter.vote_share.threshold=1.1",), "vote_share.threshold=0.2"),
+        ("balance", ("filter.balance.ratio=0", "filter.balance.at_least=0"), "balance.on=false"),
+    ],
+)
+def test_pairs_that_the_filters_eat_name_the_rule_before_training(rule, changes, hint):
+    sets = ("synth.n_inputs=20", "synth.round_size=10", "filter.policy=voted", *changes)
+    line = ["run", "support_routing", "--backend", "scripted", "--name", "r", "--yes"]
+    result = CliRunner().invoke(app, [*line, *(part for one in sets for part in ("--set", one))])
+    assert result.exit_code == 1 and "0 are kept" in result.stderr
+    assert f"by rule {rule}" in result.stderr and f"sg-local filter r --set {hint}" in result.stderr

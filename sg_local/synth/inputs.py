@@ -133,9 +133,10 @@ def _is_repeating(job: Synthesis, before: Sequence[InputRow]) -> bool:
 
 
 def _check_yield(job: Synthesis, rows: Sequence[InputRow]) -> None:
-    """Stop early when hardly anything passes, naming the rule that eats the rows."""
+    """Stop when hardly anything passes, or nothing of all that was asked for, naming the rule that eats the rows."""
     accepted = sum(not row.rejected for row in rows)
-    if len(rows) < job.settings.collapse_asked or accepted >= job.settings.collapse_share * len(rows):
+    is_early = len(rows) < job.settings.collapse_asked and (accepted or not _enough(job.settings, rows))
+    if is_early or accepted >= job.settings.collapse_share * len(rows):
         return
     rule, count = Counter(rule_of(row.rejected) for row in rows if row.rejected).most_common(1)[0]
     sample = next(row for row in rows if rule_of(row.rejected) == rule)
