@@ -80,7 +80,7 @@ def review(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     terminal.settle()
     yield "review", svg(picture(terminal), WIDTH, f"sg-local review {name}")
     terminal.press("t\x1b[B\x1b[B\x1b[B\x1b[D\x1b[D")
-    terminal.wait("0.6  was 0.7", "leave as was")
+    terminal.wait("0.6  was 0.7", "leave as it was")
     terminal.settle()
     yield "thresholds", svg(picture(terminal), WIDTH, "sg-local review: thresholds")
     terminal.press("\x1bq")

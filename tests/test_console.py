@@ -80,6 +80,15 @@ def test_what_a_model_wrote_is_never_markup():
     assert "[bold]not markup[/bold]" in "\n".join(drawn(Screenful(VIEW), 80, 24))
 
 
+def test_what_was_searched_for_is_marked_in_the_card():
+    with open("/dev/null", "w") as nowhere:
+        console = Console(width=80, height=24, file=nowhere, force_terminal=True)
+        view = dataclasses.replace(VIEW, find="MANY")
+        lines = console.render_lines(Screenful(view), console.options.update(height=24))
+    marked = [part.text for line in lines[1:] for part in line if part.style and part.style.reverse]
+    assert set(marked) == {"many"}
+
+
 @pytest.mark.parametrize("mode", KEYS)
 def test_words_keep_the_terminals_own_colour(mode):
     view = dataclasses.replace(VIEW, mode=mode, keys=KEYS[mode], menu=(("s", "by the filters", "kept"),), play=PLAY)

@@ -151,6 +151,18 @@ def test_undo_goes_back_to_the_card():
     assert press(make(), "a", "a", "u")[0].cursor == "row1"
 
 
+def test_undo_of_a_card_outside_the_view_says_so_and_moving_goes_into_the_view():
+    state, _ = press(make(), "a", "f", "l", "l", "enter", "u")
+    assert state.cursor == "row0" and "outside the view" in state.message
+    assert press(state, "space")[0].cursor == "row1" and press(state, "b")[0].cursor == "row4"
+
+
+def test_pages_scroll_cards_and_thresholds():
+    state = make().but(thresholds=(review.Threshold("near_duplicate.threshold", 0.9, 0.05),))
+    assert press(state, "page_down", "down", "page_up")[0].scroll == 1
+    assert press(state, "t", "page_down")[0].scroll == 10 and press(state, "t", "page_down", "down")[0].scroll == 0
+
+
 def test_judging_goes_round_to_rows_that_were_skipped():
     state, _ = press(make(3), "space", "a", "a")
     assert state.cursor == "row0"
@@ -207,6 +219,14 @@ def test_the_most_doubtful_rows_come_first():
     state = review.open_review(review.build_rows(candidates, {}), (), labels=LABELS, judge="ann")
     state, _ = press(state, "o")
     assert [row.id for row in states.visible(state)][:2] == ["row2", "row1"] and state.cursor == "row2"
+
+
+def test_a_text_is_doubtful_by_the_words_it_does_not_share_with_the_one_asked_for():
+    candidates = [candidate(0, output="the red box", label_asked=asked) for asked in ("the red box", "a red box", "no")]
+    texts = review.build_rows(candidates, {})
+    assert [row.signals.asked for row in texts] == [0.0, 0.5, 1.0]
+    assert [row.signals.asked for row in review.build_rows(candidates, {}, LABELS)] == [0.0, 1.0, 1.0]
+    assert "another output than asked for" in texts[2].signals.words()
 
 
 @pytest.mark.parametrize("order", review.ORDERS)

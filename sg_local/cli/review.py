@@ -103,13 +103,13 @@ def check_judge(name: str) -> str:
 def open_state(job: Job, judge: str) -> ReviewState:
     """The review of a job's run as its journals have it."""
     journal = job.run.read(VERDICTS, Verdict)
-    return review.open_review(rows_of(job.run, journal), journal, labels=job.task.labels, judge=judge)
+    return review.open_review(rows_of(job.run, journal, job.task.labels), journal, labels=job.task.labels, judge=judge)
 
 
-def rows_of(run: Run, journal: list[Verdict]) -> tuple[review.Row, ...]:
+def rows_of(run: Run, journal: list[Verdict], labels: tuple[str, ...]) -> tuple[review.Row, ...]:
     """The run's candidates with the filters' last verdicts."""
     verdicts = {row.id: row for row in journal if row.judge == FILTERS}
-    return review.build_rows(run.read(CANDIDATES, Candidate), verdicts)
+    return review.build_rows(run.read(CANDIDATES, Candidate), verdicts, labels)
 
 
 def review_on_screen(job: Job, environment: Environment, judge: str, sample: int | None = None) -> None:

@@ -132,7 +132,9 @@ class Session:
             finally:
                 self.screen.open()
             after = from_file(path.read_text(encoding="utf-8", errors="replace"))
-        if done.returncode != 0 or after is None or after == texts:
+        if done.returncode != 0:
+            return self.state.but(message=f"{self.environment.editor} ended with an error: nothing changed.")
+        if after is None or after == texts:
             return self.state.but(message="Nothing changed.")
         changed = {name: text for name, text, old in zip(("input", "output"), after, texts, strict=True) if text != old}
         return review.edited(self.state, **changed)
@@ -193,7 +195,7 @@ class Session:
         journal = self.job.run.read(VERDICTS, Verdict)
         verdicts = {row.id: row for row in journal if row.judge == filters.JUDGE}
         self.funnel = self._funnel()
-        rows = review.build_rows(self.job.run.read(CANDIDATES, Candidate), verdicts)
+        rows = review.build_rows(self.job.run.read(CANDIDATES, Candidate), verdicts, self.job.task.labels)
         after = review.reloaded(self.state, rows)
         self.funnel = (*self.funnel[:-1], (self.funnel[-1][0], sum(row.kept for row in rows)))
         return after

@@ -40,8 +40,9 @@ KEYS = {
     "thresholds": (
         ("up/down", "choose"),
         ("left/right", "move"),
-        ("enter", "filter again with these"),
-        ("esc", "leave as was"),
+        ("enter", "save"),
+        ("esc", "leave as it was"),
+        ("page down", "more rows"),
     ),
     "help": (("any key", "back"),),
 }
@@ -65,6 +66,7 @@ HELP = (
     ("q", "quit", "the next time goes on here"),
 )
 MEANINGS = {
+    "grounding.threshold": "how much less of an output than of the examples' may stand in its input",
     "input_length.sigmas": "inputs this many deviations around the examples' length",
     "input_length.widest": "inputs at least this many times shorter or longer",
     "output_length.sigmas": "outputs this many deviations around the examples' length",
@@ -79,6 +81,7 @@ MEANINGS = {
 }
 """What each threshold of the filters means, by its setting's name."""
 
+STALE = "The rows were filtered by other rules: with these numbers as they are, filtering again changes them."
 PROMPTS = {"search": "Search:", "jump": "Row number:", "reason_text": "Reason:"}
 
 
@@ -92,7 +95,7 @@ def view_of(state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...])
     order = "" if state.view.order == "file" else review.ORDER_WORDS[state.view.order]
     return ReviewView(
         title=title,
-        position=f"{at} of {len(rows)}",
+        position=f"{at or chr(0x2013)} of {len(rows)}",
         conditions=" | ".join(filter(None, (conditions, order))),
         card=_card(state) if rows else None,
         progress=_progress(state),
@@ -107,6 +110,7 @@ def view_of(state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...])
         caret=state.caret,
         edits=state.edits,
         scroll=state.scroll,
+        find=state.view.text,
         menu=_menu(state),
         play=_play(state) if state.mode == "thresholds" else None,
         sample=sample_lines(state),
@@ -152,6 +156,7 @@ def _card(state: ReviewState) -> CardView | None:
         votes=tuple(sorted(candidate.votes.items(), key=lambda item: -item[1])),
         n_samples=candidate.n_samples,
         labels=_labels(row) if state.labels else (),
+        asked=_asked(row) if not state.labels else "",
         rule=row.rule,
         reason="" if row.kept or row.filters is None else row.filters.reason,
         neighbour=_neighbour(state, row),
@@ -191,6 +196,12 @@ def _labels(row: Row) -> tuple[tuple[str, str], ...]:
     return tuple((how, label) for how, label in found if label)
 
 
+def _asked(row: Row) -> str:
+    """The text that the input was written for, where the output is another one."""
+    asked = row.candidate.label_asked or ""
+    return "" if asked == row.output else output.brief(asked)
+
+
 def _neighbour(state: ReviewState, row: Row) -> tuple[int, float, tuple[tuple[str, bool], ...]] | None:
     if row.signals.neighbour is None or row.signals.similarity < 0.25:
         return None
@@ -211,7 +222,7 @@ def _menu(state: ReviewState) -> tuple[tuple[str, str, str], ...]:
         return (
             ("s", "by the filters", view.show),
             ("j", "judged by people", view.judged),
-            ("l", "label", view.label or "any"),
+            *((("l", "label", view.label or "any"),) if state.labels else ()),
             ("w", "rejected by rule", view.rule or "any"),
             ("v", "votes for the answer", votes),
             ("c", "clear", ""),
@@ -234,6 +245,7 @@ def _play(state: ReviewState) -> PlayView:
         meaning=MEANINGS.get(state.thresholds[state.selected].name, ""),
         labels=_balance(state, before, now),
         edge=_edge(state, before, now),
+        note=STALE if now != before and state.thresholds == state.saved else "",
     )
 
 

@@ -72,6 +72,8 @@ def _text(title: str, text: str, field: str, card: CardView, view: ReviewView) -
     yield Text("")
     yield Text.assemble((title, HEADING), (note, "dim"))
     body = with_caret(view.buffer, view.caret) if editing else Text(text)
+    if view.find and not editing:
+        body.highlight_words([view.find], "reverse", case_sensitive=False)
     yield _Ruled(body, "bold" if field == "output" and not editing else "")
 
 
@@ -83,7 +85,7 @@ class _Ruled:
         self.style = style
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self.text.stylize(self.style)
+        self.text.stylize_before(self.style)
         for line in console.render_lines(self.text, options.update(width=max(8, options.max_width - 2)), pad=False):
             yield Segment("\u258f ", RULE)
             yield from line
@@ -100,6 +102,8 @@ def _facts(card: CardView, width: int) -> Table:
         table.add_row("", Text(f"and {more} other answer{'s' if more > 1 else ''}", "dim"))
     if card.labels:
         table.add_row("label", _labels(card.labels))
+    if card.asked:
+        table.add_row("asked", Text(card.asked))
     if card.rule:
         table.add_row("rules", Text.assemble(("\u2718 ", "red"), (card.rule, "bold"), f": {card.reason}"))
     else:
@@ -154,6 +158,7 @@ def _play(play: PlayView, width: int) -> RenderableType:
         was = f" was {saved}" if saved != value else ""
         parts.append(Text.assemble((f"{mark} {name:<{names}}  {value:>{values}} ", style), (was, "italic")))
     parts += [Text(f"  {play.meaning}", "italic"), Text(""), _kept(play)]
+    parts += [Text(play.note, "italic")] if play.note else []
     for label, before, now in play.labels:
         change = f"  {now - before:+d}" if now != before else ""
         most = max(1, *(n for _, *both in play.labels for n in both))
@@ -172,7 +177,7 @@ def _kept(play: PlayView) -> Text:
     if play.kept_now is not None and play.kept_now != play.kept_before:
         text.append(f" \u2192 {play.kept_now} ({play.kept_now - play.kept_before:+d})", "bold")
     if play.kept_beside is not None:
-        text.append(f"   one step on: \u25c2 {play.kept_beside[0]}  {play.kept_beside[1]} \u25b8", "dim")
+        text.append(f"   one step: \u25c2 {play.kept_beside[0]}  {play.kept_beside[1]} \u25b8", "dim")
     return text
 
 

@@ -115,8 +115,8 @@ class FindingView:
 class CardView:
     """One row under review. `decision` is open, accepted, rejected or conflict; `who` tells by whom and why.
 
-    `votes` are (answer, count), most first. `neighbour` is its number, the similarity in [0, 1], and its input in
-    stretches (text, differs from this row's).
+    `votes` are (answer, count), most first. `asked` is the text that the input was written for, where it differs.
+    `neighbour` is its number, the similarity in [0, 1], and its input in stretches (text, differs from this row's).
     """
 
     number: int
@@ -129,6 +129,7 @@ class CardView:
     votes: tuple[tuple[str, int], ...] = ()
     n_samples: int = 0
     labels: tuple[tuple[str, str], ...] = ()
+    asked: str = ""
     rule: str = ""
     reason: str = ""
     neighbour: tuple[int, float, tuple[tuple[str, bool], ...]] | None = None
@@ -141,7 +142,8 @@ class PlayView:
     """Thresholds in play: (name, value, saved value) each, the rows kept before and now, what one step would do.
 
     `meaning` says what the selected one does; `kept_beside` are the rows kept with one step less and one more.
-    `edge` holds (sign, text): `+` comes in, `-` goes out, `<` and `>` would with one step looser or stricter.
+    `edge` holds (sign, text): `+` comes in, `-` goes out, `<` and `>` would with one step looser or stricter. `note`
+    says what else to know.
     """
 
     thresholds: tuple[tuple[str, str, str], ...]
@@ -152,11 +154,15 @@ class PlayView:
     meaning: str = ""
     labels: tuple[tuple[str, int, int], ...] = ()
     edge: tuple[tuple[str, str], ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class ReviewView:
-    """The whole screen of a review. `mode` is the state machine's; `menu` holds (key, name, value) for it."""
+    """The whole screen of a review. `mode` is the state machine's; `menu` holds (key, name, value) for it.
+
+    `find` is a text to mark in the card.
+    """
 
     title: str
     position: str
@@ -174,6 +180,7 @@ class ReviewView:
     caret: int = 0
     edits: str = ""
     scroll: int = 0
+    find: str = ""
     menu: tuple[tuple[str, str, str], ...] = ()
     play: PlayView | None = None
     sample: tuple[str, ...] = ()

@@ -82,14 +82,12 @@ def undo(state: ReviewState) -> ReviewState:
         if before is None:
             del verdicts[id]
     count = len(action.before)
-    return state.but(
-        verdicts=verdicts,
-        history=state.history[:-1],
-        new=tuple(rows),
-        cursor=action.before[0][0],
-        scroll=0,
-        message="Taken back." if count == 1 else f"Taken back: {count} verdicts.",
+    after = state.but(
+        verdicts=verdicts, history=state.history[:-1], new=tuple(rows), cursor=action.before[0][0], scroll=0
     )
+    message = "Taken back." if count == 1 else f"Taken back: {count} verdicts."
+    is_shown = any(row.id == after.cursor for row in visible(after))
+    return after.but(message=message if is_shown else f"{message} This row is outside the view: esc shows all.")
 
 
 def edited(state: ReviewState, *, input: str | None = None, output: str | None = None) -> ReviewState:

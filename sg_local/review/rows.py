@@ -1,7 +1,8 @@
 """What a reviewer looks at: each candidate with its filter verdict and the signals that make it doubtful.
 
-Doubt is a sum of five signals between 0 and 1, each shown in words on the card: few votes for the answer, a label
-other than the one asked for, a near duplicate, an unusual length, a low likelihood among this run's rows.
+Doubt is a sum of five signals between 0 and 1, each shown in words on the card: few votes for the answer, an output
+other than the one that its input was written for, a near duplicate, an unusual length, a low likelihood among this
+run's rows.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
 from sg_local.records import Candidate, Verdict
@@ -28,7 +29,7 @@ class Signals:
     """
 
     votes: float = 0.0
-    label: float = 0.0
+    asked: float = 0.0
     similarity: float = 0.0
     neighbour: str | None = None
     length: float = 0.0
@@ -38,13 +39,13 @@ class Signals:
     def doubt(self) -> float:
         """The sum that sorts most doubtful rows first."""
         near = max(0.0, self.similarity - NEAR) / (1 - NEAR)
-        return self.votes + self.label + near + self.length + max(0.0, self.likelihood - 0.8) * 5
+        return self.votes + self.asked + near + self.length + max(0.0, self.likelihood - 0.8) * 5
 
     def words(self) -> tuple[str, ...]:
         """The signals that stand out, in words."""
         found = (
             (self.votes >= 0.4, "the votes disagree"),
-            (self.label > 0, "another label than asked"),
+            (self.asked >= 0.5, "another output than asked for"),
             (self.similarity >= NEAR, "close to another row"),
             (self.length >= 0.66, "unusual length"),
             (self.likelihood >= 0.9, "unlikely text"),
@@ -88,28 +89,33 @@ class Row:
         return self.candidate.output if changed is None else changed
 
 
-def build(candidates: Sequence[Candidate], filters: dict[str, Verdict]) -> tuple[Row, ...]:
+def build(candidates: Sequence[Candidate], filters: dict[str, Verdict], labels: Sequence[str] = ()) -> tuple[Row, ...]:
     """Rows in file order with their signals. `filters` holds the filters' last verdict by id."""
     plain = [Row(i, candidate, filters.get(candidate.id)) for i, candidate in enumerate(candidates, 1)]
     near = neighbours([candidate.input for candidate in candidates])
     lengths = _outlying([len(row.input) + len(row.output) for row in plain])
     ranks = _ranks([_mean_logprob(candidate) for candidate in candidates])
-    return tuple(
-        Row(row.number, row.candidate, row.filters, _signals(row, plain, near[i], lengths[i], ranks[i]))
+    signals = (
+        Signals(
+            votes=1.0 - row.candidate.vote_share,
+            asked=_unlike(row, bool(labels)),
+            similarity=near[i][1],
+            neighbour=plain[near[i][0]].id if near[i][0] >= 0 else None,
+            length=lengths[i],
+            likelihood=ranks[i],
+        )
         for i, row in enumerate(plain)
     )
+    return tuple(replace(row, signals=found) for row, found in zip(plain, signals, strict=True))
 
 
-def _signals(row: Row, rows: Sequence[Row], near: tuple[int, float], length: float, rank: float) -> Signals:
+def _unlike(row: Row, has_labels: bool) -> float:
+    """How far the output is from the one asked for: another label wholly, a text by the share of words not common."""
     asked = row.candidate.label_asked
-    return Signals(
-        votes=1.0 - row.candidate.vote_share,
-        label=float(asked is not None and asked != row.output),
-        similarity=near[1],
-        neighbour=rows[near[0]].id if near[0] >= 0 else None,
-        length=length,
-        likelihood=rank,
-    )
+    if asked is None or asked == row.output:
+        return 0.0
+    one, other = _words(asked), _words(row.output)
+    return 1.0 if has_labels or not one | other else 1.0 - len(one & other) / len(one | other)
 
 
 def order_key(order: str, row: Row) -> tuple[float, int]:
@@ -128,12 +134,16 @@ def order_key(order: str, row: Row) -> tuple[float, int]:
 
 def neighbours(texts: Sequence[str]) -> list[tuple[int, float]]:
     """For each text the index of the other text that shares most words, and their Jaccard index; (-1, 0.0) for none."""
-    bags = [frozenset(re.findall(r"\w+", text.lower())) for text in texts]
+    bags = [_words(text) for text in texts]
     posts: dict[str, list[int]] = defaultdict(list)
     for i, bag in enumerate(bags):
         for word in bag:
             posts[word].append(i)
     return [_nearest(i, bags, posts) for i in range(len(texts))]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
 
 
 def _nearest(i: int, bags: Sequence[frozenset[str]], posts: dict[str, list[int]]) -> tuple[int, float]:

@@ -29,6 +29,7 @@ from sg_local.review.state import (
 )
 from sg_local.review.typing import PASTE, type_key
 
+PAGE = 10  # lines
 ORDER_WORDS = {
     "file": "as synthesised",
     "doubt": "most doubtful first",
@@ -55,8 +56,8 @@ def move(state: ReviewState, places: int) -> ReviewState:
     rows = visible(state)
     if not rows:
         return state.but(message="No row matches this view: press f to change it.")
-    at = next((i for i, row in enumerate(rows) if row.id == state.cursor), 0)
-    to = at + places
+    at = next((i for i, row in enumerate(rows) if row.id == state.cursor), None)
+    to = (0 if places > 0 else len(rows) - 1) if at is None else at + places
     if not 0 <= to < len(rows):
         return state.but(message="This is the last row." if places > 0 else "This is the first row.")
     return state.but(cursor=rows[to].id, scroll=0)
@@ -123,7 +124,7 @@ def _ask_bulk(state: ReviewState, keep: bool) -> ReviewState:
 def _play(state: ReviewState) -> ReviewState:
     if not state.thresholds:
         return state.but(message="The filters of this run have no thresholds to move.")
-    return state.but(mode="thresholds", saved=state.thresholds, play=None, wants="play")
+    return state.but(mode="thresholds", saved=state.thresholds, play=None, scroll=0, wants="play")
 
 
 CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
@@ -140,8 +141,10 @@ CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
     "right": lambda state: move(state, 1),
     "b": lambda state: move(state, -1),
     "left": lambda state: move(state, -1),
-    "down": lambda state: state.but(scroll=state.scroll + 1),
-    "up": lambda state: state.but(scroll=max(0, state.scroll - 1)),
+    "down": lambda state: scrolled(state, 1),
+    "up": lambda state: scrolled(state, -1),
+    "page_down": lambda state: scrolled(state, PAGE),
+    "page_up": lambda state: scrolled(state, -PAGE),
     "home": lambda state: move_to_end(state, 0),
     "end": lambda state: move_to_end(state, -1),
     "g": lambda state: state.but(mode="jump", buffer="", caret=0),
@@ -157,6 +160,11 @@ CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
     "q": lambda state: state.but(wants="quit"),
     "esc": lambda state: settled(state, View(order=state.view.order)),
 }
+
+
+def scrolled(state: ReviewState, lines: int) -> ReviewState:
+    """What stands on the left moved up by so many lines; the screen stops at its end."""
+    return state.but(scroll=max(0, state.scroll + lines))
 
 
 def move_to_end(state: ReviewState, place: int) -> ReviewState:
@@ -220,22 +228,16 @@ def _filter(state: ReviewState, key: str) -> ReviewState:
     change = {
         "s": lambda: replace(view, show=_after(SHOW, view.show)),
         "j": lambda: replace(view, judged=_after(JUDGED, view.judged)),
-        "l": lambda: replace(view, label=_after((None, *_outputs(state)), view.label)),
-        "w": lambda: replace(view, rule=(rule := _after((None, *reasons(state.rows)), view.rule)), show=_shows(rule)),
+        "l": lambda: replace(view, label=_after((None, *state.labels), view.label)),
+        "w": lambda: replace(
+            view, rule=(rule := _after((None, *reasons(state.rows)), view.rule)), show="rejected" if rule else "kept"
+        ),
         "v": lambda: replace(view, max_votes=_after(MAX_VOTES, view.max_votes)),
         "c": lambda: View(order=view.order),
     }.get(key)
     if change is not None:
         return settled(state, change())
     return state.but(mode="cards" if key in ("enter", "esc", "f", "q") else "filter")
-
-
-def _outputs(state: ReviewState) -> tuple[str, ...]:
-    return state.labels
-
-
-def _shows(rule: object) -> str:
-    return "kept" if rule is None else "rejected"
 
 
 def _confirm(state: ReviewState, key: str) -> ReviewState:
@@ -251,9 +253,11 @@ def _confirm(state: ReviewState, key: str) -> ReviewState:
 
 
 def _thresholds(state: ReviewState, key: str) -> ReviewState:
+    if key in ("page_up", "page_down"):
+        return scrolled(state, PAGE if key == "page_down" else -PAGE)
     if key in ("up", "down"):
         by = -1 if key == "up" else 1
-        return state.but(selected=(state.selected + by) % len(state.thresholds), wants="play")
+        return state.but(selected=(state.selected + by) % len(state.thresholds), scroll=0, wants="play")
     if key in ("left", "right", "-", "+"):
         chosen = state.thresholds[state.selected].moved(1 if key in ("right", "+") else -1)
         new = (*state.thresholds[: state.selected], chosen, *state.thresholds[state.selected + 1 :])
@@ -279,10 +283,6 @@ def reloaded(state: ReviewState, rows: Sequence[Row]) -> ReviewState:
     return settled(after, after.view).but(message="The filters have judged all rows again.")
 
 
-def _help(state: ReviewState, key: str) -> ReviewState:
-    return state.but(mode="cards")
-
-
 TYPING = ("edit", "search", "jump", "reason_text")
 MODES: Mapping[str, Callable[[ReviewState, str], ReviewState]] = {
     "cards": _cards,
@@ -294,5 +294,5 @@ MODES: Mapping[str, Callable[[ReviewState, str], ReviewState]] = {
     "filter": _filter,
     "confirm": _confirm,
     "thresholds": _thresholds,
-    "help": _help,
+    "help": lambda state, key: state.but(mode="cards", scroll=0),
 }
