@@ -40,6 +40,7 @@ PAPER_FILTER = {
     "near_duplicate": {"on": False},
     "copied_example": {"on": False},
     "refusal": {"on": False},
+    "grounding": {"on": False},
     "copied_input": {"on": False},
     "copied_output": {"on": False},
     "balance": {"ratio": 1.0, "at_least": 0},

@@ -139,7 +139,7 @@ def test_votes_count_only_where_the_filters_let_them(finished, monkeypatch):
         return {row.text for row in finished.read("answers.jsonl", Answer) if row.system == "base_vote_raw"}
 
     assert votes() - {""}
-    monkeypatch.setattr("sg_local.filters.OutputGate.__call__", lambda gate, text: False)
+    monkeypatch.setattr("sg_local.filters.OutputGate.__call__", lambda gate, *pair: False)
     run("eval", "trial", "--redo")
     assert votes() == {""}
 

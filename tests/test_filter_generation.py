@@ -1,17 +1,19 @@
-"""Filters where outputs are free text: relevance, and which output a row is trained on."""
+"""Filters where outputs are free text: relevance, grounding, and which output a row is trained on."""
+
+from dataclasses import replace
 
 import pytest
 
 from sg_local import filters
 from sg_local.filters import FilterSettings, Threshold, labels
-from sg_local.filters.rules import OUTPUT_RULES, Context, Row, first_reason
-from sg_local.records import Candidate
+from sg_local.filters.rules import OUTPUT_RULES, Context, Row, first_reason, grounding
+from sg_local.records import Candidate, Pair
 
 INPUT, ASKED, NEAR, FAR = (
-    "When does the um the shop open?",
+    "When does the um the big shop open, that one?",
     "When does the big shop open?",
     "When does that big shop open?",
-    "Who painted it then, please?",
+    "Open shop um the does when?",
 )
 
 
@@ -59,7 +61,7 @@ def test_relevance_judges_only_the_output_that_was_asked_for(fluent, policy, vot
     ],
 )
 def test_which_output_a_row_is_trained_on(policy, voted, asked, trained):
-    found = labels.choose_outputs([candidate(voted, asked)], policy, 0.5)
+    found = labels.choose_outputs([candidate(voted, asked)], policy, 0.5, lambda *pair: True)
     assert found.labels == {"c": trained} and found.policy == ("voted" if policy == "auto" else policy)
 
 
@@ -72,3 +74,39 @@ def test_a_relabelled_row_needs_no_share_of_the_votes(fluent):
     row = Candidate("c", INPUT, FAR, {FAR: 1}, 5, 0.2, ASKED, relevance=1.0)
     (verdict,), _ = filters.judge([row], fluent, FilterSettings(policy="asked"))
     assert verdict.keep and verdict.output == ASKED
+
+
+@pytest.mark.parametrize(
+    ("output", "threshold", "rule"),
+    [
+        ("When does the big shop open?", 0.1, ""),
+        ("When does a small cafe close?", 0.1, "grounding"),
+        ("When does the big shop close?", 0.1, "grounding"),
+        ("When does the big shop close?", 0.2, ""),
+        ("...", 0.1, ""),
+    ],
+)
+def test_an_output_takes_its_words_from_the_input_where_the_demonstrations_do(fluent, output, threshold, rule):
+    settings = FilterSettings(grounding=Threshold(threshold))
+    found, reason = first_reason([("grounding", grounding)], Row(INPUT, output), Context(fluent, settings))
+    assert found == rule and (not rule or "90% needed" in reason)
+
+
+def test_demonstrations_with_words_of_their_own_allow_them(fluent):
+    free = replace(fluent, examples=(*fluent.examples, Pair("12 June 2021", "2021-06-12, a Saturday")))
+    assert not grounding(Row(INPUT, "When does the big shop close?"), Context(free, FilterSettings()))
+
+
+def test_votes_that_a_rule_refuses_do_not_count(fluent):
+    copied, made_up, right = INPUT, "How old is the queen of Spain?", "When does the big shop open?"
+    row = Candidate("c", INPUT, copied, {copied: 5, made_up: 3, right: 2, "": 0}, 10, 0.5, None)
+    (verdict,), _ = filters.judge([row], fluent, FilterSettings(vote_share=Threshold(0.2)))
+    assert verdict.keep and verdict.output == right
+    (verdict,), _ = filters.judge([row], fluent, FilterSettings(vote_share=Threshold(0.3)))
+    assert verdict.rule == "vote_share" and "20%" in verdict.reason
+
+
+def test_where_no_vote_counts_the_reason_names_the_most_frequent(fluent):
+    row = Candidate("c", INPUT, INPUT, {INPUT: 5}, 5, 1.0, None)
+    (verdict,), _ = filters.judge([row], fluent, FilterSettings())
+    assert (verdict.keep, verdict.rule) == (False, "copied_input")

@@ -56,9 +56,9 @@ class EvalEvent:
 OnEvent = Callable[[EvalEvent], None]
 
 
-def accept_any(text: str) -> bool:
+def accept_any(input: str, output: str) -> bool:
     """The gate that keeps every output which is not empty."""
-    return bool(text)
+    return bool(output)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Evaluation:
     generator: Generator
     settings: EvalSettings
     pairs: tuple[Pair, ...]
-    accept: Callable[[str], bool] = accept_any
+    accept: Callable[[str, str], bool] = accept_any
     gate: str = ""
     examples_adapter: Path | None = None
 

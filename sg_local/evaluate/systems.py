@@ -73,11 +73,14 @@ class Vote:
             for vote in range(self.n_votes)
         )
         found = {one.prompt_id: one for one in job.generator.generate(asked)}
-        return [self._winner(job, [found[f"{id}-{vote}"].text for vote in range(self.n_votes)]) for id in ids]
+        return [
+            self._winner(job, question.input, [found[f"{id}-{vote}"].text for vote in range(self.n_votes)])
+            for id, question in zip(ids, questions, strict=True)
+        ]
 
-    def _winner(self, job: Evaluation, texts: Sequence[str]) -> Reply:
+    def _winner(self, job: Evaluation, input: str, texts: Sequence[str]) -> Reply:
         outputs = [prompts.parse_output(job.task, text) for text in texts]
-        votes = Counter(output for output in outputs if output and job.accept(output))
+        votes = Counter(output for output in outputs if output and job.accept(input, output))
         if not votes:
             return Reply("", (0.0,))
         winner = min(votes, key=lambda output: (-votes[output], len(output), output))

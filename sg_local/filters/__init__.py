@@ -83,13 +83,13 @@ def input_gate(task: Task, settings: FilterSettings) -> Callable[[str, Sequence[
 
 @dataclass(frozen=True)
 class OutputGate:
-    """The rules on single outputs, for the votes of an evaluation: call it with an output, true where it may count."""
+    """The rules on an input and its output alone: whether the output may take part in a vote on the input."""
 
     task: Task
     settings: FilterSettings
 
-    def __call__(self, text: str) -> bool:
-        rule, _ = first_reason(GATE_RULES, Row("", text), Context(self.task, self.settings))
+    def __call__(self, input: str, output: str) -> bool:
+        rule, _ = first_reason(GATE_RULES, Row(input, output), Context(self.task, self.settings))
         return not rule
 
     @property
@@ -103,7 +103,9 @@ def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings)
     if task.labels:
         labelling = choose(candidates, task.labels, settings.policy)
     else:
-        labelling = choose_outputs(candidates, settings.policy, settings.agreement.threshold)
+        labelling = choose_outputs(
+            candidates, settings.policy, settings.agreement.threshold, OutputGate(task, settings)
+        )
     verdicts, accepted = [], []
     for candidate in candidates:
         verdict = _verdict(candidate, labelling, Context(task, settings, accepted))
@@ -120,11 +122,19 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: Context) -> Ve
         reason = _unlabelled(candidate, labelling.policy)
         return Verdict(candidate.id, False, JUDGE, "consistency", reason)
     voted = candidate.output if context.task.labels else None
-    share = candidate.vote_share if relabelled is None else 1.0
+    share = _share(candidate, relabelled, context.task)
     relevance = candidate.relevance if output == candidate.label_asked else None
     row = Row(candidate.input, output, share, candidate.label_asked, voted, relevance)
     rule, reason = first_reason((*INPUT_RULES, *OUTPUT_RULES), row, context)
     return Verdict(candidate.id, not rule, JUDGE, rule, reason, output=relabelled)
+
+
+def _share(candidate: Candidate, relabelled: str | None, task: Task) -> float:
+    """The share of the votes behind the output; 1 where it was not the votes that decided."""
+    if relabelled is None:
+        return candidate.vote_share
+    by_votes = not task.labels and relabelled in candidate.votes
+    return _support(candidate, relabelled) if by_votes else 1.0
 
 
 def _unlabelled(candidate: Candidate, policy: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sg_local.filters.settings import FilterSettings, Window
-from sg_local.filters.similarity import nearest
+from sg_local.filters.similarity import nearest, words
 from sg_local.prompts import match_label, normalise
 from sg_local.records import Task
 from sg_local.schemas import misfit
@@ -186,6 +186,26 @@ def relevance(row: Row, context: Context) -> str:
     return f"{row.relevance:+.2f} nats a token over other inputs; {least:+.2f} needed"
 
 
+def grounding(row: Row, context: Context) -> str:
+    """Too few of the output's words stand in its input, against the demonstrations' outputs; generation only.
+
+    The demonstration with the smallest share sets the measure; `threshold` is how far below it a row may fall.
+    """
+    if context.task.labels:
+        return ""
+    least = (
+        min(overlap(pair.input, pair.output) for pair in context.task.examples) - context.settings.grounding.threshold
+    )
+    share = overlap(row.input, row.output)
+    return "" if share >= least else f"{share:.0%} of its words stand in the input; {least:.0%} needed"
+
+
+def overlap(text: str, output: str) -> float:
+    """The share of an output's words that stand in the text; 1 for an output without words."""
+    known, asked = set(words(text)), words(output)
+    return sum(word in known for word in asked) / len(asked) if asked else 1.0
+
+
 def copied_input(row: Row, context: Context) -> str:
     """The output repeats the input although no demonstration does so; generation only."""
     if context.task.labels or any(normalise(p.input) == normalise(p.output) for p in context.task.examples):
@@ -219,6 +239,7 @@ OUTPUT_RULES: tuple[tuple[str, Rule], ...] = (
     ("vote_share", vote_share),
     ("consistency", consistency),
     ("relevance", relevance),
+    ("grounding", grounding),
     ("copied_input", copied_input),
     ("copied_output", copied_output),
 )
@@ -230,8 +251,11 @@ GATE_RULES: tuple[tuple[str, Rule], ...] = (
     ("refusal", refusal),
     ("output_length", output_length),
     ("label", label),
+    ("grounding", grounding),
+    ("copied_input", copied_input),
+    ("copied_output", copied_output),
 )
-"""The rules that look at nothing but a single output: what may take part in a vote on an answer."""
+"""The rules that look at one output and its input alone: what may take part in a vote on an answer."""
 
 
 def first_reason(rules: Iterable[tuple[str, Rule]], row: Row, context: Context) -> tuple[str, str]:

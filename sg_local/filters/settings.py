@@ -59,6 +59,7 @@ class FilterSettings:
     vote_share: Threshold = Threshold(0.3)
     consistency: Switch = field(default=Switch(on=False))
     relevance: Threshold = Threshold(0.1)
+    grounding: Threshold = Threshold(0.1)
     copied_input: Switch = Switch()
     copied_output: Switch = Switch()
     balance: Balance = Balance()
