@@ -97,6 +97,8 @@ Segments = tuple[Segment, ...]
 class Sampling:
     """How one completion is drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those off.
 
+    The penalties look at a row's own recent tokens: `repeat_penalty` divides their logits, `frequency_penalty` is taken
+    off for each time one stands there and `presence_penalty` once.
     `stop` strings end the completion and are cut off; `max_tokens` bounds new tokens. `grammar` is GBNF text;
     `schema` is a JSON schema as JSON text, which the engine turns into a grammar of its own where there is none.
     """
@@ -106,10 +108,17 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     max_tokens: int = 500
     stop: tuple[str, ...] = ()
     grammar: str | None = None
     schema: str | None = None
+
+    @property
+    def penalises(self) -> bool:
+        """True when any penalty is on."""
+        return (self.repeat_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

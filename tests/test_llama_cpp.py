@@ -402,6 +402,15 @@ def test_narrowing_the_candidates_changes_no_draw(bpe, opened, penalty, monkeypa
     assert texts_of(opened(bpe), prompts(6, sampling)) == narrowed
 
 
+@pytest.mark.parametrize("name", ["repeat_penalty", "frequency_penalty", "presence_penalty"])
+def test_a_strong_penalty_keeps_a_row_from_repeating_itself(bpe, opened, name):
+    engine = opened(bpe)
+    (done,) = engine.generate(prompts(1, Sampling(max_tokens=20, **{name: 1e6})))
+    (free,) = engine.generate(prompts(1, Sampling(max_tokens=20)))
+    tokens = engine.tokenize((Segment(done.text, False),))
+    assert done.text != free.text and len(set(tokens)) > len(tokens) // 2
+
+
 def test_a_grammar_lets_only_its_strings_through(bpe, opened):
     sampling = Sampling(temperature=HOT, max_tokens=20, grammar='root ::= "billing" | "delivery" | "technical"')
     assert set(texts_of(opened(bpe), prompts(12, sampling)).values()) <= {"billing", "delivery", "technical"}

@@ -430,8 +430,9 @@ def test_a_row_draws_the_same_whatever_runs_beside_it(generator: Generator, pena
     assert len(set(together.values())) > 1
 
 
-def test_a_strong_penalty_keeps_a_row_from_repeating_itself(generator: Generator) -> None:
-    sampling = Sampling(max_tokens=20, repeat_penalty=1e6)
+@pytest.mark.parametrize("name", ["repeat_penalty", "frequency_penalty", "presence_penalty"])
+def test_a_strong_penalty_keeps_a_row_from_repeating_itself(generator: Generator, name: str) -> None:
+    sampling = Sampling(max_tokens=20, **{name: 1e6})
     (done,) = generator.generate(prompts(1, sampling))
     tokens = generator.tokenize((Segment(done.text, False),))
     assert done.n_tokens == 20 and len(set(tokens)) > len(tokens) // 2

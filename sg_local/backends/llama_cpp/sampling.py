@@ -2,8 +2,8 @@
 
 The chain is penalties, top-k, top-p, min-p, temperature, then a draw with the row's own seed, as in llama.cpp's
 common sampler; temperature 0 takes the best. A chain over a whole vocabulary costs most of its time in copying and
-sorting, so with top-k on it gets only tokens that can be among the best k: exactly the same result. The repeat
-penalty looks at the row's own last 64 new tokens, not at its prompt. A grammar comes first; what it allows depends
+sorting, so with top-k on it gets only tokens that can be among the best k: exactly the same result. The
+penalties look at the row's own last 64 new tokens, not at its prompt. A grammar comes first; what it allows depends
 on the tokens so far alone and is remembered across rows.
 """
 
@@ -109,7 +109,7 @@ class Sampler:
         self._tools = tools
         self._sampling = sampling
         self._tokens: list[int] = []
-        self._penalised = sampling.repeat_penalty != 1.0
+        self._penalised = sampling.penalises
         self._gbnf = _gbnf(sampling)
         self._grammar = None if self._gbnf is None else tools.grammars.open(self._gbnf)
         greedy = sampling.temperature <= 0 and not self._penalised
@@ -193,8 +193,9 @@ def _chain(sampling: Sampling, seed: int, vocab_size: int) -> object:
 
 def _steps(sampling: Sampling, seed: int, vocab_size: int) -> list[object]:
     steps = []
-    if sampling.repeat_penalty != 1.0:
-        steps.append(lib.llama_sampler_init_penalties(vocab_size, PENALTY_WINDOW, sampling.repeat_penalty, 0.0, 0.0))
+    if sampling.penalises:
+        penalties = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+        steps.append(lib.llama_sampler_init_penalties(vocab_size, PENALTY_WINDOW, *penalties))
     if sampling.temperature <= 0:
         return [*steps, lib.llama_sampler_init_greedy()]
     if sampling.top_k > 0:

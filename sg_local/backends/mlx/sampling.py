@@ -1,8 +1,8 @@
 """Draws one row's tokens inside mlx-lm's BatchGenerator, from the row's own random key.
 
-The order is llama.cpp's: repeat penalty, top-k, top-p, min-p, temperature, draw; temperature 0 takes the best. The same
-seed draws the same numbers whatever rows run beside it, but not the numbers that llama.cpp would draw. The penalty
-looks at the row's own last 64 new tokens, as in the llama.cpp backend.
+The order is llama.cpp's: penalties, top-k, top-p, min-p, temperature, draw; temperature 0 takes the best. The same
+seed draws the same numbers whatever rows run beside it, but not the numbers that llama.cpp would draw. The penalties
+look at the row's own last 64 new tokens, as in the llama.cpp backend.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RowSampler:
     @property
     def processors(self) -> list:
         """What `BatchGenerator.insert` takes as this row's logits processors."""
-        return [] if self.sampling.repeat_penalty == 1.0 else [self.penalise]
+        return [self.penalise] if self.sampling.penalises else []
 
     def penalise(self, _tokens: mx.array, logits: mx.array) -> mx.array:
         """Logits (1, vocabulary) with this row's recent tokens pushed down; the plain ones are kept for `logprobs`."""
@@ -43,6 +43,8 @@ class RowSampler:
         recent = mx.concatenate(list(self._drawn))
         picked, penalty = logits[:, recent], self.sampling.repeat_penalty
         pushed = mx.where(picked > 0, picked / penalty, picked * penalty)
+        counts = (recent[:, None] == recent[None]).sum(axis=1)
+        pushed = pushed - counts * self.sampling.frequency_penalty - self.sampling.presence_penalty
         return mx.put_along_axis(logits, recent[None], pushed, axis=-1)
 
     def __call__(self, logprobs: mx.array) -> mx.array:
