@@ -65,7 +65,7 @@ def tell_engine(job: Job, narrate: Narrator) -> None:
     """Say what the engine chose to run, where it chooses."""
     choice = getattr(job.generator, "choice", None)
     if choice is not None:
-        told = f"{choice.format}, {choice.n_parallel} sequences, {choice.n_threads} threads"
+        told = f"{choice.format}, {counted(choice.n_parallel, 'sequence')}, {counted(choice.n_threads, 'thread')}"
         copied = " (a faster copy of the same weights; --no-fast-copy turns it off)"
         narrate.say(f"  engine: {told}{'' if choice.path == str(job.base.path) else copied}")
 
