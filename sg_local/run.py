@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import errno
 import fcntl
 import hashlib
@@ -171,12 +172,14 @@ def check_name(name: str) -> str:
 
 
 def open_run(runs: Path, name: str) -> Run:
-    """An existing run by name; SgError that lists what is there otherwise."""
+    """An existing run by name; SgError with the nearest name, or all there are, otherwise."""
     run = Run(runs / check_name(name))
     if run.exists():
         return run
-    known = ", ".join(sorted(r.name for r in list_runs(runs))) or "none yet"
-    raise SgError(f"There is no run named {name!r} in {runs}.", f"Runs here: {known}.", exit_code=2)
+    known = [found.name for found in list_runs(runs)]
+    near = difflib.get_close_matches(name, known, n=1) or [one for one in known if one.startswith(name)][:1]
+    hint = f"Did you mean {near[0]}?" if near else f"Runs here: {', '.join(known) or 'none yet'}."
+    raise SgError(f"There is no run named {name!r} in {runs}.", hint, exit_code=2)
 
 
 def list_runs(runs: Path) -> list[Run]:

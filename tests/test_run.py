@@ -110,3 +110,16 @@ def test_run_json_that_is_broken_is_named(run):
     run.path("run.json").write_text("{")
     with pytest.raises(SgError, match=r"run.json:1"):
         _ = Run(run.root).settings
+
+
+def test_a_mistyped_run_is_told_the_nearest(tmp_path):
+    for name in ("spring", "summer"):
+        Run(tmp_path / name).write_json("run.json", {})
+    for wrong, words in (
+        ("sumer", "Did you mean summer"),
+        ("spr", "mean spring"),
+        ("xyz", "Runs here: spring, summer"),
+    ):
+        with pytest.raises(SgError) as caught:
+            open_run(tmp_path, wrong)
+        assert words in caught.value.hint

@@ -9,8 +9,8 @@ from sg_local.cli.app import Command
 from sg_local.cli.options import Choice
 
 PLACES = {
-    "bash": "sg-local completion bash > ~/.sg-local.bash && echo 'source ~/.sg-local.bash' >> ~/.bashrc",
-    "zsh": "sg-local completion zsh > ~/.sg-local.zsh && echo 'source ~/.sg-local.zsh' >> ~/.zshrc",
+    "bash": "sg-local completion bash >> ~/.bashrc",
+    "zsh": "sg-local completion zsh >> ~/.zshrc",
     "fish": "sg-local completion fish > ~/.config/fish/completions/sg-local.fish",
 }
 
@@ -20,8 +20,8 @@ PLACES = {
 def completion_command(shell: str) -> None:
     """Print the completion script for bash, zsh or fish.
 
-    The Tab key then completes commands, options, and the names of runs, tasks and models. In zsh the line comes
-    after compinit.
+    The Tab key then completes commands, options, and the names of runs, tasks and models. The next shell
+    has it. In zsh it must come after compinit.
     """
     from sg_local.cli.app import app
 

@@ -168,7 +168,9 @@ def show_sample(state: ReviewState) -> None:
     result = sample_of(state)
     n_open = len(state.sample) - (0 if result is None else result.n)
     if result is None or n_open:
-        click.echo(f"{review.n_rows(n_open)} of the sample still open: the bound is stated once all are judged.")
+        click.echo(
+            f"{counted(n_open, 'row', 'are')} still open in the sample: the bound is stated once all are judged."
+        )
         return
     click.echo(
         f"{result.bad} of {result.n} sampled rows {'was' if result.bad == 1 else 'were'} bad. {_meaning(result)}"
@@ -226,7 +228,8 @@ def import_from(job: Job, judge: str, path: Path) -> None:
         state = review.judged(state, verdicts)
         job.run.append(VERDICTS, state.new)
     kept = sum(verdict.keep for verdict in verdicts)
-    click.echo(f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing.")
+    done = f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing."
+    click.echo(done if verdicts else "Nothing changed: every line says what was known.")
     click.echo(f"Next: {next_line(job)}", err=True)
 
 

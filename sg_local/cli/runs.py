@@ -39,9 +39,11 @@ def ls(runs: Path, as_json: bool) -> None:
     if not rows:
         click.echo(f"No runs in {runs} yet. Begin one with: sg-local run TASK", err=True)
         return
-    columns = [Column(name) for name in ("run", "done to")]
-    columns += [Column("base", True), Column("tuned", True), Column("size", True), Column("made from")]
-    output.show_table("Runs", columns, [_cells(row) for row in rows])
+    columns = [Column("run"), Column("stage"), Column("base", True), Column("tuned", True), Column("size", True)]
+    cells = [_cells(row) for row in rows]
+    if any(source for *_, source in cells):
+        columns.append(Column("made from"))
+    output.show_table("Runs", columns, [row[: len(columns)] for row in cells])
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -63,7 +65,8 @@ def _row(run: Run) -> dict[str, Any]:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """The row as text; where the name says what the run was made from, it is not said again."""
     scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "tuned")]
-    source = "" if row["run"] == default_name(row["task"], row["model"]) else f"{row['task']} on {row['model']}"
+    source = row["model"] if row["run"] == row["task"] else f"{row['task']} on {row['model']}"
+    source = "" if row["run"] == default_name(row["task"], row["model"]) else source
     return (row["run"], "".join(row["stages"][-1:]), *scores, size(row["size_bytes"]), source)
 
 

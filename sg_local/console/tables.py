@@ -17,17 +17,11 @@ def show(title: str, columns: Sequence[tuple[str, bool]], rows: Sequence[Sequenc
     """
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_header=any(h for h, _ in columns))
-    wraps = [i == len(columns) - 1 or len(columns) == 2 for i in range(len(columns))]
     for i, (heading, number) in enumerate(columns):
         keeps = number or (i == 0 and len(columns) > 2)
         table.add_column(heading, justify="right" if number else "left", no_wrap=keeps, overflow="fold")
     for row in rows:
-        table.add_row(
-            *(
-                Text(cell, no_wrap=None if wrap else True, overflow="ellipsis" if not wrap else "fold")
-                for cell, wrap in zip(row, wraps, strict=True)
-            )
-        )
+        table.add_row(*map(Text, row))
     if title:
         console.print(Text(f"\n {title}", "bold"))
     console.print(table)

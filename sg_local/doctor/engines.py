@@ -112,7 +112,7 @@ def check_choices(loads: dict[str, str | None]) -> Iterator[Check]:
     if trainer == "mlx":
         why = "MLX uses the Apple GPU" if backends.on_apple_silicon() else "torch is not installed, MLX is"
     else:
-        why = f"torch trains on {'CUDA' if loads.get('torch') == 'CUDA' else 'the CPU'} here"
+        why = f"it trains on {'CUDA' if loads.get('torch') == 'CUDA' else 'the CPU'} here"
     yield Check("choice", "--trainer auto", "ok" if loads.get(trainer) else "fail", trainer, why)
 
 
