@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_models
 
 DEADLY = """
 import os, signal, sys
@@ -133,6 +134,41 @@ REAL_POINTS = [
     ("replace", "export.json", 1),
     ("append", "answers.jsonl", 3),
 ]
+
+
+TRAIN = """
+import json, os, signal, sys
+from pathlib import Path
+from sg_local.backends import TrainSettings, open_trainer
+from sg_local.records import TokenExample
+
+trainer, model, out, last = sys.argv[1:]
+rows = [TokenExample(str(i), (*range(3, 27), *(30 + (i + k) % 200 for k in range(5 + i % 5))), 26) for i in range(15)]
+settings = TrainSettings(rank=4, alpha=8.0, lr=1e-3, batch_size=4, dropout=0.1, valid_every=4, checkpoint_every=3)
+
+def die(step):
+    if step.step == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+open_trainer(trainer, Path(model)).train(rows[:12], rows[12:], Path(out), settings, die)
+"""
+
+
+@pytest.mark.parametrize("trainer", ["torch", "mlx"])
+def test_a_killed_trainer_goes_on_to_the_same_bytes(tmp_path, trainer):
+    pytest.importorskip({"torch": "torch", "mlx": "mlx_lm"}[trainer])
+    spec = tiny_models.TinySpec(type="F32", head_type="F32", width=64, ffn=128)
+    model = tiny_models.write_model(tmp_path / "tiny.gguf", spec)
+
+    def train(out: str, last: int) -> int:
+        line = [sys.executable, "-c", TRAIN, trainer, str(model), str(tmp_path / out), str(last)]
+        return subprocess.run(line, capture_output=True, check=False).returncode
+
+    assert train("once", -1) == 0
+    assert [train("often", last) for last in (4, 8, -1)] == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    for path in (tmp_path / "once").rglob("*"):
+        if path.suffix in (".gguf", ".safetensors"):
+            assert (tmp_path / "often" / path.relative_to(tmp_path / "once")).read_bytes() == path.read_bytes(), path
 
 
 @pytest.mark.slow
