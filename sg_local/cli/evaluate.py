@@ -48,4 +48,18 @@ def _tell_the_files(job: Job) -> None:
 
 
 def _eval_progress(event: Any) -> Progress:
-    return Progress(event.system, event.done, event.wanted, "answers", latest=event.latest)
+    return Progress(doing(event.system), event.done, event.wanted, "answers", latest=event.latest)
+
+
+def doing(asked: str) -> str:
+    """What is being answered, in words: a system on the test rows, or on the rows that choose, calibrate or retain."""
+    from sg_local.evaluate import title_of
+
+    kind, _, rest = asked.partition("_")
+    if kind == "dev":
+        return f"choosing the prompt: {title_of(f'base_{rest}')}"
+    if kind == "retain":
+        return f"texts outside the task: {rest.rpartition('_')[2]}"
+    if kind == "calibration":
+        return f"calibrating: {title_of(rest if rest.startswith('tuned') else f'base_{rest}')}"
+    return title_of(asked.removesuffix("_raw"))

@@ -121,13 +121,14 @@ class LiveNarrator:
                 "dim",
             )
         now = self.now
-        share = now.done / now.wanted if now.wanted else 0.0
         head = Text(f"{now.phase}  ", "bold")
         if now.unit == "bytes":
             head.append(f"{now.done / 1e6:,.0f} of {now.wanted / 1e6:,.0f} MB")
         elif now.wanted:
             head.append(f"{now.done:,} of {now.wanted:,} {now.unit}")
-        parts: list[RenderableType] = [head, _track(share, width), self._figures(now)]
+        parts: list[RenderableType] = [head]
+        parts += [_track(now.done / now.wanted, width)] if now.wanted else []
+        parts += [figures] if (figures := self._figures(now)) else []
         longest = max((len(name) for name, _ in now.curves), default=0)
         parts += [_curve(name.ljust(longest), values, width) for name, values in now.curves]
         if now.funnel is not None:

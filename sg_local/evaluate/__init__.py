@@ -17,7 +17,7 @@ from __future__ import annotations
 from sg_local.evaluate.browse import Judged, counterpart, judged_rows
 from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, accept_any
 from sg_local.evaluate.stage import evaluate
-from sg_local.evaluate.verdict import Gate, parse_gate, require
+from sg_local.evaluate.verdict import Gate, parse_gate, require, title_of
 
 __all__ = [
     "EvalEvent",
@@ -32,4 +32,5 @@ __all__ = [
     "judged_rows",
     "parse_gate",
     "require",
+    "title_of",
 ]

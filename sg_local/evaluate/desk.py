@@ -37,6 +37,7 @@ class Desk:
         made_by = digest([type(system).__name__, dataclasses.asdict(system), self.job.generator.info.digest, *shape])
         ids = [question.id(name, f"{made_by} {self.adapter}") for question in questions]
         size = self.job.settings.chunk_size
+        self._tell(name, 0, len(ids), ())
         for start in range(0, len(ids), size):
             chunk, chunk_ids = questions[start : start + size], ids[start : start + size]
             if not all(id in self.known for id in chunk_ids):
