@@ -156,7 +156,7 @@ def test_a_file_in_its_run_folder_is_verified_without_being_told_how(done, tmp_p
     ("people", "words"),
     (
         ({}, "Every training row was written by the base model itself; no person judged any."),
-        ({"accepted": 2, "rejected": 1}, "3 of them: 2 accepted as they were, 1 rejected. None of the rows"),
+        ({"accepted": 2, "rejected": 1}, "3 of them: 2 accepted unchanged, 1 rejected. None of the rows"),
         ({"edited": 2, "relabelled": 1}, "3 of them: 2 edited, 1 given another label. 3 of the rows"),
     ),
 )

@@ -173,6 +173,7 @@ def test_the_gate_s_findings_are_told(made):
     assert [row["passed"] for row in rows] == [True, True]
     note = json.loads((Path(job.settings.mlx) / "sg_local.json").read_text())
     assert (note["task.name"], note["base.sha256"]) == ("colours", job.base_digest)
+    assert job.settings.mlx not in json.dumps(note)  # as little as the card
 
 
 def test_the_same_folder_is_not_made_again(made):

@@ -217,6 +217,7 @@ def test_plain_form_modelfile_spells_out_the_prompt(fluent):
     assert "Output: When does the bakery open?\\n\\n" in text
     assert "MESSAGE" not in text
     assert "<|im_start|>" not in text
+    assert 'TEMPLATE """{{ if .System }}{{ .System }}{{ "\\n\\n" }}{{ end }}{{ "Rewrite' in text
 
 
 def test_a_template_without_a_plain_turn_layout_is_left_to_ollama(fluent):

@@ -6,11 +6,13 @@ import dataclasses
 import json
 
 import pytest
-from tiny_models import TinySpec, lora_pairs, write_lora
+from click.testing import CliRunner
+from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
 from sg_local import export, gguf
 from sg_local.backends import TrainSettings
 from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.cli.app import app
 from sg_local.prompts import PLAIN
 from sg_local.records import Adapter, Pair, Task
 from sg_local.run import Run, file_digest
@@ -105,3 +107,14 @@ def test_an_adapter_adopted_but_not_stamped_is_made_again_to_the_byte(job):
     first = train(job)
     job.run.clear_stage("train")
     assert train(job).adapter.digest == first.adapter.digest
+
+
+def test_a_base_among_this_machine_s_models_is_checked_without_being_named(own_folder):
+    base = write_model(own_folder / "tiny.gguf", SPEC)
+    assert CliRunner().invoke(app, ["models", "add", "tiny", str(base)]).exit_code == 0
+    for digest, same in ((file_digest(base), True), ("0" * 64, False)):
+        made = write_lora(own_folder / "made.gguf", lora_pairs(SPEC), 8.0)
+        gguf.adopt(made, own_folder / "adapter.gguf", dataclasses.replace(ORIGIN, base_digest=digest))
+        seen = CliRunner().invoke(app, ["inspect", "adapter.gguf", "--json"])
+        assert json.loads(seen.stdout)["verified"] == {"base": same}
+        assert CliRunner().invoke(app, ["inspect", "adapter.gguf"]).exit_code == (0 if same else 1)

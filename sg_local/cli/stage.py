@@ -141,11 +141,15 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 )
 @run_argument
 @click.option(
-    "--type", "types", multiple=True, metavar="TYPE", help="auto, same, F16, Q8_0, Q6_K, ...; may be repeated."
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    help="auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or Q4_0; may be repeated.",
 )
 @click.option("--from-f16", metavar="FILE", help="Merge into this unquantised GGUF of the same model.")
-@click.option("--mlx", metavar="DIR", help="Write an MLX model besides.")
-@click.option("--hf", metavar="DIR", help="Write a transformers model besides.")
+@click.option("--mlx", metavar="DIR", help="Write a folder for mlx-lm besides.")
+@click.option("--hf", metavar="DIR", help="Write a folder for transformers besides, and the adapter for peft.")
 @click.option("--plain-template", is_flag=True, help="Leave the model's own chat template in the file.")
 @set_option
 @runs_option

@@ -129,15 +129,21 @@ def find_missing(*packages: str) -> list[str]:
 @click.option("--base", type=click.Path(path_type=Path), help="Check that this is the base it was made from.")
 @click.option("--adapter", type=click.Path(path_type=Path), help="Check that this is the adapter it was made from.")
 @json_option
-def inspect_command(file: Path, base: Path | None, adapter: Path | None, as_json: bool) -> None:
+@click.pass_obj
+def inspect_command(
+    environment: Environment, file: Path, base: Path | None, adapter: Path | None, as_json: bool
+) -> None:
     """Say what a GGUF file holds and where it came from.
 
-    The base and the adapter that it was made from are checked by their digests where its run folder knows them, or
-    where they are given. The exit code is 1 when one is another.
+    The base and the adapter that it was made from are checked by their digests where they are given, where its run
+    folder knows them, and the base where it is among this machine's models. The exit code is 1 when one is another.
     """
     from sg_local import export
 
-    found = dataclasses.asdict(export.inspect(file, base, adapter))
+    seen = export.inspect(file, base, adapter)
+    if "base.sha256" in seen.provenance and "base" not in seen.verified:
+        seen = export.inspect(file, _on_the_shelf(seen.provenance.get("base.name", ""), environment), adapter)
+    found = dataclasses.asdict(seen)
     if as_json:
         output.show_json(found)
         return
@@ -152,6 +158,14 @@ def inspect_command(file: Path, base: Path | None, adapter: Path | None, as_json
     )
     if not all(found["verified"].values()):
         click.get_current_context().exit(1)
+
+
+def _on_the_shelf(name: str, environment: Environment) -> Path | None:
+    """The file of a model by its name in a GGUF, which is never taken for a path."""
+    from sg_local import models
+
+    entries = {entry.name: entry.path for entry in models.list_models(environment.data)}
+    return entries.get(name)
 
 
 @click.command(

@@ -132,7 +132,7 @@ def _writers(people: Mapping[str, int]) -> str:
 
 
 _DECISIONS = {
-    "accepted": "accepted as they were",
+    "accepted": "accepted unchanged",
     "edited": "edited",
     "relabelled": "given another label",
     "rejected": "rejected",

@@ -86,7 +86,7 @@ def _make(job: Export, folder: FusedFolder, plan: Planned, on_event: OnEvent) ->
         size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
         folder = _filled(replace(folder, size_bytes=size), plan.reference, findings, retained)
         folder = replace(folder, seconds=round(time.monotonic() - started, 1))
-        write_note(partial, {**plan.content.provenance, "export": asdict(folder)})
+        write_note(partial, {**plan.content.provenance, "export": asdict(replace(folder, path=final.name))})
     remove(rejected)
     if not folder.passed:
         final.rename(rejected)

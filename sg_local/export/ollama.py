@@ -76,7 +76,8 @@ def _branch(keyword: str, role: str, body: str) -> str:
 
 def _plain_template(task: Task) -> str:
     shown = "".join(f"Input: {pair.input}\nOutput: {pair.output}\n\n" for pair in task.examples)
-    head = literal(f"{task.instruction}\n\n{shown}")
+    head = "{{ if .System }}{{ .System }}" + literal("\n\n") + "{{ end }}"
+    head += literal(f"{task.instruction}\n\n{shown}")
     user = _branch("if", "user", literal("Input: ") + "{{ .Content }}" + literal("\nOutput:"))
     answer = _branch("else if", "assistant", literal(" ") + "{{ .Content }}" + literal("\n\n"))
     return head + "{{ range .Messages }}" + user + answer + "{{ end }}{{ end }}"
