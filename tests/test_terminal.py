@@ -11,8 +11,8 @@ def start(tmp_path):
     """Starts a command in an empty folder."""
     begun = []
 
-    def begin(*args, size=(80, 40)):
-        begun.append(Terminal(args, tmp_path, size, SG_LOCAL_HOME=str(tmp_path / "home")))
+    def begin(*args, size=(80, 40), **env):
+        begun.append(Terminal(args, tmp_path, size, SG_LOCAL_HOME=str(tmp_path / "home"), **env))
         return begun[-1]
 
     yield begin
@@ -79,3 +79,15 @@ def test_a_run_shows_its_stages_and_ends_with_the_verdict(start):
     assert listed.end() == 0
     row = next(line for line in listed.text().splitlines() if line.startswith(" trial"))
     assert "eval" in row and "kB" in row and "support_routing on scripted" in " ".join(listed.text().split())
+
+
+def test_the_report_is_opened_in_the_browser_of_the_user(start, tmp_path):
+    small = ("--set", "synth.n_inputs=60", "--set", "eval.resamples=50")
+    made = start("run", "support_routing", "--backend", "scripted", "--yes", "--name", "trial", *small)
+    assert made.end() == 0
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    opening = start("report", "trial", "--open", BROWSER=str(browser))
+    assert opening.end() == 0 and "No browser" not in opening.text()
+    assert (tmp_path / "opened").read_text() == (tmp_path / "runs/trial/report.html").as_uri()

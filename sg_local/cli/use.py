@@ -190,4 +190,7 @@ def report_command(run: str, opens: bool, runs: Path, as_json: bool) -> None:
     path = report.write(found)
     click.echo(path)
     if opens:
-        click.launch(str(path))
+        import webbrowser
+
+        if not webbrowser.open(path.resolve().as_uri()):
+            output.note("No browser could be started here: open the file yourself.")
