@@ -1,7 +1,8 @@
 """The frozen records that cross walls between rooms, their JSON form, and the one error a user can mend.
 
 Every record is a frozen dataclass of plain values, so that a journal line is `to_json(record)` and nothing
-else. Paths are kept as strings relative to the run folder wherever a record is written to disk.
+else. Paths are kept as strings relative to the run folder wherever a record is written to disk. The module is longer
+than most, so that whoever builds a room finds every contract between rooms in one place.
 """
 
 from __future__ import annotations

@@ -149,6 +149,14 @@ def test_a_finished_evaluation_asks_nothing_again(tmp_path):
     assert not again.generator.asked and not again.generator.n_scored
 
 
+def test_a_report_that_was_deleted_is_made_again_from_the_answers(tmp_path):
+    first = evaluate(job_of(tmp_path))
+    (tmp_path / REPORT).unlink()
+    again = job_of(tmp_path)
+    assert evaluate(again)["systems"] == first["systems"] and (tmp_path / REPORT).exists()
+    assert not again.generator.asked and not again.generator.n_scored
+
+
 def test_answers_on_disk_are_not_asked_again(tmp_path):
     job = job_of(tmp_path)
     evaluate(job)

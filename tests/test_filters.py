@@ -302,7 +302,9 @@ def test_the_gate_on_votes_takes_labels_only(routing, text, counts):
     ],
 )
 def test_the_gate_on_votes_knows_noise_and_lengths(fluent, text, counts):
-    assert filters.OutputGate(fluent, FilterSettings())("Where is um the near the nearest open station?", text) is counts
+    assert (
+        filters.OutputGate(fluent, FilterSettings())("Where is um the near the nearest open station?", text) is counts
+    )
 
 
 def test_the_gate_is_another_one_where_a_rule_that_it_heeds_changes(routing):

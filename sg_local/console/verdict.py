@@ -14,9 +14,9 @@ from sg_local.console.views import ConfusionView, GainView, SystemScore, Verdict
 
 MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~", "magenta")}
 HEADLINES = {
-    "better": "The tuned model is better than the best untuned way",
-    "worse": "The tuned model is worse than the best untuned way",
-    "open": "No difference to the best untuned way is shown",
+    "better": "The tuned model is better than {rival}",
+    "worse": "The tuned model is worse than {rival}",
+    "open": "No difference to {rival} is shown",
 }
 MARKED = "The tuned model is better, but a trivial system reaches that too"
 CHOSEN = "\u25b8"
@@ -33,8 +33,8 @@ def show_verdict(card: VerdictCard) -> None:
 def verdict(card: VerdictCard, width: int) -> RenderableType:
     """The outcome, scores with interval bars, gains, notes, confusion table, files, next commands."""
     mark, style = MARKS["open" if card.marked else card.outcome]
-    headline = MARKED if card.marked else HEADLINES[card.outcome]
     main = next((gain for gain in card.gains if gain.chosen), None)
+    headline = MARKED if card.marked else HEADLINES[card.outcome].format(rival=_rival(main))
     figure = f": {main.gain:+.1f} points" if main is not None else ""
     parts: list[RenderableType] = [
         Text.assemble((f"{mark} ", style), (f"{headline}{figure}", "bold")),
@@ -59,6 +59,12 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
         width=width,
         padding=(1, 2),
     )
+
+
+def _rival(main: GainView | None) -> str:
+    """What the tuned model is held against, in words: where asked for, a tune on the examples may be the strongest."""
+    examples = main is not None and main.base.startswith("tuned on the examples")
+    return "a tune on the examples alone" if examples else "the best untuned way"
 
 
 def _scores(systems: tuple[SystemScore, ...], width: int) -> Table:

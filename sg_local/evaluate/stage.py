@@ -25,7 +25,7 @@ def evaluate(job: Evaluation, on_event: OnEvent = lambda event: None) -> dict[st
     adapter and for a task without usable test rows.
     """
     asked = _stamped(job)
-    if job.run.is_done("eval", asked, READS):
+    if job.run.path(REPORT).exists() and job.run.is_done("eval", asked, READS):
         return read_json(job.run.path(REPORT))
     started = time.monotonic()
     questions, leaked = clean_questions(job)
