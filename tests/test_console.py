@@ -10,10 +10,21 @@ from rich.console import Console
 
 from sg_local.cli.review_view import KEYS, view_of
 from sg_local.console import cards
+from sg_local.console.live import LiveNarrator
 from sg_local.console.review import Screenful
 from sg_local.console.review_card import DECISIONS
 from sg_local.console.verdict import verdict
-from sg_local.console.views import CardView, FindingView, GainView, PlayView, ReviewView, SystemScore, VerdictCard
+from sg_local.console.views import (
+    CardView,
+    FindingView,
+    FunnelCard,
+    GainView,
+    PlayView,
+    Progress,
+    ReviewView,
+    SystemScore,
+    VerdictCard,
+)
 
 CARD = CardView(
     number=7,
@@ -158,3 +169,17 @@ def test_the_verdict_begins_with_the_outcome_and_loses_no_figure(width):
 def test_a_gain_that_a_trivial_system_reaches_is_no_success():
     text = "\n".join(drawn(verdict(dataclasses.replace(CARD_AT_THE_END, marked=True), 80), 80, 30))
     assert "~ The tuned model is better, but a trivial system reaches that too" in text and "\u2714 The" not in text
+
+
+@pytest.mark.parametrize("height", [24, 40])
+def test_the_live_view_of_a_run_fits_the_window_with_its_previews(height):
+    rules = tuple((f"rule {i}", i, ("one rejected text", "another one")) for i in range(5))
+    card = FunnelCard((("asked", 96), ("accepted", 76)), rules, (("billing", 9, 8), ("delivery", 9, 7)))
+    live = LiveNarrator(("synth", "filter", "train", "export", "eval"), "a run: its task on a model", lambda: 7.0)
+    live.console = Console(width=80, height=height, force_terminal=True)
+    live.begin("synth")
+    live.progress(Progress("inputs", 76, 64, "rows", {"tokens": "9"}, ("first", "second", "third"), funnel=card))
+    lines = drawn(live.view(), 80, height)
+    shown = [line.strip() for line in lines if line.strip()]
+    assert len(shown) < height and shown[-1].startswith("╰")
+    assert all(any(word in line for line in shown) for word in ("› first", "› third", "rule 4", "billing 8 of 9"))

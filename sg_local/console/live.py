@@ -24,6 +24,7 @@ MARKS = {
     "skipped": ("\u2714", "dim"),
 }
 N_LATEST = 3
+TALL = 30  # lines; below it a rule of the funnel shows one example, so that 24 lines hold all
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # from an eighth to a whole
 
 
@@ -131,11 +132,11 @@ class LiveNarrator:
         parts += [figures] if (figures := self._figures(now)) else []
         longest = max((len(name) for name, _ in now.curves), default=0)
         parts += [_curve(name.ljust(longest), values, width) for name, values in now.curves]
-        if now.funnel is not None:
-            parts += [Text(""), flow(now.funnel, width)]
         if now.latest:
             parts.append(Text(""))
             parts += [_preview(text, width) for text in now.latest[-N_LATEST:]]
+        if now.funnel is not None:
+            parts += [Text(""), flow(now.funnel, width, 1 if self.console.height < TALL else 2)]
         return Group(*parts)
 
     def _figures(self, now: Progress) -> Text:
