@@ -144,7 +144,7 @@ def evenness(counts: Sequence[int]) -> float | None:
     total = sum(counts)
     if len(counts) < 2 or not total:
         return None
-    entropy = -sum(n / total * math.log(n / total) for n in counts if n)
+    entropy = sum(n / total * math.log(total / n) for n in counts if n)
     return round(entropy / math.log(len(counts)), 3)
 
 
