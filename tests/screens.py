@@ -112,7 +112,7 @@ def finished(run: Run) -> Iterator[tuple[str, str]]:
 def half_way(folder: Path, task: str) -> Iterator[tuple[str, str]]:
     """A run while it writes its pairs."""
     terminal = Terminal(["run", task, "--yes", "--name", "half-way"], folder, (WIDTH, 26))
-    terminal.until(lambda text: re.search(r"[4-6]\d% │", text) and "›" in text, "about half of the rows")
+    terminal.until(lambda text: re.search(r"[4-6]\d% +│", text) and text.rstrip().endswith("╯"), "half of the rows")
     yield "half_way", svg(picture(terminal), WIDTH, f"sg-local run {task} --yes")
     terminal.press("\x03")
     terminal.end()

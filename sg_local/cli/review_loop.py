@@ -35,7 +35,7 @@ STEPS = {
 }
 """(step, lowest, highest) of a filter setting by the last part of its name."""
 
-LABELS_ONLY, LABELS_LEAVE_OUT = ("balance",), ("output_length", "agreement", "relevance")
+LABELS_ONLY, LABELS_LEAVE_OUT = ("balance",), ("output_length", "agreement", "relevance", "grounding")
 """Groups of filter settings that only a classification looks at, and those that it does not."""
 
 INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"

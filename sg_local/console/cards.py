@@ -147,7 +147,7 @@ def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> Rendera
     for finding in findings:
         if finding.topic != topic:
             topic = finding.topic
-            table.add_row("", Text(topic, HEADING), "")
+            table.add_row("", Text.assemble((topic, HEADING)), "")
         mark, style = STATUS[finding.status]
         found = Text.assemble(finding.found, (f"  {finding.why}" if finding.why else "", "dim"))
         table.add_row(Text(mark, style), Text(finding.name), found)
