@@ -58,5 +58,5 @@ def test_a_finished_run_is_drawn_from_its_folder(finished, monkeypatch):
     monkeypatch.chdir(finished)
     made = dict(screens.finished(Run(screens.Path("runs/trial"))))
     assert set(made) == {"run", "verdict"} and all(map(is_clean, made.values()))
-    assert "✔" in made["run"] and ">synth<" in made["run"] and "gain&#160;of" in made["verdict"]
+    assert "✔" in made["run"] and ">synth" in made["run"] and "gain&#160;of" in made["verdict"]
     assert os.path.commonprefix(list(made.values())).startswith("<svg")
