@@ -110,3 +110,31 @@ def test_where_no_vote_counts_the_reason_names_the_most_frequent(fluent):
     row = Candidate("c", INPUT, INPUT, {INPUT: 5}, 5, 1.0, None)
     (verdict,), _ = filters.judge([row], fluent, FilterSettings())
     assert (verdict.keep, verdict.rule) == (False, "copied_input")
+
+
+def asked_and_voted(n_agreed: int, n: int, *, alike: bool = False) -> list[Candidate]:
+    """Rows of which so many have the vote that was asked for; `alike`: every output is much like every other."""
+    common = "the same five words always" if alike else ""
+    asked = [f"{common} asked{i} for{i}" for i in range(n)]
+    voted = [text if i < n_agreed else f"{common} voted{i} instead{i}" for i, text in enumerate(asked)]
+    return [
+        Candidate(str(i), f"text {i}", v, {v: 5}, 5, 1.0, a) for i, (a, v) in enumerate(zip(asked, voted, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n_agreed", "n", "alike", "policy"),
+    [
+        (35, 168, False, "agree"),
+        (29, 168, False, "voted"),  # too few to train on
+        (80, 168, False, "voted"),  # votes are trusted
+        (35, 168, True, "voted"),  # agreement is chance
+        (0, 0, False, "voted"),
+    ],
+)
+def test_auto_takes_the_rows_that_agree_where_votes_are_seldom_confirmed(n_agreed, n, alike, policy):
+    rows = asked_and_voted(n_agreed, n, alike=alike)
+    found = labels.choose_outputs(rows, "auto", 0.5, lambda *pair: True)
+    assert found.policy == policy
+    assert sum(label is not None for label in found.labels.values()) == (n_agreed if policy == "agree" else n)
+    assert not n or "like the output asked for" in found.why

@@ -36,7 +36,8 @@ def funnel_card(found: Any) -> FunnelCard:
         ("inputs accepted", found.accepted),
         ("pairs kept", found.kept),
     )
-    note = f"labels: {found.policy}, {found.why}" if found.policy and found.labels else ""
+    what = "labels" if found.labels else "outputs"
+    note = f"{what}: {found.policy}, {found.why}" if found.policy else ""
     judged = f"{counted(found.by_person, 'row')} judged by people" if found.by_person else ""
     labels = tuple((label, asked, kept) for label, (asked, kept) in found.labels.items())
     return FunnelCard(steps, rules, labels, "; ".join(filter(None, (note, judged))))

@@ -104,7 +104,7 @@ def _apply_filters(job: Job) -> str:
     found = filters.apply(job.run, job.task, job.plan["filter"])
     facts = {"seconds": round(time.monotonic() - started, 1), "funnel": dataclasses.asdict(found)}
     job.run.write_stamp("filter", filter_settings(job), (CANDIDATES,), **facts)
-    labels = f", labels by policy {found.policy}" if job.task.labels else ""
+    labels = f", {'labels' if job.task.labels else 'outputs'} by policy {found.policy}"
     return f"{found.kept} of {found.accepted} pairs kept{labels}"
 
 

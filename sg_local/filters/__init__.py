@@ -142,7 +142,7 @@ def _unlabelled(candidate: Candidate, policy: str) -> str:
     asked = f"asked for {candidate.label_asked}, voted {candidate.output or 'nothing'}"
     if policy == "ranked":
         return f"{asked}; the label scores speak for it less than for the better half of its label"
-    return f"{asked}; calibration differs too"
+    return f"{asked}; calibration differs too" if candidate.label_scores else asked
 
 
 def _balanced(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], settings: Balance) -> list[Verdict]:

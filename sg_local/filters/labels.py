@@ -28,6 +28,9 @@ HALF = 0.5
 FEWEST_OF_A_LABEL = 5
 """Rows of every label that agreement must leave for `auto` to use it."""
 
+RARELY = 0.3
+"""The share of votes like the output asked for below which `auto` trains generation on these rows alone."""
+
 SURE = 2.0
 """Standard errors that Cohen's kappa must lie above zero (one-sided p = 0.02; Fleiss et al., Psychological Bulletin 72,
 1969). Below, a second opinion may be a guess: keeping only what it agrees with would keep its own bias."""
@@ -186,19 +189,45 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
     """Outputs for generation: the voted one, the one that the input was written for, or the latter where both agree.
 
     Only votes that are `allowed` count; where none is, the most frequent stands, for a rule to name what is wrong with
-    it. `similar` is the ROUGE-L from which on two outputs agree. `auto` is the vote: measured better on a small model
-    than the output written first, whose use is to bring inputs of the right kind.
+    it. `similar` is the ROUGE-L from which on two outputs agree. `auto` is the vote, which measured better on a small
+    model than the output written first; but where the two agree on few rows, though surely beyond chance, most votes
+    are likely wrong, and `auto` takes the rows that agree.
     """
+    voted = {row.id: _vote(row, allowed) for row in candidates}
+    share, why = 1.0, "as set"
     if policy == "auto":
-        policy = "voted"
-    chosen = {row.id: _output(row, policy, similar, allowed) for row in candidates}
-    return Labelling(policy, "as set", chosen)
+        share, why = _agreement(candidates, voted, similar)
+        policy = "agree" if share < RARELY else "voted"
+    chosen = {row.id: _output(row, voted[row.id], policy, similar) for row in candidates}
+    return Labelling(policy, why, chosen)
 
 
-def _output(row: Candidate, policy: str, similar: float, allowed: Allowed) -> str | None:
+def _vote(row: Candidate, allowed: Allowed) -> str:
+    """The most frequent of the votes that count; ties go to the shortest, then to the first in the alphabet."""
     votes = {output: n for output, n in row.votes.items() if allowed(row.input, output)}
-    voted = min(votes, key=lambda output: (-votes[output], len(output), output), default=row.output)
+    return min(votes, key=lambda output: (-votes[output], len(output), output), default=row.output)
+
+
+def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | None:
     if policy == "voted" or row.label_asked is None:
         return voted
-    agrees = rouge_l(words(row.label_asked), words(voted)) >= similar
-    return row.label_asked if policy == "asked" or agrees else None
+    return row.label_asked if policy == "asked" or _alike(row.label_asked, voted, similar) else None
+
+
+def _alike(first: str, second: str, similar: float) -> bool:
+    return rouge_l(words(first), words(second)) >= similar
+
+
+def _agreement(candidates: Sequence[Candidate], voted: dict[str, str], similar: float) -> tuple[float, str]:
+    """The share of the rows whose vote is like the output asked for, and that in words; 1 where it tells nothing.
+
+    It tells nothing when too few rows agree to train on, or votes are like other rows' outputs half as often.
+    """
+    rows = [row for row in candidates if row.label_asked]
+    others = [row.label_asked for row in (*rows[1:], *rows[:1])]
+    agreed = sum(_alike(row.label_asked or "", voted[row.id], similar) for row in rows)
+    by_chance = sum(_alike(other or "", voted[row.id], similar) for row, other in zip(rows, others, strict=True))
+    if not rows:
+        return 1.0, "no output was asked for"
+    why = f"{agreed} of {len(rows)} votes are like the output asked for, {by_chance} like another row's"
+    return (agreed / len(rows) if agreed >= FEWEST and agreed >= 2 * by_chance else 1.0), why
