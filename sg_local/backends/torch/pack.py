@@ -54,7 +54,11 @@ class Pack:
 
 
 def pack_rows(rows: Sequence[TokenExample], n_prefix: int, device: torch.device) -> Pack:
-    """Pack rows that share their first `n_prefix` tokens, which must all be prompt tokens short of the last."""
+    """Pack rows that share their first `n_prefix` tokens, which must all be prompt tokens short of the last.
+
+    A single row keeps them to itself: there is nothing to share, and plain causal attention is faster.
+    """
+    n_prefix = n_prefix if len(rows) > 1 else 0
     assert all(n_prefix < row.n_prompt for row in rows)
     tokens, positions = list(rows[0].tokens[:n_prefix]), list(range(n_prefix))
     answers, targets, weights, starts = [], [], [], []
