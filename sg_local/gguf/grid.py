@@ -37,6 +37,12 @@ class Measure:
         change *= delta
         self.scatter += float(np.vdot(change, change))
 
+    def include(self, other: Measure) -> None:
+        """Take in the sums of other slabs."""
+        for name in ("dot", "delta", "error", "weight", "scatter"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+
     @property
     def share_error(self) -> float:
         """The standard error of the share, each weight's rounding being independent of the others'."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,8 @@ def _weigh(
     rounding = Rounding(settings.type == "same", _generator(settings, plan), Measure())
     n_rows = 0
     for start, stop in _stripes(tensor, n_weights):
-        _merge_rows(source, adapter, plan, (start, stop), rounding)
+        slab = Slab(source.rows(tensor, start, stop), tensor.type, start, stop)
+        _merge_rows(slab, adapter.delta(plan.name, start, stop), plan.type, rounding)
         n_rows += stop - start
     share = rounding.measure.result(plan.name, plan.type).share
     return Weighed(plan.name, plan.type, share, rounding.measure.share_error * (1 - n_rows / tensor.rows) ** 0.5)
@@ -134,23 +137,62 @@ def _tensor_chunks(
         yield from _copied(source, tensor, plan.type)
         return
     rounding = Rounding(settings.type == "same", _generator(settings, plan), Measure())
-    for slab in source.slabs(tensor):
-        yield _merge_rows(source, adapter, plan, slab, rounding)
+    slabs = (Slab(source.rows(tensor, *slab), tensor.type, *slab) for slab in source.slabs(tensor))
+    if rounding.on_grid:  # its draws follow the order of rows
+        for slab in slabs:
+            yield _merge_rows(slab, adapter.delta(plan.name, slab.start, slab.stop), plan.type, rounding)
+    else:
+        yield from _merge_side_by_side(slabs, adapter, plan, rounding)
     retained.append(rounding.measure.result(plan.name, plan.type))
 
 
-def _merge_rows(
-    source: GgufFile, adapter: LoraAdapter, plan: TensorPlan, slab: tuple[int, int], rounding: Rounding
-) -> np.ndarray:
-    """Rows [start, stop) of a touched tensor, changed and encoded."""
-    tensor = source.tensors[plan.name]
-    raw = source.rows(tensor, *slab)
-    old, delta = dequantize(raw, tensor.type), adapter.delta(plan.name, *slab)
-    if rounding.on_grid and plan.type not in FLOATS:
-        new = add_on_grid(raw, delta, plan.type, rounding.rng)
+@dataclass(frozen=True)
+class Slab:
+    """Rows [start, stop) of a tensor as they are stored, uint8 (rows, row_bytes), in this type."""
+
+    raw: np.ndarray
+    type: str
+    start: int
+    stop: int
+
+
+def _merge_side_by_side(
+    slabs: Iterable[Slab], adapter: LoraAdapter, plan: TensorPlan, rounding: Rounding
+) -> Iterator[np.ndarray]:
+    """The slabs' new rows in order, computed on all cores; few wait at a time, so that memory stays small.
+
+    Deltas are multiplied here: a BLAS that is called from several threads at once waits for itself.
+    """
+    n_threads = os.cpu_count() or 1
+
+    def work(slab: Slab, delta: np.ndarray) -> tuple[np.ndarray, Measure]:
+        own = Measure()
+        return _merge_rows(slab, delta, plan.type, replace(rounding, measure=own)), own
+
+    waiting: deque[Future[tuple[np.ndarray, Measure]]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for slab in slabs:
+            waiting.append(pool.submit(work, slab, adapter.delta(plan.name, slab.start, slab.stop)))
+            if len(waiting) > 2 * n_threads:
+                yield _taken(waiting, rounding.measure)
+        while waiting:
+            yield _taken(waiting, rounding.measure)
+
+
+def _taken(waiting: deque[Future[tuple[np.ndarray, Measure]]], measure: Measure) -> np.ndarray:
+    new, own = waiting.popleft().result()
+    measure.include(own)
+    return new
+
+
+def _merge_rows(slab: Slab, delta: np.ndarray, type: str, rounding: Rounding) -> np.ndarray:
+    """A slab of a touched tensor with its delta (rows, columns) added, in its new type."""
+    old = dequantize(slab.raw, slab.type)
+    if rounding.on_grid and type not in FLOATS:
+        new = add_on_grid(slab.raw, delta, type, rounding.rng)
     else:
-        new = quantize(old + delta, plan.type)
-    rounding.measure.add(old, dequantize(new, plan.type), delta)
+        new = quantize(old + delta, type)
+    rounding.measure.add(old, dequantize(new, type), delta)
     return new
 
 

@@ -25,7 +25,7 @@ MAGIC = b"GGUF"
 ALIGNMENT = 32
 STRING, ARRAY, BOOL = 8, 9, 7
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-SLAB_BYTES = 32 << 20  # float32 bytes decoded at a time: small beside any model, large beside a system call
+SLAB_BYTES = 1 << 20  # float32 bytes decoded at a time: what a processor keeps near, large beside a system call
 
 
 @dataclass(frozen=True)
