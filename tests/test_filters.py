@@ -160,8 +160,18 @@ def test_auto_takes_every_row_as_asked_where_a_second_opinion_is_a_guess():
     rows = [candidate(i, NAMES[i % 3], rng.choice(NAMES)) for i in range(90)]
     found = labels.choose(rows, NAMES, "auto")
     assert found.policy == "asked" and "better than a guess" in found.why
-    scored = [replace(row, label_scores=tuple(rng.gauss(0, 1) for _ in NAMES)) for row in rows]
-    assert labels.choose(scored, NAMES, "auto").policy == "ranked"
+
+
+@pytest.mark.parametrize(("n_alike", "policy"), [(33, "ranked"), (27, "calibrated")])
+def test_auto_ranks_where_the_scores_lean_the_asked_labels_way_and_else_trusts_the_scores(n_alike, policy):
+    def told(i):
+        shift = 0 if i < n_alike else 1 + i // 3 % 2
+        return [float(name == NAMES[(i + shift) % 3]) for name in NAMES]
+
+    rows = [candidate(i, NAMES[i % 3], NAMES[0], told(i)) for i in range(90)]
+    found = labels.choose(rows, NAMES, "auto")
+    assert found.policy == policy
+    assert policy == "ranked" or found.labels == labels.calibrated(rows, NAMES)
 
 
 def test_ranking_keeps_the_better_half_of_every_label():

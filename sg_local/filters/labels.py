@@ -3,7 +3,7 @@
 A small model's votes often collapse onto one label, while it writes inputs for a label it was asked for rather
 well; and its label scores, minus each label's mean over the synthetic inputs, undo the collapse. `auto` looks at
 the rows themselves: it keeps those where the asked label and a second opinion agree if that opinion is surely better
-than a guess, else the better half of every label.
+than a guess, else the better half of every label, or the calibrated labels where these speak against the asked ones.
 """
 
 from __future__ import annotations
@@ -85,18 +85,30 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
     agreed = {
         id: label if label is not None and opinion.labels.get(id) == label else None for id, label in asked.items()
     }
-    by_margin, why = ranked(candidates, labels), opinion.why
+    why = opinion.why
     if policy == "auto" and not any(asked.values()):
         policy, why = ("calibrated" if best else "voted"), "no label was asked for"
     elif policy == "auto":
         doubt = _doubt(asked, agreed, opinion, labels)
-        policy = "agree" if not doubt else "ranked" if by_margin else "asked"
+        policy = _unsure(asked, best, labels) if doubt else "agree"
         why = f"{doubt} ({why})" if doubt else why
+    by_margin = ranked(candidates, labels) if policy == "ranked" else {}
     choices = {"voted": voted, "asked": asked, "calibrated": best, "agree": agreed, "ranked": by_margin}
     if policy not in choices:
         hint = f"Use {', '.join(POLICIES)}."
         raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)
     return Labelling(policy, why, {row.id: choices[policy].get(row.id) for row in candidates})
+
+
+def _unsure(asked: Labels, best: dict[str, str], labels: Sequence[str]) -> str:
+    """What `auto` does where agreement may be chance.
+
+    `ranked` needs scores that lean the asked labels' way. Where they lean against them, the rows with large margins are
+    exceptions, and the scores alone measured better.
+    """
+    if not best:
+        return "asked"
+    return "ranked" if kappa(asked, best).kappa > 0 else "calibrated"
 
 
 @dataclass(frozen=True)
