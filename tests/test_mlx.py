@@ -456,9 +456,32 @@ def test_a_full_context_ends_a_row(talker: Path, generator: Generator) -> None:
     small.close()
 
 
-def test_a_grammar_is_refused_by_name(generator: Generator) -> None:
+WORDS = 'root ::= "billing" | "delivery" | "technical"'
+SCHEMA = '{"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}, "required": ["team"]}'
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_grammar_lets_only_its_strings_through(generator: Generator, temperature: float) -> None:
+    sampling = Sampling(temperature=temperature, max_tokens=20, grammar=WORDS, repeat_penalty=1.2)
+    done = list(generator.generate([*prompts(9, sampling), *prompts(1, Sampling(max_tokens=5))]))
+    bound = [one for one in done if one.text in ("billing", "delivery", "technical")]
+    assert len(bound) == 9 and {one.finish for one in bound} == {"stop"}
+
+
+def test_a_grammar_gives_the_greedy_text_of_llama_cpp(talker: Path, generator: Generator) -> None:
+    other = open_generator("llama.cpp", talker, SMALL)
+    for sampling in (Sampling(max_tokens=20, grammar='root ::= [a-z]+ "."'), Sampling(max_tokens=40, schema=SCHEMA)):
+        found = [{c.prompt_id: c for c in engine.generate(prompts(4, sampling))} for engine in (generator, other)]
+        assert {id: c.text for id, c in found[0].items()} == {id: c.text for id, c in found[1].items()}
+        for id, done in found[0].items():
+            assert done.logprob == pytest.approx(found[1][id].logprob, abs=1e-2)
+    other.close()
+    assert json.loads(found[0]["p0"].text)["team"] in ("billing", "delivery")
+
+
+def test_a_grammar_that_does_not_parse_is_refused(generator: Generator, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(SgError, match="grammar"):
-        list(generator.generate(prompts(1, Sampling(grammar='root ::= "a"'))))
+        list(generator.generate(prompts(1, Sampling(grammar="root ::= ("))))
 
 
 def test_scores_are_those_of_llama_cpp(talker: Path, generator: Generator) -> None:

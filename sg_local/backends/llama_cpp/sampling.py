@@ -110,7 +110,7 @@ class Sampler:
         self._sampling = sampling
         self._tokens: list[int] = []
         self._penalised = sampling.penalises
-        self._gbnf = _gbnf(sampling)
+        self._gbnf = gbnf_of(sampling)
         self._grammar = None if self._gbnf is None else tools.grammars.open(self._gbnf)
         greedy = sampling.temperature <= 0 and not self._penalised
         self._chain = None if greedy else _chain(sampling, seed, tools.vocab.size)
@@ -156,7 +156,7 @@ class Sampler:
             lib.llama_sampler_accept(self._grammar, token)
 
 
-def _gbnf(sampling: Sampling) -> str | None:
+def gbnf_of(sampling: Sampling) -> str | None:
     """The grammar of a completion, its own or its schema's; None where it is free."""
     if sampling.grammar is not None or sampling.schema is None:
         return sampling.grammar

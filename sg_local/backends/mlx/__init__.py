@@ -5,7 +5,7 @@ leaves an adapter GGUF. On Linux an installed OpenBLAS is put under MLX before i
 
 Proven on the CPU wheel only. Never run on Metal: quantised weights on the GPU, recomputed activations there, memory
 limits, and survival of a real Metal out-of-memory error. Each of these is tested on the CPU as far as a CPU can.
-Grammars are not supported: mlx-lm has none.
+Grammars are llama.cpp's own, over the vocabulary that it tokenises with.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A row's text does not depend on the rows beside it, except that matrix products of another batch size may round
 differently. Stop strings are found in the text, so that a row may compute one token more than it keeps. Grammars are
-refused: mlx-lm has none. Out of memory is not survived here.
+llama.cpp's own, over the vocabulary that tokenises. Out of memory is not survived here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from mlx_lm.generate import BatchGenerator
 
 from sg_local.backends import EngineSettings, available
 from sg_local.backends.llama_cpp.rows import first_stop
+from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, gbnf_of
 from sg_local.backends.mlx.adapter import apply_adapter, remove_adapter
 from sg_local.backends.mlx.device import prepare_device
 from sg_local.backends.mlx.prefix import Prefix
-from sg_local.backends.mlx.sampling import RowSampler
+from sg_local.backends.mlx.sampling import RowGrammar, RowSampler
 from sg_local.backends.mlx.scoring import score_continuations
 from sg_local.backends.mlx.tokens import Tokens
 from sg_local.backends.mlx.weights import load_model
@@ -63,6 +64,7 @@ class MlxGenerator:
         self._tokens = Tokens(path, settings.cache)
         self.info = self._tokens.info
         self._vocab = self._tokens.vocab
+        self._grammars = Grammars(self._vocab, Candidates(self._vocab.size))
         self._n_ctx, self._n_parallel = settings.n_ctx, settings.n_parallel or N_PARALLEL
         self._model = load_model(path, keep_quantised=self.device.is_metal)
         self._prefix = Prefix(self._model)
@@ -74,7 +76,7 @@ class MlxGenerator:
     def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         """One completion per prompt, in the order they end; at most twice `n_parallel` prompts are read ahead.
 
-        Raises SgError for a prompt that leaves no room in the context, and for a grammar.
+        Raises SgError for a prompt that leaves no room in the context, and for a grammar that does not parse.
         """
         source = (None if prompt is None else self._row(prompt) for prompt in prompts)
         queue: deque[Row] = deque()
@@ -91,6 +93,8 @@ class MlxGenerator:
         finally:
             batch.remove(list(running))
             batch.close()
+            for row in (*running.values(), *queue):
+                row.sampler.close()
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
         """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
@@ -115,6 +119,7 @@ class MlxGenerator:
 
     def close(self) -> None:
         """Free the model and the vocabulary. Closing twice is fine."""
+        self._grammars.close()
         self._tokens.close()
         self._model = self._prefix = None
         mx.clear_cache()
@@ -128,15 +133,11 @@ class MlxGenerator:
         )
 
     def _row(self, prompt: Prompt) -> Row:
-        if prompt.sampling.grammar is not None or prompt.sampling.schema is not None:
-            message = f"Prompt {prompt.id} asks for a grammar, which the MLX backend does not support."
-            hint = (
-                "Use --backend llama.cpp, or leave outputs free: synth.constrain=false, eval.constrain=false, --free."
-            )
-            raise SgError(message, hint)
         tokens = self._prompt_tokens(prompt.id, prompt.segments, 1)
         limit = min(prompt.sampling.max_tokens, self._n_ctx - len(tokens))
-        return Row(prompt, tokens, limit, RowSampler(prompt.sampling, prompt.seed))
+        gbnf = gbnf_of(prompt.sampling)
+        grammar = None if gbnf is None else RowGrammar(self._grammars, gbnf, self._vocab.ends)
+        return Row(prompt, tokens, limit, RowSampler(prompt.sampling, prompt.seed, grammar))
 
     def _prompt_tokens(self, id: str, segments: Segments, n_new: int) -> list[int]:
         tokens = self._vocab.tokenize(segments)
@@ -186,7 +187,9 @@ class MlxGenerator:
                 ended.append(response.uid)
         batch.remove(ended)
         for uid in ended:
-            yield running.pop(uid).completion()
+            row = running.pop(uid)
+            row.sampler.close()
+            yield row.completion()
 
     def _append(self, row: Row, token: int) -> None:
         logprob = row.sampler.logprobs.popleft()

@@ -2,7 +2,8 @@
 
 The order is llama.cpp's: penalties, top-k, top-p, min-p, temperature, draw; temperature 0 takes the best. The same
 seed draws the same numbers whatever rows run beside it, but not the numbers that llama.cpp would draw. The penalties
-look at the row's own last 64 new tokens, as in the llama.cpp backend.
+look at the row's own last 64 new tokens, as in the llama.cpp backend. A grammar comes first: llama.cpp's own, which
+needs no more of a model than its vocabulary.
 """
 
 from __future__ import annotations
@@ -10,21 +11,61 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import llama_cpp as lib
 import mlx.core as mx
 
+from sg_local.backends.llama_cpp.sampling import Grammars
 from sg_local.records import Sampling
 
 PENALTY_WINDOW = 64
 
 
-class RowSampler:
-    """A sampler for `BatchGenerator.insert`, and a logits processor where a penalty is asked for.
+class RowGrammar:
+    """What a grammar allows one row, token by token. Close it when the row ends."""
 
-    `logprobs` queues each drawn token's log-probability at temperature 1 without penalty, in the order drawn.
+    def __init__(self, grammars: Grammars, gbnf: str, ends: frozenset[int]) -> None:
+        self._grammars, self._gbnf, self._ends = grammars, gbnf, ends
+        self._sampler: object | None = grammars.open(gbnf)
+        self._tokens: list[int] = []
+
+    def constrain(self, logits: mx.array) -> mx.array:
+        """Logits (1, vocabulary) with all but the allowed tokens at minus infinity."""
+        if self._is_over:
+            return logits
+        allowed = self._grammars.allowed(self._gbnf, self._tokens, self._sampler)
+        ids = mx.array(allowed if allowed.size else sorted(self._ends), mx.int32)[None]
+        kept = mx.take_along_axis(logits, ids, axis=-1)
+        return mx.put_along_axis(mx.full(logits.shape, -mx.inf, logits.dtype), ids, kept, axis=-1)
+
+    def accept(self, token: int) -> None:
+        """Go on to what may follow this token, which `constrain` allowed."""
+        if self._is_over:
+            return
+        self._tokens.append(token)
+        if token not in self._ends:
+            lib.llama_sampler_accept(self._sampler, token)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the row has ended: mlx-lm computes one step more, which nobody reads."""
+        return self._sampler is None or bool(self._tokens) and self._tokens[-1] in self._ends
+
+    def close(self) -> None:
+        """Free what llama.cpp holds for this row. Closing twice is fine."""
+        if self._sampler is not None:
+            lib.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+
+class RowSampler:
+    """A sampler for `BatchGenerator.insert`, and a logits processor where a penalty or a grammar is asked for.
+
+    `logprobs` queues each drawn token's log-probability at temperature 1 without either, in the order drawn.
     """
 
-    def __init__(self, sampling: Sampling, seed: int) -> None:
+    def __init__(self, sampling: Sampling, seed: int, grammar: RowGrammar | None = None) -> None:
         self.sampling = sampling
+        self.grammar = grammar
         self.logprobs: deque[mx.array] = deque()
         self._key = mx.random.key(seed)
         self._drawn: deque[mx.array] = deque(maxlen=PENALTY_WINDOW)
@@ -33,13 +74,22 @@ class RowSampler:
     @property
     def processors(self) -> list:
         """What `BatchGenerator.insert` takes as this row's logits processors."""
-        return [self.penalise] if self.sampling.penalises else []
+        return [self.process] if self.sampling.penalises or self.grammar is not None else []
 
-    def penalise(self, _tokens: mx.array, logits: mx.array) -> mx.array:
-        """Logits (1, vocabulary) with this row's recent tokens pushed down; the plain ones are kept for `logprobs`."""
+    def process(self, _tokens: mx.array, logits: mx.array) -> mx.array:
+        """Logits (1, vocabulary) as they are drawn from; the plain ones are kept for `logprobs`."""
         self._plain = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        if not self._drawn:
-            return logits
+        if self.grammar is not None:
+            logits = self.grammar.constrain(logits)
+        return self._penalised(logits) if self._drawn and self.sampling.penalises else logits
+
+    def close(self) -> None:
+        """Free what the row's grammar holds."""
+        if self.grammar is not None:
+            self.grammar.close()
+
+    def _penalised(self, logits: mx.array) -> mx.array:
+        """The row's recent tokens pushed down."""
         recent = mx.concatenate(list(self._drawn))
         picked, penalty = logits[:, recent], self.sampling.repeat_penalty
         pushed = mx.where(picked > 0, picked / penalty, picked * penalty)
@@ -52,8 +102,10 @@ class RowSampler:
         token = self._draw(logprobs)
         plain = logprobs if self._plain is None else self._plain
         self.logprobs.append(plain[0, token[0]])
-        if self.processors:
+        if self.sampling.penalises:
             self._drawn.append(token)
+        if self.grammar is not None:
+            self.grammar.accept(token.item())
         return token
 
     def _draw(self, logprobs: mx.array) -> mx.array:
