@@ -9,11 +9,15 @@ from sg_local import filters, prompts, synth
 from sg_local.backends.scripted import ScriptedGenerator, default_reply
 from sg_local.filters import FilterSettings
 from sg_local.records import InputRow, Score
-from sg_local.synth import Synthesis, SynthSettings
+from sg_local.synth import Synthesis, SynthSettings, targets
 from sg_local.synth.outputs import N_OTHERS
-from sg_local.synth.targets import drawn_pool, shuffled_examples, targets_of_round
+from sg_local.synth.targets import drawn_pool, shuffled_examples
 
 SETTINGS = SynthSettings(n_inputs=20, n_asked=200, round_size=12, chunk_size=16)
+
+
+def targets_of_round(*args) -> list[str | None]:
+    return [target.text for target in targets.targets_of_round(*args)]
 
 
 def job_of(run, task, generator, settings=SETTINGS):
@@ -52,12 +56,18 @@ def test_labels_are_drawn_uniformly_as_published(run, routing, scripted):
 
 def test_outputs_are_written_first_from_the_examples_and_the_pool(run, fluent, scripted):
     accepted = rows("Who wrote the long book?", "Why is the sky blue?")
-    targets = targets_of_round(job_of(run, fluent, scripted), 0, accepted, 0.8)
-    assert len(targets) == 12 and all(targets)
+    found = targets_of_round(job_of(run, fluent, scripted), 0, accepted, 0.8)
+    assert len(found) == 12 and all(found)
     shown = "".join(segment.text for segment in scripted.asked[0].segments)
     assert all(f"Output: {pair.output}" in shown for pair in fluent.examples)
     assert any(f"Output: {row.label_asked}" in shown for row in accepted)
     assert {prompt.sampling.temperature for prompt in scripted.asked} == {0.8}
+
+
+def test_what_an_output_s_prompt_had_no_room_for_is_told(run, fluent, scripted):
+    job = job_of(run, fluent, scripted, replace(SETTINGS, n_ctx=300))
+    found = targets.targets_of_round(job, 0, rows("long " * 400, "long " * 500), 0.8)
+    assert {target.dropped for target in found} <= {f"when its output was written: {n} pool rows" for n in (1, 2)}
 
 
 def test_the_output_stands_before_the_input_that_it_is_asked_for(run, fluent, scripted):

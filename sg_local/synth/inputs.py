@@ -11,7 +11,7 @@ from sg_local import prompts
 from sg_local.records import Completion, InputRow, NoRows, Pair, Prompt, Sampling, Segments, row_id, seed_of
 from sg_local.run import INPUTS
 from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, input_budget, rule_of
-from sg_local.synth.targets import drawn_pool, shuffled_examples, targets_of_round
+from sg_local.synth.targets import Target, drawn_pool, shuffled_examples, targets_of_round
 
 
 def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
@@ -98,15 +98,15 @@ class _Ask:
 
 
 def _ask(
-    job: Synthesis, round_index: int, index: int, target: str | None, accepted: Sequence[InputRow], temperature: float
+    job: Synthesis, round_index: int, index: int, target: Target, accepted: Sequence[InputRow], temperature: float
 ) -> _Ask:
     """The prompt for one new input: shuffled demonstrations and a draw from the accepted pool."""
     id = row_id(job.task.digest, "input", round_index, index, job.seed)
     seed = seed_of(id)
     rng = random.Random(seed)
     shown = shuffled_examples(job, round_index, index)
-    by_label = bool(job.task.labels) and target is not None and job.settings.style == "continue"
-    drawn = drawn_pool(job, [row for row in accepted if not by_label or row.label_asked == target], rng)
+    by_label = bool(job.task.labels) and target.text is not None and job.settings.style == "continue"
+    drawn = drawn_pool(job, [row for row in accepted if not by_label or row.label_asked == target.text], rng)
     sampling = Sampling(
         temperature=temperature,
         top_k=job.settings.top_k,
@@ -115,9 +115,10 @@ def _ask(
         stop=prompts.input_stops(job.task),
     )
     segments, dropped = fitted(
-        job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, target)
+        job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, target.text)
     )
-    return _Ask(Prompt(id, segments, sampling, seed), round_index, index, target, dropped)
+    dropped = ", ".join(filter(None, (dropped, target.dropped)))
+    return _Ask(Prompt(id, segments, sampling, seed), round_index, index, target.text, dropped)
 
 
 def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], target: str | None) -> Segments:

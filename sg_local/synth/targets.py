@@ -5,21 +5,28 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sg_local import prompts
 from sg_local.records import InputRow, Pair, Prompt, Sampling, row_id, seed_of
 from sg_local.synth.job import Synthesis, fitted, in_order, output_budget
 
 
-def targets_of_round(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[str | None]:
-    """One target for each place of the round; None where inputs are asked for freely."""
-    if not job.settings.steer:
-        return [None] * job.settings.round_size
-    if job.task.labels:
-        return list(_labels(job, index, accepted))
-    if job.settings.style == "continue":
-        return list(_outputs(job, index, accepted, temperature))
-    return [None] * job.settings.round_size
+@dataclass(frozen=True)
+class Target:
+    """What an input is to be written for (None: anything), and what the prompt that asked for it had no room for."""
+
+    text: str | None
+    dropped: str = ""
+
+
+def targets_of_round(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[Target]:
+    """One target for each place of the round."""
+    if job.settings.steer and job.task.labels:
+        return [Target(label) for label in _labels(job, index, accepted)]
+    if job.settings.steer and job.settings.style == "continue":
+        return _outputs(job, index, accepted, temperature)
+    return [Target(None)] * job.settings.round_size
 
 
 def _labels(job: Synthesis, index: int, accepted: Sequence[InputRow]) -> list[str]:
@@ -38,10 +45,10 @@ def _labels(job: Synthesis, index: int, accepted: Sequence[InputRow]) -> list[st
     return asked
 
 
-def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[str | None]:
+def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[Target]:
     """New outputs in the model's own words, each going on from the demonstrations' and some earlier ones.
 
-    None where the model wrote nothing: that input is asked for freely.
+    Where the model wrote nothing the input is asked for freely.
     """
     sampling = Sampling(
         temperature=temperature,
@@ -50,22 +57,29 @@ def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperatu
         max_tokens=output_budget(job),
         stop=prompts.output_stops(job.task),
     )
-    asks = [_output_ask(job, index, place, accepted, sampling) for place in range(job.settings.round_size)]
-    return [prompts.unquote(c.text.strip()) or None for c in in_order(asks, job.generator.generate(asks))]
+    built = [_output_ask(job, index, place, accepted, sampling) for place in range(job.settings.round_size)]
+    asks = [ask for ask, _ in built]
+    return [
+        Target(prompts.unquote(done.text.strip()) or None, dropped and f"when its output was written: {dropped}")
+        for (_, dropped), done in zip(built, in_order(asks, job.generator.generate(asks)), strict=True)
+    ]
 
 
-def _output_ask(job: Synthesis, index: int, place: int, accepted: Sequence[InputRow], sampling: Sampling) -> Prompt:
+def _output_ask(
+    job: Synthesis, index: int, place: int, accepted: Sequence[InputRow], sampling: Sampling
+) -> tuple[Prompt, str]:
+    """The prompt for one new output, and what it had no room for."""
     id = row_id(job.task.digest, "target", index, place, job.seed)
     drawn = drawn_pool(job, accepted, random.Random(seed_of(id)))
     shown = shuffled_examples(job, index, place)
-    segments, _ = fitted(
+    segments, dropped = fitted(
         job,
         sampling.max_tokens,
         drawn,
         shown,
         lambda pool, examples: prompts.continue_output_prompt(job.task, [*examples, *pool]),
     )
-    return Prompt(id, segments, sampling, seed_of(id))
+    return Prompt(id, segments, sampling, seed_of(id)), dropped
 
 
 def shuffled_examples(job: Synthesis, index: int, place: int) -> list[Pair]:
