@@ -13,7 +13,7 @@ classification, so that the label steers what is written).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jinja2
@@ -198,6 +198,11 @@ def parse_output(task: Task, raw: str) -> str:
     text = re.sub(r"^output:\s*", "", raw.strip(), flags=re.IGNORECASE).strip()
     label = match_label(task.labels, text)
     return text if label is None else label
+
+
+def majority(votes: Mapping[str, int]) -> str:
+    """The output with the most votes; ties go to the shortest, then to the first in the alphabet. No votes: empty."""
+    return min(votes, key=lambda output: (-votes[output], len(output), output), default="")
 
 
 def match_label(labels: Sequence[str], text: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 from click.testing import CliRunner
@@ -20,16 +19,11 @@ from sg_local.run import Run
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch):
+def made(own_folder):
     """A run with kept pairs, not trained yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
-    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     run("synth", "support_routing", "--backend", "scripted", "--name", "r", "--set", "synth.n_inputs=40")
     run("filter", "r")
-    return Run(tmp_path / "runs" / "r")
+    return Run(own_folder / "runs" / "r")
 
 
 def run(*args: str, code: int = 0):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 
 import pytest
 from click.testing import CliRunner
@@ -59,13 +58,8 @@ def test_examples_stand_behind_their_rule():
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch):
+def made(own_folder):
     """A run of which only the inputs and outputs are there, made by the command line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SG_LOCAL_HOME", str(tmp_path / "home"))
-    for name in [name for name in os.environ if name.startswith("SG_LOCAL_") and name != "SG_LOCAL_HOME"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back after the test
     line = ["synth", "support_routing", "--backend", "scripted", "--name", "r", "--set", "synth.n_inputs=20"]
     assert CliRunner().invoke(app, [*line, "--no-fast-copy"]).exit_code == 0
     return line

@@ -130,7 +130,7 @@ def test_prompts_that_do_not_fit_drop_pool_rows_then_demonstrations(run, routing
     [({"a": 2, "b": 3}, "b"), ({"long": 2, "b": 2}, "b"), ({"b": 1, "a": 1}, "a"), ({}, "")],
 )
 def test_vote(votes, winner):
-    assert synth.vote(Counter(votes)) == winner
+    assert prompts.majority(Counter(votes)) == winner
 
 
 def test_in_order_waits_for_its_turn():

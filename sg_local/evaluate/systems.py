@@ -83,7 +83,7 @@ class Vote:
         votes = Counter(output for output in outputs if output and job.accept(input, output))
         if not votes:
             return Reply("", (0.0,))
-        winner = min(votes, key=lambda output: (-votes[output], len(output), output))
+        winner = prompts.majority(votes)
         return Reply(winner, (round(votes[winner] / self.n_votes, 4),))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from sg_local.filters.settings import POLICIES
 from sg_local.filters.similarity import rouge_l, words
+from sg_local.prompts import majority
 from sg_local.records import Candidate, SgError
 
 FEWEST = 30
@@ -215,9 +216,9 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
 
 
 def _vote(row: Candidate, allowed: Allowed) -> str:
-    """The most frequent of the votes that count; ties go to the shortest, then to the first in the alphabet."""
+    """The majority of the votes that count."""
     votes = {output: n for output, n in row.votes.items() if allowed(row.input, output)}
-    return min(votes, key=lambda output: (-votes[output], len(output), output), default=row.output)
+    return majority(votes) if votes else row.output
 
 
 def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from sg_local.synth.inputs import write_inputs
 from sg_local.synth.job import InputGate, OnEvent, Synthesis, SynthEvent, SynthSettings, rule_of
-from sg_local.synth.outputs import answer, vote, write_candidates
+from sg_local.synth.outputs import answer, write_candidates
 
 __all__ = [
     "InputGate",
@@ -27,7 +27,6 @@ __all__ = [
     "answer",
     "rule_of",
     "synthesise",
-    "vote",
     "write_candidates",
     "write_inputs",
 ]

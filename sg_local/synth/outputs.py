@@ -47,7 +47,7 @@ def candidate_id(row: InputRow) -> str:
 
 
 def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
-    """Candidates for these inputs in order: `n_votes` samples each, decided by `vote`."""
+    """Candidates for these inputs in order: `n_votes` samples each, the majority kept."""
     built = [_answer_segments(job, row) for row in inputs]
     scores = _label_scores(job, inputs, [segments for segments, _ in built])
     relevance = _relevance(job, inputs, [segments for segments, _ in built])
@@ -120,7 +120,7 @@ def _candidate(
 ) -> Candidate:
     outputs = [prompts.parse_output(job.task, c.text) if c.finish == "stop" else "" for c in drawn]
     votes = Counter(output for output in outputs if output)
-    output = vote(votes)
+    output = prompts.majority(votes)
     chosen = next((c for c, text in zip(drawn, outputs, strict=True) if text and text == output), drawn[0])
     return Candidate(
         id=candidate_id(row),
@@ -137,11 +137,6 @@ def _candidate(
         logprob=round(chosen.logprob, 4),
         dropped=", ".join(filter(None, (row.dropped, dropped))),
     )
-
-
-def vote(votes: Counter[str]) -> str:
-    """The majority output; ties go to the shortest, then to the first in the alphabet. No votes: empty."""
-    return min(votes, key=lambda output: (-votes[output], len(output), output), default="")
 
 
 def label_grammar(labels: Sequence[str], lead: str) -> str:

@@ -14,10 +14,8 @@ from collections import deque
 import llama_cpp as lib
 import mlx.core as mx
 
-from sg_local.backends.llama_cpp.sampling import Grammars
+from sg_local.backends.llama_cpp.sampling import PENALTY_WINDOW, Grammars
 from sg_local.records import Sampling
-
-PENALTY_WINDOW = 64
 
 
 class RowGrammar:
