@@ -37,12 +37,12 @@ from typing import Any
 
 from sg_local import filters, prompts
 from sg_local.cli.config import Environment
-from sg_local.cli.job import Job, job_for_task
 from sg_local.cli.narration import PlainNarrator
 from sg_local.cli.options import Options
-from sg_local.cli.stages import perform
 from sg_local.filters.labels import calibrated, ranked, second_opinion
 from sg_local.filters.rules import OUTPUT_RULES, Context, Row, first_reason
+from sg_local.job.job import Job, job_for_task
+from sg_local.job.stages import perform
 from sg_local.records import Candidate, InputRow, NoRows, SgError, row_id
 from sg_local.run import CANDIDATES, INPUTS, Run
 from sg_local.synth import Synthesis, write_candidates

@@ -36,7 +36,7 @@ from synth_systems import Ceiling, System, Turn, Work, distilabel, loop, open_ch
 from vicuna_shape import write_vicuna
 
 from sg_local import prompts
-from sg_local.backends.llama_cpp.machine import physical_cores
+from sg_local.backends.machine import physical_cores
 from sg_local.records import Prompt, Sampling
 from sg_local.tasks import read_task, shipped_tasks
 

@@ -11,7 +11,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from sg_local.backends import EngineSettings, open_generator
-from sg_local.backends.llama_cpp.machine import physical_cores
+from sg_local.backends.machine import physical_cores
 from sg_local.records import Prompt
 
 N_CTX = 1024

@@ -29,8 +29,8 @@ import numpy as np
 from trainers import SYSTEMS, blas_note
 
 from sg_local.backends import EngineSettings, TrainSettings, open_generator
-from sg_local.backends.loop import StepPlan
-from sg_local.backends.lora import learning_rate, plan_batches, shared_prefix
+from sg_local.backends.training.loop import StepPlan
+from sg_local.backends.training.lora import learning_rate, plan_batches, shared_prefix
 from sg_local.prompts import forms
 from sg_local.records import TokenExample
 from sg_local.run import Run

@@ -13,12 +13,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.checkpoint import Job
-from sg_local.backends.loop import StepPlan
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.engine import TorchEngine
 from sg_local.backends.torch.model import load_base
 from sg_local.backends.torch.output import peft_tensors
+from sg_local.backends.training.checkpoint import Job
+from sg_local.backends.training.loop import StepPlan
 from sg_local.records import TokenExample
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -32,6 +32,10 @@ class SgError(Exception):
         self.exit_code = exit_code
 
 
+GATE_NOT_MET = 3
+"""The exit code of an SgError that says: a check was not met, nothing is broken."""
+
+
 class NoRows(SgError):
     """Too few rows came out of a stage to go on: other settings may bring more."""
 

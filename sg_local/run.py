@@ -28,6 +28,8 @@ from sg_local.records import SgError, digest, from_dict, to_json
 
 T = TypeVar("T")
 
+RUN = "run.json"
+
 STAGES = ("synth", "filter", "review", "train", "export", "eval")
 INPUTS = "inputs.jsonl"
 CANDIDATES = "candidates.jsonl"
@@ -37,6 +39,10 @@ VALID = "valid.jsonl"
 ANSWERS = "answers.jsonl"
 REPORT = "report.json"
 ADAPTER = "adapter.gguf"
+
+
+class MadeOtherwise(SgError):
+    """A finished stage or a checkpoint was made with other settings or inputs: it may be made again."""
 
 
 class Run:
@@ -56,10 +62,15 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """What run.json holds: task, model, form, seed and version, as plain data."""
-        return read_json(self.path("run.json"))
+        return read_json(self.path(RUN))
 
     def exists(self) -> bool:
-        return self.path("run.json").is_file()
+        return self.path(RUN).is_file()
+
+    def discard_if_empty(self) -> None:
+        """Take away a folder in which nothing but the lock was made."""
+        if all(path.name == ".lock" for path in self.root.iterdir()):
+            remove(self.root)
 
     # Journals
 
@@ -112,16 +123,16 @@ class Run:
         return read_json(path) if path.exists() else None
 
     def is_done(self, stage: str, settings: Any, reads: Iterable[str] = ()) -> bool:
-        """True when the stage is finished with these settings and inputs; SgError when finished with others."""
+        """True when the stage is finished with these settings and inputs; MadeOtherwise when with others."""
         old = self.stamp(stage)
         if old is None:
             return False
         different = differences(old, self._stamp_data(settings, reads))
         if not different:
             return True
-        raise SgError(
+        raise MadeOtherwise(
             f"Stage {stage} of run {self.name} was made with {different}.",
-            "Add `--redo` to make it again, or use `--name` for a new run.",
+            "Use `redo` to make it again, or another `name` for a new run.",
         )
 
     def write_stamp(self, stage: str, settings: Any, reads: Iterable[str] = (), **extra: Any) -> None:
@@ -155,7 +166,7 @@ class Run:
             except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
-                hint = "Wait for it to end, or use `--name` for a run of your own."
+                hint = "Wait for it to end, or use another `name` for a run of your own."
                 raise SgError(f"Run {self.name} is in use by process {holder}.", hint) from error
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -186,7 +197,7 @@ def list_runs(runs: Path) -> list[Run]:
     """Every run in the folder, by name."""
     if not runs.is_dir():
         return []
-    return [Run(path) for path in sorted(runs.iterdir()) if (path / "run.json").is_file()]
+    return [Run(path) for path in sorted(runs.iterdir()) if (path / RUN).is_file()]
 
 
 @contextlib.contextmanager
@@ -223,7 +234,7 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            hint = "Free some space and run the same line again: finished rows are kept."
+            hint = "Free some space and run the same command again: finished rows are kept."
             raise SgError(f"The disk is full while writing {path}.", hint) from error
         raise SgError(f"Cannot write {path}: {error.strerror}.", "Check the folder's permissions.") from error
 

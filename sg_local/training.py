@@ -19,7 +19,7 @@ from typing import Any
 
 from sg_local import prompts
 from sg_local.backends import Generator, Trainer, TrainSettings
-from sg_local.backends.handover import Handover, write_job
+from sg_local.backends.training.handover import Handover, write_job
 from sg_local.gguf import Origin, adopt
 from sg_local.prompts import Form
 from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict

@@ -22,10 +22,10 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 from terminal import Terminal
 
-from sg_local.cli.verdict import verdict_card
 from sg_local.console.live import LiveNarrator
 from sg_local.console.verdict import verdict
 from sg_local.run import STAGES, Run
+from sg_local.views.verdict import verdict_card
 
 SCREENS = Path(__file__).parent.parent / "docs" / "screens"
 WIDTH = 100

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from tiny_models import TinySpec, write_model
 
 from sg_local import training
-from sg_local.backends.handover import read_job
+from sg_local.backends.training.handover import read_job
 from sg_local.cli.app import app
 from sg_local.cli.options import Duration
-from sg_local.cli.train import TrainingView
 from sg_local.console.live import sparkline
+from sg_local.job.train import TrainingView
 from sg_local.records import TrainStep
 from sg_local.run import Run
 

@@ -8,13 +8,12 @@ import re
 import pytest
 from rich.console import Console
 
-from sg_local.cli.review_view import KEYS, view_of
 from sg_local.console import cards
 from sg_local.console.live import LiveNarrator
 from sg_local.console.review import Screenful
 from sg_local.console.review_card import DECISIONS
 from sg_local.console.verdict import verdict
-from sg_local.console.views import (
+from sg_local.views.records import (
     CardView,
     FindingView,
     FunnelCard,
@@ -25,6 +24,7 @@ from sg_local.console.views import (
     SystemScore,
     VerdictCard,
 )
+from sg_local.views.review import KEYS, view_of
 
 CARD = CardView(
     number=7,

@@ -9,7 +9,7 @@ from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, FakeGenerator, job_of
 from sg_local.evaluate import counterpart, evaluate, judged_rows, parse_gate, require
 from sg_local.evaluate.job import dev_questions
 from sg_local.evaluate.retain import PASSAGES, perplexity, split_passage
-from sg_local.evaluate.verdict import Scoreboard
+from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.records import Answer, Pair, SgError, TestRow
 from sg_local.run import ADAPTER, ANSWERS, REPORT
 

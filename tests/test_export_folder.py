@@ -398,7 +398,7 @@ def test_what_cannot_be_run_is_named_and_not_held_against_a_folder(made, held, m
     job, _ = made
     monkeypatch.setattr(folder_gate, "find_spec", lambda name: None if name in missing else name)
     if free is not None:
-        monkeypatch.setattr("sg_local.backends.llama_cpp.machine.free_memory", lambda: free)
+        monkeypatch.setattr("sg_local.backends.machine.free_memory", lambda: free)
     found = held("hf", job.settings.hf)
     measured = {check.name: check for check in found.checks}
     for name in ("loads and answers", "validation loss", "greedy answers equal"):

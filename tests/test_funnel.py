@@ -10,10 +10,10 @@ from rich.console import Console
 from sg_local import filters, prompts, synth
 from sg_local.backends.scripted import ScriptedGenerator, default_reply
 from sg_local.cli.app import app
-from sg_local.cli.funnel import live_card, rule_lines
 from sg_local.console.cards import flow
 from sg_local.filters import FilterSettings
 from sg_local.synth import Synthesis, SynthSettings
+from sg_local.views.funnel import live_card, rule_lines
 
 
 def events_of(run, task, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sg_local.cli.keys import is_whole, split_keys
+from sg_local.console.keys import is_whole, split_keys
 
 
 @pytest.mark.parametrize(

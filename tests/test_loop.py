@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.checkpoint import CHECKPOINT, Job, load_checkpoint
-from sg_local.backends.loop import CURVE, OutOfMemory, StepPlan, StepResult, run_loop
+from sg_local.backends.training.checkpoint import CHECKPOINT, Job, load_checkpoint
+from sg_local.backends.training.loop import CURVE, OutOfMemory, StepPlan, StepResult, run_loop
 from sg_local.records import SgError, TokenExample
 
 SETTINGS = TrainSettings(batch_size=4, epochs=4.0, valid_every=2, checkpoint_every=3)
@@ -148,7 +148,7 @@ def test_a_row_that_never_fits_is_an_error(tmp_path: Path) -> None:
 
 def test_a_time_budget_cuts_the_plan_by_the_pace_of_the_first_steps(tmp_path: Path, monkeypatch) -> None:
     now = iter(np.arange(0.0, 10000.0, 1.0))
-    monkeypatch.setattr("sg_local.backends.loop.time.monotonic", lambda: float(next(now)))
+    monkeypatch.setattr("sg_local.backends.training.loop.time.monotonic", lambda: float(next(now)))
     settings = dataclasses.replace(SETTINGS, epochs=40.0, time_s=100.0)
     steps = []
     progress = run_loop(FakeEngine(), job_in(tmp_path, settings, valid=()), steps.append)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.lora import (
+from sg_local.backends.training.lora import (
     BatchPlan,
     adapted_layers,
     check_settings,

@@ -12,7 +12,7 @@ import pytest
 from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
-from sg_local.backends.memory import Place, check_fits, load_of, parameters, recomputes, training_need
+from sg_local.backends.training.memory import Place, check_fits, load_of, parameters, recomputes, training_need
 from sg_local.gguf import GgufFile, ModelConfig, read_config
 from sg_local.records import SgError, TokenExample
 
@@ -69,7 +69,7 @@ def test_nobody_is_refused_for_a_number_that_nobody_knows() -> None:
 @pytest.mark.parametrize(("trainer", "package"), [("torch", "peft"), ("mlx", "mlx_lm")])
 def test_the_trainers_ask_before_they_load(tmp_path: Path, monkeypatch, trainer: str, package: str) -> None:
     pytest.importorskip(package)
-    from sg_local.backends.llama_cpp import machine
+    from sg_local.backends import machine
 
     path = write_model(tmp_path / "m.gguf", TinySpec())
     monkeypatch.setattr(machine, "free_memory", lambda: 1 << 20)

@@ -17,7 +17,7 @@ import tiny_models
 from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
 from sg_local.backends import EngineSettings, Generator, TrainSettings, open_generator, open_trainer
-from sg_local.backends.lora import init_a
+from sg_local.backends.training.lora import init_a
 from sg_local.gguf import dequantize, quantize, read_adapter
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, SgError, TokenExample, TrainStep
 
@@ -28,15 +28,15 @@ pytest.importorskip("llama_cpp")
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from sg_local.backends.handover import Handover, write_job
-from sg_local.backends.loop import OutOfMemory, StepPlan
 from sg_local.backends.mlx import blas, grids, trainer
 from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, remove_adapter
 from sg_local.backends.mlx.child import train_in_child
 from sg_local.backends.mlx.device import memory_errors
 from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
 from sg_local.backends.mlx.weights import load_model
-from sg_local.backends.parity import TOLERANCE, Logits, ParityGate, parity_gate
+from sg_local.backends.training.handover import Handover, write_job
+from sg_local.backends.training.loop import OutOfMemory, StepPlan
+from sg_local.backends.training.parity import TOLERANCE, Logits, ParityGate, parity_gate
 
 F32 = TinySpec(type="F32", head_type="F32", width=64, ffn=128)
 TALKER = replace(F32, tied=False)

@@ -6,7 +6,7 @@ from sg_local.backends import TrainSettings
 from sg_local.evaluate import EvalSettings
 from sg_local.export import ExportSettings
 from sg_local.filters import FilterSettings
-from sg_local.presets import PRESETS, changed, load_preset, merged, nested, preset_toml
+from sg_local.job.presets import PRESETS, changed, load_preset, merged, nested, preset_toml
 from sg_local.records import SgError
 from sg_local.synth import SynthSettings
 

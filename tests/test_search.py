@@ -5,9 +5,9 @@ import os
 
 import pytest
 
+from sg_local.job.search import TRIALS, Search, SearchSettings, Setting, Trial, grid, hardest_first, search
 from sg_local.records import SgError
 from sg_local.run import Run
-from sg_local.search import TRIALS, Search, SearchSettings, Setting, Trial, grid, hardest_first, search
 
 GRID = SearchSettings((0.6, 0.8, 1.0), (1.0, 2.0))
 GAINS = {  # by temperature, epochs: one gain for each task; the best mean is not the best minimum

@@ -16,19 +16,19 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
-from sg_local.backends.checkpoint import CHECKPOINT, Job
-from sg_local.backends.handover import Handover, write_job
-from sg_local.backends.loop import StepPlan, run_loop
-from sg_local.backends.lora import normaliser, shared_prefix
-from sg_local.backends.parity import parity_gate
 from sg_local.backends.torch.__main__ import main
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.engine import TorchEngine
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states, logits
 from sg_local.backends.torch.model import load_base
 from sg_local.backends.torch.output import peft_tensors
-from sg_local.backends.torch.pack import pack_rows, pack_tokens
+from sg_local.backends.torch.packing import pack_rows, pack_tokens
 from sg_local.backends.torch.trainer import TorchTrainer
+from sg_local.backends.training.checkpoint import CHECKPOINT, Job
+from sg_local.backends.training.handover import Handover, write_job
+from sg_local.backends.training.loop import StepPlan, run_loop
+from sg_local.backends.training.lora import normaliser, shared_prefix
+from sg_local.backends.training.parity import parity_gate
 from sg_local.gguf import read_adapter
 from sg_local.records import SgError, TokenExample
 
@@ -91,7 +91,7 @@ def distance(one, other) -> float:
 )
 @pytest.mark.parametrize("full_bytes", [1 << 30, 1], ids=["whole", "slice"])
 def test_the_base_computes_what_llama_cpp_computes(tmp_path, monkeypatch, spec, full_bytes) -> None:
-    monkeypatch.setattr("sg_local.backends.parity.FULL_COPY_BYTES", full_bytes)
+    monkeypatch.setattr("sg_local.backends.training.parity.FULL_COPY_BYTES", full_bytes)
     model = write_model(tmp_path / "tiny.gguf", spec)
     gate = parity_gate(model, tmp_path, rows_of(8), 1)
     assert len(gate.tokens) >= 64

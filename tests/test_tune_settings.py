@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from sg_local.cli import tune_settings
 from sg_local.cli.app import app
-from sg_local.presets import load_preset
+from sg_local.job.presets import load_preset
 from sg_local.run import Run
 
 SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=20", "--set", "eval.n_dev=4", "--tests", "8")

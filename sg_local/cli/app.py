@@ -19,8 +19,8 @@ from click.shell_completion import CompletionItem
 
 from sg_local import __version__
 from sg_local.cli.config import Environment, set_offline
-from sg_local.cli.words import did_you_mean
 from sg_local.records import SgError
+from sg_local.words import did_you_mean
 
 INTERRUPTED = 130
 
@@ -42,7 +42,7 @@ COMMANDS = {
     "review": Entry("review", JOB, "Judge the synthesised pairs yourself, one key each."),
     "train": Entry("stage", JOB, "Finetune a LoRA adapter on the kept pairs."),
     "export": Entry("stage", JOB, "Write the GGUF files that other programs load."),
-    "eval": Entry("evaluation", JOB, "Measure the tuned model against its base, with intervals."),
+    "eval": Entry("eval", JOB, "Measure the tuned model against its base, with intervals."),
     "tune-settings": Entry("tune_settings", JOB, "Search temperature and epochs over several tasks for a preset."),
     "serve": Entry("use", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
     "predict": Entry("use", USE, "Answer one text, or one per line of standard input."),

@@ -9,8 +9,8 @@ from click.core import ParameterSource
 
 from sg_local.cli import output
 from sg_local.cli.app import Group
+from sg_local.cli.complete import stage_names
 from sg_local.cli.config import OPTIONS, Environment
-from sg_local.cli.names import stage_names
 from sg_local.cli.options import (
     Choice,
     Options,
@@ -21,7 +21,7 @@ from sg_local.cli.options import (
     set_option,
 )
 from sg_local.cli.output import Column
-from sg_local.cli.settings import flat, parse_sets, plan, preset_layer, shown
+from sg_local.job.plan import flat, parse_sets, plan, preset_layer, shown
 from sg_local.records import KINDS
 
 SHOWN = ("model", "backend", "trainer", "form", "seed", "preset", "runs")

@@ -59,7 +59,7 @@ def _config(environment: Environment) -> Check:
 def _show(checks: Sequence[Check]) -> None:
     if sys.stdout.isatty():
         from sg_local.console import cards
-        from sg_local.console.views import FindingView
+        from sg_local.views.records import FindingView
 
         views = [
             FindingView(c.topic, c.name, STATUS[c.status], _at_home(c.value), _at_home(c.why), c.mend) for c in checks

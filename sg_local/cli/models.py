@@ -10,11 +10,11 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Group
+from sg_local.cli.complete import model_names
 from sg_local.cli.config import Environment, set_offline
-from sg_local.cli.names import model_names
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
-from sg_local.cli.words import size
+from sg_local.words import size
 
 PULL = "sg-local models pull"
 
@@ -98,7 +98,7 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
 
 def _training_bytes(path: Path, facts: dict[str, Any]) -> dict[str, int]:
     """The memory that training takes, by where it runs; empty for a model that cannot be trained."""
-    from sg_local.backends.memory import training_need, usual_load
+    from sg_local.backends.training.memory import training_need, usual_load
     from sg_local.gguf import read_config
 
     if facts["cannot_train"]:

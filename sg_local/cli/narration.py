@@ -10,8 +10,8 @@ from typing import Protocol
 
 import click
 
-from sg_local.cli.words import duration
-from sg_local.console.views import Progress
+from sg_local.views.records import Progress
+from sg_local.words import duration
 
 EVERY_S = 5.0
 

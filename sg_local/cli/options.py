@@ -12,9 +12,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from sg_local.cli.complete import model_names, preset_names
 from sg_local.cli.config import OPTIONS
-from sg_local.cli.names import model_names, preset_names
-from sg_local.cli.words import did_you_mean
+from sg_local.words import did_you_mean
 
 SET_METAVAR = "STAGE.FIELD=VALUE"
 

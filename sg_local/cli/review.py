@@ -12,17 +12,17 @@ import click
 from sg_local import review
 from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.complete import run_argument
 from sg_local.cli.config import OPTIONS, Environment
-from sg_local.cli.job import Job, job_for_run
-from sg_local.cli.names import run_argument
 from sg_local.cli.options import Options, backend_option, job_options, runs_option
 from sg_local.cli.output import Column
-from sg_local.cli.review_view import sample_of
-from sg_local.cli.words import counted
-from sg_local.cli.work import needs
+from sg_local.job.job import Job, job_for_run
+from sg_local.job.work import needs
 from sg_local.records import Candidate, SgError, Verdict
 from sg_local.review import ReviewState
 from sg_local.run import CANDIDATES, VERDICTS, Run, artefact
+from sg_local.views.review import sample_of
+from sg_local.words import counted
 
 FILTERS = "filters"
 NOT_A_TERMINAL = SgError(

@@ -14,14 +14,14 @@ from typing import Any
 
 from sg_local import filters, prompts, review
 from sg_local.cli.config import Environment
-from sg_local.cli.job import Job
-from sg_local.cli.keys import RESIZED, Keyboard
-from sg_local.cli.review_view import view_of
-from sg_local.cli.settings import flat
+from sg_local.console.keys import RESIZED, Keyboard
 from sg_local.console.review import ReviewScreen
+from sg_local.job.job import Job
+from sg_local.job.plan import flat
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
 from sg_local.review import ReviewState, Threshold, View
 from sg_local.run import CANDIDATES, VERDICTS, read_json
+from sg_local.views.review import view_of
 
 PLACE = "review.json"
 REGENERATE_TEMPERATURE = 0.8
@@ -183,7 +183,7 @@ class Session:
 
     def _save(self) -> ReviewState:
         """Filter again with the moved thresholds, and let the run remember them."""
-        from sg_local.cli.work import refilter
+        from sg_local.job.work import refilter
 
         tables: dict[str, Any] = {}
         for now, was in zip(self.state.thresholds, self.state.saved, strict=True):

@@ -12,10 +12,9 @@ from click.shell_completion import CompletionItem
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.complete import task_argument
 from sg_local.cli.config import Environment
 from sg_local.cli.gates import GATE_NOT_MET
-from sg_local.cli.job import SCRIPTED, Job, job_for_task
-from sg_local.cli.names import task_argument
 from sg_local.cli.narration import Narrator, narrator
 from sg_local.cli.options import (
     Options,
@@ -28,10 +27,11 @@ from sg_local.cli.options import (
     set_option,
     time_option,
 )
-from sg_local.cli.stages import perform
-from sg_local.cli.verdict import show_verdict
+from sg_local.job.job import SCRIPTED, Job, job_for_task
+from sg_local.job.stages import perform
 from sg_local.records import SgError, Task, TestRow
 from sg_local.run import REPORT, read_json
+from sg_local.views.verdict import show_verdict
 
 BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
 

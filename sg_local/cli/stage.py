@@ -6,13 +6,11 @@ import dataclasses
 
 import click
 
-from sg_local.cli import output, train
+from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.complete import run_argument, task_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.funnel import show_funnel
 from sg_local.cli.gates import GATE_NOT_MET, show_gates
-from sg_local.cli.job import Job, job_for_run, job_for_task
-from sg_local.cli.names import run_argument, task_argument
 from sg_local.cli.narration import narrator
 from sg_local.cli.options import (
     Options,
@@ -27,9 +25,12 @@ from sg_local.cli.options import (
     trainer_option,
 )
 from sg_local.cli.run import read_task
-from sg_local.cli.stages import perform
-from sg_local.cli.verdict import show_files
+from sg_local.job import train
+from sg_local.job.job import Job, job_for_run, job_for_task
+from sg_local.job.stages import perform
 from sg_local.records import SgError
+from sg_local.views.funnel import show_funnel
+from sg_local.views.verdict import show_files
 
 
 def _stage(job: Job, name: str, *, again: bool = False) -> None:

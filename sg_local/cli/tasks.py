@@ -10,12 +10,12 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Group
-from sg_local.cli.lint import lint
-from sg_local.cli.names import task_argument
+from sg_local.cli.complete import task_argument
 from sg_local.cli.options import Choice, json_option
 from sg_local.cli.output import Column
 from sg_local.cli.task_form import Draft, ask_draft, draft_from, preview, prompt_text, task_toml, write_task
 from sg_local.records import KINDS, SgError, Task
+from sg_local.tasks.lint import lint
 
 
 @click.group(

@@ -15,9 +15,8 @@ from typing import Any
 import click
 
 from sg_local.cli.app import Command
+from sg_local.cli.complete import task_names
 from sg_local.cli.config import Environment
-from sg_local.cli.job import Job, find_base, job_for_task
-from sg_local.cli.names import task_names
 from sg_local.cli.narration import narrator
 from sg_local.cli.options import (
     Options,
@@ -30,13 +29,14 @@ from sg_local.cli.options import (
     set_option,
 )
 from sg_local.cli.run import read_task
-from sg_local.cli.search_outcome import show_outcome, write_preset
-from sg_local.cli.settings import parse_sets
-from sg_local.cli.stages import perform
-from sg_local.cli.verdict import served
+from sg_local.job.job import Job, find_base, job_for_task
+from sg_local.job.plan import parse_sets
+from sg_local.job.preset_file import show_outcome, write_preset
+from sg_local.job.search import TRIALS, Search, SearchSettings, Setting, Trial, grid, search
+from sg_local.job.stages import perform
 from sg_local.records import NoRows, SgError, Task, digest
 from sg_local.run import REPORT, Run, check_name, differences, read_json, remove
-from sg_local.search import TRIALS, Search, SearchSettings, Setting, Trial, grid, search
+from sg_local.views.verdict import served
 
 STAGES = ("synth", "filter", "train", "eval")
 FACTS, PRESET, NAME = "search.json", "preset.toml", "tune-settings"

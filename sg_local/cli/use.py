@@ -12,11 +12,11 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.job import Job, check_base, job_for_run
-from sg_local.cli.names import run_argument
 from sg_local.cli.options import Options, backend_option, job_options, json_option, runs_option, set_option
-from sg_local.cli.work import needs
+from sg_local.job.job import Job, check_base, job_for_run
+from sg_local.job.work import needs
 from sg_local.records import SgError
 from sg_local.run import ADAPTER, REPORT, open_run
 

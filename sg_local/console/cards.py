@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.views import FindingView, FunnelCard
+from sg_local.views.records import FindingView, FunnelCard
 
 WIDTH = 100
 N_LIVE_RULES = 3

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sg_local.console.cards import TITLE, WIDTH, bar, flow, stderr
-from sg_local.console.views import Progress
+from sg_local.views.records import Progress
 
 MARKS = {
     "waiting": ("\u00b7", "dim"),

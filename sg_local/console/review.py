@@ -18,7 +18,7 @@ from rich.text import Text
 
 from sg_local.console import review_card
 from sg_local.console.cards import HEADING, bar
-from sg_local.console.views import ReviewView
+from sg_local.views.records import ReviewView
 
 SIDE = 23
 RULE = Segment(" \u2502 ", Style(dim=True))

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sg_local.console.cards import HEADING, bar
-from sg_local.console.views import CardView, PlayView, ReviewView
+from sg_local.views.records import CardView, PlayView, ReviewView
 
 DECISIONS = {
     "open": ("\u25cb", "not judged", ""),

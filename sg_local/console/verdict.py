@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sg_local.console.cards import TITLE, WIDTH, grid, stdout
-from sg_local.console.views import ConfusionView, GainView, SystemScore, VerdictCard
+from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 
 MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~", "magenta")}
 HEADLINES = {

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from sg_local.evaluate.browse import Judged, counterpart, judged_rows
 from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, accept_any
+from sg_local.evaluate.scoreboard import Gate, parse_gate, require, title_of
 from sg_local.evaluate.stage import evaluate
-from sg_local.evaluate.verdict import Gate, parse_gate, require, title_of
 
 __all__ = [
     "EvalEvent",

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sg_local import prompts
-from sg_local.evaluate.desk import Desk
+from sg_local.evaluate.answering import Ids, Reply
 from sg_local.evaluate.job import Evaluation, Question
-from sg_local.evaluate.systems import Ids, Reply
+from sg_local.evaluate.journal import Desk
 from sg_local.prompts import Form
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sg_local import metrics
-from sg_local.evaluate.contest import Outcome, answer_all
-from sg_local.evaluate.desk import Desk
 from sg_local.evaluate.job import Evaluation, OnEvent, Question, test_questions
-from sg_local.evaluate.verdict import Scoreboard
+from sg_local.evaluate.journal import Desk
+from sg_local.evaluate.scoreboard import Scoreboard
+from sg_local.evaluate.systems import Outcome, answer_all
 from sg_local.records import Answer, SgError, digest
 from sg_local.run import ADAPTER, CANDIDATES, REPORT, STAGES, file_digest, read_json
 

@@ -1,141 +1,164 @@
-"""The systems that answer questions with a model: greedy, by vote, and restricted to the labels.
+"""Who answers the test rows: the base in all its strength, the tuned model, and those that need no model.
 
-A system is a frozen value, so that its digest says what shaped an answer. All prompts of one call go to the
-engine as one stream, in which every prompt begins with the same instruction and demonstrations.
+Prompt forms are chosen on rows that are no test rows (job.dev_questions), for each way of answering by itself.
 """
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
-from sg_local import prompts
-from sg_local.evaluate.job import Evaluation, Question
+from sg_local import metrics
+from sg_local.evaluate.answering import Greedy, Reply, Restricted, Vote, best_label
+from sg_local.evaluate.job import Question, calibration_questions, dev_questions, with_context
+from sg_local.evaluate.journal import Desk
+from sg_local.evaluate.retain import remember, retained
 from sg_local.prompts import Form
-from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments, SgError, seed_of
-
-Ids = Sequence[str]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer and the figures behind it: label log-probabilities, or the winner's share of the votes."""
-
-    text: str
-    scores: tuple[float, ...] = ()
-
-
-class System(Protocol):
-    """Answers questions; the ids are the answers' own, one for each question."""
-
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]: ...
+from sg_local.records import Answer, SgError
+from sg_local.run import ADAPTER
 
 
 @dataclass(frozen=True)
-class Greedy:
-    """Free text, the likeliest token each time."""
+class Outcome:
+    """What a contest settled besides the answers: the base's form by system, and what tuning cost elsewhere."""
 
-    form: Form
+    chosen: dict[str, str]
+    retain: dict[str, Any] | None
 
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
-        """One reply for each question, in order."""
-        sampling = _sampling(job, self.form, Sampling(temperature=0.0))
-        asked = (
-            Prompt(id, segments(job, self.form, question, sampling.max_tokens), sampling)
-            for id, question in zip(ids, questions, strict=True)
+
+def answer_all(desk: Desk, questions: Sequence[Question]) -> Outcome:
+    """Every system's answers, published on the desk."""
+    retain = desk.job.settings.retain
+    adapter = desk.job.run.path(ADAPTER)
+    if not adapter.exists():
+        raise SgError(
+            f"Run {desk.job.run.name} has no adapter yet.", f"Make it with `sg-local train {desk.job.run.name}`."
         )
-        found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
-        return [Reply(prompts.parse_output(job.task, found[id])) for id in ids]
+    desk.use_adapter(None)
+    chosen = {"base": answer_free(desk, questions)}
+    if desk.job.task.kind == "classification":
+        chosen |= answer_restricted(desk, questions)
+    answer_trivially(desk, questions)
+    before = remember(desk, "base") if retain else None
+    if desk.job.examples_adapter is not None:
+        desk.use_adapter(desk.job.examples_adapter)
+        answer_tuned(desk, questions, "tuned_examples")
+    desk.use_adapter(adapter)
+    answer_tuned(desk, questions, "tuned")
+    after = remember(desk, "tuned") if retain else None
+    desk.use_adapter(None)
+    return Outcome(chosen, retained(before, after) if before and after else None)
 
 
-@dataclass(frozen=True)
-class Vote:
-    """Several samples, those that the filters' gate refuses dropped, the majority kept: half of SELF-GUIDE's gain.
+def answer_free(desk: Desk, questions: Sequence[Question]) -> str:
+    """The base in free text: greedy in every form, the best form again as `base`, and its vote. Returns the form."""
+    job = desk.job
+    for form in job.forms:
+        desk.publish(f"base_{form.name}", desk.ask(f"base_{form.name}", Greedy(form), questions))
+    best = form_best_at(desk, lambda form: desk.ask(f"dev_{form.name}", Greedy(form), dev_questions(job)))
+    base = [Reply(answer.text) for answer in desk.public[f"base_{best.name}"]]
+    desk.publish("base", desk.derive("base", questions, base))
+    desk.publish("base_vote", voted(desk, "base_vote", best, questions, base))
+    if job.settings.n_context:
+        shown = with_context(job, questions)
+        desk.publish("base_synthetic", desk.ask("base_synthetic", Greedy(best), shown))
+    return best.name
 
-    Ties go to the shortest, then to the first in the alphabet. No vote left: an empty text with share 0.
+
+def voted(desk: Desk, name: str, form: Form, questions: Sequence[Question], greedy: Sequence[Reply]) -> list[Answer]:
+    """Answers by vote; a row without a winner gets the greedy answer."""
+    settings = desk.job.settings
+    system = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, desk.job.gate)
+    raw = desk.ask(f"{name}_raw", system, questions)
+    replies = [Reply(vote.text, vote.scores) if vote.text else one for vote, one in zip(raw, greedy, strict=True)]
+    return desk.derive(name, questions, replies)
+
+
+def form_best_at(desk: Desk, answer: Callable[[Form], Sequence[Answer]]) -> Form:
+    """The form with the highest score on the dev rows; the first of equals. One form needs no rows."""
+    forms = desk.job.forms
+    if len(forms) == 1:
+        return forms[0]
+    task = desk.job.task
+    score = metrics.metrics_of(task.kind, task.labels)[task.metric]
+    wanted = [question.wanted for question in dev_questions(desk.job)]
+    return max(forms, key=lambda form: sum(score(a.text, w) for a, w in zip(answer(form), wanted, strict=True)))
+
+
+def answer_restricted(desk: Desk, questions: Sequence[Question]) -> dict[str, str]:
+    """The base restricted to the labels, and calibrated, in every form and in the best. Returns the best forms."""
+    chosen = {}
+    dev = dev_questions(desk.job)
+    answers: dict[str, dict[str, tuple[list[Answer], list[Answer]]]] = {"restricted": {}, "calibrated": {}}
+    for form in desk.job.forms:
+        system = Restricted(form)
+        means = label_means(desk, f"calibration_{form.name}", system)
+        tests = desk.ask(f"base_restricted_{form.name}", system, questions)
+        tried = desk.ask(f"dev_restricted_{form.name}", system, dev)
+        answers["restricted"][form.name] = tests, tried
+        answers["calibrated"][form.name] = (
+            calibrated(desk, f"base_calibrated_{form.name}", questions, tests, means),
+            calibrated(desk, f"dev_calibrated_{form.name}", dev, tried, means),
+        )
+    for kind, found in answers.items():
+        tried = {name: answers for name, (_, answers) in found.items()}
+        best = form_best_at(desk, lambda form, tried=tried: tried[form.name])
+        chosen[f"base_{kind}"] = best.name
+        for name, (tests, _) in found.items():
+            desk.publish(f"base_{kind}_{name}", tests)
+        replies = [Reply(answer.text, answer.scores) for answer in found[best.name][0]]
+        desk.publish(f"base_{kind}", desk.derive(f"base_{kind}", questions, replies))
+    return chosen
+
+
+def label_means(desk: Desk, name: str, system: Restricted) -> list[float]:
+    """Each label's mean log-probability over synthetic inputs."""
+    rows = [answer.scores for answer in desk.ask(name, system, calibration_questions(desk.job))]
+    return (
+        [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else [0.0] * len(desk.job.task.labels)
+    )
+
+
+def calibrated(
+    desk: Desk, name: str, questions: Sequence[Question], answers: Sequence[Answer], means: Sequence[float]
+) -> list[Answer]:
+    """The answers decided anew, each label's mean score subtracted."""
+    labels = desk.job.task.labels
+    replies = [Reply(best_label(labels, answer.scores, means), answer.scores) for answer in answers]
+    return desk.derive(name, questions, replies)
+
+
+def answer_tuned(desk: Desk, questions: Sequence[Question], name: str) -> None:
+    """An adapter's answers: greedy, restricted and calibrated for labels; the run's own by vote too, where wanted."""
+    form = desk.job.form
+    greedy = desk.ask(name, Greedy(form), questions)
+    desk.publish(name, greedy)
+    if desk.job.settings.tuned_vote and name == "tuned":
+        desk.publish("tuned_vote", voted(desk, "tuned_vote", form, questions, [Reply(a.text) for a in greedy]))
+    if desk.job.task.kind == "classification":
+        system = Restricted(form)
+        means = label_means(desk, f"calibration_{name}", system)
+        tests = desk.ask(f"{name}_restricted", system, questions)
+        desk.publish(f"{name}_restricted", tests)
+        desk.publish(f"{name}_calibrated", calibrated(desk, f"{name}_calibrated", questions, tests, means))
+
+
+def answer_trivially(desk: Desk, questions: Sequence[Question]) -> None:
+    """Answers that take no model: what a gain must beat to mean something.
+
+    `majority_label` is the test rows' own commonest label, which bounds every constant answer from above.
     """
-
-    form: Form
-    n_votes: int
-    temperature: float
-    top_k: int
-    gate: str = ""
-
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
-        """One reply for each question, in order."""
-        sampling = _sampling(job, self.form, Sampling(temperature=self.temperature, top_k=self.top_k))
-        asked = (
-            Prompt(f"{id}-{vote}", built, sampling, seed_of(id, vote))
-            for id, question in zip(ids, questions, strict=True)
-            for built in [segments(job, self.form, question, sampling.max_tokens)]
-            for vote in range(self.n_votes)
-        )
-        found = {one.prompt_id: one for one in job.generator.generate(asked)}
-        return [
-            self._winner(job, question.input, [found[f"{id}-{vote}"].text for vote in range(self.n_votes)])
-            for id, question in zip(ids, questions, strict=True)
-        ]
-
-    def _winner(self, job: Evaluation, input: str, texts: Sequence[str]) -> Reply:
-        outputs = [prompts.parse_output(job.task, text) for text in texts]
-        votes = Counter(output for output in outputs if output and job.accept(input, output))
-        if not votes:
-            return Reply("", (0.0,))
-        winner = prompts.majority(votes)
-        return Reply(winner, (round(votes[winner] / self.n_votes, 4),))
-
-
-@dataclass(frozen=True)
-class Restricted:
-    """The likeliest label, each with its end of sequence; the reply carries every label's log-probability."""
-
-    form: Form
-
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
-        """One reply for each question, in order."""
-        labels = job.task.labels
-        answers = tuple(prompts.answer_text(self.form, label) for label in labels)
-        n_new = answer_limit(job)
-        asked = (
-            ScoredPrompt(id, segments(job, self.form, question, n_new), answers, end=True)
-            for id, question in zip(ids, questions, strict=True)
-        )
-        found = {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
-        return [Reply(best_label(labels, found[id]), tuple(round(p, 4) for p in found[id])) for id in ids]
-
-
-def best_label(labels: Sequence[str], scores: Sequence[float], means: Sequence[float] | None = None) -> str:
-    """The label with the highest score, minus its mean score where means are given; ties go to the first."""
-    shift = means or [0.0] * len(labels)
-    return max(zip(labels, scores, shift, strict=True), key=lambda one: one[1] - one[2])[0]
-
-
-def segments(job: Evaluation, form: Form, question: Question, n_new: int) -> Segments:
-    """The prompt for one question, demonstrations dropped from the front until `n_new` tokens fit behind it."""
-    for first in range(len(question.examples) + 1):
-        built = prompts.answer_prompt(job.task, form, question.input, question.examples[first:])
-        if len(job.generator.tokenize(built)) + n_new <= job.room:
-            return built
-    raise SgError(
-        f"A row of task {job.task.name} does not fit a context of {job.room} tokens ({question.input[:60]!r}).",
-        "Shorten it, or raise `--set eval.n_ctx=` up to what the model was trained for.",
-    )
-
-
-def answer_limit(job: Evaluation) -> int:
-    """New tokens that an answer may take: three times the longest demonstration or label, at most `max_tokens`."""
-    texts = [*(pair.output for pair in job.task.examples), *job.task.labels]
-    longest = max(len(job.generator.tokenize((Segment(text, False),), bos=False)) for text in texts)
-    return min(job.settings.max_tokens, 3 * longest + 8)
-
-
-def _sampling(job: Evaluation, form: Form, drawn: Sampling) -> Sampling:
-    return Sampling(
-        temperature=drawn.temperature,
-        top_k=drawn.top_k,
-        max_tokens=answer_limit(job),
-        stop=prompts.answer_stops(job.task, form),
-        schema=job.task.schema or None if job.settings.constrain else None,
-    )
+    job = desk.job
+    rng = random.Random(job.settings.seed)
+    if job.task.kind == "classification":
+        common = Counter(question.wanted[0] for question in questions).most_common(1)[0][0]
+        desk.publish("majority_label", desk.derive("majority_label", questions, [Reply(common)] * len(questions)))
+    else:
+        copies = [Reply(question.input) for question in questions]
+        desk.publish("copy_input", desk.derive("copy_input", questions, copies))
+    outputs = [pair.output for pair in job.pairs or job.task.examples]
+    drawn = [Reply(rng.choice(outputs)) for _ in questions]
+    desk.publish("random_output", desk.derive("random_output", questions, drawn))

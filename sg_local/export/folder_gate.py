@@ -105,7 +105,7 @@ def run_folder_gate(
 
 def why_not(kind: str, folder: Path) -> str:
     """Why a folder cannot be read by its library here; empty where it can."""
-    from sg_local.backends.llama_cpp.machine import free_memory
+    from sg_local.backends.machine import free_memory
 
     missing = missing_packages(kind)
     if missing:

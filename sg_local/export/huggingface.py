@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sg_local.backends.lora import MODULES
+from sg_local.backends.training.lora import MODULES
 from sg_local.export.safetensors import SafeTensor, size_bytes, write_safetensors
 from sg_local.export.tokenizer import tokenizer_config, tokenizer_json
 from sg_local.gguf import (

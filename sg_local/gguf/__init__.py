@@ -11,11 +11,11 @@ from sg_local.gguf.config import (
     read_config,
     why_not_trainable,
 )
-from sg_local.gguf.grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.layout import rotary_heads, rows_to_gguf, rows_to_hf
 from sg_local.gguf.merge import MergeSettings, Weighed, copy_with_fields, merge, plan_merge, weigh
-from sg_local.gguf.mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
 from sg_local.gguf.provenance import FACTS, PREFIX, Origin, adopt, shown_facts
+from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
+from sg_local.gguf.quant_mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
 from sg_local.gguf.quants import dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, FLOATS, TYPES, TensorType

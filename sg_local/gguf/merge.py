@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from sg_local.gguf.adapter import LoraAdapter
-from sg_local.gguf.grid import GRIDS, Measure, Retained, add_on_grid
-from sg_local.gguf.mix import bits, is_matrix, mix
+from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
+from sg_local.gguf.quant_mix import bits, is_matrix, mix
 from sg_local.gguf.quants import dequantize, quantize
 from sg_local.gguf.reader import GgufFile, Tensor
 from sg_local.gguf.types import FILE_TYPES, FLOATS

@@ -1,8 +1,8 @@
 """Model cards, the files on this machine, `pull` from the Hub, and whether a model fits in memory."""
 
 from sg_local.models.cards import Card, Source, add, read_card, read_cards
+from sg_local.models.find import DEFAULT, Entry, Model, find_model, list_models, locate, pull
 from sg_local.models.hub import download, quantisation
-from sg_local.models.shelf import DEFAULT, Entry, Model, find_model, list_models, locate, pull
 
 __all__ = [
     "DEFAULT",

@@ -14,10 +14,10 @@ import llama_cpp as lib
 from sg_local.backends import EngineSettings
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
-from sg_local.backends.llama_cpp.machine import physical_cores
 from sg_local.backends.llama_cpp.model import check_file, describe, file_digest, load
 from sg_local.backends.llama_cpp.probe import Choice, Question, Trial, choose, unprobed
 from sg_local.backends.llama_cpp.vocab import Vocab
+from sg_local.backends.machine import physical_cores
 
 __all__ = ["Choice", "LlamaGenerator", "Trial", "open_generator"]
 

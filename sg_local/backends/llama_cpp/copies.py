@@ -17,7 +17,7 @@ from pathlib import Path
 import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.library import log
-from sg_local.backends.llama_cpp.machine import free_memory
+from sg_local.backends.machine import free_memory
 from sg_local.gguf import FILE_TYPES, TYPES, GgufFile, Tensor
 from sg_local.records import SgError
 

@@ -21,8 +21,8 @@ import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.copies import candidates, read_source, write_copy, write_slice
-from sg_local.backends.llama_cpp.machine import cpu_name
 from sg_local.backends.llama_cpp.model import load, write_json
+from sg_local.backends.machine import cpu_name
 from sg_local.records import SgError, from_dict
 
 GIVEN = "as given"

@@ -15,9 +15,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from sg_local.backends.handover import read_job
 from sg_local.backends.mlx import open_trainer
 from sg_local.backends.mlx.child import MESSAGE
+from sg_local.backends.training.handover import read_job
 from sg_local.records import SgError, TrainStep, to_json
 
 

@@ -1,8 +1,8 @@
 """LoRA on an MLX model: mlx-lm's own layers, their arrays by canonical name, and both file forms of an adapter.
 
-The canonical arrays (`sg_local.backends.lora`) are A (rank, n_in) and B (n_out, rank); MLX keeps both transposed. In an
-adapter GGUF the rows of B are the base GGUF's, as here. In mlx-lm's own files they follow Hugging Face's row order,
-because the models that people load with mlx-lm come from there.
+The canonical arrays (`sg_local.backends.training.lora`) are A (rank, n_in) and B (n_out, rank); MLX keeps both
+transposed. In an adapter GGUF the rows of B are the base GGUF's, as here. In mlx-lm's own files they follow Hugging
+Face's row order, because the models that people load with mlx-lm come from there.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mlx.utils import tree_unflatten
 from mlx_lm.models.llama import Model, TransformerBlock
 from mlx_lm.tuner.lora import LoRALinear
 
-from sg_local.backends.checkpoint import Arrays, replace_file
-from sg_local.backends.lora import MODULES, init_a, tensor_name
+from sg_local.backends.training.checkpoint import Arrays, replace_file
+from sg_local.backends.training.lora import MODULES, init_a, tensor_name
 from sg_local.gguf import Pair, rotary_heads, rows_to_hf
 
 MLX_FOLDER = "mlx"

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sg_local.backends.handover import Handover, write_job
 from sg_local.backends.mlx.device import is_memory_error
+from sg_local.backends.training.handover import Handover, write_job
 from sg_local.records import Adapter, SgError, TrainStep, from_dict
 
 ENTRY = (sys.executable, "-m", "sg_local.backends.mlx")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from sg_local.backends.loop import OutOfMemory
 from sg_local.backends.mlx import blas
+from sg_local.backends.training.loop import OutOfMemory
 
 # What MLX says when memory is short: its allocators (mlx/backend/*/allocator.cpp) and Metal's command buffers.
 _MEMORY_ERRORS = ("Unable to allocate", "Attempting to allocate", "Insufficient Memory", "OutOfMemory")

@@ -15,7 +15,7 @@ import numpy as np
 from mlx import nn
 from mlx_lm.models.llama import Model, TransformerBlock
 
-from sg_local.backends.lora import shared_prefix
+from sg_local.backends.training.lora import shared_prefix
 from sg_local.records import TokenExample
 
 KeysValues = tuple[mx.array, mx.array]

@@ -1,4 +1,4 @@
-"""LoRA training on MLX: the engine under the shared loop (`sg_local.backends.loop`), and the adapter's files.
+"""LoRA training on MLX: the engine under the shared loop (`sg_local.backends.training.loop`), and the adapter's files.
 
 mlx-lm's own training loop is not used: it trains a padding token per row, drops rows, forgets the optimiser on resume
 and draws on stdout. Everything random is a function of (seed, step), so a resumed run repeats an uninterrupted one to
@@ -19,20 +19,7 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from sg_local.backends import TrainSettings
-from sg_local.backends.checkpoint import Arrays, Job, Progress, adapter_metadata
-from sg_local.backends.handover import Handover
-from sg_local.backends.llama_cpp import machine
-from sg_local.backends.loop import StepPlan, StepResult, run_loop
-from sg_local.backends.lora import (
-    adapted_layers,
-    check_examples,
-    check_settings,
-    dropout_seed,
-    micro_batches,
-    normaliser,
-)
-from sg_local.backends.memory import Place, check_fits
+from sg_local.backends import TrainSettings, machine
 from sg_local.backends.mlx import blas
 from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, write_mlx_adapter
 from sg_local.backends.mlx.child import train_in_child
@@ -40,7 +27,19 @@ from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
 from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
 from sg_local.backends.mlx.processes import Processes, join
 from sg_local.backends.mlx.weights import load_model
-from sg_local.backends.parity import Logits, parity_gate
+from sg_local.backends.training.checkpoint import Arrays, Job, Progress, adapter_metadata
+from sg_local.backends.training.handover import Handover
+from sg_local.backends.training.loop import StepPlan, StepResult, run_loop
+from sg_local.backends.training.lora import (
+    adapted_layers,
+    check_examples,
+    check_settings,
+    dropout_seed,
+    micro_batches,
+    normaliser,
+)
+from sg_local.backends.training.memory import Place, check_fits
+from sg_local.backends.training.parity import Logits, parity_gate
 from sg_local.gguf import GgufFile, read_config, write_adapter
 from sg_local.records import Adapter, TokenExample, TrainStep
 

@@ -19,8 +19,8 @@ import numpy as np
 from mlx import nn
 from mlx_lm.models.llama import Model, ModelArgs
 
-from sg_local.backends.lora import MODULES
 from sg_local.backends.mlx.grids import BITS, GROUP, affine, pack
+from sg_local.backends.training.lora import MODULES
 from sg_local.gguf import GgufFile, ModelConfig, Tensor, read_config
 from sg_local.records import SgError
 

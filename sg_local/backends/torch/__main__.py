@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from sg_local.backends.handover import read_job
 from sg_local.backends.torch.engine import rank
 from sg_local.backends.torch.trainer import open_trainer
+from sg_local.backends.training.handover import read_job
 from sg_local.records import SgError, TrainStep, to_json
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.lora import adapted_layers, init_a
 from sg_local.backends.torch.model import Base, Projection
+from sg_local.backends.training.lora import adapted_layers, init_a
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from sg_local.backends.checkpoint import Job
-from sg_local.backends.loop import Arrays, OutOfMemory, StepPlan, StepResult
-from sg_local.backends.lora import dropout_seed, micro_batches, normaliser, shared_prefix
-from sg_local.backends.memory import recomputes
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
 from sg_local.backends.torch.model import Base
-from sg_local.backends.torch.pack import pack_rows
+from sg_local.backends.torch.packing import pack_rows
+from sg_local.backends.training.checkpoint import Job
+from sg_local.backends.training.loop import Arrays, OutOfMemory, StepPlan, StepResult
+from sg_local.backends.training.lora import dropout_seed, micro_batches, normaliser, shared_prefix
+from sg_local.backends.training.memory import recomputes
 from sg_local.records import TokenExample
 
 # AdamW's usual constants (Loshchilov and Hutter 2019), which torch, peft's examples and mlx-lm share.

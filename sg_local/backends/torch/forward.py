@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.model import Base, Block, Projection
-from sg_local.backends.torch.pack import Pack
+from sg_local.backends.torch.packing import Pack
 
 # Logit rows computed at a time: 256 rows of a 49k vocabulary take 50 MB in float32.
 _CHUNK_ROWS = 256

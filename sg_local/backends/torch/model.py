@@ -20,7 +20,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from sg_local.backends.lora import tensor_name
+from sg_local.backends.training.lora import tensor_name
 from sg_local.gguf import GgufFile, ModelConfig, read_config, rotary_heads, rows_to_hf
 from sg_local.records import SgError
 

@@ -10,10 +10,10 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 
-from sg_local.backends.checkpoint import Job, adapter_metadata
-from sg_local.backends.lora import MODULES, adapted_layers
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.model import Base
+from sg_local.backends.training.checkpoint import Job, adapter_metadata
+from sg_local.backends.training.lora import MODULES, adapted_layers
 from sg_local.gguf import GgufFile, rotary_heads, rows_to_gguf, write_adapter
 
 ADAPTER = "adapter.gguf"

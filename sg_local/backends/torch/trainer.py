@@ -10,19 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sg_local.backends import TrainSettings
-from sg_local.backends.checkpoint import Job, Progress
-from sg_local.backends.llama_cpp import machine
-from sg_local.backends.loop import run_loop
-from sg_local.backends.lora import check_examples, check_settings
-from sg_local.backends.memory import Place, check_fits
-from sg_local.backends.parity import Logits, parity_gate
+from sg_local.backends import TrainSettings, machine
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.engine import TorchEngine, give_back_memory, n_processes, rank
 from sg_local.backends.torch.forward import logits
 from sg_local.backends.torch.model import Base, load_base, slice_of
 from sg_local.backends.torch.output import ADAPTER, write_outputs
-from sg_local.backends.torch.pack import pack_tokens
+from sg_local.backends.torch.packing import pack_tokens
+from sg_local.backends.training.checkpoint import Job, Progress
+from sg_local.backends.training.loop import run_loop
+from sg_local.backends.training.lora import check_examples, check_settings
+from sg_local.backends.training.memory import Place, check_fits
+from sg_local.backends.training.parity import Logits, parity_gate
 from sg_local.gguf import read_config
 from sg_local.records import Adapter, TokenExample, TrainStep
 

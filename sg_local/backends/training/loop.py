@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sg_local.backends.checkpoint import (
+from sg_local.backends.training.checkpoint import (
     CHECKPOINT,
     Arrays,
     Job,
@@ -31,7 +31,7 @@ from sg_local.backends.checkpoint import (
     replace_file,
     save_checkpoint,
 )
-from sg_local.backends.lora import learning_rate, micro_batches, plan_batches
+from sg_local.backends.training.lora import learning_rate, micro_batches, plan_batches
 from sg_local.records import SgError, TokenExample, TrainStep, to_json
 
 CURVE = "curve.jsonl"

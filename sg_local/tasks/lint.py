@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from sg_local.cli.words import counted
 from sg_local.prompts import normalise
 from sg_local.records import SgError, Task
+from sg_local.words import counted
 
 MANY_WORDS = 300
 FEW_TESTS = 30

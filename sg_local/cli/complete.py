@@ -42,14 +42,14 @@ def model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 def preset_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """The presets that came with sg-local, and preset files."""
-    from sg_local.presets import PRESETS
+    from sg_local.job.presets import PRESETS
 
     return _quiet(lambda: PRESETS, incomplete, PRESET_FILES)
 
 
 def stage_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """The stages that have settings."""
-    from sg_local.cli.settings import stage_defaults
+    from sg_local.job.plan import stage_defaults
 
     return _quiet(stage_defaults, incomplete)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.lora import adapted_layers, n_answer, shared_prefix
+from sg_local.backends.training.lora import adapted_layers, n_answer, shared_prefix
 from sg_local.gguf import TARGETS, ModelConfig
 from sg_local.records import SgError, TokenExample
 

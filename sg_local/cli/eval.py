@@ -12,9 +12,8 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.job import Job, job_for_run
-from sg_local.cli.names import run_argument
 from sg_local.cli.narration import narrator
 from sg_local.cli.options import (
     Choice,
@@ -28,10 +27,11 @@ from sg_local.cli.options import (
 )
 from sg_local.cli.output import Column
 from sg_local.cli.run import Tests, tests_of
-from sg_local.cli.stages import forget, perform
-from sg_local.cli.verdict import served, show_verdict
+from sg_local.job.job import Job, job_for_run
+from sg_local.job.stages import forget, perform
 from sg_local.records import Task
 from sg_local.run import REPORT, read_json
+from sg_local.views.verdict import served, show_verdict
 
 SHOWN = ("wrong", "right", "better", "worse", "all")
 

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from sg_local.evaluate.answering import Reply, System
 from sg_local.evaluate.job import EvalEvent, Evaluation, OnEvent, Question
-from sg_local.evaluate.systems import Reply, System
 from sg_local.records import Answer, digest
 from sg_local.run import ANSWERS, file_digest
 

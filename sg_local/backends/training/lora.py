@@ -2,7 +2,7 @@
 
 Two trainers that take these from here see the same rows in the same order from the same starting point, so
 their loss curves can be compared step by step. Nothing in this module imports an engine. The training loop
-itself (checkpoints, validation, early stop) is in `sg_local.backends.loop`.
+itself (checkpoints, validation, early stop) is in `sg_local.backends.training.loop`.
 
 The adapter's canonical array names are those of an adapter GGUF: `blk.3.attn_q.weight.lora_a` with shape
 (rank, n_in) and `blk.3.attn_q.weight.lora_b` with shape (n_out, rank), both float32.

@@ -1,4 +1,4 @@
-"""The training stage on the command line: what it is given, what is shown while it runs, what is said at its end."""
+"""The training stage of a job: what it is given, and what is said at its end."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from sg_local.cli.funnel import starved
-from sg_local.cli.job import Job, check_base
-from sg_local.cli.narration import Narrator
-from sg_local.cli.words import size
-from sg_local.cli.work import needs, provenance
-from sg_local.console.views import Progress
+from sg_local.job.events import Listener, Moved, Said
+from sg_local.job.export import provenance
+from sg_local.job.job import Job
 from sg_local.records import NoRows, SgError
-from sg_local.run import ADAPTER, CANDIDATES, Run
+from sg_local.run import ADAPTER, MadeOtherwise, Run
+from sg_local.filters.remedies import starved
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,37 +25,38 @@ EXAMPLES = "examples"
 """The folder inside a run where the tune on the demonstrations alone is kept."""
 
 
-def train(job: Job, narrate: Narrator) -> str:
+def train(job: Job, tell: Listener) -> str:
     """The kept rows into an adapter. Lets go of the engine as soon as the rows are tokens."""
     from sg_local import training
     from sg_local.backends import open_trainer
 
-    check_base(job)
-    needs(job, CANDIDATES, "synth")
     trainer = open_trainer(job.trainer, job.base.path)
-    narrate.say(f"  trainer: {trainer.note}")
+    tell(Said(f"  trainer: {trainer.note}"))
 
     def before(sets: Sets) -> None:
         if sets.dropped:
-            narrate.say(f"  left out, longer than the model's context: {_named(sets.dropped)}")
+            tell(Said(f"  left out, longer than the model's context: {_named(sets.dropped)}"))
         job.close()
 
-    view = TrainingView()
+    steps: list[TrainStep] = []
+
+    def on_step(step: TrainStep) -> None:
+        steps[:] = [step]
+        tell(Moved("train", step))
+
     try:
-        done = training.train(training_job(job, trainer, before), lambda step: narrate.progress(view.take(step)))
+        done = training.train(training_job(job, trainer, before), on_step)
     except NoRows as error:
         raise starved(error, job.run) from error
     for warning in done.warnings:
-        narrate.say(f"Warning: {warning}")
-    return _summary(done, view)
+        tell(Said(warning, warning=True))
+    return _summary(done, steps[-1] if steps else None)
 
 
 def prepare(job: Job) -> Path:
     """Write the training as files, for trainers that another program starts; the folder."""
     from sg_local import training
 
-    check_base(job)
-    needs(job, CANDIDATES, "synth")
     return training.hand_over(training_job(job, None), job.base.path)
 
 
@@ -88,7 +87,7 @@ def training_job(job: Job, trainer: Any, before: Any = lambda sets: None) -> Tra
     )
 
 
-def train_examples(job: Job, narrate: Narrator) -> Path:
+def train_examples(job: Job, tell: Listener) -> Path:
     """A second adapter, in the run's folder `examples`, from the demonstrations alone; its path.
 
     It gets as many optimiser steps as the run's own adapter, with the same settings, and each demonstration is shown
@@ -115,8 +114,7 @@ def train_examples(job: Job, narrate: Narrator) -> Path:
         seed=job.seed,
         before=lambda sets: job.close(),
     )
-    view = TrainingView()
-    _train_anew(work, lambda step: narrate.progress(replace(view.take(step), phase="training on the examples")))
+    _train_anew(work, lambda step: tell(Moved("eval", step)))
     return work.run.path(ADAPTER)
 
 
@@ -126,47 +124,14 @@ def _train_anew(work: Training, on_step: Callable[[TrainStep], None]) -> None:
 
     try:
         training.train(work, on_step)
-    except SgError:
-        if not work.run.path(training.WORK).exists():
-            raise
+    except MadeOtherwise:
         training.reset(work.run)
         training.train(work, on_step)
 
 
-class TrainingView:
-    """Steps as they come, made into figures: the last validation loss stays on the screen between its rounds."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.valid: list[tuple[float, int]] = []
-        self.last: TrainStep | None = None
-
-    def take(self, step: TrainStep) -> Progress:
-        """The view after this step."""
-        self.last = step
-        if step.step > 0:
-            self.losses.append(step.loss)
-        if step.valid_loss is not None:
-            self.valid.append((step.valid_loss, step.step))
-        curves = {"loss": tuple(self.losses), "validation": tuple(loss for loss, _ in self.valid)}
-        shown = tuple((name, values) for name, values in curves.items() if len(values) > 1)
-        return Progress("training", step.step, step.n_steps, "steps", self._facts(step), curves=shown)
-
-    def _facts(self, step: TrainStep) -> dict[str, str]:
-        facts = {"loss": f"{step.loss:.3f}"}
-        if self.valid:
-            best, at = min(self.valid)
-            facts["validation"] = f"{self.valid[-1][0]:.3f} (best {best:.3f} at step {at})"
-        if step.tokens_per_s:
-            facts["tokens/s"] = f"{step.tokens_per_s:.0f}"
-        if step.memory_bytes:
-            facts["memory"] = size(step.memory_bytes)
-        return facts
-
-
-def _summary(done: Trained, view: TrainingView) -> str:
+def _summary(done: Trained, last: TrainStep | None) -> str:
     """One clause: rows, steps, the step that was kept and its loss, whether it stopped early."""
-    adapter, last = done.adapter, view.last
+    adapter = done.adapter
     steps = f"{adapter.n_steps} steps"
     if last is not None and last.step < last.n_steps:
         steps = f"stopped at step {last.step} of {last.n_steps}"

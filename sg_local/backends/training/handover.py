@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.checkpoint import replace_file
+from sg_local.backends.training.checkpoint import replace_file
 from sg_local.records import SgError, TokenExample, from_dict, to_json
 
 JOB, TRAIN, VALID = "job.json", "train.jsonl", "valid.jsonl"

@@ -11,9 +11,9 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.output import Column
-from sg_local.cli.words import counted, duration, size
-from sg_local.console.views import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
+from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
+from sg_local.words import counted, duration, size
 
 METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
 FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile", "report.html")
@@ -99,11 +99,6 @@ def _gains(report: Mapping[str, Any]) -> tuple[GainView, ...]:
     )
 
 
-def served(report: Mapping[str, Any]) -> str:
-    """The system that predict and serve answer with: labels only, where there are labels."""
-    return "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned"
-
-
 def notes(report: Mapping[str, Any]) -> tuple[str, ...]:
     """What a reader must know about the figures: the base's prompt, test rows left out, what was forgotten."""
     form = report["chosen"]["base"]
@@ -138,41 +133,3 @@ def artefacts(run: Run) -> tuple[tuple[str, str, str], ...]:
     """The files a run hands out: path, size, the first twelve digits of the SHA-256."""
     paths = [path for pattern in FILES for path in sorted(run.root.glob(pattern))]
     return tuple((str(path), size(path.stat().st_size), (file_digest(path) or "")[:12]) for path in paths)
-
-
-def show_verdict(run: Run) -> None:
-    """The verdict card on stdout."""
-    card = verdict_card(run)
-    if sys.stdout.isatty():
-        from sg_local.console import verdict
-
-        verdict.show_verdict(card)
-        return
-    click.echo(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
-    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
-    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}", f"{s.irrelevant:.1f}") for s in card.systems]
-    output.show_table("", columns, rows)
-    for sentence in (*card.sentences, *card.notes):
-        click.echo(sentence)
-    if card.confusion is not None:
-        _plain_confusion(card.confusion)
-    click.echo("Time: " + ", ".join(f"{stage} {seconds}" for stage, seconds in card.stages))
-    _plain_files(card.artefacts)
-    for line, what in card.commands:
-        click.echo(f"Next: {line}   # {what}")
-
-
-def _plain_confusion(view: ConfusionView) -> None:
-    columns = [Column(f"right \\ {view.title}"), *(Column(label, True) for label in (*view.labels, "no label"))]
-    rows = [(label, *map(str, row)) for label, row in zip(view.labels, view.rows, strict=True)]
-    output.show_table("", columns, rows)
-
-
-def show_files(run: Run) -> None:
-    """The files a run has made so far, on stdout."""
-    _plain_files(artefacts(run))
-
-
-def _plain_files(files: tuple[tuple[str, str, str], ...]) -> None:
-    if files:
-        output.show_table("", [Column("file"), Column("size", True), Column("sha256")], files)

@@ -1,7 +1,7 @@
-"""Stage settings by name: preset, config file, run and `--set stage.field=value`, each over the one before.
+"""Stage settings by name: preset, home, run and what was given now, each over the one before.
 
 The stages' dataclasses are the only home of defaults; `presets` knows how to change them. Here are the order of the
-layers and, for `config show`, where each value came from.
+layers and where each value came from.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sg_local.cli.words import did_you_mean
+from sg_local.job import presets
+from sg_local.job.options import Layers
 from sg_local.records import Kind, SgError
-
-Layers = Sequence[tuple[str, Mapping[str, Any]]]
-"""(where from, nested tables by stage), the weakest first."""
+from sg_local.words import did_you_mean
 
 
 def stage_defaults() -> dict[str, Any]:
@@ -35,22 +34,6 @@ def stage_defaults() -> dict[str, Any]:
     }
 
 
-def parse_sets(sets: Sequence[str], stage: str | None = None) -> dict[str, Any]:
-    """`stage.field=value` texts as nested tables. With `stage`, its name in front may be left out."""
-    from sg_local import presets
-
-    values = {}
-    for text in sets:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not name:
-            hint = "Write it as stage.field=value, such as --set train.epochs=3."
-            raise SgError(f"--set {text!r} has no value.", hint, exit_code=2)
-        if stage is not None and not name.startswith(f"{stage}."):
-            name = f"{stage}.{name}"
-        values[name.replace("-", "_")] = value
-    return presets.nested(values)
-
-
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The settings of every stage, by stage, and the layers that made them."""
@@ -63,8 +46,6 @@ class Plan:
 
     def changed(self, stage: str, values: Mapping[str, Any]) -> Plan:
         """The plan with some of a stage's values changed."""
-        from sg_local import presets
-
         return Plan({**self.stages, stage: presets.changed(self.stages[stage], values, stage)}, self.layers)
 
     def source(self, dotted: str) -> str:
@@ -76,10 +57,8 @@ class Plan:
         return found
 
 
-def plan(layers: Layers) -> Plan:
+def make_plan(layers: Layers) -> Plan:
     """Settings from the layers. Raises SgError (usage) for an unknown stage or field, or a value of another type."""
-    from sg_local import presets
-
     defaults = stage_defaults()
     merged: dict[str, Any] = {}
     for where, tables in layers:
@@ -94,9 +73,18 @@ def plan(layers: Layers) -> Plan:
 
 def preset_layer(name: str, kind: Kind) -> tuple[str, Mapping[str, Any]]:
     """A preset as a layer."""
-    from sg_local import presets
-
     return (f"preset {name}", presets.load_preset(name, kind))
+
+
+def seeded(plan: Plan, seed: int) -> Plan:
+    """The plan with the run's seed in every stage that draws, unless it was set."""
+    stages = {
+        stage: dataclasses.replace(own, seed=seed)
+        if hasattr(own, "seed") and plan.source(f"{stage}.seed") == "default"
+        else own
+        for stage, own in plan.stages.items()
+    }
+    return Plan(stages, plan.layers)
 
 
 def flat(settings: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -107,15 +95,6 @@ def flat(settings: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}.{item.name}")
         else:
             yield f"{prefix}.{item.name}", value
-
-
-def shown(value: Any) -> str:
-    """A field's value as `--set` takes it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def _has(tables: Mapping[str, Any], path: Sequence[str]) -> bool:

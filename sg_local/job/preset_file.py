@@ -11,14 +11,14 @@ from typing import Any
 from sg_local.cli import output
 from sg_local.cli.options import Options
 from sg_local.cli.output import Column
-from sg_local.cli.settings import flat, parse_sets
+from sg_local.job.plan import flat, parse_sets
+from sg_local.job.search import Outcome
 from sg_local.run import artefact
-from sg_local.search import Outcome
 
 
 def write_preset(found: Outcome, tasks: Sequence[str], options: Options, paths: Sequence[Path]) -> None:
     """The winner as a preset file at each path, with the settings that every trial shared."""
-    from sg_local import presets
+    from sg_local.job import presets
 
     best = found.best.setting
     shared = parse_sets(options.sets)
@@ -35,7 +35,7 @@ def _preset_base(name: str) -> tuple[str, dict[str, Any]]:
     """The shipped preset behind a preset's name or file, and what the file changes in it."""
     import tomllib
 
-    from sg_local import presets
+    from sg_local.job import presets
 
     if name in presets.PRESETS:
         return name, {}
@@ -45,8 +45,8 @@ def _preset_base(name: str) -> tuple[str, dict[str, Any]]:
 
 def _typed(tables: Mapping[str, Any]) -> dict[str, Any]:
     """`--set` tables with their texts as the settings' own types."""
-    from sg_local import presets
-    from sg_local.cli.settings import plan
+    from sg_local.job import presets
+    from sg_local.job.plan import plan
 
     settings = plan([("--set", tables)])
     named = {dotted for stage, values in tables.items() for dotted in _dotted(values, stage)}

@@ -43,7 +43,7 @@ class Source:
 
 def shipped_folder(kind: str) -> Path:
     """The folder of `tasks` or `models` that came with sg-local: inside a wheel, or beside the package."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     installed = here / "shipped" / kind
     return installed if installed.is_dir() else here.parent / kind
 

@@ -6,9 +6,9 @@ from collections import Counter
 
 from sg_local import review
 from sg_local.cli import output
-from sg_local.cli.words import counted
-from sg_local.console.views import CardView, PlayView, ReviewView
 from sg_local.review import ReviewState, Row
+from sg_local.views.records import CardView, PlayView, ReviewView
+from sg_local.words import counted
 
 KEYS = {
     "cards": (

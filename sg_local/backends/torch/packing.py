@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sg_local.backends.lora import n_answer
+from sg_local.backends.training.lora import n_answer
 from sg_local.records import TokenExample
 
 # A group's mask holds (group tokens) x (prefix + group tokens) cells, of which other rows' cells are wasted

@@ -1,0 +1,76 @@
+"""Cards and tables on stdout: the verdict, the files, the funnel."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.output import Column
+from sg_local.filters import Funnel
+from sg_local.run import Run
+from sg_local.views.funnel import funnel_card
+from sg_local.views.records import ConfusionView
+from sg_local.views.verdict import artefacts, verdict_card
+
+
+def show_verdict(run: Run) -> None:
+    """The verdict card on stdout."""
+    card = verdict_card(run)
+    if sys.stdout.isatty():
+        from sg_local.console import verdict
+
+        verdict.show_verdict(card)
+        return
+    click.echo(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
+    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
+    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}", f"{s.irrelevant:.1f}") for s in card.systems]
+    output.show_table("", columns, rows)
+    for sentence in (*card.sentences, *card.notes):
+        click.echo(sentence)
+    if card.confusion is not None:
+        _plain_confusion(card.confusion)
+    click.echo("Time: " + ", ".join(f"{stage} {seconds}" for stage, seconds in card.stages))
+    _plain_files(card.artefacts)
+    for line, what in card.commands:
+        click.echo(f"Next: {line}   # {what}")
+
+
+def _plain_confusion(view: ConfusionView) -> None:
+    columns = [Column(f"right \\ {view.title}"), *(Column(label, True) for label in (*view.labels, "no label"))]
+    rows = [(label, *map(str, row)) for label, row in zip(view.labels, view.rows, strict=True)]
+    output.show_table("", columns, rows)
+
+
+def show_files(run: Run) -> None:
+    """The files a run has made so far, on stdout."""
+    _plain_files(artefacts(run))
+
+
+def _plain_files(files: tuple[tuple[str, str, str], ...]) -> None:
+    if files:
+        output.show_table("", [Column("file"), Column("size", True), Column("sha256")], files)
+
+
+def show_funnel(found: Funnel) -> None:
+    """The funnel on stdout."""
+    card = funnel_card(found)
+    if sys.stdout.isatty():
+        from sg_local.console import cards
+
+        cards.show_funnel(card)
+        return
+    output.show_table("", [Column("step"), Column("rows", True)], [(name, str(n)) for name, n in card.steps])
+    if card.rules:
+        rows = [
+            ("" if i else rule, "" if i else str(n), " ".join(example.split())[:90])
+            for rule, n, examples in card.rules
+            for i, example in enumerate(examples or ("",))
+        ]
+        output.show_table("", [Column("rule"), Column("rejected", True), Column("such as")], rows)
+    if card.labels:
+        rows = [(label, str(asked), str(kept)) for label, asked, kept in card.labels]
+        output.show_table("", [Column("label"), Column("asked", True), Column("kept", True)], rows)
+    if card.note:
+        sys.stdout.write(card.note + "\n")

@@ -1,0 +1,141 @@
+"""The systems that answer questions with a model: greedy, by vote, and restricted to the labels.
+
+A system is a frozen value, so that its digest says what shaped an answer. All prompts of one call go to the
+engine as one stream, in which every prompt begins with the same instruction and demonstrations.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sg_local import prompts
+from sg_local.evaluate.job import Evaluation, Question
+from sg_local.prompts import Form
+from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments, SgError, seed_of
+
+Ids = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer and the figures behind it: label log-probabilities, or the winner's share of the votes."""
+
+    text: str
+    scores: tuple[float, ...] = ()
+
+
+class System(Protocol):
+    """Answers questions; the ids are the answers' own, one for each question."""
+
+    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]: ...
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Free text, the likeliest token each time."""
+
+    form: Form
+
+    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+        """One reply for each question, in order."""
+        sampling = _sampling(job, self.form, Sampling(temperature=0.0))
+        asked = (
+            Prompt(id, segments(job, self.form, question, sampling.max_tokens), sampling)
+            for id, question in zip(ids, questions, strict=True)
+        )
+        found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
+        return [Reply(prompts.parse_output(job.task, found[id])) for id in ids]
+
+
+@dataclass(frozen=True)
+class Vote:
+    """Several samples, those that the filters' gate refuses dropped, the majority kept: half of SELF-GUIDE's gain.
+
+    Ties go to the shortest, then to the first in the alphabet. No vote left: an empty text with share 0.
+    """
+
+    form: Form
+    n_votes: int
+    temperature: float
+    top_k: int
+    gate: str = ""
+
+    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+        """One reply for each question, in order."""
+        sampling = _sampling(job, self.form, Sampling(temperature=self.temperature, top_k=self.top_k))
+        asked = (
+            Prompt(f"{id}-{vote}", built, sampling, seed_of(id, vote))
+            for id, question in zip(ids, questions, strict=True)
+            for built in [segments(job, self.form, question, sampling.max_tokens)]
+            for vote in range(self.n_votes)
+        )
+        found = {one.prompt_id: one for one in job.generator.generate(asked)}
+        return [
+            self._winner(job, question.input, [found[f"{id}-{vote}"].text for vote in range(self.n_votes)])
+            for id, question in zip(ids, questions, strict=True)
+        ]
+
+    def _winner(self, job: Evaluation, input: str, texts: Sequence[str]) -> Reply:
+        outputs = [prompts.parse_output(job.task, text) for text in texts]
+        votes = Counter(output for output in outputs if output and job.accept(input, output))
+        if not votes:
+            return Reply("", (0.0,))
+        winner = prompts.majority(votes)
+        return Reply(winner, (round(votes[winner] / self.n_votes, 4),))
+
+
+@dataclass(frozen=True)
+class Restricted:
+    """The likeliest label, each with its end of sequence; the reply carries every label's log-probability."""
+
+    form: Form
+
+    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+        """One reply for each question, in order."""
+        labels = job.task.labels
+        answers = tuple(prompts.answer_text(self.form, label) for label in labels)
+        n_new = answer_limit(job)
+        asked = (
+            ScoredPrompt(id, segments(job, self.form, question, n_new), answers, end=True)
+            for id, question in zip(ids, questions, strict=True)
+        )
+        found = {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
+        return [Reply(best_label(labels, found[id]), tuple(round(p, 4) for p in found[id])) for id in ids]
+
+
+def best_label(labels: Sequence[str], scores: Sequence[float], means: Sequence[float] | None = None) -> str:
+    """The label with the highest score, minus its mean score where means are given; ties go to the first."""
+    shift = means or [0.0] * len(labels)
+    return max(zip(labels, scores, shift, strict=True), key=lambda one: one[1] - one[2])[0]
+
+
+def segments(job: Evaluation, form: Form, question: Question, n_new: int) -> Segments:
+    """The prompt for one question, demonstrations dropped from the front until `n_new` tokens fit behind it."""
+    for first in range(len(question.examples) + 1):
+        built = prompts.answer_prompt(job.task, form, question.input, question.examples[first:])
+        if len(job.generator.tokenize(built)) + n_new <= job.room:
+            return built
+    raise SgError(
+        f"A row of task {job.task.name} does not fit a context of {job.room} tokens ({question.input[:60]!r}).",
+        "Shorten it, or raise `--set eval.n_ctx=` up to what the model was trained for.",
+    )
+
+
+def answer_limit(job: Evaluation) -> int:
+    """New tokens that an answer may take: three times the longest demonstration or label, at most `max_tokens`."""
+    texts = [*(pair.output for pair in job.task.examples), *job.task.labels]
+    longest = max(len(job.generator.tokenize((Segment(text, False),), bos=False)) for text in texts)
+    return min(job.settings.max_tokens, 3 * longest + 8)
+
+
+def _sampling(job: Evaluation, form: Form, drawn: Sampling) -> Sampling:
+    return Sampling(
+        temperature=drawn.temperature,
+        top_k=drawn.top_k,
+        max_tokens=answer_limit(job),
+        stop=prompts.answer_stops(job.task, form),
+        schema=job.task.schema or None if job.settings.constrain else None,
+    )

@@ -1,0 +1,42 @@
+"""The evaluation stage of a job: what it is given, and the scores told to the exported files."""
+
+from __future__ import annotations
+
+from sg_local.job.events import Listener, Moved
+from sg_local.job.export import export_job, pairs_of
+from sg_local.job.job import SCRIPTED, Job
+from sg_local.job.train import train_examples
+from sg_local.run import TRAIN, VALID
+
+
+def evaluate(job: Job, tell: Listener) -> str:
+    """The test rows, by every system."""
+    from sg_local import evaluate as room
+    from sg_local import filters
+
+    settings = job.plan["eval"]
+    gate = filters.OutputGate(job.task, job.plan["filter"])
+    examples_adapter = train_examples(job, tell) if settings.tuned_examples else None
+    work = room.Evaluation(
+        run=job.run,
+        task=job.task,
+        form=job.form,
+        forms=job.forms,
+        generator=job.generator,
+        settings=settings,
+        pairs=pairs_of(job, TRAIN) + pairs_of(job, VALID),
+        accept=gate,
+        gate=gate.digest,
+        examples_adapter=examples_adapter,
+    )
+    report = room.evaluate(work, lambda event: tell(Moved("eval", event)))
+    _tell_the_files(job)
+    return f"base {report['base']['score']:.1f}, tuned {report['tuned']['score']:.1f}"
+
+
+def _tell_the_files(job: Job) -> None:
+    """The scores go into the exported files and their card."""
+    if job.trainer != SCRIPTED:
+        from sg_local import export as room
+
+        room.add_scores(export_job(job))

@@ -1,0 +1,67 @@
+"""What a job tells while it works: one typed event after the other, to whoever listens.
+
+The rooms' own events (`SynthEvent`, `TrainStep`, `ExportEvent`, `EvalEvent`) come as they are inside `Moved`; what a
+screen makes of them is the matter of `views.progress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sg_local.evaluate import EvalEvent
+    from sg_local.export import ExportEvent
+    from sg_local.records import TrainStep
+    from sg_local.synth import SynthEvent
+
+    At = SynthEvent | TrainStep | ExportEvent | EvalEvent
+
+
+@dataclass(frozen=True)
+class Began:
+    """A stage starts."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A stage stands here."""
+
+    stage: str
+    at: At
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A stage is done: how long it took, and one clause about what came out."""
+
+    stage: str
+    seconds: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A stage need not run, or cannot; `note` says why."""
+
+    stage: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something worth a line; a `warning` is something to look into."""
+
+    text: str
+    warning: bool = False
+
+
+Event = Began | Moved | Ended | Skipped | Said
+Listener = Callable[[Event], None]
+
+
+def deaf(event: Event) -> None:
+    """The listener that passes over everything."""

@@ -1,0 +1,66 @@
+"""The export stage of a job, and what the exported files say of how they were made."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from sg_local.job.events import Listener, Moved
+from sg_local.job.job import Job
+from sg_local.records import Pair
+from sg_local.run import ADAPTER, VALID
+
+if TYPE_CHECKING:
+    from sg_local.export import Export
+
+
+def export(job: Job, tell: Listener) -> str:
+    """Adapter, fused files and papers. Lets go of the engine first: the export opens its own."""
+    from sg_local import export as room
+
+    work = export_job(job)
+    job.close()
+    done = room.export(work, lambda event: tell(Moved("export", event)))
+    return (
+        ", ".join(f"{fused.file} keeps {fused.retained['mean']:.1%} of the delta" for fused in done.fused) or "adapter"
+    )
+
+
+def export_job(job: Job) -> Export:
+    """The export room's view of a job."""
+    from sg_local import export as room
+
+    return room.Export(
+        run=job.run,
+        task=job.task,
+        form=job.form,
+        base=job.base.path,
+        base_digest=job.run.settings["model"]["digest"],
+        adapter=job.run.path(ADAPTER),
+        valid=pairs_of(job, VALID),
+        settings=job.plan["export"],
+        engine=job.backend,
+        base_name=job.base.name,
+        provenance=provenance(job),
+    )
+
+
+def pairs_of(job: Job, name: str) -> tuple[Pair, ...]:
+    """The rows that trained or validated the adapter."""
+    from sg_local import training
+
+    return tuple(Pair(row.input, row.output) for row in job.run.read(name, training.Row))
+
+
+def provenance(job: Job) -> dict[str, Any]:
+    """What travels inside the adapter and the exported files: the stages' settings, and the funnel as it is now.
+
+    The scores are not here: the export reads them from report.json.
+    """
+    from sg_local import filters
+
+    stamps = {stage: (job.run.stamp(stage) or {}).get("settings", {}) for stage in ("synth", "filter", "train")}
+    told = (job.run.stamp("filter") or {}).get("funnel", {})
+    found = dataclasses.asdict(filters.funnel(job.run, job.task))
+    chosen = {key: told.get(key, "") for key in ("policy", "why")}
+    return {"settings": stamps, "funnel": {**found, **chosen, "people": filters.by_people(job.run, job.task)}}

@@ -1,0 +1,45 @@
+"""The filter stage of a job: the rules over every candidate, and again with changed settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sg_local.job.events import Listener
+from sg_local.job.job import Job
+from sg_local.run import CANDIDATES
+
+
+def filter_settings(job: Job) -> dict[str, Any]:
+    """What the stamp of the filters holds."""
+    own = dataclasses.asdict(job.plan["filter"])
+    if not job.task.schema:
+        del own["schema"]  # it changes nothing then
+    return own
+
+
+def filter_rows(job: Job, tell: Listener) -> str:
+    """The rules over every candidate."""
+    return _apply_filters(job)
+
+
+def refilter(job: Job, tables: Mapping[str, Any]) -> None:
+    """Filter again with these changed settings; the run remembers them as if they were given with `--set`."""
+    from sg_local.job import presets
+
+    job.plan = job.plan.changed("filter", tables)
+    job.remember({"filter": tables})
+    _apply_filters(job)
+
+
+def _apply_filters(job: Job) -> str:
+    from sg_local import filters
+
+    started = time.monotonic()
+    found = filters.apply(job.run, job.task, job.plan["filter"])
+    facts = {"seconds": round(time.monotonic() - started, 1), "funnel": dataclasses.asdict(found)}
+    job.run.write_stamp("filter", filter_settings(job), (CANDIDATES,), **facts)
+    labels = f", {'labels' if job.task.labels else 'outputs'} by policy {found.policy}"
+    return f"{found.kept} of {found.accepted} pairs kept{labels}"

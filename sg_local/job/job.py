@@ -1,0 +1,275 @@
+"""A job: one run folder with its task, model and settings, and the engine that is opened when first needed.
+
+A run remembers the options that made it (run.json); an option given again must agree where it decides the rows, and
+replaces the remembered one where it does not. Opening a job writes nothing: run.json is written under the run's lock,
+when work begins (`Job.lock`), and taken back when that work is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from sg_local import __version__, prompts
+from sg_local.backends import Generator, choose_generator, choose_trainer, open_generator
+from sg_local.job import presets
+from sg_local.job.options import Home, Layers, Options, Tables
+from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
+from sg_local.prompts import Form
+from sg_local.records import SgError, Task, from_dict
+from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, file_digest, open_run
+
+SCRIPTED = "scripted"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model of a run. `template` replaces the file's own chat template where it is not None."""
+
+    name: str
+    path: Path
+    template: str | None = None
+
+
+@dataclass
+class Job:
+    """What every stage needs. Close it to let go of the engine.
+
+    `record` is what run.json shall hold once work begins, `found` what it held when the job was opened (None: a new
+    run).
+    """
+
+    run: Run
+    task: Task
+    base: Base
+    backend: str
+    trainer: str
+    seed: int
+    form_name: str
+    plan: Plan
+    record: dict[str, Any]
+    found: dict[str, Any] | None = None
+    redo: bool = False
+    opened: list[Generator] = field(default_factory=list)
+    worked: bool = False
+
+    @property
+    def generator(self) -> Generator:
+        """The engine, loaded on first use."""
+        if not self.opened:
+            self.opened.append(open_generator(self.backend, self.base.path, self.plan["engine"]))
+        return self.opened[0]
+
+    @cached_property
+    def forms(self) -> tuple[Form, ...]:
+        """Every form the base can answer in."""
+        info = self.generator.info
+        template = info.chat_template if self.base.template is None else self.base.template
+        return prompts.forms(template, info.bos, info.eos, info.add_bos)
+
+    @cached_property
+    def form(self) -> Form:
+        """The form that synthesis, training and serving use."""
+        return prompts.form_named(self.forms, self.form_name)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for work: run.json says from now on what this job is made with.
+
+        A failure before any stage was finished leaves run.json as it was. Raises SgError when another process holds
+        the run, or has changed its run.json since this job was opened.
+        """
+        new = not self.run.root.exists()
+        with self.run.lock():
+            if self._on_disk() != self.found:
+                message = f"Run {self.run.name} was changed by another process in the meantime."
+                raise SgError(message, "Run the same command again, or choose another `name`.")
+            before = self.found
+            self._write(self.record)
+            try:
+                yield
+            except SgError:
+                if not self.worked:
+                    self._write(before)
+                raise
+            finally:
+                if new and not self.run.exists():
+                    self.run.discard_if_empty()
+
+    def remember(self, tables: Tables) -> None:
+        """Keep changed settings in run.json, as if they had been given when the job was opened. Hold the lock."""
+        self.record = {**self.record, "set": presets.merged(self.record.get("set", {}), tables)}
+        self._write(self.record)
+
+    def adapted(self, *, base: bool = False) -> Generator:
+        """The engine with the run's adapter switched on, or the bare base. Raises SgError without an adapter."""
+        check_base(self)
+        if not base:
+            needs(self, ADAPTER, "train")
+            self.generator.use_adapter(self.run.path(ADAPTER))
+        return self.generator
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        while self.opened:
+            self.opened.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _on_disk(self) -> dict[str, Any] | None:
+        return self.run.settings if self.run.exists() else None
+
+    def _write(self, data: dict[str, Any] | None) -> None:
+        """Make run.json hold this; None takes away that of a new run which has no rows yet."""
+        if data is not None and data != self.found:
+            self.run.write_json(RUN, data)
+            self.found = data
+        elif data is None and not self.run.path(INPUTS).exists():
+            self.run.path(RUN).unlink(missing_ok=True)
+            self.found = None
+
+
+def job_for_task(task: Task, options: Options, home: Home) -> Job:
+    """The job of a task: an existing run of the same name goes on, else a new one is begun.
+
+    Raises SgError when the run was made from another task, model, seed or form.
+    """
+    base = find_base(options.model, options.backend, home) if options.model or not options.name else None
+    name = options.name or default_name(task.name, (base or find_base(None, options.backend, home)).name)
+    run = Run(options.runs / check_name(name))
+    if run.exists():
+        return _checked(job_for_run(name, options, home, task=task), options, base)
+    return _begin(run, task, base or find_base(None, options.backend, home), options, home)
+
+
+def job_for_run(name: str, options: Options, home: Home, task: Task | None = None) -> Job:
+    """The job of an existing run; `task` is the task file read anew."""
+    run = open_run(options.runs, name)
+    data = run.settings
+    for key in ("task", "model", "form"):
+        if key not in data:
+            raise SgError(f"{run.path(RUN)} has no {key}.", "Make the run again.")
+    found = from_dict(Task, data["task"]) if task is None else task
+    if found.digest != data["task_digest"]:
+        hint = "Use another `name` for a new run, or go back to the task as it was."
+        raise SgError(f"Run {run.name} was made from another version of task {found.name}.", hint)
+    kept = {key: getattr(options, key) if key in options.given else data.get(key) for key in ("backend", "trainer")}
+    settings = presets.merged(data.get("set", {}), options.settings)
+    layers = _layers(found, data["preset"] if "preset" not in options.given else options.preset, home, settings)
+    return Job(
+        run=run,
+        task=found,
+        base=Base(data["model"]["name"], Path(data["model"]["path"]), data["model"].get("template")),
+        backend=kept["backend"] or "auto",
+        trainer=kept["trainer"] or "auto",
+        seed=data["seed"],
+        form_name=data["form"],
+        plan=_plan(layers, data["seed"], home),
+        record={**data, **kept, "set": settings, "task": dataclasses.asdict(found)},
+        found=data,
+        redo=options.redo,
+    )
+
+
+def find_base(name: str | None, backend: str, home: Home) -> Base:
+    """The model file that a name stands for, with the card's chat template."""
+    if backend == SCRIPTED and name is None:
+        return Base(SCRIPTED, Path(SCRIPTED))
+    from sg_local import models
+
+    model = models.find_model(name or models.DEFAULT, home.data)
+    return Base(model.name, Path(model.path), model.chat_template)
+
+
+def default_name(task: str, model: str) -> str:
+    """The run's name where none is given: task and model."""
+    text = f"{task}-{model}".lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", text).strip("-._")[:100] or "run"
+
+
+def engine_names(options: Options) -> tuple[str, str]:
+    """Generator and trainer with `auto` decided; the scripted generator brings the scripted trainer."""
+    backend = choose_generator(options.backend)
+    trainer = SCRIPTED if backend == SCRIPTED and options.trainer == "auto" else choose_trainer(options.trainer)
+    return backend, trainer
+
+
+def needs(job: Job, name: str, stage: str) -> None:
+    """Raises SgError when the file that an earlier stage makes is not there."""
+    if not job.run.path(name).exists():
+        hint = f"Run `{stage} {job.task.name if stage == 'synth' else job.run.name}` first."
+        raise SgError(f"Run {job.run.name} has no {name} yet.", hint)
+
+
+def check_base(job: Job) -> None:
+    """Raises SgError when the base model's file is gone or has changed since the run began."""
+    if job.backend == SCRIPTED:
+        return
+    found = file_digest(job.base.path)
+    if found is None:
+        hint = "Put it back, or see `models ls`."
+        raise SgError(f"The base model {job.base.path} of run {job.run.name} is gone.", hint)
+    if found != job.record["model"]["digest"]:
+        hint = "Put the file back, or use another `name` for a new run."
+        raise SgError(f"The base model {job.base.path} has changed since run {job.run.name} began.", hint)
+
+
+def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Job:
+    plan = _plan(_layers(task, options.preset, home, options.settings), options.seed, home)
+    backend, trainer = engine_names(options)
+    job = Job(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
+    if options.form == "auto":
+        job.form_name = job.forms[-1].name
+    job.record = {
+        "task": dataclasses.asdict(task),
+        "task_digest": task.digest,
+        "model": {
+            "name": base.name,
+            "path": str(base.path),
+            "digest": file_digest(base.path) or job.generator.info.digest,
+            "template": base.template,
+        },
+        "form": job.form.name,
+        "seed": options.seed,
+        "preset": options.preset,
+        "backend": backend,
+        "trainer": trainer,
+        "set": dict(options.settings),
+        "version": __version__,
+    }
+    return job
+
+
+def _checked(job: Job, options: Options, base: Base | None) -> Job:
+    """The job, when the options given anew agree with what made its rows."""
+    data = job.record
+    asked = {"seed": options.seed, "form": options.form, "preset": options.preset}
+    wrong = [
+        f"{key} {data[key]} (now {asked[key]})" for key in asked if key in options.given and asked[key] != data[key]
+    ]
+    if base is not None and "model" in options.given and str(base.path) != data["model"]["path"]:
+        wrong.append(f"model {data['model']['name']} (now {base.name})")
+    if wrong:
+        hint = "Use another `name` for a new run."
+        raise SgError(f"Run {job.run.name} was made with {', '.join(wrong)}.", hint)
+    return job
+
+
+def _plan(layers: Layers, seed: int, home: Home) -> Plan:
+    """The plan of the layers; the engine keeps its copies in the home unless it was given another place."""
+    plan = seeded(make_plan(layers), seed)
+    return plan if plan["engine"].cache is not None else plan.changed("engine", {"cache": home.data})
+
+
+def _layers(task: Task, preset: str, home: Home, settings: Mapping[str, Any]) -> Layers:
+    return [preset_layer(preset, task.kind), *home.layers, ("given", settings)]

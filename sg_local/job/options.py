@@ -1,0 +1,39 @@
+"""What a job is opened with: the options of a run, and the home that holds models, caches and common settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Tables = Mapping[str, Any]
+"""Settings as nested tables, by stage."""
+
+Layers = Sequence[tuple[str, Tables]]
+"""(where from, settings), the weakest first."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """`data` is the folder of models and caches; `layers` are settings that every job here starts from."""
+
+    data: Path
+    layers: Layers = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a job. `given` names those that were chosen, not left at their defaults."""
+
+    runs: Path = Path("runs")
+    name: str | None = None
+    model: str | None = None
+    backend: str = "auto"
+    trainer: str = "auto"
+    form: str = "auto"
+    seed: int = 0
+    preset: str = "recommended"
+    settings: Tables = field(default_factory=dict)
+    redo: bool = False
+    given: frozenset[str] = frozenset()

@@ -1,0 +1,200 @@
+"""The stages of a job: skipped when finished with the same settings and inputs, timed, stamped, told of.
+
+A stage that was finished with others stops with what differs, or is made again where `redo` says so; what it had
+made stays beside as NAME.before, and comes back when the stage fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sg_local.job import evaluate, export, synth, train
+from sg_local.job import filter as filtering
+from sg_local.job.events import Began, Ended, Listener, Skipped
+from sg_local.job.job import SCRIPTED, Job, check_base, needs
+from sg_local.records import GATE_NOT_MET, SgError, digest
+from sg_local.run import (
+    ADAPTER,
+    ANSWERS,
+    CANDIDATES,
+    INPUTS,
+    REPORT,
+    TRAIN,
+    VALID,
+    VERDICTS,
+    MadeOtherwise,
+    file_digest,
+    read_json,
+    remove,
+)
+
+BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
+ALL = (*BEFORE_REVIEW, *AFTER_REVIEW)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a stage is run: its work, what `redo` puts away, the settings and files that its stamp holds.
+
+    `run` returns one clause about what came out. `needs` is a file and the stage that makes it. With `settings` None
+    the room keeps its own stamp, which it can only compare with an engine loaded; a seal over what it reads spares
+    that where nothing has changed.
+    """
+
+    run: Callable[[Job, Listener], str]
+    makes: tuple[str, ...] = ()
+    settings: Callable[[Job], Any] | None = None
+    reads: tuple[str, ...] = ()
+    needs: tuple[str, str] | None = None
+    has_model: bool = True
+
+
+STAGES: dict[str, Stage] = {
+    "synth": Stage(synth.synth, (INPUTS, CANDIDATES, VERDICTS), synth.synth_settings),
+    "filter": Stage(
+        filtering.filter_rows, (), filtering.filter_settings, (CANDIDATES,), (CANDIDATES, "synth"), has_model=False
+    ),
+    "train": Stage(
+        train.train, ("adapter", ADAPTER, TRAIN, VALID), None, (CANDIDATES, VERDICTS), (CANDIDATES, "synth")
+    ),
+    "export": Stage(export.export, (), lambda job: job.plan["export"], (ADAPTER,), (ADAPTER, "train")),
+    "eval": Stage(
+        evaluate.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER), (ADAPTER, "train")
+    ),
+}
+
+
+def perform_all(job: Job, tell: Listener, stages: tuple[str, ...] = ALL) -> SgError | None:
+    """Several stages one after the other.
+
+    Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
+    """
+    refused = None
+    for stage in stages:
+        if stage == "export" and job.trainer == SCRIPTED:
+            tell(Skipped(stage, "the scripted trainer makes no weights"))
+            continue
+        try:
+            perform(job, stage, tell)
+        except SgError as error:
+            if stage != "export" or error.exit_code != GATE_NOT_MET:
+                raise
+            refused = error
+            tell(Skipped(stage, f"{error.message} The evaluation goes on with the adapter."))
+    return refused
+
+
+def perform(job: Job, name: str, tell: Listener, *, again: bool = False) -> None:
+    """Run one stage unless it is finished. `again` makes it once more in any case.
+
+    Whatever can be refused is refused before anything is put away.
+    """
+    check(job, name)
+    try:
+        if not again:
+            _perform(job, name, tell)
+    except MadeOtherwise:
+        if not job.redo:
+            raise
+        again = True
+    if again:
+        with put_away(job, name):
+            _perform(job, name, tell)
+
+
+def check(job: Job, name: str) -> None:
+    """Raises SgError where the stage cannot begin: an earlier one is missing, the base is gone or another."""
+    stage = STAGES[name]
+    if stage.has_model:
+        check_base(job)
+    if stage.needs is not None:
+        needs(job, *stage.needs)
+
+
+def _perform(job: Job, name: str, tell: Listener) -> None:
+    stage, before = STAGES[name], job.run.stamp(name)
+    if _is_done(job, name):
+        tell(Skipped(name, "finished before"))
+        job.worked = True
+        return
+    tell(Began(name))
+    started = time.monotonic()
+    note = stage.run(job, tell)
+    seconds = time.monotonic() - started
+    job.worked = True
+    if stage.settings is None:
+        job.run.write_json(f"stages/{name}.seal", seal(job, name))
+        if before is not None and job.run.stamp(name) == before:
+            tell(Skipped(name, "finished before"))
+            return
+    elif job.run.stamp(name) is None:
+        job.run.write_stamp(name, stage.settings(job), stage.reads, seconds=round(seconds, 1), note=note)
+    tell(Ended(name, seconds, note))
+
+
+def _is_done(job: Job, name: str) -> bool:
+    """True when the stage is finished with these settings and inputs; MadeOtherwise when finished with others."""
+    stage = STAGES[name]
+    if stage.settings is not None:
+        return job.run.is_done(name, stage.settings(job), stage.reads)
+    path = job.run.path(f"stages/{name}.seal")
+    sealed = path.exists() and job.run.stamp(name) is not None and read_json(path) == seal(job, name)
+    return sealed and all(job.run.path(file).exists() for file in stage.makes)
+
+
+def seal(job: Job, name: str) -> dict[str, Any]:
+    """Everything that the stage's result depends on, as digests."""
+    return {
+        "settings": digest(job.plan[name]),
+        "task": digest(dataclasses.asdict(job.task)),
+        "base": [str(job.base.path), job.record["model"]["digest"], job.form_name, job.seed],
+        "engines": [job.backend, job.trainer],
+        "reads": {file: file_digest(job.run.path(file)) for file in STAGES[name].reads},
+        "made": {file: file_digest(job.run.path(file)) for file in STAGES[name].makes},
+    }
+
+
+def forget(job: Job, name: str) -> None:
+    """Forget that a stage is finished; what it made stays."""
+    job.run.clear_stage(name)
+    remove(job.run.path(f"stages/{name}.seal"))
+
+
+@contextlib.contextmanager
+def put_away(job: Job, name: str) -> Iterator[None]:
+    """Move what a finished stage made to NAME.before while it is made again; a failure brings it back.
+
+    Work that was never finished is deleted: an earlier NAME.before is better than that. An interrupted stage keeps
+    its new work, to go on from.
+    """
+    stamps = (f"stages/{name}.json", f"stages/{name}.seal")
+    files = [job.run.path(file) for file in (*STAGES[name].makes, *stamps)]
+    if job.run.stamp(name) is None:
+        for path in files:
+            remove(path)
+        yield
+        return
+    for path in files:
+        remove(_beside(path))
+        if path.exists():
+            path.rename(_beside(path))
+    try:
+        yield
+    except Exception:
+        for path in files:
+            remove(path)
+            if _beside(path).exists():
+                _beside(path).rename(path)
+        raise
+    for stamp in stamps:
+        remove(_beside(job.run.path(stamp)))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before")

@@ -1,0 +1,15 @@
+"""Tasks: reading and checking task files and rows, and what is doubtful about a task that is well-formed."""
+
+from __future__ import annotations
+
+from sg_local.tasks.files import (
+    MAX_EXAMPLES,
+    find_task,
+    load_task,
+    read_task,
+    read_tests,
+    shipped_folder,
+    shipped_tasks,
+)
+
+__all__ = ["MAX_EXAMPLES", "find_task", "load_task", "read_task", "read_tests", "shipped_folder", "shipped_tasks"]
