@@ -77,6 +77,21 @@ def test_a_test_file_may_stand_beside_the_task(tmp_path):
     assert [row.input for row in tasks.read_task(write(tmp_path, text)).tests] == ["a", "b"]
 
 
+def test_other_tests_are_drawn_or_read_in_the_spelling_of_the_labels(tmp_path):
+    task = tasks.read_task(write(tmp_path, GOOD))
+    rows = write(tmp_path, '{"input": "a", "output": "YES."}\n{"input": "b", "outputs": ["no", "Yes"]}\n', "rows.jsonl")
+    assert [row.outputs for row in tasks.with_tests(task, rows).tests] == [("yes",), ("no", "yes")]
+    assert tasks.with_tests(task, None) == task == tasks.with_tests(task, 5)
+    assert len(tasks.with_tests(tasks.with_tests(task, rows), 1).tests) == 1
+
+
+def test_a_test_output_that_is_no_label_is_named(tmp_path):
+    task = tasks.read_task(write(tmp_path, GOOD))
+    with pytest.raises(SgError, match="rows.jsonl: the output 'maybe' is no label of task answer") as error:
+        tasks.tests_of(task, write(tmp_path, '{"input": "a", "outputs": ["no", "maybe"]}\n', "rows.jsonl"))
+    assert error.value.exit_code == 2
+
+
 def test_a_malformed_test_line_is_numbered(tmp_path):
     path = write(tmp_path, '{"input": "a", "output": "yes"}\n{"input": \n', "rows.jsonl")
     with pytest.raises(SgError, match=r"rows.jsonl:2"):
@@ -94,9 +109,9 @@ def superni(n_outputs):
 @pytest.mark.parametrize(("n_outputs", "kind", "n_labels"), [(3, "classification", 3), (40, "generation", 0)])
 def test_superni_is_read_as_it_is(tmp_path, n_outputs, kind, n_labels):
     path = write(tmp_path, json.dumps(superni(n_outputs)), "task001.json")
-    task = tasks.load_task(str(path), n_tests=10)
+    task = tasks.load_task(str(path), 10)
     assert (task.kind, len(task.labels), len(task.examples), len(task.tests)) == (kind, n_labels, 3, 10)
-    assert tasks.load_task(str(path), n_tests=10).tests == task.tests
+    assert tasks.load_task(str(path), 10).tests == task.tests
 
 
 def test_a_json_file_of_another_kind_is_refused(tmp_path):

@@ -10,6 +10,18 @@ from sg_local.tasks.files import (
     read_tests,
     shipped_folder,
     shipped_tasks,
+    tests_of,
+    with_tests,
 )
 
-__all__ = ["MAX_EXAMPLES", "find_task", "load_task", "read_task", "read_tests", "shipped_folder", "shipped_tasks"]
+__all__ = [
+    "MAX_EXAMPLES",
+    "find_task",
+    "load_task",
+    "read_task",
+    "read_tests",
+    "shipped_folder",
+    "shipped_tasks",
+    "tests_of",
+    "with_tests",
+]

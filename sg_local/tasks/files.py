@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sg_local.prompts import match_label
 from sg_local.records import KINDS, Pair, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
+from sg_local.words import did_you_mean
 
 MAX_EXAMPLES = 3
 MAX_SUPERNI_LABELS = 10
@@ -58,26 +60,47 @@ def find_task(name: str) -> Path:
     path = Path(name)
     if path.suffix in (".toml", ".json") or path.exists():
         if not path.is_file():
-            raise SgError(f"There is no task file at {path}.", "See `sg-local tasks ls`.", exit_code=2)
+            raise SgError(f"There is no task file at {path}.", "See `tasks ls`.", exit_code=2)
         return path
     known = {path.stem: path for path in shipped_tasks()}
     if name in known:
         return known[name]
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]}?" if near else "See `sg-local tasks ls`, or give the path of a .toml or .json file."
+    hint = did_you_mean(name, list(known)) or "See `tasks ls`, or give the path of a .toml or .json file."
     raise SgError(f"There is no task named {name!r}.", hint, exit_code=2)
 
 
-def load_task(name: str, n_tests: int | None = None, tests: Path | None = None) -> Task:
-    """Read and check a task. `tests` replaces its test rows; `n_tests` keeps that many, drawn with a fixed seed."""
-    path = find_task(name)
-    task = read_task(path)
-    rows = task.tests if tests is None else read_tests(tests)
-    if n_tests is not None and n_tests < len(rows):
-        rows = tuple(random.Random(0).sample(rows, n_tests))
-    return dataclasses.replace(task, tests=rows)
+def load_task(name: str, tests: int | Path | None = None) -> Task:
+    """Read and check a task by its name or path, its test rows chosen as `with_tests` does."""
+    return with_tests(read_task(find_task(name)), tests)
+
+
+def with_tests(task: Task, tests: int | Path | None) -> Task:
+    """The task with other test rows, where given: so many of its own, drawn with a fixed seed, or those of a file."""
+    if isinstance(tests, Path):
+        return dataclasses.replace(task, tests=tests_of(task, tests))
+    if tests is None or tests >= len(task.tests):
+        return task
+    return dataclasses.replace(task, tests=tuple(random.Random(0).sample(task.tests, tests)))
+
+
+def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
+    """The test rows of a file, outputs of a classification task in the spelling of its labels.
+
+    Raises SgError (usage) where an output is none of the labels.
+    """
+    rows = read_tests(path)
+    return tuple(dataclasses.replace(row, outputs=_spelt(task, path, row.outputs)) for row in rows)
+
+
+def _spelt(task: Task, path: Path, outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Outputs as the task's labels are spelt; as they are where it has none."""
+    if not task.labels:
+        return outputs
+    labels = [match_label(task.labels, text) for text in outputs]
+    if None in labels:
+        message = f"{path}: the output {outputs[labels.index(None)]!r} is no label of task {task.name}."
+        raise SgError(message, f"The labels are: {', '.join(task.labels)}.", exit_code=2)
+    return tuple(label for label in labels if label is not None)
 
 
 def read_task(path: Path) -> Task:
