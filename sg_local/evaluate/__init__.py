@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from sg_local.evaluate.browse import Judged, counterpart, judged_rows
 from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, accept_any
-from sg_local.evaluate.scoreboard import Gate, parse_gate, require, title_of
+from sg_local.evaluate.scoreboard import Gate, parse_gate, require, served, title_of
 from sg_local.evaluate.stage import evaluate
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "judged_rows",
     "parse_gate",
     "require",
+    "served",
     "title_of",
 ]

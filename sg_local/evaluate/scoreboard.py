@@ -66,6 +66,11 @@ TITLES = {
 }
 
 
+def served(report: Mapping[str, Any]) -> str:
+    """The system that `predict` and `serve` answer with: restricted to the labels where there are some."""
+    return "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned"
+
+
 @dataclass(frozen=True)
 class Scoreboard:
     """All answers of one evaluation: `texts[system][i]` answers the question whose right outputs are `wanted[i]`."""

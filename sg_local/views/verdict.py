@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
-from sg_local.cli import output
-from sg_local.cli.output import Column
+from sg_local.evaluate import served
 from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.words import counted, duration, size
