@@ -1,9 +1,11 @@
-"""Small words on the command line: suggestions, sizes, times, percentages."""
+"""Small words that people read: suggestions, counts, sizes, times, values cut short."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 SINGULAR = {"are": "is", "were": "was"}
 
@@ -39,3 +41,10 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def brief(value: Any, length: int = 200) -> str:
+    """A value as one line of text, cut where it is long."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "\u2026"

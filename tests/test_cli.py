@@ -13,8 +13,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from sg_local.cli import run as cli_run
 from sg_local.cli.app import COMMANDS, app, as_sg_error
+from sg_local.job import stages
 from sg_local.records import Answer, SgError
 from sg_local.run import Run
 
@@ -201,13 +201,13 @@ def test_synthesis_done_again_puts_the_old_rows_and_verdicts_aside(finished):
 
 
 def test_an_export_that_is_refused_is_evaluated_all_the_same_and_exits_with_three(finished, monkeypatch):
-    def refuse(job, stage, narrate, perform=cli_run.perform, **more):
+    def refuse(job, stage, narrate, perform=stages.perform, **more):
         if stage == "export":
             raise SgError("fused-Q4_0.gguf did not pass its gate.", "Try --type Q8_0.", exit_code=3)
         perform(job, stage, narrate, **more)
 
-    monkeypatch.setattr(cli_run, "perform", refuse)
-    monkeypatch.setattr(cli_run, "SCRIPTED", "none")
+    monkeypatch.setattr(stages, "perform", refuse)
+    monkeypatch.setattr(stages, "SCRIPTED", "none")
     result = run(*JOB, code=3)
     assert "The evaluation goes on" in result.stderr and "eval: finished before" in result.stderr
     assert "Error: fused-Q4_0.gguf did not pass" in result.stderr and "base, best prompt" in result.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sg_local.job.evaluate import doing
+from sg_local.views.progress import doing
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from sg_local.backends.training.handover import read_job
 from sg_local.cli.app import app
 from sg_local.cli.options import Duration
 from sg_local.console.live import sparkline
-from sg_local.job.train import TrainingView
 from sg_local.records import TrainStep
 from sg_local.run import Run
+from sg_local.views.progress import TrainingView
 
 
 @pytest.fixture

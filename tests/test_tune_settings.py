@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from sg_local.cli import tune_settings
 from sg_local.cli.app import app
+from sg_local.job import trials
 from sg_local.job.presets import load_preset
 from sg_local.run import Run
 
@@ -41,7 +41,7 @@ def test_the_preset_file_is_what_run_uses(own_folder):
 
 def test_interrupted_anywhere_it_goes_on_and_ends_with_the_same_bytes(own_folder, monkeypatch):
     run(*LINE, *GRID, "--name", "whole")
-    wanted, perform = made(own_folder, "whole"), tune_settings.perform
+    wanted, perform = made(own_folder, "whole"), trials.perform
     for n_before in (1, 3, 6, 2):  # stages done before Ctrl-C comes
         calls = []
 
@@ -52,7 +52,7 @@ def test_interrupted_anywhere_it_goes_on_and_ends_with_the_same_bytes(own_folder
             perform(job, stage, narrate)
 
         with monkeypatch.context() as patch:
-            patch.setattr(tune_settings, "perform", interrupted)
+            patch.setattr(trials, "perform", interrupted)
             run(*LINE, *GRID, code=130)
         assert not (own_folder / "runs/tune-settings/preset.toml").exists()
     run(*LINE, *GRID)

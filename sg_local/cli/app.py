@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 
 from sg_local import __version__
 from sg_local.cli.config import Environment, set_offline
+from sg_local.cli.hints import on_the_command_line
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -140,7 +141,7 @@ def _fail(error: SgError | click.ClickException | OSError) -> int:
         _silence_stdout()
         return 1
     sorry = as_sg_error(error)
-    show_error(sorry)
+    show_error(sorry.message, on_the_command_line(sorry.hint, COMMANDS))
     return sorry.exit_code
 
 
@@ -172,16 +173,16 @@ def _options(ctx: click.Context | None) -> list[str]:
     return [opt for param in ctx.command.get_params(ctx) if not getattr(param, "hidden", False) for opt in param.opts]
 
 
-def show_error(error: SgError) -> None:
+def show_error(message: str, hint: str) -> None:
     """One sentence and a hint on stderr: a card on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
         from sg_local.console import cards
 
-        cards.show_error(error.message, error.hint)
+        cards.show_error(message, hint)
         return
-    click.echo(f"Error: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"Hint: {error.hint}", err=True)
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(f"Hint: {hint}", err=True)
 
 
 def _draw_what_can_be_drawn() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.job.options import Home
 from sg_local.records import SgError
 
 OPTIONS = {
@@ -55,6 +56,10 @@ class Environment:
         user = environ.get("SG_LOCAL_JUDGE") or environ.get("USER") or environ.get("LOGNAME") or "me"
         editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
         return cls(path, data, user, editor, options, tables)
+
+    def home(self) -> Home:
+        """What every job here starts from."""
+        return Home(self.data, ((f"file {self.config_path}", self.tables),))
 
     def default_map(self) -> dict[str, Any]:
         """The file's option values as Click wants them: for every command and subcommand alike."""

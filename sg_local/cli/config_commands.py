@@ -13,7 +13,6 @@ from sg_local.cli.complete import stage_names
 from sg_local.cli.config import OPTIONS, Environment
 from sg_local.cli.options import (
     Choice,
-    Options,
     job_options,
     json_option,
     model_options,
@@ -21,7 +20,8 @@ from sg_local.cli.options import (
     set_option,
 )
 from sg_local.cli.output import Column
-from sg_local.job.plan import flat, parse_sets, plan, preset_layer, shown
+from sg_local.job.options import Options
+from sg_local.job.plan import flat, make_plan, preset_layer
 from sg_local.records import KINDS
 
 SHOWN = ("model", "backend", "trainer", "form", "seed", "preset", "runs")
@@ -53,7 +53,7 @@ def path(environment: Environment) -> None:
 @set_option
 @runs_option
 @json_option
-@job_options
+@job_options()
 @click.pass_obj
 def show(environment: Environment, stage: str | None, kind: Any, as_json: bool, options: Options) -> None:
     """Show every setting with its value and where it came from.
@@ -61,8 +61,8 @@ def show(environment: Environment, stage: str | None, kind: Any, as_json: bool, 
     Flags and environment variables are taken into account as any other command would take them. STAGE shows the
     settings of one stage only.
     """
-    sets = ("--set", parse_sets(options.sets))
-    found = plan([preset_layer(options.preset, kind), (f"file {environment.config_path}", environment.tables), sets])
+    layers = (*environment.home().layers, ("--set", options.settings))
+    found = make_plan([preset_layer(options.preset, kind), *layers])
     rows = [] if stage else [(name, shown(_value(options, name)), _source(name, environment)) for name in SHOWN]
     chosen = {stage: found[stage]} if stage in found.stages else found.stages
     if stage and stage not in found.stages:
@@ -90,3 +90,12 @@ def _source(name: str, environment: Environment) -> str:
         ParameterSource.DEFAULT_MAP: f"file {environment.config_path}",
     }
     return words.get(source, "default")
+
+
+def shown(value: Any) -> str:
+    """A field's value as `--set` takes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

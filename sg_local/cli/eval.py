@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.narration import narrator
+from sg_local.cli.narration import telling
 from sg_local.cli.options import (
     Choice,
-    Options,
     job_options,
     json_option,
     redo_option,
@@ -26,12 +24,14 @@ from sg_local.cli.options import (
     trainer_option,
 )
 from sg_local.cli.output import Column
-from sg_local.cli.run import Tests, tests_of
+from sg_local.cli.run import Tests
+from sg_local.cli.show import show_verdict
+from sg_local.evaluate import served
 from sg_local.job.job import Job, job_for_run
+from sg_local.job.options import Options
 from sg_local.job.stages import forget, perform
-from sg_local.records import Task
 from sg_local.run import REPORT, read_json
-from sg_local.views.verdict import served, show_verdict
+from sg_local.words import brief
 
 SHOWN = ("wrong", "right", "better", "worse", "all")
 
@@ -68,7 +68,7 @@ class Wanted:
 @runs_option
 @redo_option
 @json_option
-@job_options
+@job_options("eval")
 @click.pass_obj
 def eval_command(
     environment: Environment, run: str, tests: int | Path | None, retain: bool, options: Options, **wanted: Any
@@ -78,35 +78,27 @@ def eval_command(
     A gate compares a score or a gain with a number of points: `tuned>=80`, `tuned-base>=2`, `tuned-base.low>0`. Other
     test rows or settings need no --redo: answers that still count are kept.
     """
-    from sg_local import evaluate
+    from sg_local import evaluate, tasks
+    from sg_local.job import presets
 
     asked = Wanted(**wanted)
     gates = [evaluate.parse_gate(gate) for gate in asked.gates]
     if retain:
-        options = dataclasses.replace(options, sets=(*options.sets, "eval.retain=true"))
-    with job_for_run(run, options, environment, "eval") as job:
-        job.task = with_tests(job.task, tests)
-        go(job, options, changed=tests is not None or bool(options.sets))
+        settings = presets.merged(options.settings, {"eval": {"retain": True}})
+        options = dataclasses.replace(options, settings=settings)
+    with job_for_run(run, options, environment.home()) as job:
+        job.task = tasks.with_tests(job.task, tests)
+        go(job, options, changed=tests is not None or bool(options.settings))
         show(job, asked)
         evaluate.require(read_json(job.run.path(REPORT)), gates)
 
 
 def go(job: Job, options: Options, *, changed: bool) -> None:
     """Evaluate. Where something was `changed`, the report is made anew from the answers that still count."""
-    with job.run.lock(), narrator(("eval",), f"{job.run.name}: eval") as narrate:
+    with job.lock(), telling(("eval",), f"{job.run.name}: eval") as tell:
         if changed:
             forget(job, "eval")
-        perform(job, "eval", narrate, again=options.redo)
-
-
-def with_tests(task: Task, tests: int | Path | None) -> Task:
-    """The task with other test rows, where given: so many of its own, or those of a file."""
-    if tests is None:
-        return task
-    if isinstance(tests, Path):
-        return dataclasses.replace(task, tests=tests_of(task, tests))
-    n = min(tests, len(task.tests))
-    return dataclasses.replace(task, tests=tuple(random.Random(0).sample(task.tests, n)))
+        perform(job, "eval", tell, again=options.redo)
 
 
 def show(job: Job, asked: Wanted) -> None:
@@ -139,4 +131,4 @@ def show_answers(job: Job, which: str, system: str, as_json: bool) -> None:
 def _cells(row: Any) -> Sequence[str]:
     texts = (row.input, " / ".join(row.wanted), row.base, row.answer)
     score = f"{row.base_score:.0f} \u2192 {row.score:.0f}"
-    return [str(row.index), *(output.brief(text, 60) for text in texts), score]
+    return [str(row.index), *(brief(text, 60) for text in texts), score]

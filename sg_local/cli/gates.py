@@ -13,7 +13,6 @@ from sg_local.cli.output import Column
 from sg_local.run import Run, read_json
 
 RESULTS = "export.json"
-GATE_NOT_MET = 3
 _COLUMNS = (Column("check"), Column("found"), Column("wanted"), Column("passed"))
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import click
 
+from sg_local.job.events import Began, Ended, Event, Listener, Moved, Said, Skipped
 from sg_local.views.records import Progress
 from sg_local.words import duration
 
@@ -84,6 +85,35 @@ def progress_line(now: Progress, first: int, seconds: float) -> str:
         parts.append(f"{duration((now.wanted - now.done) / rate)} left")
     parts += [f"{name} {value}" for name, value in now.facts.items()]
     return ", ".join(parts)
+
+
+def listener(narrate: Narrator) -> Listener:
+    """A job's events, told to a narrator."""
+    from sg_local.views.progress import ProgressView
+
+    view = ProgressView()
+
+    def hear(event: Event) -> None:
+        match event:
+            case Began(stage):
+                narrate.begin(stage)
+            case Moved():
+                narrate.progress(view.take(event))
+            case Ended(stage, seconds, note):
+                narrate.end(stage, seconds, note)
+            case Skipped(stage, note):
+                narrate.skip(stage, note)
+            case Said(text, warning):
+                narrate.say(f"Warning: {text}" if warning else text)
+
+    return hear
+
+
+@contextmanager
+def telling(stages: Sequence[str], title: str = "") -> Iterator[Listener]:
+    """The live view on a terminal, plain lines elsewhere, as a job's listener."""
+    with narrator(stages, title) as narrate:
+        yield listener(narrate)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from click.shell_completion import CompletionItem
 
 from sg_local.cli.complete import model_names, preset_names
 from sg_local.cli.config import OPTIONS
+from sg_local.job.options import Options
+from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
 SET_METAVAR = "STAGE.FIELD=VALUE"
@@ -51,24 +53,6 @@ class Choice(click.Choice):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(word) for word in self.shown if word.startswith(incomplete)]
-
-
-@dataclass(frozen=True)
-class Options:
-    """The job options as given. `given` names those that came by flag or environment variable."""
-
-    runs: Path = Path("runs")
-    name: str | None = None
-    model: str | None = None
-    backend: str = "auto"
-    trainer: str = "auto"
-    form: str = "auto"
-    seed: int = 0
-    preset: str = "recommended"
-    sets: tuple[str, ...] = ()
-    redo: bool = False
-    no_fast_copy: bool = False
-    given: frozenset[str] = frozenset()
 
 
 def runs_option(command: Callable) -> Callable:
@@ -202,22 +186,46 @@ def model_options(command: Callable) -> Callable:
     return command
 
 
-def job_options(command: Callable) -> Callable:
-    """All options of a job; the command gets them as one argument, `options`."""
-    names = {item.name for item in fields(Options)} - {"given"}
+def job_options(stage: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """All options of a job; the command gets them as one argument, `options`. `--set` may leave `stage` out."""
 
-    @functools.wraps(command)
-    def gathered(**values: Any) -> Any:
-        own = {key: values.pop(key) for key in names & values.keys()}
-        time_s = values.pop("time_s", None)
-        if time_s is not None:
-            own["sets"] = (*own["sets"], f"train.time_s={time_s:g}")
-        if own.get("no_fast_copy"):
-            own["sets"] = (*own.get("sets", ()), "engine.fast_copy=false")
-        ctx = click.get_current_context()
-        return command(options=Options(**own, given=given(ctx, own)), **values)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def gathered(**values: Any) -> Any:
+            return command(options=_options(values, stage), **values)
 
-    return gathered
+        return gathered
+
+    return decorate
+
+
+def _options(values: dict[str, Any], stage: str | None) -> Options:
+    """The job's options, taken out of a command's values."""
+    own = {item.name: values.pop(item.name) for item in fields(Options) if item.name in values}
+    sets = list(values.pop("sets", ()))
+    time_s = values.pop("time_s", None)
+    if time_s is not None:
+        sets.append(f"train.time_s={time_s:g}")
+    if values.pop("no_fast_copy", False):
+        sets.append("engine.fast_copy=false")
+    settings = parse_sets(sets, stage)
+    return Options(**own, settings=settings, given=given(click.get_current_context(), own))
+
+
+def parse_sets(sets: Sequence[str], stage: str | None = None) -> dict[str, Any]:
+    """`stage.field=value` texts as nested tables. With `stage`, its name in front may be left out."""
+    from sg_local.job import presets
+
+    values = {}
+    for text in sets:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            hint = "Write it as stage.field=value, such as --set train.epochs=3."
+            raise SgError(f"--set {text!r} has no value.", hint, exit_code=2)
+        if stage is not None and not name.startswith(f"{stage}."):
+            name = f"{stage}.{name}"
+        values[name.replace("-", "_")] = value
+    return presets.nested(values)
 
 
 def given(ctx: click.Context, names: Any) -> frozenset[str]:

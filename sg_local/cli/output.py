@@ -58,10 +58,3 @@ def note(text: str) -> None:
 def show_json(data: Any) -> None:
     """Data as indented JSON."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
-
-
-def brief(value: Any, length: int = 200) -> str:
-    """A value as one line of text, cut where it is long."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "\u2026"

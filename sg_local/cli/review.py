@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from pathlib import Path
@@ -14,17 +13,18 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import OPTIONS, Environment
-from sg_local.cli.options import Options, backend_option, job_options, runs_option
+from sg_local.cli.options import backend_option, job_options, runs_option
 from sg_local.cli.output import Column
-from sg_local.job.job import Job, job_for_run
-from sg_local.job.work import needs
-from sg_local.records import Candidate, SgError, Verdict
+from sg_local.job import review as job_review
+from sg_local.job.job import Job, job_for_run, needs
+from sg_local.job.options import Options
+from sg_local.job.review import check_judge, open_state, stamp, with_sample
+from sg_local.records import Candidate, SgError
 from sg_local.review import ReviewState
-from sg_local.run import CANDIDATES, VERDICTS, Run, artefact
+from sg_local.run import CANDIDATES
 from sg_local.views.review import sample_of
-from sg_local.words import counted
+from sg_local.words import brief, counted
 
-FILTERS = "filters"
 NOT_A_TERMINAL = SgError(
     "The review needs a terminal that can move its cursor.",
     "Use `--export FILE.csv` and `--import FILE.csv` to judge the rows in a spreadsheet.",
@@ -55,7 +55,7 @@ NOT_A_TERMINAL = SgError(
 )
 @backend_option
 @runs_option
-@job_options
+@job_options()
 @click.pass_obj
 def review_command(
     environment: Environment,
@@ -73,11 +73,11 @@ def review_command(
     you judge stands above the filters, also when they are run again.
     """
     name = check_judge(judge or environment.user)
-    with job_for_run(run, options, environment) as job:
+    with job_for_run(run, options, environment.home()) as job:
         needs(job, CANDIDATES, "synth")
         if to is not None:
             return export_to(job, name, to)
-        with job.run.lock():
+        with job.lock():
             if source is not None:
                 return import_from(job, name, source)
             if other is not None:
@@ -91,25 +91,6 @@ def next_line(job: Job) -> str:
     """The command that trains on what was judged."""
     again = " --redo" if job.run.stamp("train") is not None else ""
     return f"sg-local train {job.run.name}{again}"
-
-
-def check_judge(name: str) -> str:
-    """A reviewer's name; SgError (usage) for the one that the filters use."""
-    if name.strip() and name != FILTERS:
-        return name.strip()
-    raise SgError(f"{name!r} cannot be a reviewer's name.", "Give another one with --judge.", exit_code=2)
-
-
-def open_state(job: Job, judge: str) -> ReviewState:
-    """The review of a job's run as its journals have it."""
-    journal = job.run.read(VERDICTS, Verdict)
-    return review.open_review(rows_of(job.run, journal, job.task.labels), journal, labels=job.task.labels, judge=judge)
-
-
-def rows_of(run: Run, journal: list[Verdict], labels: tuple[str, ...]) -> tuple[review.Row, ...]:
-    """The run's candidates with the filters' last verdicts."""
-    verdicts = {row.id: row for row in journal if row.judge == FILTERS}
-    return review.build_rows(run.read(CANDIDATES, Candidate), verdicts, labels)
 
 
 def review_on_screen(job: Job, environment: Environment, judge: str, sample: int | None = None) -> None:
@@ -145,22 +126,6 @@ def show_end(state: ReviewState) -> None:
         f"{review.n_rows(kept)} would be trained on.",
         err=True,
     )
-
-
-def with_sample(state: ReviewState, n: int, seed: int) -> ReviewState:
-    """The state over a random sample of the rows that the filters keep: the same one for the same seed and rows."""
-    ids = [row.id for row in state.rows if row.kept]
-    chosen = tuple(random.Random(seed).sample(ids, min(n, len(ids))))
-    return review.settled(state.but(sample=chosen, cursor=None), state.view)
-
-
-def stamp(job: Job, state: ReviewState, seconds: float) -> None:
-    """Say in the run that people have looked at it, and how far they came."""
-    judged = [row for row in state.rows if review.is_judged(state, row)]
-    kept = sum(review.is_kept(state, row) for row in judged)
-    before = (job.run.stamp("review") or {}).get("seconds", 0.0)
-    facts = {"judged": len(judged), "accepted": kept, "rejected": len(judged) - kept}
-    job.run.write_stamp("review", {}, (CANDIDATES,), seconds=round(before + seconds, 1), **facts)
 
 
 def show_sample(state: ReviewState) -> None:
@@ -205,9 +170,7 @@ def review_before_training(job: Job, environment: Environment) -> bool:
 
 def export_to(job: Job, judge: str, path: Path) -> None:
     """Write every row to a .csv or .jsonl file."""
-    text = review.export_rows(open_state(job, judge), format_of(path))
-    with artefact(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+    job_review.export_rows(job, judge, path)
     click.echo(path)
     click.echo(
         f"Next: fill in the column keep with yes or no, then sg-local review {job.run.name} --import {path}", err=True
@@ -216,41 +179,16 @@ def export_to(job: Job, judge: str, path: Path) -> None:
 
 def import_from(job: Job, judge: str, path: Path) -> None:
     """Take over the judgements of a file, all of them or none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SgError(f"{path} is not UTF-8 text.", "Save it as CSV in UTF-8.", exit_code=2) from error
-    except FileNotFoundError as error:
-        raise SgError(f"There is no file at {path}.", "Check the path.", exit_code=2) from error
-    state = open_state(job, judge)
-    verdicts = review.import_rows(state, text, format_of(path))
-    if verdicts:
-        state = review.judged(state, verdicts)
-        job.run.append(VERDICTS, state.new)
+    verdicts = job_review.import_rows(job, judge, path)
     kept = sum(verdict.keep for verdict in verdicts)
     done = f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing."
     click.echo(done if verdicts else "Nothing changed: every line says what was known.")
     click.echo(f"Next: {next_line(job)}", err=True)
 
 
-def format_of(path: Path) -> str:
-    """`csv` or `jsonl` by the file's name."""
-    kind = path.suffix.lstrip(".").lower()
-    if kind in review.FORMATS:
-        return kind
-    raise SgError(f"{path} is neither .csv nor .jsonl.", "Choose one of these endings.", exit_code=2)
-
-
 def merge_from(job: Job, other: Path) -> None:
     """Take over another reviewer's verdicts, and show where the two differ."""
-    folder = other if other.is_dir() else other.parent
-    name = VERDICTS if other.is_dir() else other.name
-    if not (folder / name).is_file():
-        hint = "Give another copy of the run folder, or its verdicts.jsonl."
-        raise SgError(f"There are no verdicts at {other}.", hint, exit_code=2)
-    ids = {row.id for row in job.run.read(CANDIDATES, Candidate)}
-    found = review.merge(job.run.read(VERDICTS, Verdict), Run(folder).read(name, Verdict), ids)
-    job.run.append(VERDICTS, found.rows)
+    found = job_review.merge_from(job, other)
     click.echo(
         f"{counted(found.taken, 'verdict')} taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "
         f"{found.known} known before, {found.unknown} for rows that this run does not have."
@@ -265,7 +203,7 @@ def _show_conflicts(job: Job, found: review.Merge) -> None:
     cells = [
         (
             str(rows[c.id][0]),
-            output.brief(rows[c.id][1].input, 40),
+            brief(rows[c.id][1].input, 40),
             review.opinion(c.mine),
             review.opinion(c.theirs),
         )

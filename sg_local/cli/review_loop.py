@@ -4,39 +4,21 @@ machine: an editor, another answer from the model, the filters with moved thresh
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import subprocess
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-from sg_local import filters, prompts, review
+from sg_local import filters, review
 from sg_local.cli.config import Environment
 from sg_local.console.keys import RESIZED, Keyboard
 from sg_local.console.review import ReviewScreen
+from sg_local.job import review as job_review
 from sg_local.job.job import Job
-from sg_local.job.plan import flat
-from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
-from sg_local.review import ReviewState, Threshold, View
-from sg_local.run import CANDIDATES, VERDICTS, read_json
-from sg_local.views.review import view_of
-
-PLACE = "review.json"
-REGENERATE_TEMPERATURE = 0.8
-SLOW_S = 0.3
-STEPS = {
-    "threshold": (0.05, 0.0, 1.0),
-    "sigmas": (0.25, 0.0, 20.0),
-    "widest": (0.5, 1.0, 20.0),
-    "ratio": (0.25, 1.0, 20.0),
-    "at_least": (1, 0, 1000),
-}
-"""(step, lowest, highest) of a filter setting by the last part of its name."""
-
-LABELS_ONLY, LABELS_LEAVE_OUT = ("balance",), ("output_length", "agreement", "relevance", "grounding")
-"""Groups of filter settings that only a classification looks at, and those that it does not."""
+from sg_local.records import SgError
+from sg_local.review import ReviewState
+from sg_local.run import VERDICTS
+from sg_local.views.review import greeting, view_of
 
 INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"
 
@@ -47,13 +29,12 @@ class Session:
     def __init__(self, job: Job, environment: Environment, state: ReviewState) -> None:
         self.job = job
         self.environment = environment
-        settled = self._at_last_card(state)
-        self.state = settled.but(
-            thresholds=thresholds(job.plan["filter"], bool(job.task.labels)), message=greeting(settled)
-        )
+        settled = job_review.at_last_card(job, state)
+        movable = job_review.thresholds(job.plan["filter"], bool(job.task.labels))
+        self.state = settled.but(thresholds=movable, message=greeting(settled))
         self.title = f"review of {job.run.name}"
-        self.funnel = self._funnel()
-        self.outcomes: dict[Any, dict[str, bool]] = {}
+        self.funnel = self._funnel(self.state)
+        self.outcomes = job_review.Outcomes(job)
         self.n_answers = 0
 
     def play(self) -> ReviewState:
@@ -85,32 +66,16 @@ class Session:
         if self.state.wants in work:
             self._take(work[self.state.wants]().but(wants=""))
         if (self.state.cursor, self.state.view) != (before.cursor, before.view):
-            self._remember_place()
+            job_review.remember_place(self.job, self.state)
 
     def _take(self, state: ReviewState) -> None:
         """Make the state current once its verdicts are on disk."""
         self.job.run.append(VERDICTS, state.new)
         self.state = state.but(new=())
 
-    # Where the reviewer stands
-
-    def _remember_place(self) -> None:
-        if not self.state.sample:
-            place = {"cursor": self.state.cursor, "view": dataclasses.asdict(self.state.view)}
-            self.job.run.write_json(PLACE, place)
-
-    def _at_last_card(self, state: ReviewState) -> ReviewState:
-        """The state at the card and in the view where the last sitting ended; a sample begins at its first card."""
-        path = self.job.run.path(PLACE)
-        if state.sample or not path.exists():
-            return state
-        place = read_json(path)
-        found = state.but(view=from_dict(View, place["view"]), cursor=place["cursor"])
-        return review.settled(found, found.view)
-
-    def _funnel(self) -> tuple[tuple[str, int], ...]:
+    def _funnel(self, state: ReviewState) -> tuple[tuple[str, int], ...]:
         found = filters.funnel(self.job.run, self.job.task)
-        kept = sum(row.kept for row in self.state.rows)
+        kept = sum(row.kept for row in state.rows)
         return (("asked", found.asked), ("accepted", found.accepted), ("past the filters", kept))
 
     # What the state machine asks for
@@ -145,94 +110,22 @@ class Session:
         assert row is not None
         self.screen.show(view_of(self.state.but(message="Asking the model\u2026"), self.title, self.funnel))
         try:
-            return review.answered(self.state, self._another_answer(row, review.text_of(self.state, row)[0]))
+            self.n_answers += 1
+            text = review.text_of(self.state, row)[0]
+            return review.answered(self.state, job_review.another_answer(self.job, row.id, text, self.n_answers))
         except SgError as error:
             return self.state.but(message=error.message)
 
-    def _another_answer(self, row: review.Row, text: str) -> str:
-        job = self.job
-        self.n_answers += 1
-        sampling = Sampling(
-            temperature=REGENERATE_TEMPERATURE,
-            max_tokens=job.plan["synth"].max_tokens,
-            stop=prompts.answer_stops(job.task, job.form),
-        )
-        seed = seed_of(row.id, "again", self.n_answers, time.time_ns())
-        prompt = Prompt(row.id, prompts.answer_prompt(job.task, job.form, text), sampling, seed)
-        return prompts.parse_output(job.task, next(iter(job.generator.generate([prompt]))).text)
-
     def _play(self) -> ReviewState:
         """What the filters would say with the thresholds as they are now, and one step either way."""
-        began = time.monotonic()
-        now = self._outcome(self.state.thresholds)
-        sides: list[dict[str, bool]] = [{}, {}]
-        if time.monotonic() - began < SLOW_S:
-            chosen = self.state.selected
-            for i, by in enumerate((-1, 1)):
-                moved = list(self.state.thresholds)
-                moved[chosen] = moved[chosen].moved(by)
-                sides[i] = self._outcome(tuple(moved))
-        return review.played(self.state, review.Play(now, *sides))
-
-    def _outcome(self, moved: tuple[Threshold, ...]) -> dict[str, bool]:
-        if moved not in self.outcomes:
-            candidates = [row.candidate for row in self.state.rows]
-            verdicts, _ = filters.judge(candidates, self.job.task, with_thresholds(self.job.plan["filter"], moved))
-            self.outcomes[moved] = {verdict.id: verdict.keep for verdict in verdicts}
-        return self.outcomes[moved]
+        return review.played(self.state, self.outcomes.play(self.state))
 
     def _save(self) -> ReviewState:
         """Filter again with the moved thresholds, and let the run remember them."""
-        from sg_local.job.work import refilter
-
-        tables: dict[str, Any] = {}
-        for now, was in zip(self.state.thresholds, self.state.saved, strict=True):
-            if now != was:
-                group, name = now.name.split(".")
-                tables.setdefault(group, {})[name] = now.value
-        refilter(self.job, tables)
-        self.outcomes.clear()
-        journal = self.job.run.read(VERDICTS, Verdict)
-        verdicts = {row.id: row for row in journal if row.judge == filters.JUDGE}
-        self.funnel = self._funnel()
-        rows = review.build_rows(self.job.run.read(CANDIDATES, Candidate), verdicts, self.job.task.labels)
-        after = review.reloaded(self.state, rows)
-        self.funnel = (*self.funnel[:-1], (self.funnel[-1][0], sum(row.kept for row in rows)))
+        after = job_review.save_thresholds(self.job, self.state)
+        self.outcomes = job_review.Outcomes(self.job)
+        self.funnel = self._funnel(after)
         return after
-
-
-def greeting(state: ReviewState) -> str:
-    """What the first screen says: how much is left, and where help is."""
-    rows = review.visible(state)
-    n_open = sum(not review.is_judged(state, row) for row in rows)
-    if not rows:
-        return ""
-    if n_open == 0:
-        return "Every row of this view is judged. f shows others, q ends the review."
-    begun = n_open < len(rows)
-    still = f"{'is' if n_open == 1 else 'are'} {'still ' if begun else ''}open"
-    return f"{n_open} of {review.n_rows(len(rows))} {still}. a accepts, r rejects, ? shows all keys."
-
-
-def thresholds(settings: Any, has_labels: bool) -> tuple[Threshold, ...]:
-    """The numbers of the filters that a reviewer may move: those of the rules that are on and look at this kind."""
-    found = []
-    without = LABELS_LEAVE_OUT if has_labels else LABELS_ONLY
-    for name, value in flat(settings, ""):
-        group, _, last = name.removeprefix(".").partition(".")
-        if last in STEPS and group not in without and getattr(settings, group).on:
-            step, low, high = STEPS[last]
-            found.append(Threshold(f"{group}.{last}", value, step, low, high, whole=isinstance(value, int)))
-    return tuple(found)
-
-
-def with_thresholds(settings: Any, moved: tuple[Threshold, ...]) -> Any:
-    """Filter settings with these numbers."""
-    for threshold in moved:
-        group, name = threshold.name.split(".")
-        rule = dataclasses.replace(getattr(settings, group), **{name: threshold.value})
-        settings = dataclasses.replace(settings, **{group: rule})
-    return settings
 
 
 def as_file(text: str, output: str) -> str:

@@ -14,10 +14,8 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import task_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.gates import GATE_NOT_MET
-from sg_local.cli.narration import Narrator, narrator
+from sg_local.cli.narration import telling
 from sg_local.cli.options import (
-    Options,
     job_options,
     json_option,
     model_options,
@@ -27,13 +25,12 @@ from sg_local.cli.options import (
     set_option,
     time_option,
 )
-from sg_local.job.job import SCRIPTED, Job, job_for_task
-from sg_local.job.stages import perform
-from sg_local.records import SgError, Task, TestRow
+from sg_local.cli.show import show_verdict
+from sg_local.job.job import Job, job_for_task
+from sg_local.job.options import Options
+from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, perform_all
+from sg_local.records import SgError, Task
 from sg_local.run import REPORT, read_json
-from sg_local.views.verdict import show_verdict
-
-BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
 
 
 class Tests(click.ParamType):
@@ -55,26 +52,8 @@ def read_task(name: str, tests: int | Path | None) -> Task:
 
     if isinstance(tests, Path):
         task = tasks.load_task(name)
-        return dataclasses.replace(task, tests=tests_of(task, tests))
+        return dataclasses.replace(task, tests=tasks.tests_of(task, tests))
     return tasks.load_task(name, tests)
-
-
-def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
-    """The test rows of a file, outputs of a classification task in the spelling of its labels.
-
-    Raises SgError (usage) where an output is none of the labels.
-    """
-    from sg_local import prompts, tasks
-
-    rows = tasks.read_tests(path)
-    if not task.labels:
-        return rows
-    known = {text: prompts.match_label(task.labels, text) for row in rows for text in row.outputs}
-    for text, label in known.items():
-        if label is None:
-            message = f"{path}: the output {text!r} is no label of task {task.name}."
-            raise SgError(message, f"The labels are: {', '.join(task.labels)}.", exit_code=2)
-    return tuple(dataclasses.replace(row, outputs=tuple(known[text] for text in row.outputs)) for row in rows)
 
 
 @click.command(
@@ -97,7 +76,7 @@ def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
 @click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
 @redo_option
 @json_option
-@job_options
+@job_options()
 @click.pass_obj
 def run_command(
     environment: Environment, task: str, tests: int | Path | None, yes: bool, as_json: bool, options: Options
@@ -108,7 +87,7 @@ def run_command(
     On a terminal it stops for the review of the synthesised pairs, unless --yes. The same line again goes on where
     it stopped; --redo makes those stages again that were made with other settings.
     """
-    with job_for_task(read_task(task, tests), options, environment) as job, job.run.lock():
+    with job_for_task(read_task(task, tests), options, environment.home()) as job, job.lock():
         refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
         if as_json:
             output.show_json(read_json(job.run.path(REPORT)))
@@ -123,31 +102,15 @@ def go(job: Job, environment: Environment, *, ask: bool) -> SgError | None:
 
     Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
     """
-    title, stages = f"{job.run.name}: {job.task.name} on {job.base.name}", (*BEFORE_REVIEW, *AFTER_REVIEW)
-    with narrator(stages, title) as narrate:
-        refused = _chain(job, narrate, BEFORE_REVIEW if ask else stages)
+    title = f"{job.run.name}: {job.task.name} on {job.base.name}"
+    with telling(ALL, title) as tell:
+        refused = perform_all(job, tell, BEFORE_REVIEW if ask else ALL)
     if not ask:
         return refused
     if not _review(job, environment):
         raise click.Abort
-    with narrator(AFTER_REVIEW, title) as narrate:
-        return _chain(job, narrate, AFTER_REVIEW)
-
-
-def _chain(job: Job, narrate: Narrator, stages: tuple[str, ...]) -> SgError | None:
-    refused = None
-    for stage in stages:
-        if stage == "export" and job.trainer == SCRIPTED:
-            narrate.skip(stage, "the scripted trainer makes no weights")
-            continue
-        try:
-            perform(job, stage, narrate)
-        except SgError as error:
-            if stage != "export" or error.exit_code != GATE_NOT_MET:
-                raise
-            refused = error
-            narrate.skip(stage, f"{error.message} The evaluation goes on with the adapter.")
-    return refused
+    with telling(AFTER_REVIEW, title) as tell:
+        return perform_all(job, tell, AFTER_REVIEW)
 
 
 def _review(job: Job, environment: Environment) -> bool:

@@ -14,10 +14,10 @@ from sg_local.cli.app import Group
 from sg_local.cli.complete import run_argument
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
+from sg_local.cli.show import show_funnel
 from sg_local.job.job import default_name
 from sg_local.records import SgError, Task, from_dict
 from sg_local.run import INPUTS, REPORT, STAGES, Run, list_runs, open_run, read_json, remove
-from sg_local.views.funnel import show_funnel
 from sg_local.views.verdict import artefacts, stage_times
 from sg_local.words import size
 

@@ -10,10 +10,9 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument, task_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.gates import GATE_NOT_MET, show_gates
-from sg_local.cli.narration import narrator
+from sg_local.cli.gates import show_gates
+from sg_local.cli.narration import telling
 from sg_local.cli.options import (
-    Options,
     job_options,
     json_option,
     model_options,
@@ -25,18 +24,18 @@ from sg_local.cli.options import (
     trainer_option,
 )
 from sg_local.cli.run import read_task
+from sg_local.cli.show import show_files, show_funnel
 from sg_local.job import train
 from sg_local.job.job import Job, job_for_run, job_for_task
+from sg_local.job.options import Options
 from sg_local.job.stages import perform
-from sg_local.records import SgError
-from sg_local.views.funnel import show_funnel
-from sg_local.views.verdict import show_files
+from sg_local.records import GATE_NOT_MET, SgError
 
 
 def _stage(job: Job, name: str, *, again: bool = False) -> None:
     """One stage of a job, told on stderr."""
-    with job.run.lock(), narrator((name,), f"{job.run.name}: {name}") as narrate:
-        perform(job, name, narrate, again=again)
+    with job.lock(), telling((name,), f"{job.run.name}: {name}") as tell:
+        perform(job, name, tell, again=again)
 
 
 def _next(line: str) -> None:
@@ -54,7 +53,7 @@ def _next(line: str) -> None:
 @set_option
 @runs_option
 @redo_option
-@job_options
+@job_options()
 @click.pass_obj
 def synth_command(environment: Environment, task: str, options: Options) -> None:
     """Let the model write training pairs for a task.
@@ -62,7 +61,7 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
     Writes inputs.jsonl and candidates.jsonl into the run folder, row by row: stop it when you like, the same line
     goes on.
     """
-    with job_for_task(read_task(task, None), options, environment) as job:
+    with job_for_task(read_task(task, None), options, environment.home()) as job:
         _stage(job, "synth", again=options.redo)
         click.echo(job.run.path("candidates.jsonl"))
         _next(f"sg-local filter {job.run.name}")
@@ -78,7 +77,7 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
 @runs_option
 @redo_option
 @json_option
-@job_options
+@job_options("filter")
 @click.pass_obj
 def filter_command(environment: Environment, run: str, as_json: bool, options: Options) -> None:
     """Judge the synthesised pairs by rules, and show the funnel.
@@ -88,8 +87,8 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
     """
     from sg_local import filters
 
-    with job_for_run(run, options, environment, "filter") as job:
-        _stage(job, "filter", again=options.redo or bool(options.sets))
+    with job_for_run(run, options, environment.home()) as job:
+        _stage(job, "filter", again=options.redo or bool(options.settings))
         found = filters.funnel(job.run, job.task)
         if as_json:
             output.show_json(dataclasses.asdict(found))
@@ -116,16 +115,16 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
 @click.option("--prepare", is_flag=True, help="Only write the job as files, for torchrun or mlx.launch to train.")
 @runs_option
 @redo_option
-@job_options
+@job_options("train")
 @click.pass_obj
 def train_command(environment: Environment, run: str, prepare: bool, options: Options) -> None:
     """Finetune a LoRA adapter on the kept pairs.
 
     Stop it when you like: the same line goes on from the last checkpoint.
     """
-    with job_for_run(run, options, environment, "train") as job:
+    with job_for_run(run, options, environment.home()) as job:
         if prepare:
-            with job.run.lock():
+            with job.lock():
                 folder = train.prepare(job)
             click.echo(folder)
             _next(f"{train.launch_line(job, folder)}\nThen: sg-local train {run}")
@@ -156,7 +155,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 @runs_option
 @redo_option
 @json_option
-@job_options
+@job_options("export")
 @click.pass_obj
 def export_command(
     environment: Environment,
@@ -175,7 +174,7 @@ def export_command(
     given = {name: value for name, value in places.items() if value is not None}
     given |= {"types": types} if types else {}
     given |= {"plain_template": True} if plain_template else {}
-    with job_for_run(run, options, environment, "export") as job:
+    with job_for_run(run, options, environment.home()) as job:
         job.plan = job.plan.changed("export", given)
         try:
             _stage(job, "export", again=options.redo or bool(given))

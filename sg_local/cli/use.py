@@ -14,22 +14,14 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.options import Options, backend_option, job_options, json_option, runs_option, set_option
-from sg_local.job.job import Job, check_base, job_for_run
-from sg_local.job.work import needs
+from sg_local.cli.options import backend_option, job_options, json_option, runs_option, set_option
+from sg_local.job.job import job_for_run
+from sg_local.job.options import Options
 from sg_local.records import SgError
-from sg_local.run import ADAPTER, REPORT, open_run
+from sg_local.run import REPORT, open_run
+from sg_local.words import brief
 
 HOST, PORT = "127.0.0.1", 8080
-
-
-def tuned(job: Job, base: bool = False) -> Any:
-    """The job's engine with the adapter switched on."""
-    check_base(job)
-    if not base:
-        needs(job, ADAPTER, "train")
-        job.generator.use_adapter(job.run.path(ADAPTER))
-    return job.generator
 
 
 @click.command(
@@ -49,7 +41,7 @@ def tuned(job: Job, base: bool = False) -> Any:
 @set_option
 @runs_option
 @json_option
-@job_options
+@job_options()
 @click.pass_obj
 def predict_command(
     environment: Environment, run: str, text: str | None, base: bool, free: bool, as_json: bool, options: Options
@@ -63,10 +55,10 @@ def predict_command(
     if text is None and sys.stdin.isatty():
         hint = "Give it in quotes, or pipe lines into the command."
         raise SgError("There is no text to answer.", hint, exit_code=2)
-    with job_for_run(run, options, environment) as job:
+    with job_for_run(run, options, environment.home()) as job:
         lines = _stdin_lines() if text in (None, "-") else iter([text])
         settings = serve.ServeSettings(n_ctx=job.plan["engine"].n_ctx, restricted=not free)
-        generator = tuned(job, base)
+        generator = job.adapted(base=base)
         for answer in serve.predict(generator, job.task, job.form, lines, settings):
             click.echo(_json_line(answer) if as_json else " ".join(answer.split("\n")))
 
@@ -98,7 +90,7 @@ def _json_line(answer: str) -> str:
 @backend_option
 @set_option
 @runs_option
-@job_options
+@job_options()
 @click.pass_obj
 def serve_command(environment: Environment, run: str, free: bool, options: Options, **where: Any) -> None:
     """Answer OpenAI-style requests with the tuned model, on this machine.
@@ -109,9 +101,9 @@ def serve_command(environment: Environment, run: str, free: bool, options: Optio
         raise SgError("Serving needs uvicorn and starlette.", "Install them with: pip install 'sg-local[serve]'")
     from sg_local import serve
 
-    with job_for_run(run, options, environment) as job:
+    with job_for_run(run, options, environment.home()) as job:
         settings = serve.ServeSettings(**where, n_ctx=job.plan["engine"].n_ctx, restricted=not free)
-        generator = tuned(job)
+        generator = job.adapted()
         chat = job.forms[0] if job.forms[0].template is not None else None
         service = serve.Service(job.run.name, chat, job.task, job.form)
         serve.serve(generator, service, settings, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))
@@ -154,7 +146,7 @@ def inspect_command(
         for key, same in found["verified"].items()
     ]
     output.show_pairs(
-        str(file), [(name, output.brief(value)) for name, value in pairs if value not in ("", None, {}, [])]
+        str(file), [(name, brief(value)) for name, value in pairs if value not in ("", None, {}, [])]
     )
     if not all(found["verified"].values()):
         click.get_current_context().exit(1)

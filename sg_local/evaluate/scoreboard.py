@@ -66,11 +66,6 @@ TITLES = {
 }
 
 
-def served(report: Mapping[str, Any]) -> str:
-    """The system that `predict` and `serve` answer with: restricted to the labels where there are some."""
-    return "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned"
-
-
 @dataclass(frozen=True)
 class Scoreboard:
     """All answers of one evaluation: `texts[system][i]` answers the question whose right outputs are `wanted[i]`."""
@@ -204,6 +199,11 @@ class Gate:
             known = ", ".join((*report["systems"], *report["gains"]))
             raise SgError(f"The gate {self.text!r} names no system of this run.", f"It has: {known}.", exit_code=2)
         return found[self.part or ("gain" if "-" in self.key else "score")]
+
+
+def served(report: Mapping[str, Any]) -> str:
+    """The system that predict and serve answer with: labels only, where there are labels."""
+    return "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned"
 
 
 def parse_gate(text: str) -> Gate:

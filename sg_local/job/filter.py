@@ -27,7 +27,6 @@ def filter_rows(job: Job, tell: Listener) -> str:
 
 def refilter(job: Job, tables: Mapping[str, Any]) -> None:
     """Filter again with these changed settings; the run remembers them as if they were given with `--set`."""
-    from sg_local.job import presets
 
     job.plan = job.plan.changed("filter", tables)
     job.remember({"filter": tables})

@@ -68,8 +68,14 @@ PRESETS: Mapping[str, Mapping[Kind, Preset]] = {
 
 def load_preset(name: str, kind: Kind) -> Preset:
     """A shipped preset's values for this kind of task, or those of a TOML file."""
+    base, values = preset_base(name)
+    return merged(PRESETS[base][kind], values)
+
+
+def preset_base(name: str) -> tuple[str, dict[str, Any]]:
+    """The shipped preset behind a preset's name or file, and what the file changes in it."""
     if name in PRESETS:
-        return PRESETS[name][kind]
+        return name, {}
     path = Path(name)
     if not path.is_file():
         hint = f"Use {' or '.join(PRESETS)}, or the path of a TOML file."
@@ -82,7 +88,7 @@ def load_preset(name: str, kind: Kind) -> Preset:
     if base not in PRESETS:
         hint = f"It may be {' or '.join(PRESETS)}."
         raise SgError(f"{path}: there is no preset {base!r} to base it on.", hint, exit_code=2)
-    return merged(PRESETS[base][kind], data)
+    return base, data
 
 
 def preset_toml(values: Values, base: str, comment: str = "") -> str:
@@ -146,6 +152,8 @@ def typed(hint: Any, value: Any, place: str) -> Any:
     elif typing.get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
         return tuple(part for part in parts if part not in ("", "none"))
+    elif hint is Path and isinstance(value, (str, Path)) and str(value):
+        return Path(value).expanduser()
     elif hint in (int, float, str) and not isinstance(value, bool):
         try:
             return hint(value)

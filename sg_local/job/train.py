@@ -7,12 +7,12 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from sg_local.filters.remedies import starved
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import provenance
 from sg_local.job.job import Job
 from sg_local.records import NoRows, SgError
 from sg_local.run import ADAPTER, MadeOtherwise, Run
-from sg_local.filters.remedies import starved
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from sg_local import review
-from sg_local.cli import output
 from sg_local.review import ReviewState, Row
 from sg_local.views.records import CardView, PlayView, ReviewView
-from sg_local.words import counted
+from sg_local.words import brief, counted
 
 KEYS = {
     "cards": (
@@ -189,7 +188,7 @@ def _who(state: ReviewState, row: Row) -> str:
 
 def _labels(row: Row) -> tuple[tuple[str, str], ...]:
     """The label, where asking and voting agree on it; else what each way says, and what is trained on."""
-    asked, voted = row.candidate.label_asked, output.brief(row.candidate.output, 24)
+    asked, voted = row.candidate.label_asked, brief(row.candidate.output, 24)
     if asked == voted == row.output:
         return (("asked and voted alike", row.output),)
     found = (("asked", asked or ""), ("voted", voted), ("trains as", row.output))
@@ -199,7 +198,7 @@ def _labels(row: Row) -> tuple[tuple[str, str], ...]:
 def _asked(row: Row) -> str:
     """The text that the input was written for, where the output is another one."""
     asked = row.candidate.label_asked or ""
-    return "" if asked == row.output else output.brief(asked)
+    return "" if asked == row.output else brief(asked)
 
 
 def _neighbour(state: ReviewState, row: Row) -> tuple[int, float, tuple[tuple[str, bool], ...]] | None:
@@ -266,6 +265,19 @@ def _edge(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> 
             if now[row.id] == before[row.id] and (not now[row.id]) in others:
                 edge.append((">" if now[row.id] else "<", row))
     return tuple((sign, f"#{row.number} {row.input} -> {row.output}") for sign, row in edge)
+
+
+def greeting(state: ReviewState) -> str:
+    """What the first screen says: how much is left, and where help is."""
+    rows = review.visible(state)
+    n_open = sum(not review.is_judged(state, row) for row in rows)
+    if not rows:
+        return ""
+    if n_open == 0:
+        return "Every row of this view is judged. f shows others, q ends the review."
+    begun = n_open < len(rows)
+    still = f"{'is' if n_open == 1 else 'are'} {'still ' if begun else ''}open"
+    return f"{n_open} of {review.n_rows(len(rows))} {still}. a accepts, r rejects, ? shows all keys."
 
 
 def sample_lines(state: ReviewState) -> tuple[str, ...]:

@@ -1,0 +1,47 @@
+"""How a hint is said on the command line: the rooms name a setting, an option or a command; here it gets its dashes.
+
+In backticks, `filter.policy=asked` becomes `--set filter.policy=asked`, `form=plain` becomes `--form plain`, and
+`train RUN` becomes `sg-local train RUN`. Everything else stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+
+STAGES = ("engine", "synth", "filter", "train", "export", "eval")
+OPTIONS = (
+    "backend",
+    "form",
+    "judge",
+    "model",
+    "name",
+    "preset",
+    "redo",
+    "runs",
+    "seed",
+    "tests",
+    "time",
+    "trainer",
+    "type",
+)
+_QUOTED = re.compile(r"`([^`]+)`")
+_SETTING = re.compile(rf"(?:{'|'.join(STAGES)})(?:\.\w+)+(?:=\S*)?")
+_OPTION = re.compile(rf"({'|'.join(OPTIONS)})(?:=(.+))?")
+
+
+def on_the_command_line(hint: str, commands: Container[str]) -> str:
+    """The hint with settings, options and commands (names that `commands` contains) as a user types them."""
+    return _QUOTED.sub(lambda found: f"`{_typed(found[1], commands)}`", hint)
+
+
+def _typed(text: str, commands: Container[str]) -> str:
+    if _SETTING.fullmatch(text):
+        return f"--set {text}"
+    option = _OPTION.fullmatch(text)
+    if option:
+        return f"--{option[1]}" + (f" {option[2]}" if option[2] else "")
+    words = text.split()
+    if len(words) > 1 and words[0] in commands:
+        return f"sg-local {text}"
+    return text

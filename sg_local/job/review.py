@@ -1,0 +1,209 @@
+"""The review of a job's rows: opened from the journals, sampled, stamped; and what the state machine asks a model or
+the filters for: another answer, the outcome of moved thresholds, filtering again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from sg_local import filters, prompts, review
+from sg_local.job.filter import refilter
+from sg_local.job.job import Job
+from sg_local.job.plan import flat
+from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
+from sg_local.review import Merge, ReviewState, Threshold, View
+from sg_local.run import CANDIDATES, VERDICTS, Run, artefact, read_json
+
+PLACE = "review.json"
+REGENERATE_TEMPERATURE = 0.8
+SLOW_S = 0.3
+STEPS: dict[str, tuple[float, float, float]] = {
+    "threshold": (0.05, 0.0, 1.0),
+    "sigmas": (0.25, 0.0, 20.0),
+    "widest": (0.5, 1.0, 20.0),
+    "ratio": (0.25, 1.0, 20.0),
+    "at_least": (1, 0, 1000),
+}
+"""(step, lowest, highest) of a filter setting by the last part of its name."""
+
+LABELS_ONLY, LABELS_LEAVE_OUT = ("balance",), ("output_length", "agreement", "relevance", "grounding")
+"""Groups of filter settings that only a classification looks at, and those that it does not."""
+
+
+def check_judge(name: str) -> str:
+    """A reviewer's name; SgError (usage) for the one that the filters use."""
+    if name.strip() and name != filters.JUDGE:
+        return name.strip()
+    raise SgError(f"{name!r} cannot be a reviewer's name.", "Give another `judge`.", exit_code=2)
+
+
+def open_state(job: Job, judge: str) -> ReviewState:
+    """The review of a job's run as its journals have it."""
+    journal = job.run.read(VERDICTS, Verdict)
+    return review.open_review(rows_of(job, journal), journal, labels=job.task.labels, judge=judge)
+
+
+def rows_of(job: Job, journal: list[Verdict]) -> tuple[review.Row, ...]:
+    """The run's candidates with the filters' last verdicts."""
+    verdicts = {row.id: row for row in journal if row.judge == filters.JUDGE}
+    return review.build_rows(job.run.read(CANDIDATES, Candidate), verdicts, job.task.labels)
+
+
+def with_sample(state: ReviewState, n: int, seed: int) -> ReviewState:
+    """The state over a random sample of the rows that the filters keep: the same one for the same seed and rows."""
+    ids = [row.id for row in state.rows if row.kept]
+    chosen = tuple(random.Random(seed).sample(ids, min(n, len(ids))))
+    return review.settled(state.but(sample=chosen, cursor=None), state.view)
+
+
+def stamp(job: Job, state: ReviewState, seconds: float) -> None:
+    """Say in the run that people have looked at it, and how far they came."""
+    judged = [row for row in state.rows if review.is_judged(state, row)]
+    kept = sum(review.is_kept(state, row) for row in judged)
+    before = (job.run.stamp("review") or {}).get("seconds", 0.0)
+    facts = {"judged": len(judged), "accepted": kept, "rejected": len(judged) - kept}
+    job.run.write_stamp("review", {}, (CANDIDATES,), seconds=round(before + seconds, 1), **facts)
+    job.worked = True
+
+
+def remember_place(job: Job, state: ReviewState) -> None:
+    """Keep the card and the view, so that the next sitting begins there; a sample always begins at its first card."""
+    if not state.sample:
+        job.run.write_json(PLACE, {"cursor": state.cursor, "view": dataclasses.asdict(state.view)})
+
+
+def at_last_card(job: Job, state: ReviewState) -> ReviewState:
+    """The state at the card and in the view where the last sitting ended."""
+    path = job.run.path(PLACE)
+    if state.sample or not path.exists():
+        return state
+    place = read_json(path)
+    found = state.but(view=from_dict(View, place["view"]), cursor=place["cursor"])
+    return review.settled(found, found.view)
+
+
+# Files and other people's verdicts
+
+
+def export_rows(job: Job, judge: str, path: Path) -> None:
+    """Write every row to a .csv or .jsonl file. The run is only read."""
+    text = review.export_rows(open_state(job, judge), format_of(path))
+    with artefact(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def import_rows(job: Job, judge: str, path: Path) -> tuple[Verdict, ...]:
+    """Take over the judgements of a file, all of them or none; the verdicts that are new."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SgError(f"{path} is not UTF-8 text.", "Save it as CSV in UTF-8.", exit_code=2) from error
+    except FileNotFoundError as error:
+        raise SgError(f"There is no file at {path}.", "Check the path.", exit_code=2) from error
+    state = open_state(job, judge)
+    verdicts = tuple(review.import_rows(state, text, format_of(path)))
+    if verdicts:
+        job.run.append(VERDICTS, review.judged(state, verdicts).new)
+    return verdicts
+
+
+def format_of(path: Path) -> str:
+    """`csv` or `jsonl` by the file's name."""
+    kind = path.suffix.lstrip(".").lower()
+    if kind in review.FORMATS:
+        return kind
+    raise SgError(f"{path} is neither .csv nor .jsonl.", "Choose one of these endings.", exit_code=2)
+
+
+def merge_from(job: Job, other: Path) -> Merge:
+    """Take over another reviewer's verdicts, from a copy of the run or its verdicts.jsonl."""
+    folder = other if other.is_dir() else other.parent
+    name = VERDICTS if other.is_dir() else other.name
+    if not (folder / name).is_file():
+        hint = "Give another copy of the run folder, or its verdicts.jsonl."
+        raise SgError(f"There are no verdicts at {other}.", hint, exit_code=2)
+    ids = {row.id for row in job.run.read(CANDIDATES, Candidate)}
+    found = review.merge(job.run.read(VERDICTS, Verdict), Run(folder).read(name, Verdict), ids)
+    job.run.append(VERDICTS, found.rows)
+    return found
+
+
+# What the state machine asks for
+
+
+def another_answer(job: Job, row_id: str, text: str, n: int) -> str:
+    """Another answer of the model for an input; `n` counts the answers asked for in this sitting."""
+    sampling = Sampling(
+        temperature=REGENERATE_TEMPERATURE,
+        max_tokens=job.plan["synth"].max_tokens,
+        stop=prompts.answer_stops(job.task, job.form),
+    )
+    seed = seed_of(row_id, "again", n, time.time_ns())
+    prompt = Prompt(row_id, prompts.answer_prompt(job.task, job.form, text), sampling, seed)
+    return prompts.parse_output(job.task, next(iter(job.generator.generate([prompt]))).text)
+
+
+class Outcomes:
+    """What the filters would say with other thresholds, each question asked once."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.known: dict[tuple[Threshold, ...], dict[str, bool]] = {}
+
+    def play(self, state: ReviewState) -> review.Play:
+        """The outcome with the thresholds as they are now and, where that is quick, one step either way."""
+        began = time.monotonic()
+        now = self.of(state, state.thresholds)
+        sides: list[dict[str, bool]] = [{}, {}]
+        if time.monotonic() - began < SLOW_S:
+            chosen = state.selected
+            for i, by in enumerate((-1, 1)):
+                moved = list(state.thresholds)
+                moved[chosen] = moved[chosen].moved(by)
+                sides[i] = self.of(state, tuple(moved))
+        return review.Play(now, *sides)
+
+    def of(self, state: ReviewState, moved: tuple[Threshold, ...]) -> dict[str, bool]:
+        """Whether each row would be kept, by its id."""
+        if moved not in self.known:
+            candidates = [row.candidate for row in state.rows]
+            settings = with_thresholds(self.job.plan["filter"], moved)
+            verdicts, _ = filters.judge(candidates, self.job.task, settings)
+            self.known[moved] = {verdict.id: verdict.keep for verdict in verdicts}
+        return self.known[moved]
+
+
+def save_thresholds(job: Job, state: ReviewState) -> ReviewState:
+    """Filter again with the moved thresholds, which the run remembers; the state over the new verdicts."""
+    tables: dict[str, Any] = {}
+    for now, was in zip(state.thresholds, state.saved, strict=True):
+        if now != was:
+            group, name = now.name.split(".")
+            tables.setdefault(group, {})[name] = now.value
+    refilter(job, tables)
+    return review.reloaded(state, rows_of(job, job.run.read(VERDICTS, Verdict)))
+
+
+def thresholds(settings: Any, has_labels: bool) -> tuple[Threshold, ...]:
+    """The numbers of the filters that a reviewer may move: those of the rules that are on and look at this kind."""
+    found = []
+    without = LABELS_LEAVE_OUT if has_labels else LABELS_ONLY
+    for name, value in flat(settings, ""):
+        group, _, last = name.removeprefix(".").partition(".")
+        if last in STEPS and group not in without and getattr(settings, group).on:
+            step, low, high = STEPS[last]
+            found.append(Threshold(f"{group}.{last}", value, step, low, high, whole=isinstance(value, int)))
+    return tuple(found)
+
+
+def with_thresholds(settings: Any, moved: tuple[Threshold, ...]) -> Any:
+    """Filter settings with these numbers."""
+    for threshold in moved:
+        group, name = threshold.name.split(".")
+        rule = dataclasses.replace(getattr(settings, group), **{name: threshold.value})
+        settings = dataclasses.replace(settings, **{group: rule})
+    return settings
