@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -70,12 +70,18 @@ def funnel(card: FunnelCard, width: int) -> RenderableType:
     return Group(*parts)
 
 
-def grid(*justify: str) -> Table:
+def grid(*justify: JustifyMethod) -> Table:
     """A table without lines or headings, its columns set to these sides."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for side in justify:
         table.add_column(justify=side, no_wrap=True)
     return table
+
+
+def add_columns(table: Table, *columns: tuple[str, JustifyMethod], no_wrap: bool = True) -> None:
+    """Give a table its headings, each set to a side."""
+    for heading, side in columns:
+        table.add_column(heading, justify=side, no_wrap=no_wrap)
 
 
 def _steps(card: FunnelCard) -> Table:
@@ -112,8 +118,7 @@ def _rules(card: FunnelCard, width: int) -> Table:
     longest = max(len(name) for name, _, _ in card.rules)
     room = max(20, width - longest - 12)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading, justify in (("rejected by", "left"), ("rows", "right"), ("such as", "left")):
-        table.add_column(heading, justify=justify, no_wrap=True)
+    add_columns(table, ("rejected by", "left"), ("rows", "right"), ("such as", "left"))
     for name, n, examples in card.rules:
         for i, example in enumerate(examples or ("",)):
             shown = Text(" ".join(example.split()), "dim")
@@ -125,8 +130,7 @@ def _rules(card: FunnelCard, width: int) -> Table:
 def _labels(card: FunnelCard) -> Table:
     most = max((kept for _, _, kept in card.labels), default=1) or 1
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading, justify in (("label", "left"), ("asked", "right"), ("kept", "right"), ("", "left")):
-        table.add_column(heading, justify=justify, no_wrap=True)
+    add_columns(table, ("label", "left"), ("asked", "right"), ("kept", "right"), ("", "left"))
     for label, asked, kept in card.labels:
         table.add_row(Text(label), str(asked), str(kept), bar(kept / most, 30, "green"))
     return table

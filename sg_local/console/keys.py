@@ -12,7 +12,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from sg_local.review import PASTE
 
@@ -98,7 +98,7 @@ class Keyboard:
 
     def __init__(self) -> None:
         self.fd = sys.stdin.fileno()
-        self.saved: list | None = None
+        self.saved: list[Any] | None = None
         self.waker, self.wake = os.pipe()
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sg_local.console.cards import TITLE, WIDTH, grid, stdout
+from sg_local.console.cards import TITLE, WIDTH, add_columns, grid, stdout
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 
 MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~", "magenta")}
@@ -102,8 +102,7 @@ def interval_bar(system: SystemScore, width: int) -> Text:
 def _gains(gains: tuple[GainView, ...]) -> Table:
     """Each tuned system against the strongest untuned one that answers in the same way."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading, justify in (("gain of", "left"), ("over", "left"), ("points", "right"), ("interval", "left")):
-        table.add_column(heading, justify=justify)
+    add_columns(table, ("gain of", "left"), ("over", "left"), ("points", "right"), ("interval", "left"), no_wrap=False)
     for gain in gains:
         mark, style = MARKS["open" if gain.reached_by else gain.outcome]
         name = Text.assemble((f"{mark} ", style), (gain.tuned, "bold"), no_wrap=True, overflow="ellipsis")
