@@ -146,6 +146,18 @@ def test_a_mac_tells_its_features_by_sysctl(monkeypatch):
     assert machine.cpu("", lambda command: answers.get(command[-1])) == ("Apple M2", ["asimddp"])
 
 
+AMX = INTEL.replace("avx2", "avx2 amx_tile")
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "value"),
+    [(AMX, "used by llama.cpp", ["used by llama.cpp"]), (AMX, None, ["not used"]), (INTEL, "never asked", [])],
+)
+def test_amx_is_tried_where_the_processor_has_it(monkeypatch, text, said, value):
+    monkeypatch.setattr(machine, "_read", lambda path: text)
+    assert [check.value for check in machine.check_amx(lambda command: said)] == value
+
+
 def test_x86_without_avx2_is_warned_of(monkeypatch):
     monkeypatch.setattr(machine, "_read", lambda path: "model name : Old\nflags : fpu sse2\n")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")

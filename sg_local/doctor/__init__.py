@@ -26,6 +26,7 @@ def examine(home: Path, runs: Path, output: Output | None = None) -> list[Check]
     return [
         engines.check_python(sys.version_info[:3]),
         machine.check_cpu(output),
+        *machine.check_amx(output),
         machine.check_cores(),
         machine.check_memory(*machine.memory(output)),
         machine.check_gpu(output),

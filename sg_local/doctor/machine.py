@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from sg_local import backends
@@ -37,6 +38,18 @@ def cpu(cpuinfo: str, output: Output) -> tuple[str, list[str]]:
         arm = {"FEAT_DotProd": "asimddp", "FEAT_I8MM": "i8mm", "AdvSIMD": "asimd"}
         flags = {ours for key, ours in arm.items() if output(("sysctl", "-n", f"hw.optional.arm.{key}")) == "1"}
     return name, [feature for feature in FEATURES if feature in flags]
+
+
+def check_amx(output: Output) -> Iterator[Check]:
+    """Whether llama.cpp's AMX kernels compute here; no finding where the processor or llama.cpp is not there."""
+    if "amx_tile" not in _read("/proc/cpuinfo").split() or not versions(ENGINES["llama.cpp"]):
+        return
+    found = output((sys.executable, "-m", "sg_local.backends.llama_cpp.amx"))
+    if found is not None:
+        yield Check("system", "AMX", "ok", found)
+        return
+    why = "llama.cpp's AMX kernels, as they were compiled here, crash: sg-local leaves them out"
+    yield Check("system", "AMX", "ok", "not used", why)
 
 
 def check_cores() -> Check:

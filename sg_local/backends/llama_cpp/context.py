@@ -76,10 +76,11 @@ class Context:
         n_tokens, self._n_tokens, self._read_rows = self._n_tokens, 0, self._n_rows
         self._n_rows = 0
         self._batch.n_tokens = n_tokens
+        log().clear()
         answer = self._compute()
         if answer in (DECODED, NO_ROOM):
             return answer == DECODED
-        raise SgError(f"llama.cpp could not decode a batch of {n_tokens} tokens: {log().last() or answer}.")
+        raise SgError(f"llama.cpp could not decode a batch of {n_tokens} tokens: {log().cause() or answer}.")
 
     def discard(self) -> None:
         """Forget what was put and not decoded."""
@@ -135,7 +136,7 @@ class Context:
         pointer = lib.llama_init_from_model(model, params)
         if not pointer:
             hint = "A smaller `--set engine.n_ctx=` or `engine.n_parallel=` needs less memory."
-            raise SgError(f"llama.cpp could not make a context of {self.n_cells} tokens: {log().last()}.", hint)
+            raise SgError(f"llama.cpp could not make a context of {self.n_cells} tokens: {log().cause()}.", hint)
         return pointer
 
     def _make_batch(self) -> None:

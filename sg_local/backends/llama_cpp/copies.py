@@ -105,7 +105,7 @@ def _quantize(source: Source, out: Path, params: lib.llama_model_quantize_params
     try:
         if lib.llama_model_quantize(os.fsencode(source.path), os.fsencode(partial), ctypes.byref(params)):
             raise SgError(
-                f"llama.cpp could not copy {source.path}: {log().last()}.", "Turn copies off: --no-fast-copy."
+                f"llama.cpp could not copy {source.path}: {log().cause()}.", "Turn copies off: --no-fast-copy."
             )
         with open(partial, "rb") as file:
             os.fsync(file.fileno())

@@ -79,8 +79,9 @@ class LlamaGenerator:
         n = 0 if adapter is None else 1
         pointers = (lib.llama_adapter_lora_p_ctypes * 1)(adapter) if n else None
         scales = (ctypes.c_float * 1)(1.0) if n else None
+        log().clear()
         if lib.llama_set_adapters_lora(self._context.pointer, pointers, n, scales):
-            raise SgError(f"llama.cpp refused the adapter {path}: {log().last()}.")
+            raise SgError(f"llama.cpp refused the adapter {path}: {log().cause()}.")
         if self._adapter is not None:
             lib.llama_adapter_lora_free(self._adapter)
         self._adapter = adapter
@@ -138,7 +139,7 @@ class LlamaGenerator:
         log().clear()
         adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
         if not adapter:
-            raise SgError(f"llama.cpp cannot load the adapter {path}: {log().last()}.")
+            raise SgError(f"llama.cpp cannot load the adapter {path}: {log().cause()}.")
         return adapter
 
     @contextmanager

@@ -1,4 +1,7 @@
-"""llama.cpp's shared library, quiet: what it logs is kept for error messages instead of written to stderr."""
+"""llama.cpp's shared library, quiet: what it logs is kept for error messages instead of written to stderr.
+
+Every model of the package is loaded here, so that what this machine's build cannot do is left out everywhere.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,49 @@ import ctypes
 import functools
 import os
 import tempfile
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import llama_cpp
 from llama_cpp import llama_log_callback, llama_log_set
 
-WARNING, ERROR, CONTINUED = 2, 3, 5  # enum ggml_log_level in ggml.h
+from sg_local.backends.llama_cpp.amx import amx_fails
+
+WARNING, ERROR, CONTINUED = 3, 4, 5  # enum ggml_log_level in ggml.h
 
 
 class Log:
-    """The last warnings and errors that llama.cpp reported in this process."""
+    """What llama.cpp complained of since `clear`: the first error and the last warning."""
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=20)
-        self._kept = False
+        self._kept: dict[int, str] = {}
+        self._level = 0
         # llama.cpp keeps the bare pointer for the life of the process, so the callback must live as long.
-        self._callback = llama_log_callback(self._take)
+        self._callback = llama_log_callback(self.take)
         llama_log_set(self._callback, ctypes.c_void_p(0))
 
-    def _take(self, level: int, text: bytes, _data: int | None) -> None:
-        self._kept = self._kept if level == CONTINUED else level in (WARNING, ERROR)
-        if self._kept:
-            self._lines.append(text.decode("utf-8", "replace").strip())
+    def take(self, level: int, text: bytes, _data: int | None = None) -> None:
+        """One message of llama.cpp; a level of CONTINUED goes on with the message before."""
+        piece = text.decode("utf-8", "replace")
+        if level == CONTINUED:
+            if self._level:
+                self._kept[self._level] += piece
+            return
+        # The first error is the cause; the last one only says that loading failed.
+        new = level == WARNING or (level == ERROR and not self._kept.get(ERROR, "").strip())
+        self._level = level if new else 0
+        if new:
+            self._kept[level] = piece
 
     def clear(self) -> None:
-        """Forget everything, so that `last` speaks of what comes next."""
-        self._lines.clear()
+        """Forget everything, so that `cause` speaks of what comes next."""
+        self._kept, self._level = {}, 0
 
-    def last(self) -> str:
-        """The most telling line since `clear`: the last one, without llama.cpp's function name."""
-        line = next((line for line in reversed(self._lines) if line), "")
+    def cause(self) -> str:
+        """The first error since `clear`, else the last warning, without llama.cpp's function name."""
+        line = self._kept.get(ERROR, "").strip() or self._kept.get(WARNING, "").strip()
         return line.partition(": ")[2] or line
 
 
@@ -47,6 +61,16 @@ def log() -> Log:
     kept = Log()
     llama_cpp.llama_backend_init()
     return kept
+
+
+def load_model(path: Path, *, gpu_layers: int = 0, vocab_only: bool = False) -> Any:
+    """A loaded llama_model, or None where llama.cpp refuses the file: then `log().cause()` says why."""
+    log().clear()
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers, params.vocab_only = gpu_layers, vocab_only
+    if not vocab_only and amx_fails():
+        params.use_extra_bufts = False  # the buffers that the AMX kernels work on
+    return llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
 
 
 @contextmanager

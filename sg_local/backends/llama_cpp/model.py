@@ -15,7 +15,7 @@ from pathlib import Path
 
 import llama_cpp as lib
 
-from sg_local.backends.llama_cpp.library import log
+from sg_local.backends.llama_cpp.library import load_model, log
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.gguf import GgufFile
 from sg_local.records import ModelInfo, SgError
@@ -49,13 +49,10 @@ def check_file(path: Path) -> Facts:
 
 def load(path: Path, gpu_layers: int) -> object:
     """A loaded llama_model that can write text. Raises SgError for one that cannot."""
-    params = lib.llama_model_default_params()
-    params.n_gpu_layers = gpu_layers
-    log().clear()
-    model = lib.llama_model_load_from_file(os.fsencode(path), params)
+    model = load_model(path, gpu_layers=gpu_layers)
     if not model:
         raise SgError(
-            f"llama.cpp cannot load {path}: {log().last()}.", "Is the file whole, and its architecture known?"
+            f"llama.cpp cannot load {path}: {log().cause()}.", "Is the file whole, and its architecture known?"
         )
     reason = _unfit(model)
     if reason:

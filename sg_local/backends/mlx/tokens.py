@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import llama_cpp as lib
 
-from sg_local.backends.llama_cpp.library import log
+from sg_local.backends.llama_cpp.library import load_model, log
 from sg_local.backends.llama_cpp.model import check_file, describe, file_digest
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.gguf import read_config
@@ -36,10 +35,7 @@ class Tokens:
 
 
 def _load_vocabulary(path: Path) -> object:
-    params = lib.llama_model_default_params()
-    params.vocab_only = True
-    log().clear()
-    model = lib.llama_model_load_from_file(os.fsencode(path), params)
+    model = load_model(path, vocab_only=True)
     if not model:
-        raise SgError(f"llama.cpp cannot read the vocabulary of {path}: {log().last()}.", "Is the file whole?")
+        raise SgError(f"llama.cpp cannot read the vocabulary of {path}: {log().cause()}.", "Is the file whole?")
     return model

@@ -18,7 +18,7 @@ from pathlib import Path
 import llama_cpp as lib
 import numpy as np
 
-from sg_local.backends.llama_cpp.library import log
+from sg_local.backends.llama_cpp.library import load_model, log
 from sg_local.gguf import GgufFile, read_adapter, read_config, write_adapter
 from sg_local.records import SgError, TokenExample
 
@@ -94,7 +94,7 @@ class ParityGate:
         if lib.llama_model_quantize(os.fsencode(self.model), os.fsencode(target), ctypes.byref(params)):
             target.unlink(missing_ok=True)
             raise SgError(
-                f"llama.cpp could not write a float32 copy of {self.model.name}: {log().last()}.",
+                f"llama.cpp could not write a float32 copy of {self.model.name}: {log().cause()}.",
                 f"The parity gate needs about {FULL_COPY_BYTES >> 30} GB free in {self.folder}.",
             )
 
@@ -139,12 +139,9 @@ def _float32_bytes(model: Path) -> int:
 
 def _reference_logits(model: Path, adapter: Path | None, tokens: Sequence[int]) -> np.ndarray:
     """llama.cpp's logits for every position, on the CPU, with a float32 cache and plain attention."""
-    log().clear()
-    params = lib.llama_model_default_params()
-    params.n_gpu_layers = 0
-    handle = lib.llama_model_load_from_file(os.fsencode(model), params)
+    handle = load_model(model)
     if not handle:
-        raise SgError(f"llama.cpp cannot load the float32 copy of the base: {log().last()}.")
+        raise SgError(f"llama.cpp cannot load the float32 copy of the base: {log().cause()}.")
     try:
         context = _open_context(handle, len(tokens))
         try:
@@ -166,17 +163,17 @@ def _open_context(handle: object, n_tokens: int) -> object:
     params.flash_attn_type, params.offload_kqv, params.op_offload = _FLASH_OFF, False, False
     context = lib.llama_init_from_model(handle, params)
     if not context:
-        raise SgError(f"llama.cpp cannot open a context for the parity gate: {log().last()}.")
+        raise SgError(f"llama.cpp cannot open a context for the parity gate: {log().cause()}.")
     return context
 
 
 def _apply(handle: object, context: object, adapter: Path) -> None:
     pointer = lib.llama_adapter_lora_init(handle, os.fsencode(adapter))
     if not pointer:
-        raise SgError(f"llama.cpp cannot load {adapter}: {log().last()}.")
+        raise SgError(f"llama.cpp cannot load {adapter}: {log().cause()}.")
     pointers, scales = (lib.llama_adapter_lora_p_ctypes * 1)(pointer), (ctypes.c_float * 1)(1.0)
     if lib.llama_set_adapters_lora(context, pointers, 1, scales):
-        raise SgError(f"llama.cpp refused {adapter}: {log().last()}.")
+        raise SgError(f"llama.cpp refused {adapter}: {log().cause()}.")
 
 
 def _decode(handle: object, context: object, tokens: Sequence[int]) -> np.ndarray:
@@ -188,7 +185,7 @@ def _decode(handle: object, context: object, tokens: Sequence[int]) -> np.ndarra
             batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, i, 1, 1
             batch.seq_id[i][0] = 0
         if lib.llama_decode(context, batch):
-            raise SgError(f"llama.cpp could not run the parity gate: {log().last()}.")
+            raise SgError(f"llama.cpp could not run the parity gate: {log().cause()}.")
         return np.ctypeslib.as_array(lib.llama_get_logits(context), shape=(len(tokens), n_vocab)).copy()
     finally:
         lib.llama_batch_free(batch)
