@@ -76,9 +76,7 @@ def test_a_build_with_amx_is_believed_only_when_its_child_ends_well(fresh, monke
     """-11 and -4 are the signals of a faulting tile instruction; 1 says that the logits differ."""
     asked = []
     monkeypatch.setattr(amx, "built_with_amx", lambda: True)
-    monkeypatch.setattr(
-        amx.subprocess, "run", lambda *a, **k: asked.append(a) or subprocess.CompletedProcess(a, code)
-    )
+    monkeypatch.setattr(amx.subprocess, "run", lambda *a, **k: asked.append(a) or subprocess.CompletedProcess(a, code))
     assert [amx.amx_fails(), amx.amx_fails()] == [fails, fails]
     assert len(asked) == 1
 
