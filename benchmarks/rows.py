@@ -40,7 +40,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.narration import PlainNarrator
 from sg_local.cli.options import Options
 from sg_local.filters.labels import calibrated, ranked, second_opinion
-from sg_local.filters.rules import OUTPUT_RULES, Context, Row, first_reason
+from sg_local.filters.rules import OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.job.job import Job, job_for_task
 from sg_local.job.stages import perform
 from sg_local.records import Candidate, InputRow, NoRows, SgError, row_id
@@ -226,8 +226,10 @@ def label_tests(job: Job) -> list[Candidate]:
 
 def enough_votes(job: Job, rows: Sequence[Candidate]) -> frozenset[str]:
     """The ids of those rows that the rules on outputs let pass with their voted label."""
-    context = Context(job.task, job.plan["filter"])
-    passed = (row for row in rows if not first_reason(OUTPUT_RULES, Row("", row.output, row.vote_share), context)[0])
+    context = RuleContext(job.task, job.plan["filter"])
+    passed = (
+        row for row in rows if not first_reason(OUTPUT_RULES, RuleInput("", row.output, row.vote_share), context)[0]
+    )
     return frozenset(row.id for row in passed)
 
 

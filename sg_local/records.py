@@ -335,14 +335,15 @@ def _restore(hint: Any, value: Any) -> Any:
         return _restore(next(a for a in args if a is not type(None)), value)
     if origin is tuple:
         return tuple(_restore(args[0], item) for item in value)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value)
     return value
 
 
 def digest(value: Any) -> str:
     """A stable 16-hex-digit digest of a record or of plain JSON data."""
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    is_record = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    plain = dataclasses.asdict(value) if is_record else value
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

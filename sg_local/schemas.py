@@ -24,8 +24,7 @@ def unfit(schema: Any) -> str:
     try:
         validators.validator_for(schema, default=_default()).check_schema(schema)
     except exceptions.SchemaError as error:
-        place = ".".join(map(str, error.absolute_path))
-        return f"{place}: {error.message}" if place else error.message
+        return _told(error)
     return ""
 
 
@@ -37,11 +36,14 @@ def misfit(schema: str, text: str) -> str:
         return f"not JSON: {error}"
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator(schema).iter_errors(data))
-    if error is None:
-        return ""
+    worst = best_match(_validator(schema).iter_errors(data))
+    return "" if worst is None else _told(worst)
+
+
+def _told(error: Any) -> str:
+    """jsonschema's error in one line, with its place in the data where it is not the whole."""
     place = ".".join(map(str, error.absolute_path))
-    return f"{place}: {error.message}" if place else error.message
+    return f"{place}: {error.message}" if place else str(error.message)
 
 
 def _references(data: Any) -> Iterator[str]:

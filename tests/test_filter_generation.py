@@ -6,7 +6,7 @@ import pytest
 
 from sg_local import filters
 from sg_local.filters import FilterSettings, Threshold, labels
-from sg_local.filters.rules import OUTPUT_RULES, Context, Row, first_reason, grounding
+from sg_local.filters.rules import OUTPUT_RULES, RuleContext, RuleInput, first_reason, grounding
 from sg_local.records import Candidate, Pair
 
 INPUT, ASKED, NEAR, FAR = (
@@ -33,8 +33,8 @@ def candidate(voted, asked=ASKED, relevance=None):
     ],
 )
 def test_relevance(fluent, relevance, settings, rule):
-    row = Row(INPUT, ASKED, relevance=relevance)
-    found, reason = first_reason(OUTPUT_RULES, row, Context(fluent, settings))
+    row = RuleInput(INPUT, ASKED, relevance=relevance)
+    found, reason = first_reason(OUTPUT_RULES, row, RuleContext(fluent, settings))
     assert found == rule and (not rule or "nats a token over other inputs" in reason)
 
 
@@ -88,13 +88,13 @@ def test_a_relabelled_row_needs_no_share_of_the_votes(fluent):
 )
 def test_an_output_takes_its_words_from_the_input_where_the_demonstrations_do(fluent, output, threshold, rule):
     settings = FilterSettings(grounding=Threshold(threshold))
-    found, reason = first_reason([("grounding", grounding)], Row(INPUT, output), Context(fluent, settings))
+    found, reason = first_reason([("grounding", grounding)], RuleInput(INPUT, output), RuleContext(fluent, settings))
     assert found == rule and (not rule or "90% needed" in reason)
 
 
 def test_demonstrations_with_words_of_their_own_allow_them(fluent):
     free = replace(fluent, examples=(*fluent.examples, Pair("12 June 2021", "2021-06-12, a Saturday")))
-    assert not grounding(Row(INPUT, "When does the big shop close?"), Context(free, FilterSettings()))
+    assert not grounding(RuleInput(INPUT, "When does the big shop close?"), RuleContext(free, FilterSettings()))
 
 
 def test_votes_that_a_rule_refuses_do_not_count(fluent):

@@ -7,7 +7,7 @@ import pytest
 
 from sg_local import filters
 from sg_local.filters import Balance, FilterSettings, Switch, Threshold, Window, labels
-from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason, window
+from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason, window
 from sg_local.filters.similarity import lcs_length, nearest, rouge_l, words
 from sg_local.records import Candidate, InputRow, SgError, Verdict
 
@@ -59,25 +59,25 @@ def test_nearest_finds_the_most_similar_above_the_threshold():
     ],
 )
 def test_input_rules(routing, text, accepted, rule):
-    found, reason = first_reason(INPUT_RULES, Row(text, ""), Context(routing, FilterSettings(), accepted))
+    found, reason = first_reason(INPUT_RULES, RuleInput(text, ""), RuleContext(routing, FilterSettings(), accepted))
     assert found == rule and bool(reason) == bool(rule)
 
 
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
-        (Row(GOOD, "billing", 0.8, "billing", "billing"), ""),
-        (Row(GOOD, ""), "empty"),
-        (Row(GOOD, "I'm sorry, but I cannot."), "refusal"),
-        (Row(GOOD, "billing, therefore"), "noise"),
-        (Row(GOOD, "shop"), "label"),
-        (Row(GOOD, "Billing", 0.2), "vote_share"),
-        (Row(GOOD, "billing", 0.8, "delivery", "billing"), "consistency"),
+        (RuleInput(GOOD, "billing", 0.8, "billing", "billing"), ""),
+        (RuleInput(GOOD, ""), "empty"),
+        (RuleInput(GOOD, "I'm sorry, but I cannot."), "refusal"),
+        (RuleInput(GOOD, "billing, therefore"), "noise"),
+        (RuleInput(GOOD, "shop"), "label"),
+        (RuleInput(GOOD, "Billing", 0.2), "vote_share"),
+        (RuleInput(GOOD, "billing", 0.8, "delivery", "billing"), "consistency"),
     ],
 )
 def test_output_rules_of_classification(routing, row, rule):
     settings = FilterSettings(consistency=Switch(True))
-    assert first_reason(OUTPUT_RULES, row, Context(routing, settings))[0] == rule
+    assert first_reason(OUTPUT_RULES, row, RuleContext(routing, settings))[0] == rule
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_output_rules_of_classification(routing, row, rule):
     ],
 )
 def test_output_rules_of_generation(fluent, output, rule):
-    row = Row("When does the um the big shop no the bakery open?", output)
-    assert first_reason(OUTPUT_RULES, row, Context(fluent, FilterSettings()))[0] == rule
+    row = RuleInput("When does the um the big shop no the bakery open?", output)
+    assert first_reason(OUTPUT_RULES, row, RuleContext(fluent, FilterSettings()))[0] == rule
 
 
 def test_a_rule_can_be_switched_off(routing):
     settings = FilterSettings(noise=Switch(False))
-    assert first_reason(INPUT_RULES, Row("Of course! " + GOOD, ""), Context(routing, settings))[0] == ""
+    assert first_reason(INPUT_RULES, RuleInput("Of course! " + GOOD, ""), RuleContext(routing, settings))[0] == ""
 
 
 def test_the_length_window_never_collapses():
@@ -107,7 +107,7 @@ def test_the_length_window_never_collapses():
 def test_words_of_the_task_itself_are_not_noise(routing):
     own = replace(routing, examples=(replace(routing.examples[0], input="The input field is empty again."),))
     text = "Why does the input field flicker?"
-    assert first_reason(INPUT_RULES, Row(text, ""), Context(own, FilterSettings()))[0] == ""
+    assert first_reason(INPUT_RULES, RuleInput(text, ""), RuleContext(own, FilterSettings()))[0] == ""
 
 
 def candidate(i, asked, voted, scores=(), share=1.0):

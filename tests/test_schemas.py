@@ -13,7 +13,7 @@ from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.cli.app import app
 from sg_local.evaluate import EvalSettings, evaluate
 from sg_local.filters import FilterSettings, Switch
-from sg_local.filters.rules import OUTPUT_RULES, Context, Row, first_reason
+from sg_local.filters.rules import OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.records import Pair, Prompt, Sampling, Segment, SgError, Task, TestRow
 from sg_local.synth import Synthesis, SynthSettings
 from sg_local.tasks import read_task
@@ -203,8 +203,8 @@ def test_the_rule_rejects_outputs_that_do_not_fit(run, tmp_path):
 
 
 def test_the_rule_is_silent_without_a_schema(fluent):
-    row = Row("When does the um the shop open?", "When does the shop open?")
-    assert first_reason(OUTPUT_RULES, row, Context(fluent, FilterSettings())) == ("", "")
+    row = RuleInput("When does the um the shop open?", "When does the shop open?")
+    assert first_reason(OUTPUT_RULES, row, RuleContext(fluent, FilterSettings())) == ("", "")
 
 
 @pytest.mark.parametrize(("constrain", "sent"), [(True, {TEXT}), (False, {None})])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -94,7 +96,7 @@ def check(task: str, as_json: bool) -> None:
     from sg_local import tasks
 
     found = tasks.load_task(task)
-    advice = lint(found)
+    advice = lint(found, grammar_check())
     if as_json:
         output.show_json([dataclasses.asdict(item) for item in advice])
     elif advice:
@@ -146,5 +148,14 @@ def new(path: Path, source: Path | None, force: bool, **given: object) -> None:
 def _save(path: Path, task: Task) -> None:
     """Write the task, and say what is doubtful about it."""
     write_task(path, task_toml(task))
-    for item in lint(task):
+    for item in lint(task, grammar_check()):
         output.note(f"{item.level}: {item.finding} {item.advice}")
+
+
+def grammar_check() -> Callable[[str], object] | None:
+    """llama.cpp's way from a schema to a grammar, where it is installed."""
+    if find_spec("llama_cpp") is None:
+        return None
+    from sg_local.backends.llama_cpp.schema import grammar_of
+
+    return grammar_of

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from sg_local.filters.labels import Labelling, choose, choose_outputs
-from sg_local.filters.rules import GATE_RULES, INPUT_RULES, OUTPUT_RULES, Context, Row, first_reason
+from sg_local.filters.rules import GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
 from sg_local.records import Candidate, InputRow, Pair, Task, Verdict, digest
@@ -75,7 +75,7 @@ def input_gate(task: Task, settings: FilterSettings) -> Callable[[str, Sequence[
     """The rules on inputs as stage A uses them: (input, accepted so far) -> `rule: reason` or an empty string."""
 
     def gate(text: str, accepted: Sequence[str]) -> str:
-        rule, reason = first_reason(INPUT_RULES, Row(text, ""), Context(task, settings, accepted))
+        rule, reason = first_reason(INPUT_RULES, RuleInput(text, ""), RuleContext(task, settings, accepted))
         return f"{rule}: {reason}" if rule else ""
 
     return gate
@@ -89,7 +89,7 @@ class OutputGate:
     settings: FilterSettings
 
     def __call__(self, input: str, output: str) -> bool:
-        rule, _ = first_reason(GATE_RULES, Row(input, output), Context(self.task, self.settings))
+        rule, _ = first_reason(GATE_RULES, RuleInput(input, output), RuleContext(self.task, self.settings))
         return not rule
 
     @property
@@ -106,16 +106,17 @@ def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings)
         labelling = choose_outputs(
             candidates, settings.policy, settings.agreement.threshold, OutputGate(task, settings)
         )
-    verdicts, accepted = [], []
+    verdicts: list[Verdict] = []
+    accepted: list[str] = []
     for candidate in candidates:
-        verdict = _verdict(candidate, labelling, Context(task, settings, accepted))
+        verdict = _verdict(candidate, labelling, RuleContext(task, settings, accepted))
         verdicts.append(verdict)
         if verdict.keep:
             accepted.append(candidate.input)
     return (_balanced(candidates, verdicts, settings.balance) if task.labels else verdicts), labelling
 
 
-def _verdict(candidate: Candidate, labelling: Labelling, context: Context) -> Verdict:
+def _verdict(candidate: Candidate, labelling: Labelling, context: RuleContext) -> Verdict:
     output = labelling.labels[candidate.id]
     relabelled = output if output != candidate.output else None
     if output is None:
@@ -124,7 +125,7 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: Context) -> Ve
     voted = candidate.output if context.task.labels else None
     share = _share(candidate, relabelled, context.task)
     relevance = candidate.relevance if output == candidate.label_asked else None
-    row = Row(candidate.input, output, share, candidate.label_asked, voted, relevance)
+    row = RuleInput(candidate.input, output, share, candidate.label_asked, voted, relevance)
     rule, reason = first_reason((*INPUT_RULES, *OUTPUT_RULES), row, context)
     return Verdict(candidate.id, not rule, JUDGE, rule, reason, output=relabelled)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,8 @@ def _scored(candidates: Sequence[Candidate], labels: Sequence[str]) -> list[Cand
 def _centred(scored: Sequence[Candidate], over: Sequence[Candidate]) -> np.ndarray:
     """Label scores (rows, labels), each label's mean over the rows `over` subtracted."""
     means = np.array([row.label_scores for row in over]).mean(axis=0)
-    return np.array([row.label_scores for row in scored]) - means
+    centred: np.ndarray = np.array([row.label_scores for row in scored]) - means
+    return centred
 
 
 def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) -> Labelling:
@@ -94,7 +95,13 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
         policy = _unsure(asked, best, labels) if doubt else "agree"
         why = f"{doubt} ({why})" if doubt else why
     by_margin = ranked(candidates, labels) if policy == "ranked" else {}
-    choices = {"voted": voted, "asked": asked, "calibrated": best, "agree": agreed, "ranked": by_margin}
+    choices: dict[str, Mapping[str, str | None]] = {
+        "voted": voted,
+        "asked": asked,
+        "calibrated": best,
+        "agree": agreed,
+        "ranked": by_margin,
+    }
     if policy not in choices:
         hint = f"Use {', '.join(POLICIES)}."
         raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)

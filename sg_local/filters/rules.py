@@ -49,7 +49,7 @@ REFUSALS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class RuleInput:
     """What the rules see of a pair. `output` is the one that would be trained on; labels are empty in generation."""
 
     input: str
@@ -61,7 +61,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Context:
+class RuleContext:
     """What a rule may hold a row against: the task, the settings, and the inputs accepted before it."""
 
     task: Task
@@ -69,20 +69,20 @@ class Context:
     accepted: Sequence[str] = field(default=())
 
 
-Rule = Callable[[Row, Context], str]
+Rule = Callable[[RuleInput, RuleContext], str]
 
 
-def empty_input(row: Row, context: Context) -> str:
+def empty_input(row: RuleInput, context: RuleContext) -> str:
     """An input without a letter or digit. [P]"""
     return "" if re.search(r"\w", row.input) else "nothing in it"
 
 
-def empty_output(row: Row, context: Context) -> str:
+def empty_output(row: RuleInput, context: RuleContext) -> str:
     """No vote brought an output. [P]"""
     return "" if row.output.strip() else "no usable answer"
 
 
-def noise(text: str, context: Context) -> str:
+def noise(text: str, context: RuleContext) -> str:
     """An assistant's opener or a piece of the prompt in the text, case-sensitive. [P]"""
     own = " ".join([*(f"{pair.input} {pair.output}" for pair in context.task.examples), *context.task.labels])
     phrases = OPENERS + LEAKS + (REASONING if context.task.labels else ())
@@ -90,11 +90,11 @@ def noise(text: str, context: Context) -> str:
     return "" if found is None else f"it holds {found!r}"
 
 
-def noise_in_input(row: Row, context: Context) -> str:
+def noise_in_input(row: RuleInput, context: RuleContext) -> str:
     return noise(row.input, context)
 
 
-def noise_in_output(row: Row, context: Context) -> str:
+def noise_in_output(row: RuleInput, context: RuleContext) -> str:
     return noise(row.output, context)
 
 
@@ -113,13 +113,13 @@ def _outside(text: str, lengths: Sequence[int], settings: Window) -> str:
     return f"{len(text)} characters; examples allow {max(0, round(low))} to {round(high)}"
 
 
-def input_length(row: Row, context: Context) -> str:
+def input_length(row: RuleInput, context: RuleContext) -> str:
     """Too short or too long against the demonstrations' inputs. [P]"""
     lengths = [len(pair.input) for pair in context.task.examples]
     return _outside(row.input, lengths, context.settings.input_length)
 
 
-def output_length(row: Row, context: Context) -> str:
+def output_length(row: RuleInput, context: RuleContext) -> str:
     """Too short or too long against the demonstrations' outputs; generation only. [P]"""
     if context.task.labels:
         return ""
@@ -127,58 +127,58 @@ def output_length(row: Row, context: Context) -> str:
     return _outside(row.output, lengths, context.settings.output_length)
 
 
-def copied_example(row: Row, context: Context) -> str:
+def copied_example(row: RuleInput, context: RuleContext) -> str:
     """The input is a demonstration's input, or nearly so."""
     inputs = [pair.input for pair in context.task.examples]
     share, found = nearest(row.input, inputs, context.settings.copied_example.threshold)
     return f"{share:.2f} like the example {found[:40]!r}" if found else ""
 
 
-def duplicate(row: Row, context: Context) -> str:
+def duplicate(row: RuleInput, context: RuleContext) -> str:
     """The input stands already among the accepted ones, letter case and punctuation aside. [P]"""
     mine = normalise(row.input)
     return "the same input was accepted before" if any(normalise(text) == mine for text in context.accepted) else ""
 
 
-def near_duplicate(row: Row, context: Context) -> str:
+def near_duplicate(row: RuleInput, context: RuleContext) -> str:
     """The input is nearly one that was accepted (ROUGE-L over words, as in Self-Instruct)."""
     share, found = nearest(row.input, context.accepted, context.settings.near_duplicate.threshold)
     return f"{share:.2f} like {found[:40]!r}" if found else ""
 
 
-def refusal(row: Row, context: Context) -> str:
+def refusal(row: RuleInput, context: RuleContext) -> str:
     """The model talks about itself instead of answering."""
     text = row.output.lower().replace("\u2019", "'")
     found = next((phrase for phrase in REFUSALS if phrase in text), None)
     return "" if found is None else f"it says {found!r}"
 
 
-def label(row: Row, context: Context) -> str:
+def label(row: RuleInput, context: RuleContext) -> str:
     """The output is none of the labels; classification only. [P]"""
     if not context.task.labels or match_label(context.task.labels, row.output) is not None:
         return ""
     return f"{row.output[:40]!r} is not a label"
 
 
-def schema(row: Row, context: Context) -> str:
+def schema(row: RuleInput, context: RuleContext) -> str:
     """The output is no JSON that fits the task's schema; only where the task has one."""
     return misfit(context.task.schema, row.output)[:120] if context.task.schema else ""
 
 
-def vote_share(row: Row, context: Context) -> str:
+def vote_share(row: RuleInput, context: RuleContext) -> str:
     """Too few of the votes agree on the output. [P]"""
     least = context.settings.vote_share.threshold
     return "" if row.vote_share >= least else f"{row.vote_share:.0%} of the votes agree; {least:.0%} needed"
 
 
-def consistency(row: Row, context: Context) -> str:
+def consistency(row: RuleInput, context: RuleContext) -> str:
     """The label that was asked for and the label that was voted differ (as in CoT-Self-Instruct, 2507.23751)."""
     if row.label_asked is None or row.label_asked == row.label_voted:
         return ""
     return f"asked for {row.label_asked}, voted {row.label_voted}"
 
 
-def relevance(row: Row, context: Context) -> str:
+def relevance(row: RuleInput, context: RuleContext) -> str:
     """The output is hardly more likely after this input than after others; generation, output first."""
     least = context.settings.relevance.threshold
     if row.relevance is None or row.relevance >= least:
@@ -186,7 +186,7 @@ def relevance(row: Row, context: Context) -> str:
     return f"{row.relevance:+.2f} nats a token over other inputs; {least:+.2f} needed"
 
 
-def grounding(row: Row, context: Context) -> str:
+def grounding(row: RuleInput, context: RuleContext) -> str:
     """Too few of the output's words stand in its input, against the demonstrations' outputs; generation only.
 
     The demonstration with the smallest share sets the measure; `threshold` is how far below it a row may fall.
@@ -206,14 +206,14 @@ def overlap(text: str, output: str) -> float:
     return sum(word in known for word in asked) / len(asked) if asked else 1.0
 
 
-def copied_input(row: Row, context: Context) -> str:
+def copied_input(row: RuleInput, context: RuleContext) -> str:
     """The output repeats the input although no demonstration does so; generation only."""
     if context.task.labels or any(normalise(p.input) == normalise(p.output) for p in context.task.examples):
         return ""
     return "the output is the input" if normalise(row.input) == normalise(row.output) else ""
 
 
-def copied_output(row: Row, context: Context) -> str:
+def copied_output(row: RuleInput, context: RuleContext) -> str:
     """The output is a demonstration's output; generation only."""
     if context.task.labels:
         return ""
@@ -258,7 +258,7 @@ GATE_RULES: tuple[tuple[str, Rule], ...] = (
 """The rules that look at one output and its input alone: what may take part in a vote on an answer."""
 
 
-def first_reason(rules: Iterable[tuple[str, Rule]], row: Row, context: Context) -> tuple[str, str]:
+def first_reason(rules: Iterable[tuple[str, Rule]], row: RuleInput, context: RuleContext) -> tuple[str, str]:
     """The first rule that is on and rejects the row, with its reason; two empty strings when none does."""
     for name, rule in rules:
         if getattr(context.settings, name).on:

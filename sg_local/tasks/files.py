@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.prompts import match_label
-from sg_local.records import KINDS, Pair, SgError, Task, TestRow
+from sg_local.records import KINDS, Kind, Pair, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
 from sg_local.words import did_you_mean
 
@@ -30,7 +30,7 @@ KEYS = {"name", "kind", "summary", "instruction", "labels", "examples", "tests",
 
 
 @dataclass(frozen=True)
-class Source:
+class TaskSource:
     """A task file's text, to say where in it something is wrong."""
 
     path: Path
@@ -134,16 +134,16 @@ def read_tests(path: Path) -> tuple[TestRow, ...]:
     return tuple(rows)
 
 
-def _read(path: Path) -> Source:
+def _read(path: Path) -> TaskSource:
     try:
-        return Source(path, path.read_text(encoding="utf-8"))
+        return TaskSource(path, path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SgError(f"There is no file at {path}.", "Check the path.", exit_code=2) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SgError(f"{path} cannot be read as UTF-8 text.", "Check the file.", exit_code=2) from error
 
 
-def _from_toml(source: Source, data: dict[str, Any]) -> Task:
+def _from_toml(source: TaskSource, data: dict[str, Any]) -> Task:
     unknown = sorted(set(data) - KEYS)
     if unknown:
         hint = f"A task has: {', '.join(sorted(KEYS))}."
@@ -166,28 +166,28 @@ def _from_toml(source: Source, data: dict[str, Any]) -> Task:
     return _check(source, task)
 
 
-def _toml_tests(source: Source, data: dict[str, Any]) -> tuple[TestRow, ...]:
+def _toml_tests(source: TaskSource, data: dict[str, Any]) -> tuple[TestRow, ...]:
     tests = data.get("tests", [])
     if isinstance(tests, str):
         return read_tests(source.path.parent / tests)
     return tuple(_test_row(source, row, i) for i, row in enumerate(_rows(source, data, "tests"), 1))
 
 
-def _rows(source: Source, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def _rows(source: TaskSource, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     rows = data.get(key, [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise source.error(f"{key} is not a list of tables.", f"Write each as [[{key}]].", key)
     return rows
 
 
-def _text(source: Source, data: dict[str, Any], key: str) -> str:
+def _text(source: TaskSource, data: dict[str, Any], key: str) -> str:
     value = data.get(key)
     if not isinstance(value, str) or not value.strip():
         raise source.error(f"{key} is missing or empty.", f'Write {key} = "...".', key)
     return value.strip()
 
 
-def _labels(source: Source, labels: Any) -> tuple[str, ...]:
+def _labels(source: TaskSource, labels: Any) -> tuple[str, ...]:
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
         raise source.error("labels must be strings.", 'Quote each one: labels = ["yes", "no"].', "labels")
     if len(set(labels)) != len(labels):
@@ -195,7 +195,7 @@ def _labels(source: Source, labels: Any) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _schema(source: Source, given: Any) -> str:
+def _schema(source: TaskSource, given: Any) -> str:
     """The schema as JSON text, keys in the order written; '' where there is none."""
     if given is None:
         return ""
@@ -216,7 +216,7 @@ def _schema(source: Source, given: Any) -> str:
     return text
 
 
-def _pair(source: Source, row: dict[str, Any], number: int) -> Pair:
+def _pair(source: TaskSource, row: dict[str, Any], number: int) -> Pair:
     for key in ("input", "output"):
         if not isinstance(row.get(key), str) or not row[key].strip():
             hint = f'Each [[examples]] has {key} = "..." in quotes.'
@@ -224,17 +224,17 @@ def _pair(source: Source, row: dict[str, Any], number: int) -> Pair:
     return Pair(row["input"].strip(), row["output"].strip())
 
 
-def _test_row(source: Source, row: Any, number: int) -> TestRow:
+def _test_row(source: TaskSource, row: Any, number: int) -> TestRow:
     given = row.get("outputs", row.get("output")) if isinstance(row, dict) else None
-    outputs = [given] if isinstance(given, str) else given
-    texts = isinstance(outputs, list) and outputs and all(isinstance(text, str) for text in outputs)
+    outputs = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    texts = outputs and all(isinstance(text, str) for text in outputs)
     if not texts or not isinstance(row.get("input"), str):
         hint = "A test row has input and output (or outputs, a list), all in quotes."
         raise source.error(f"test row {number} is malformed.", hint, "[[tests]]")
     return TestRow(row["input"].strip(), tuple(text.strip() for text in outputs))
 
 
-def _check(source: Source, task: Task) -> Task:
+def _check(source: TaskSource, task: Task) -> Task:
     if not task.examples:
         raise source.error("the task has no examples.", "Add one to three [[examples]] with input and output.")
     if len(task.examples) > MAX_EXAMPLES:
@@ -255,7 +255,7 @@ def _check(source: Source, task: Task) -> Task:
     return task
 
 
-def _check_schema(source: Source, task: Task) -> Task:
+def _check_schema(source: TaskSource, task: Task) -> Task:
     """The task, whose demonstrations and test outputs fit its schema."""
     used = [(f"example {i}", pair.output) for i, pair in enumerate(task.examples, 1)]
     used += [(f"test row {i}", output) for i, row in enumerate(task.tests, 1) for output in row.outputs]
@@ -266,7 +266,7 @@ def _check_schema(source: Source, task: Task) -> Task:
     return task
 
 
-def _from_superni(source: Source) -> Task:
+def _from_superni(source: TaskSource) -> Task:
     try:
         data = json.loads(source.text)
     except ValueError as error:
@@ -281,7 +281,7 @@ def _from_superni(source: Source) -> Task:
         hint = "It needs Definition, Positive Examples and Instances."
         raise source.error(f"this is not a Super-NaturalInstructions task ({error!r}).", hint) from error
     labels = _superni_labels(tests, examples)
-    kind = "classification" if labels else "generation"
+    kind: Kind = "classification" if labels else "generation"
     return _check(source, Task(source.path.stem, kind, instruction.strip(), examples[:MAX_EXAMPLES], labels, tests))
 
 

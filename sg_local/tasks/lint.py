@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from sg_local.prompts import normalise
 from sg_local.records import SgError, Task
@@ -25,9 +24,12 @@ class Advice:
     advice: str
 
 
-def lint(task: Task) -> list[Advice]:
-    """Everything doubtful about a task, errors first."""
-    found = [advice for check in CHECKS for advice in check(task)]
+def lint(task: Task, fits_grammar: Callable[[str], object] | None = None) -> list[Advice]:
+    """Everything doubtful about a task, errors first.
+
+    `fits_grammar` raises SgError for a schema (JSON text) to which an engine cannot hold the model; None: not asked.
+    """
+    found = [*_grammar(task, fits_grammar), *(advice for check in CHECKS for advice in check(task))]
     return sorted(found, key=lambda advice: advice.level != "error")
 
 
@@ -107,14 +109,12 @@ def _key_order(task: Task) -> Iterator[Advice]:
             yield Advice("warning", finding, f"Constrained outputs come as: {', '.join(written)}.")
 
 
-def _grammar(task: Task) -> Iterator[Advice]:
-    """Whether the schema can hold the model to it; asked only where llama.cpp is installed."""
-    if not task.schema or find_spec("llama_cpp") is None:
+def _grammar(task: Task, fits_grammar: Callable[[str], object] | None) -> Iterator[Advice]:
+    """Whether the schema can hold the model to it."""
+    if not task.schema or fits_grammar is None:
         return
-    from sg_local.backends.llama_cpp.schema import grammar_of
-
     try:
-        grammar_of(task.schema)
+        fits_grammar(task.schema)
     except SgError as error:
         yield Advice("warning", error.message, error.hint)
 
@@ -122,7 +122,6 @@ def _grammar(task: Task) -> Iterator[Advice]:
 CHECKS: tuple[Callable[[Task], Iterator[Advice]], ...] = (
     _leaks,
     _alike_labels,
-    _grammar,
     _key_order,
     _few_examples,
     _unshown_labels,
