@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("sg_local", "tasks", "models", "setup.cfg", "pyproject.toml", "README.md")
+SOURCES = ("sg_local", "tasks", "models", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
 MAIN = "import sys; from sg_local.cli import main; main(sys.argv[1:])"
 
@@ -77,3 +77,9 @@ def test_the_program_and_its_version_are_declared(site):
     from sg_local import __version__
 
     assert f"Version: {__version__}" in metadata
+
+
+def test_types_and_licence_come_with_it(site):
+    (folder,) = site.glob("sg_local-*.dist-info")
+    assert (site / "sg_local" / "py.typed").is_file()
+    assert "Apache License" in (folder / "licenses" / "LICENSE").read_text()
