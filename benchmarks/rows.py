@@ -41,7 +41,7 @@ from sg_local.cli.narration import PlainNarrator
 from sg_local.cli.options import Options
 from sg_local.filters.labels import calibrated, ranked, second_opinion
 from sg_local.filters.rules import OUTPUT_RULES, RuleContext, RuleInput, first_reason
-from sg_local.job.job import Job, job_for_task
+from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.stages import perform
 from sg_local.records import Candidate, InputRow, NoRows, SgError, row_id
 from sg_local.run import CANDIDATES, INPUTS, Run
@@ -111,7 +111,7 @@ def measure(name: str, preset: str, args: argparse.Namespace, environment: Envir
         return {**row, **pool_of(job), "labels": labels_of(job) if task.labels and not stopped else None}
 
 
-def synthesise(job: Job) -> str:
+def synthesise(job: OpenRun) -> str:
     """Synthesis, unless finished before, and filters; why it stopped early, or an empty string."""
     print(f"{job.run.name}:", file=sys.stderr)
     narrate = PlainNarrator()
@@ -123,7 +123,7 @@ def synthesise(job: Job) -> str:
     return ""
 
 
-def funnel_of(job: Job) -> dict[str, Any]:
+def funnel_of(job: OpenRun) -> dict[str, Any]:
     """The funnel, the label policy and the balance of labels, asked and kept."""
     funnel = asdict(filters.funnel(job.run, job.task))
     told = (job.run.stamp("filter") or {}).get("funnel", {})
@@ -148,7 +148,7 @@ def evenness(counts: Sequence[int]) -> float | None:
     return round(entropy / math.log(len(counts)), 3)
 
 
-def pool_of(job: Job) -> dict[str, Any]:
+def pool_of(job: OpenRun) -> dict[str, Any]:
     """Shares of the accepted inputs that are distinct, and that are near no earlier one."""
     rows = job.run.read(INPUTS, InputRow)
     accepted = [row.input for row in rows if not row.rejected]
@@ -184,7 +184,7 @@ def percent(hits: Sequence[bool]) -> float | None:
     return round(100 * sum(hits) / len(hits), 1) if hits else None
 
 
-def labels_of(job: Job) -> dict[str, Any]:
+def labels_of(job: OpenRun) -> dict[str, Any]:
     """The accuracy of votes and of calibrated labels on the test rows, beside chance and the commonest label."""
     task, made, tests = job.task, job.run.read(CANDIDATES, Candidate), label_tests(job)
     right = {row.id: test.outputs for row, test in zip(tests, task.tests, strict=True)}
@@ -207,7 +207,7 @@ def labels_of(job: Job) -> dict[str, Any]:
     }
 
 
-def label_tests(job: Job) -> list[Candidate]:
+def label_tests(job: OpenRun) -> list[Candidate]:
     """The test rows as stage B answers synthesised inputs, in a journal of their own inside the run."""
     run = Run(job.run.path(f"tests-{len(job.task.tests)}"))
     rows = [
@@ -224,7 +224,7 @@ def label_tests(job: Job) -> list[Candidate]:
     return run.read(CANDIDATES, Candidate)
 
 
-def enough_votes(job: Job, rows: Sequence[Candidate]) -> frozenset[str]:
+def enough_votes(job: OpenRun, rows: Sequence[Candidate]) -> frozenset[str]:
     """The ids of those rows that the rules on outputs let pass with their voted label."""
     context = RuleContext(job.task, job.plan["filter"])
     passed = (

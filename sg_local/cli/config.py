@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.home import folders
 from sg_local.job.options import Home
 from sg_local.records import SgError
 
@@ -47,15 +48,12 @@ class Environment:
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
         """The environment with the config file read. Raises SgError for a malformed file."""
-        home = Path(environ.get("HOME") or "~").expanduser()
-        own = environ.get("SG_LOCAL_HOME")
-        config = Path(own) if own else Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "sg-local"
-        data = Path(own) if own else Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "sg-local"
-        path = config / "config.toml"
+        found = folders(environ)
+        path = found.config / "config.toml"
         options, tables = read_config(path)
         user = environ.get("SG_LOCAL_JUDGE") or environ.get("USER") or environ.get("LOGNAME") or "me"
         editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
-        return cls(path, data, user, editor, options, tables)
+        return cls(path, found.data, user, editor, options, tables)
 
     def home(self) -> Home:
         """What every job here starts from."""

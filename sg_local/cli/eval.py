@@ -27,7 +27,7 @@ from sg_local.cli.output import Column
 from sg_local.cli.run import Tests
 from sg_local.cli.show import show_verdict
 from sg_local.evaluate import served
-from sg_local.job.job import Job, job_for_run
+from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.options import Options
 from sg_local.job.stages import forget, perform
 from sg_local.run import REPORT, read_json
@@ -93,7 +93,7 @@ def eval_command(
         evaluate.require(read_json(job.run.path(REPORT)), gates)
 
 
-def go(job: Job, options: Options, *, changed: bool) -> None:
+def go(job: OpenRun, options: Options, *, changed: bool) -> None:
     """Evaluate. Where something was `changed`, the report is made anew from the answers that still count."""
     with job.lock(), telling(("eval",), f"{job.run.name}: eval") as tell:
         if changed:
@@ -101,7 +101,7 @@ def go(job: Job, options: Options, *, changed: bool) -> None:
         perform(job, "eval", tell, again=options.redo)
 
 
-def show(job: Job, asked: Wanted) -> None:
+def show(job: OpenRun, asked: Wanted) -> None:
     """The verdict, or the single answers, as a table or as JSON."""
     report = read_json(job.run.path(REPORT))
     if asked.show is not None:
@@ -112,7 +112,7 @@ def show(job: Job, asked: Wanted) -> None:
         show_verdict(job.run)
 
 
-def show_answers(job: Job, which: str, system: str, as_json: bool) -> None:
+def show_answers(job: OpenRun, which: str, system: str, as_json: bool) -> None:
     """Single answers of one system beside those of its base, lowest score first."""
     from sg_local import evaluate
 

@@ -16,7 +16,7 @@ from sg_local.cli.config import OPTIONS, Environment
 from sg_local.cli.options import backend_option, job_options, runs_option
 from sg_local.cli.output import Column
 from sg_local.job import review as job_review
-from sg_local.job.job import Job, job_for_run, needs
+from sg_local.job.job import OpenRun, job_for_run, needs
 from sg_local.job.options import Options
 from sg_local.job.review import check_judge, open_state, stamp, with_sample
 from sg_local.records import Candidate, SgError
@@ -87,13 +87,13 @@ def review_command(
     return None
 
 
-def next_line(job: Job) -> str:
+def next_line(job: OpenRun) -> str:
     """The command that trains on what was judged."""
     again = " --redo" if job.run.stamp("train") is not None else ""
     return f"sg-local train {job.run.name}{again}"
 
 
-def review_on_screen(job: Job, environment: Environment, judge: str, sample: int | None = None) -> None:
+def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample: int | None = None) -> None:
     """The interactive review. Raises SgError (usage) where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise NOT_A_TERMINAL
@@ -152,7 +152,7 @@ def _meaning(result: review.SampleResult) -> str:
     )
 
 
-def review_before_training(job: Job, environment: Environment) -> bool:
+def review_before_training(job: OpenRun, environment: Environment) -> bool:
     """The stop inside `run`: offer the review once; False when the user wants to stop here."""
     if job.run.is_done("review", {}, (CANDIDATES,)):
         return True
@@ -168,7 +168,7 @@ def review_before_training(job: Job, environment: Environment) -> bool:
 # Without a screen
 
 
-def export_to(job: Job, judge: str, path: Path) -> None:
+def export_to(job: OpenRun, judge: str, path: Path) -> None:
     """Write every row to a .csv or .jsonl file."""
     job_review.export_rows(job, judge, path)
     click.echo(path)
@@ -177,7 +177,7 @@ def export_to(job: Job, judge: str, path: Path) -> None:
     )
 
 
-def import_from(job: Job, judge: str, path: Path) -> None:
+def import_from(job: OpenRun, judge: str, path: Path) -> None:
     """Take over the judgements of a file, all of them or none."""
     verdicts = job_review.import_rows(job, judge, path)
     kept = sum(verdict.keep for verdict in verdicts)
@@ -186,7 +186,7 @@ def import_from(job: Job, judge: str, path: Path) -> None:
     click.echo(f"Next: {next_line(job)}", err=True)
 
 
-def merge_from(job: Job, other: Path) -> None:
+def merge_from(job: OpenRun, other: Path) -> None:
     """Take over another reviewer's verdicts, and show where the two differ."""
     found = job_review.merge_from(job, other)
     click.echo(
@@ -197,7 +197,7 @@ def merge_from(job: Job, other: Path) -> None:
         _show_conflicts(job, found)
 
 
-def _show_conflicts(job: Job, found: review.Merge) -> None:
+def _show_conflicts(job: OpenRun, found: review.Merge) -> None:
     rows = {row.id: (i, row) for i, row in enumerate(job.run.read(CANDIDATES, Candidate), 1)}
     columns = [Column("row", True), Column("input"), Column("here"), Column("there")]
     cells = [

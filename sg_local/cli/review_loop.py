@@ -14,7 +14,7 @@ from sg_local.cli.config import Environment
 from sg_local.console.keys import RESIZED, Keyboard
 from sg_local.console.review import ReviewScreen
 from sg_local.job import review as job_review
-from sg_local.job.job import Job
+from sg_local.job.job import OpenRun
 from sg_local.records import SgError
 from sg_local.review import ReviewState
 from sg_local.run import VERDICTS
@@ -26,7 +26,7 @@ INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the te
 class Session:
     """One sitting of one reviewer."""
 
-    def __init__(self, job: Job, environment: Environment, state: ReviewState) -> None:
+    def __init__(self, job: OpenRun, environment: Environment, state: ReviewState) -> None:
         self.job = job
         self.environment = environment
         settled = job_review.at_last_card(job, state)

@@ -26,7 +26,7 @@ from sg_local.cli.options import (
     time_option,
 )
 from sg_local.cli.show import show_verdict
-from sg_local.job.job import Job, job_for_task
+from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import Options
 from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, perform_all
 from sg_local.records import SgError, Task
@@ -97,7 +97,7 @@ def run_command(
             raise refused
 
 
-def go(job: Job, environment: Environment, *, ask: bool) -> SgError | None:
+def go(job: OpenRun, environment: Environment, *, ask: bool) -> SgError | None:
     """All stages of a job. With `ask` the reviewer is called in between, who needs the screen.
 
     Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
@@ -113,7 +113,7 @@ def go(job: Job, environment: Environment, *, ask: bool) -> SgError | None:
         return perform_all(job, tell, AFTER_REVIEW)
 
 
-def _review(job: Job, environment: Environment) -> bool:
+def _review(job: OpenRun, environment: Environment) -> bool:
     """Offer the review unless it was done before; False when the user wants to stop here."""
     from sg_local.cli.review import review_before_training
 

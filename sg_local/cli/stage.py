@@ -26,13 +26,13 @@ from sg_local.cli.options import (
 from sg_local.cli.run import read_task
 from sg_local.cli.show import show_files, show_funnel
 from sg_local.job import train
-from sg_local.job.job import Job, job_for_run, job_for_task
+from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Options
 from sg_local.job.stages import perform
 from sg_local.records import GATE_NOT_MET, SgError
 
 
-def _stage(job: Job, name: str, *, again: bool = False) -> None:
+def _stage(job: OpenRun, name: str, *, again: bool = False) -> None:
     """One stage of a job, told on stderr."""
     with job.lock(), telling((name,), f"{job.run.name}: {name}") as tell:
         perform(job, name, tell, again=again)

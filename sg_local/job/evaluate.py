@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
-from sg_local.job.job import SCRIPTED, Job
+from sg_local.job.job import SCRIPTED, OpenRun
 from sg_local.job.train import train_examples
 from sg_local.run import TRAIN, VALID
 
 
-def evaluate(job: Job, tell: Listener) -> str:
+def evaluate(job: OpenRun, tell: Listener) -> str:
     """The test rows, by every system."""
     from sg_local import evaluate as room
     from sg_local import filters
@@ -34,7 +34,7 @@ def evaluate(job: Job, tell: Listener) -> str:
     return f"base {report['base']['score']:.1f}, tuned {report['tuned']['score']:.1f}"
 
 
-def _tell_the_files(job: Job) -> None:
+def _tell_the_files(job: OpenRun) -> None:
     """The scores go into the exported files and their card."""
     if job.trainer != SCRIPTED:
         from sg_local import export as room

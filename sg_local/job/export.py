@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from sg_local.job.events import Listener, Moved
-from sg_local.job.job import Job
+from sg_local.job.job import OpenRun
 from sg_local.records import Pair
 from sg_local.run import ADAPTER, VALID
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sg_local.export import Export
 
 
-def export(job: Job, tell: Listener) -> str:
+def export(job: OpenRun, tell: Listener) -> str:
     """Adapter, fused files and papers. Lets go of the engine first: the export opens its own."""
     from sg_local import export as room
 
@@ -26,7 +26,7 @@ def export(job: Job, tell: Listener) -> str:
     )
 
 
-def export_job(job: Job) -> Export:
+def export_job(job: OpenRun) -> Export:
     """The export room's view of a job."""
     from sg_local import export as room
 
@@ -45,14 +45,14 @@ def export_job(job: Job) -> Export:
     )
 
 
-def pairs_of(job: Job, name: str) -> tuple[Pair, ...]:
+def pairs_of(job: OpenRun, name: str) -> tuple[Pair, ...]:
     """The rows that trained or validated the adapter."""
     from sg_local import training
 
     return tuple(Pair(row.input, row.output) for row in job.run.read(name, training.Row))
 
 
-def provenance(job: Job) -> dict[str, Any]:
+def provenance(job: OpenRun) -> dict[str, Any]:
     """What travels inside the adapter and the exported files: the stages' settings, and the funnel as it is now.
 
     The scores are not here: the export reads them from report.json.

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from sg_local.job.events import Listener
-from sg_local.job.job import Job
+from sg_local.job.job import OpenRun
 from sg_local.run import CANDIDATES
 
 
-def filter_settings(job: Job) -> dict[str, Any]:
+def filter_settings(job: OpenRun) -> dict[str, Any]:
     """What the stamp of the filters holds."""
     own = dataclasses.asdict(job.plan["filter"])
     if not job.task.schema:
@@ -20,12 +20,12 @@ def filter_settings(job: Job) -> dict[str, Any]:
     return own
 
 
-def filter_rows(job: Job, tell: Listener) -> str:
+def filter_rows(job: OpenRun, tell: Listener) -> str:
     """The rules over every candidate."""
     return _apply_filters(job)
 
 
-def refilter(job: Job, tables: Mapping[str, Any]) -> None:
+def refilter(job: OpenRun, tables: Mapping[str, Any]) -> None:
     """Filter again with these changed settings; the run remembers them as if they were given with `--set`."""
 
     job.plan = job.plan.changed("filter", tables)
@@ -33,7 +33,7 @@ def refilter(job: Job, tables: Mapping[str, Any]) -> None:
     _apply_filters(job)
 
 
-def _apply_filters(job: Job) -> str:
+def _apply_filters(job: OpenRun) -> str:
     from sg_local import filters
 
     started = time.monotonic()

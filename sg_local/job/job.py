@@ -2,7 +2,7 @@
 
 A run remembers the options that made it (run.json); an option given again must agree where it decides the rows, and
 replaces the remembered one where it does not. Opening a job writes nothing: run.json is written under the run's lock,
-when work begins (`Job.lock`), and taken back when that work is refused.
+when work begins (`OpenRun.lock`), and taken back when that work is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Base:
 
 
 @dataclass
-class Job:
+class OpenRun:
     """What every stage needs. Close it to let go of the engine.
 
     `record` is what run.json shall hold once work begins, `found` what it held when the job was opened (None: a new
@@ -139,7 +139,7 @@ class Job:
             self.found = None
 
 
-def job_for_task(task: Task, options: Options, home: Home) -> Job:
+def job_for_task(task: Task, options: Options, home: Home) -> OpenRun:
     """The job of a task: an existing run of the same name goes on, else a new one is begun.
 
     Raises SgError when the run was made from another task, model, seed or form.
@@ -152,7 +152,7 @@ def job_for_task(task: Task, options: Options, home: Home) -> Job:
     return _begin(run, task, base or find_base(None, options.backend, home), options, home)
 
 
-def job_for_run(name: str, options: Options, home: Home, task: Task | None = None) -> Job:
+def job_for_run(name: str, options: Options, home: Home, task: Task | None = None) -> OpenRun:
     """The job of an existing run; `task` is the task file read anew."""
     run = open_run(options.runs, name)
     data = run.settings
@@ -166,7 +166,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
     kept = {key: getattr(options, key) if key in options.given else data.get(key) for key in ("backend", "trainer")}
     settings = presets.merged(data.get("set", {}), options.settings)
     layers = _layers(found, data["preset"] if "preset" not in options.given else options.preset, home, settings)
-    return Job(
+    return OpenRun(
         run=run,
         task=found,
         base=Base(data["model"]["name"], Path(data["model"]["path"]), data["model"].get("template")),
@@ -204,14 +204,14 @@ def engine_names(options: Options) -> tuple[str, str]:
     return backend, trainer
 
 
-def needs(job: Job, name: str, stage: str) -> None:
+def needs(job: OpenRun, name: str, stage: str) -> None:
     """Raises SgError when the file that an earlier stage makes is not there."""
     if not job.run.path(name).exists():
         hint = f"Run `{stage} {job.task.name if stage == 'synth' else job.run.name}` first."
         raise SgError(f"Run {job.run.name} has no {name} yet.", hint)
 
 
-def check_base(job: Job) -> None:
+def check_base(job: OpenRun) -> None:
     """Raises SgError when the base model's file is gone or has changed since the run began."""
     if job.backend == SCRIPTED:
         return
@@ -224,10 +224,10 @@ def check_base(job: Job) -> None:
         raise SgError(f"The base model {job.base.path} has changed since run {job.run.name} began.", hint)
 
 
-def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Job:
+def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> OpenRun:
     plan = _plan(_layers(task, options.preset, home, options.settings), options.seed, home)
     backend, trainer = engine_names(options)
-    job = Job(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
+    job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
     if options.form == "auto":
         job.form_name = job.forms[-1].name
     job.record = {
@@ -250,7 +250,7 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Jo
     return job
 
 
-def _checked(job: Job, options: Options, base: Base | None) -> Job:
+def _checked(job: OpenRun, options: Options, base: Base | None) -> OpenRun:
     """The job, when the options given anew agree with what made its rows."""
     data = job.record
     asked = {"seed": options.seed, "form": options.form, "preset": options.preset}

@@ -12,7 +12,7 @@ from typing import Any
 
 from sg_local import filters, prompts, review
 from sg_local.job.filter import refilter
-from sg_local.job.job import Job
+from sg_local.job.job import OpenRun
 from sg_local.job.plan import flat
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
 from sg_local.review import Merge, ReviewState, Threshold, View
@@ -41,13 +41,13 @@ def check_judge(name: str) -> str:
     raise SgError(f"{name!r} cannot be a reviewer's name.", "Give another `judge`.", exit_code=2)
 
 
-def open_state(job: Job, judge: str) -> ReviewState:
+def open_state(job: OpenRun, judge: str) -> ReviewState:
     """The review of a job's run as its journals have it."""
     journal = job.run.read(VERDICTS, Verdict)
     return review.open_review(rows_of(job, journal), journal, labels=job.task.labels, judge=judge)
 
 
-def rows_of(job: Job, journal: list[Verdict]) -> tuple[review.Row, ...]:
+def rows_of(job: OpenRun, journal: list[Verdict]) -> tuple[review.Row, ...]:
     """The run's candidates with the filters' last verdicts."""
     verdicts = {row.id: row for row in journal if row.judge == filters.JUDGE}
     return review.build_rows(job.run.read(CANDIDATES, Candidate), verdicts, job.task.labels)
@@ -60,7 +60,7 @@ def with_sample(state: ReviewState, n: int, seed: int) -> ReviewState:
     return review.settled(state.but(sample=chosen, cursor=None), state.view)
 
 
-def stamp(job: Job, state: ReviewState, seconds: float) -> None:
+def stamp(job: OpenRun, state: ReviewState, seconds: float) -> None:
     """Say in the run that people have looked at it, and how far they came."""
     judged = [row for row in state.rows if review.is_judged(state, row)]
     kept = sum(review.is_kept(state, row) for row in judged)
@@ -70,13 +70,13 @@ def stamp(job: Job, state: ReviewState, seconds: float) -> None:
     job.worked = True
 
 
-def remember_place(job: Job, state: ReviewState) -> None:
+def remember_place(job: OpenRun, state: ReviewState) -> None:
     """Keep the card and the view, so that the next sitting begins there; a sample always begins at its first card."""
     if not state.sample:
         job.run.write_json(PLACE, {"cursor": state.cursor, "view": dataclasses.asdict(state.view)})
 
 
-def at_last_card(job: Job, state: ReviewState) -> ReviewState:
+def at_last_card(job: OpenRun, state: ReviewState) -> ReviewState:
     """The state at the card and in the view where the last sitting ended."""
     path = job.run.path(PLACE)
     if state.sample or not path.exists():
@@ -89,14 +89,14 @@ def at_last_card(job: Job, state: ReviewState) -> ReviewState:
 # Files and other people's verdicts
 
 
-def export_rows(job: Job, judge: str, path: Path) -> None:
+def export_rows(job: OpenRun, judge: str, path: Path) -> None:
     """Write every row to a .csv or .jsonl file. The run is only read."""
     text = review.export_rows(open_state(job, judge), format_of(path))
     with artefact(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
-def import_rows(job: Job, judge: str, path: Path) -> tuple[Verdict, ...]:
+def import_rows(job: OpenRun, judge: str, path: Path) -> tuple[Verdict, ...]:
     """Take over the judgements of a file, all of them or none; the verdicts that are new."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -119,7 +119,7 @@ def format_of(path: Path) -> str:
     raise SgError(f"{path} is neither .csv nor .jsonl.", "Choose one of these endings.", exit_code=2)
 
 
-def merge_from(job: Job, other: Path) -> Merge:
+def merge_from(job: OpenRun, other: Path) -> Merge:
     """Take over another reviewer's verdicts, from a copy of the run or its verdicts.jsonl."""
     folder = other if other.is_dir() else other.parent
     name = VERDICTS if other.is_dir() else other.name
@@ -135,7 +135,7 @@ def merge_from(job: Job, other: Path) -> Merge:
 # What the state machine asks for
 
 
-def another_answer(job: Job, row_id: str, text: str, n: int) -> str:
+def another_answer(job: OpenRun, row_id: str, text: str, n: int) -> str:
     """Another answer of the model for an input; `n` counts the answers asked for in this sitting."""
     sampling = Sampling(
         temperature=REGENERATE_TEMPERATURE,
@@ -150,7 +150,7 @@ def another_answer(job: Job, row_id: str, text: str, n: int) -> str:
 class Outcomes:
     """What the filters would say with other thresholds, each question asked once."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: OpenRun) -> None:
         self.job = job
         self.known: dict[tuple[Threshold, ...], dict[str, bool]] = {}
 
@@ -177,7 +177,7 @@ class Outcomes:
         return self.known[moved]
 
 
-def save_thresholds(job: Job, state: ReviewState) -> ReviewState:
+def save_thresholds(job: OpenRun, state: ReviewState) -> ReviewState:
     """Filter again with the moved thresholds, which the run remembers; the state over the new verdicts."""
     tables: dict[str, Any] = {}
     for now, was in zip(state.thresholds, state.saved, strict=True):

@@ -17,7 +17,7 @@ from typing import Any
 from sg_local.job import evaluate, export, synth, train
 from sg_local.job import filter as filtering
 from sg_local.job.events import Began, Ended, Listener, Skipped
-from sg_local.job.job import SCRIPTED, Job, check_base, needs
+from sg_local.job.job import SCRIPTED, OpenRun, check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
 from sg_local.run import (
     ADAPTER,
@@ -47,9 +47,9 @@ class Stage:
     that where nothing has changed.
     """
 
-    run: Callable[[Job, Listener], str]
+    run: Callable[[OpenRun, Listener], str]
     makes: tuple[str, ...] = ()
-    settings: Callable[[Job], Any] | None = None
+    settings: Callable[[OpenRun], Any] | None = None
     reads: tuple[str, ...] = ()
     needs: tuple[str, str] | None = None
     has_model: bool = True
@@ -70,7 +70,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def perform_all(job: Job, tell: Listener, stages: tuple[str, ...] = ALL) -> SgError | None:
+def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> SgError | None:
     """Several stages one after the other.
 
     Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
@@ -90,7 +90,7 @@ def perform_all(job: Job, tell: Listener, stages: tuple[str, ...] = ALL) -> SgEr
     return refused
 
 
-def perform(job: Job, name: str, tell: Listener, *, again: bool = False) -> None:
+def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> None:
     """Run one stage unless it is finished. `again` makes it once more in any case.
 
     Whatever can be refused is refused before anything is put away.
@@ -108,7 +108,7 @@ def perform(job: Job, name: str, tell: Listener, *, again: bool = False) -> None
             _perform(job, name, tell)
 
 
-def check(job: Job, name: str) -> None:
+def check(job: OpenRun, name: str) -> None:
     """Raises SgError where the stage cannot begin: an earlier one is missing, the base is gone or another."""
     stage = STAGES[name]
     if stage.has_model:
@@ -117,7 +117,7 @@ def check(job: Job, name: str) -> None:
         needs(job, *stage.needs)
 
 
-def _perform(job: Job, name: str, tell: Listener) -> None:
+def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     stage, before = STAGES[name], job.run.stamp(name)
     if _is_done(job, name):
         tell(Skipped(name, "finished before"))
@@ -138,7 +138,7 @@ def _perform(job: Job, name: str, tell: Listener) -> None:
     tell(Ended(name, seconds, note))
 
 
-def _is_done(job: Job, name: str) -> bool:
+def _is_done(job: OpenRun, name: str) -> bool:
     """True when the stage is finished with these settings and inputs; MadeOtherwise when finished with others."""
     stage = STAGES[name]
     if stage.settings is not None:
@@ -148,7 +148,7 @@ def _is_done(job: Job, name: str) -> bool:
     return sealed and all(job.run.path(file).exists() for file in stage.makes)
 
 
-def seal(job: Job, name: str) -> dict[str, Any]:
+def seal(job: OpenRun, name: str) -> dict[str, Any]:
     """Everything that the stage's result depends on, as digests."""
     return {
         "settings": digest(job.plan[name]),
@@ -160,14 +160,14 @@ def seal(job: Job, name: str) -> dict[str, Any]:
     }
 
 
-def forget(job: Job, name: str) -> None:
+def forget(job: OpenRun, name: str) -> None:
     """Forget that a stage is finished; what it made stays."""
     job.run.clear_stage(name)
     remove(job.run.path(f"stages/{name}.seal"))
 
 
 @contextlib.contextmanager
-def put_away(job: Job, name: str) -> Iterator[None]:
+def put_away(job: OpenRun, name: str) -> Iterator[None]:
     """Move what a finished stage made to NAME.before while it is made again; a failure brings it back.
 
     Work that was never finished is deleted: an earlier NAME.before is better than that. An interrupted stage keeps

@@ -6,20 +6,20 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from sg_local.job.events import Listener, Moved, Said
-from sg_local.job.job import Job
+from sg_local.job.job import OpenRun
 from sg_local.words import counted
 
 if TYPE_CHECKING:
     from sg_local.synth import SynthEvent
 
 
-def synth_settings(job: Job) -> dict[str, Any]:
+def synth_settings(job: OpenRun) -> dict[str, Any]:
     """What the stamp of the synthesis holds."""
     own = dataclasses.asdict(job.plan["synth"])
     return {**own, "seed": job.seed, "form": job.form_name, "backend": job.backend}
 
 
-def synth(job: Job, tell: Listener) -> str:
+def synth(job: OpenRun, tell: Listener) -> str:
     """Inputs, then outputs."""
     from sg_local import filters
     from sg_local import synth as room
@@ -37,7 +37,7 @@ def synth(job: Job, tell: Listener) -> str:
     return counted(last[0].done if last else 0, "pair")
 
 
-def tell_engine(job: Job, tell: Listener) -> None:
+def tell_engine(job: OpenRun, tell: Listener) -> None:
     """Say what the engine chose to run, where it chooses."""
     choice = getattr(job.generator, "choice", None)
     if choice is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sg_local.filters.remedies import starved
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import provenance
-from sg_local.job.job import Job
+from sg_local.job.job import OpenRun
 from sg_local.records import NoRows, SgError
 from sg_local.run import ADAPTER, MadeOtherwise, Run
 
@@ -25,7 +25,7 @@ EXAMPLES = "examples"
 """The folder inside a run where the tune on the demonstrations alone is kept."""
 
 
-def train(job: Job, tell: Listener) -> str:
+def train(job: OpenRun, tell: Listener) -> str:
     """The kept rows into an adapter. Lets go of the engine as soon as the rows are tokens."""
     from sg_local import training
     from sg_local.backends import open_trainer
@@ -53,21 +53,21 @@ def train(job: Job, tell: Listener) -> str:
     return _summary(done, steps[-1] if steps else None)
 
 
-def prepare(job: Job) -> Path:
+def prepare(job: OpenRun) -> Path:
     """Write the training as files, for trainers that another program starts; the folder."""
     from sg_local import training
 
     return training.hand_over(training_job(job, None), job.base.path)
 
 
-def launch_line(job: Job, folder: Path) -> str:
+def launch_line(job: OpenRun, folder: Path) -> str:
     """The command that trains a prepared job in two processes."""
     if job.trainer == "mlx":
         return f"mlx.launch -n 2 -m sg_local.backends.mlx {folder}"
     return f"torchrun --nproc-per-node 2 -m sg_local.backends.torch {folder}"
 
 
-def training_job(job: Job, trainer: Any, before: Any = lambda sets: None) -> Training:
+def training_job(job: OpenRun, trainer: Any, before: Any = lambda sets: None) -> Training:
     """The training room's view of a job."""
     from sg_local import filters, training
 
@@ -87,7 +87,7 @@ def training_job(job: Job, trainer: Any, before: Any = lambda sets: None) -> Tra
     )
 
 
-def train_examples(job: Job, tell: Listener) -> Path:
+def train_examples(job: OpenRun, tell: Listener) -> Path:
     """A second adapter, in the run's folder `examples`, from the demonstrations alone; its path.
 
     It gets as many optimiser steps as the run's own adapter, with the same settings, and each demonstration is shown
