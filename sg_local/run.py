@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,10 @@ from sg_local import __version__
 from sg_local.records import SgError, digest, from_dict, to_json
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+DIGESTED_BYTES = 64 << 20  # up to here, a tenth of a second: the log tells the digest of a written file
 
 RUN = "run.json"
 
@@ -213,10 +218,20 @@ def artefact(path: Path) -> Iterator[Path]:
             remove(partial)
             raise
         _sync(partial)
+        _tell_written(path, partial)
         if partial.is_dir():
             remove(path)
         os.replace(partial, path)
         _sync(path.parent)
+
+
+def _tell_written(path: Path, partial: Path) -> None:
+    """Log a file's size and digest, where somebody listens; large files are digested by the stage that made them."""
+    if not log.isEnabledFor(logging.INFO) or not partial.is_file():
+        return
+    size = partial.stat().st_size
+    found = f"sha256 {file_digest(partial)}" if size <= DIGESTED_BYTES else "not digested here"
+    log.info("wrote %s, %d bytes, %s", path, size, found)
 
 
 def remove(path: Path) -> None:

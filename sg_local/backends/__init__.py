@@ -7,6 +7,7 @@ only inside `open_generator` and `open_trainer`, so that the command line starts
 from __future__ import annotations
 
 import importlib
+import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from sg_local.records import (
 )
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -185,14 +188,22 @@ def choose_trainer(name: str = "auto") -> str:
 
 def open_generator(name: str, model: Path, settings: EngineSettings | None = None) -> Generator:
     """Load a model for writing and scoring. Raises SgError for a missing engine or an unfit file."""
-    module = _load(GENERATORS, choose_generator(name), "--backend")
-    return module.open_generator(model, settings or EngineSettings())
+    from sg_local.backends import wire
+
+    chosen = choose_generator(name)
+    module = _load(GENERATORS, chosen, "--backend")
+    log.info("generator %s%s on %s", chosen, " (auto)" if name == "auto" else "", model.name)
+    generator = module.open_generator(model, settings or EngineSettings())
+    return wire.Wire(generator) if wire.is_open() else generator
 
 
 def open_trainer(name: str, model: Path) -> Trainer:
     """A trainer bound to one base GGUF. Raises SgError for a missing engine or an unfit file."""
-    module = _load(TRAINERS, choose_trainer(name), "--trainer")
-    return module.open_trainer(model)
+    chosen = choose_trainer(name)
+    module = _load(TRAINERS, chosen, "--trainer")
+    trainer = module.open_trainer(model)
+    log.info("trainer %s%s on %s: %s", chosen, " (auto)" if name == "auto" else "", model.name, trainer.note)
+    return trainer
 
 
 def _load(table: dict[str, _Backend], name: str, option: str):

@@ -20,6 +20,7 @@ from click.shell_completion import CompletionItem
 from sg_local import __version__
 from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.hints import on_the_command_line
+from sg_local.cli.log import told
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -216,10 +217,14 @@ def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> 
     ),
 )
 @click.version_option(__version__, prog_name="sg-local", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is decided, and why.")
+@click.option("--log-texts", is_flag=True, help="Let prompts and completions into the log too.")
 @click.pass_context
-def app(ctx: click.Context) -> None:
+def app(ctx: click.Context, verbose: bool, log_texts: bool) -> None:
     """Make a local language model good at one task, using nothing but the model itself."""
     environment = Environment.read(os.environ)
     set_offline(True)
+    texts = log_texts or environment.log_texts
+    ctx.with_resource(told(str(ctx.invoked_subcommand), verbose=verbose, path=environment.log, texts=texts))
     ctx.obj = environment
     ctx.default_map = environment.default_map()

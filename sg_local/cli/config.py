@@ -35,7 +35,7 @@ OPTIONS = {
 class Environment:
     """What the process was started in: folders, and the config file's values.
 
-    `options` holds the file's option values; `tables` its stage settings.
+    `options` holds the file's option values; `tables` its stage settings; `log` is the file for what is decided.
     """
 
     config_path: Path
@@ -44,6 +44,8 @@ class Environment:
     editor: str
     options: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
+    log: Path | None = None
+    log_texts: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
@@ -53,7 +55,9 @@ class Environment:
         options, tables = read_config(path)
         user = environ.get("SG_LOCAL_JUDGE") or environ.get("USER") or environ.get("LOGNAME") or "me"
         editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
-        return cls(path, found.data, user, editor, options, tables)
+        log = environ.get("SG_LOCAL_LOG")
+        texts = environ.get("SG_LOCAL_LOG_TEXTS") == "1"
+        return cls(path, found.data, user, editor, options, tables, Path(log).expanduser() if log else None, texts)
 
     def home(self) -> Home:
         """What every job here starts from."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from sg_local.run import (
     read_json,
     remove,
 )
+
+log = logging.getLogger(__name__)
 
 BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
 ALL = (*BEFORE_REVIEW, *AFTER_REVIEW)
@@ -78,6 +81,7 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
     refused = None
     for stage in stages:
         if stage == "export" and job.trainer == SCRIPTED:
+            log.info("stage export skipped: the scripted trainer makes no weights")
             tell(Skipped(stage, "the scripted trainer makes no weights"))
             continue
         try:
@@ -86,6 +90,7 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
             if stage != "export" or error.exit_code != GATE_NOT_MET:
                 raise
             refused = error
+            log.info("the export did not pass its gate; the evaluation goes on with the adapter")
             tell(Skipped(stage, f"{error.message} The evaluation goes on with the adapter."))
     return refused
 
@@ -99,9 +104,10 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
     try:
         if not again:
             _perform(job, name, tell)
-    except MadeOtherwise:
+    except MadeOtherwise as error:
         if not job.redo:
             raise
+        log.info("stage %s of run %s is made again: %s", name, job.run.name, error.message)
         again = True
     if again:
         with put_away(job, name):
@@ -120,14 +126,17 @@ def check(job: OpenRun, name: str) -> None:
 def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     stage, before = STAGES[name], job.run.stamp(name)
     if _is_done(job, name):
+        log.info("stage %s of run %s skipped: finished before, settings %s", name, job.run.name, _settings(job, name))
         tell(Skipped(name, "finished before"))
         job.worked = True
         return
     tell(Began(name))
+    log.info("stage %s of run %s begins, settings %s", name, job.run.name, _settings(job, name))
     started = time.monotonic()
     note = stage.run(job, tell)
     seconds = time.monotonic() - started
     job.worked = True
+    log.info("stage %s of run %s ended in %.1f s: %s", name, job.run.name, seconds, note)
     if stage.settings is None:
         job.run.write_json(f"stages/{name}.seal", seal(job, name))
         if before is not None and job.run.stamp(name) == before:
@@ -148,10 +157,15 @@ def _is_done(job: OpenRun, name: str) -> bool:
     return sealed and all(job.run.path(file).exists() for file in stage.makes)
 
 
+def _settings(job: OpenRun, name: str) -> str:
+    """The digest of a stage's settings."""
+    return digest(job.plan[name])
+
+
 def seal(job: OpenRun, name: str) -> dict[str, Any]:
     """Everything that the stage's result depends on, as digests."""
     return {
-        "settings": digest(job.plan[name]),
+        "settings": _settings(job, name),
         "task": digest(dataclasses.asdict(job.task)),
         "base": [str(job.base.path), job.record["model"]["digest"], job.form_name, job.seed],
         "engines": [job.backend, job.trainer],
