@@ -22,8 +22,10 @@ ENGINES = {"llama_cpp", "torch", "mlx", "mlx_lm", "transformers", "peft", "safet
 GROUND = {"records", "words", "schemas"}
 DISK = {"records", "words", "run"}
 STAGES = {"synth", "filters", "review", "training", "export", "evaluate"}
+TOOLS = {"prompts", "gguf", "backends"}
 MAY_IMPORT = {
     "records": set(),
+    "home": set(),
     "words": set(),
     "schemas": set(),
     "run": {"records", "words"},
@@ -36,13 +38,13 @@ MAY_IMPORT = {
     "synth": {*DISK, "tasks", "prompts", "backends"},
     "filters": {*DISK, "schemas", "prompts", "metrics"},
     "review": {"records", "run"},
-    "training": {*DISK, "prompts", "backends", "gguf"},
-    "export": {*DISK, "prompts", "gguf", "backends"},
+    "training": {*DISK, *TOOLS},
+    "export": {*DISK, *TOOLS},
     "evaluate": {*DISK, "tasks", "prompts", "backends", "metrics"},
     "serve": {*DISK, "prompts", "backends"},
     "report": {*DISK, "evaluate"},
     "doctor": {"records", "models", "backends"},
-    "job": {*GROUND, *DISK, *STAGES, "prompts", "metrics", "tasks", "gguf", "models", "backends", "serve", "report"},
+    "job": {*GROUND, *DISK, *STAGES, *TOOLS, "home", "metrics", "tasks", "models", "serve", "report"},
     "views": {*DISK, *STAGES, "job", "report"},
     "console": {"records", "views", "review"},
 }

@@ -12,13 +12,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sg_local.filters.settings import POLICIES
 from sg_local.filters.similarity import rouge_l, words
 from sg_local.prompts import majority
 from sg_local.records import Candidate, SgError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FEWEST = 30
 """Rows that agreement must leave for `auto` to use it, and that `ranked` keeps where there are so many."""
@@ -70,6 +72,8 @@ def _scored(candidates: Sequence[Candidate], labels: Sequence[str]) -> list[Cand
 
 def _centred(scored: Sequence[Candidate], over: Sequence[Candidate]) -> np.ndarray:
     """Label scores (rows, labels), each label's mean over the rows `over` subtracted."""
+    import numpy as np
+
     means = np.array([row.label_scores for row in over]).mean(axis=0)
     centred: np.ndarray = np.array([row.label_scores for row in scored]) - means
     return centred
@@ -136,6 +140,8 @@ def ranked(candidates: Sequence[Candidate], labels: Sequence[str], over: Sequenc
     keeps the labels' shares, and harms little where the scores know nothing: then half the rows go at random.
     At least FEWEST rows stay, where there are so many. `over` is as in `calibrated`.
     """
+    import numpy as np
+
     scored = [row for row in _scored(candidates, labels) if row.label_asked in labels]
     base = scored if over is None else _scored(over, labels)
     if not scored or not base:
