@@ -36,6 +36,10 @@ GATE_NOT_MET = 3
 """The exit code of an SgError that says: a check was not met, nothing is broken."""
 
 
+class MadeOtherwise(SgError):
+    """A finished stage or a checkpoint was made with other settings or inputs: it may be made again."""
+
+
 class NoRows(SgError):
     """Too few rows came out of a stage to go on: other settings may bring more."""
 

@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -22,9 +23,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from sg_local import __version__
+from sg_local.records import MadeOtherwise as MadeOtherwise
 from sg_local.records import SgError, digest, from_dict, to_json
 
 T = TypeVar("T")
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 DIGESTED_BYTES = 64 << 20  # up to here, a tenth of a second: the log tells the digest of a written file
 
 RUN = "run.json"
+RESTED_S = 2.0  # file systems keep times as coarse as this
 
 STAGES = ("synth", "filter", "review", "train", "export", "eval")
 INPUTS = "inputs.jsonl"
@@ -44,10 +47,6 @@ VALID = "valid.jsonl"
 ANSWERS = "answers.jsonl"
 REPORT = "report.json"
 ADAPTER = "adapter.gguf"
-
-
-class MadeOtherwise(SgError):
-    """A finished stage or a checkpoint was made with other settings or inputs: it may be made again."""
 
 
 class Run:
@@ -206,9 +205,12 @@ def list_runs(runs: Path) -> list[Run]:
 
 
 @contextlib.contextmanager
-def artefact(path: Path) -> Iterator[Path]:
-    """Build a file or folder at `path.partial`, then move it into place; on an error the partial is removed."""
-    partial = path.with_name(path.name + ".partial")
+def artefact(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Build a file or folder at `path.partial`, then move it into place; on an error the partial is removed.
+
+    `shared`: other processes may build the same one at the same time, as in a cache; each has a partial of its own.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial" if shared else f"{path.name}.partial")
     with translated(path):
         remove(partial)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -232,6 +234,25 @@ def _tell_written(path: Path, partial: Path) -> None:
     size = partial.stat().st_size
     found = f"sha256 {file_digest(partial)}" if size <= DIGESTED_BYTES else "not digested here"
     log.info("wrote %s, %d bytes, %s", path, size, found)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the name `path` once it is closed without an error and safe on the disk."""
+    with artefact(path) as partial, open(partial, "wb") as file:
+        yield file
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, atomically."""
+    with artefact(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_cache(path: Path, data: Any) -> None:
+    """Write a cache entry as JSON, whole or not at all. A cache that cannot be written is no failure."""
+    with contextlib.suppress(SgError), artefact(path, shared=True) as partial:
+        partial.write_text(json.dumps(data), encoding="utf-8")
 
 
 def remove(path: Path) -> None:
@@ -265,10 +286,42 @@ def read_json(path: Path) -> Any:
         raise SgError(f"{path}:{line}: this is not JSON.", "Restore the file or delete the run.") from error
 
 
-def file_digest(path: Path) -> str | None:
-    """SHA-256 of a file's bytes in hex, or None where there is no file."""
+def file_digest(path: Path, cache: Path | None = None) -> str | None:
+    """SHA-256 of a file's bytes in hex, or None where there is no file.
+
+    A file that has rested for RESTED_S is read once: the process remembers it by path, size and time of change, and so
+    does the folder `cache` where one is given. A younger one could still change within its clock's tick.
+    """
     if not path.is_file():
         return None
+    facts = path.stat()
+    if time.time() - facts.st_mtime < RESTED_S:
+        return _sha256(path)
+    # The inode sets a file apart that was put in the place of another of its size and time.
+    key = (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    known = _known_digests()
+    if key not in known:
+        known[key] = _sha256(path) if cache is None else _cached_sha256(path, facts, cache)
+    return known[key]
+
+
+@functools.cache
+def _known_digests() -> dict[tuple[Path, int, int, int], str]:
+    """The process's memory of `file_digest`."""
+    return {}
+
+
+def _cached_sha256(path: Path, facts: os.stat_result, cache: Path) -> str:
+    key = hashlib.sha256(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode()).hexdigest()[:32]
+    entry = cache / "digests" / f"{key}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return str(json.loads(entry.read_text())["sha256"])
+    found = _sha256(path)
+    write_cache(entry, {"path": str(path), "sha256": found})
+    return found
+
+
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,7 @@
 """The training loop over a fake engine: a kill, an early stop, a budget, divergence, too little memory."""
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from sg_local.backends import TrainSettings
 from sg_local.backends.training.checkpoint import CHECKPOINT, Job, load_checkpoint
 from sg_local.backends.training.loop import CURVE, OutOfMemory, StepPlan, StepResult, run_loop
-from sg_local.records import SgError, TokenExample
+from sg_local.records import MadeOtherwise, SgError, TokenExample
 
 SETTINGS = TrainSettings(batch_size=4, epochs=4.0, valid_every=2, checkpoint_every=3)
 ROWS = tuple(TokenExample(f"r{i}", (1, 2, 3, i), 3) for i in range(20))
@@ -167,7 +168,6 @@ def test_no_budget_lengthens_a_plan(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"settings": dataclasses.replace(SETTINGS, rank=3)}, "rank was 16, now it is 3"),
-        ({"base_digest": "other"}, "base model was base, now it is other"),
         ({"examples": ROWS[:19]}, "training rows"),
         ({"valid": ROWS[:5]}, "validation rows"),
         ({"trainer": "mlx"}, "trainer was fake, now it is mlx"),
@@ -175,8 +175,30 @@ def test_no_budget_lengthens_a_plan(tmp_path: Path) -> None:
 )
 def test_a_checkpoint_of_other_work_is_refused_by_name(tmp_path: Path, change: dict, named: str) -> None:
     run_loop(FakeEngine(), job_in(tmp_path), quiet)
-    with pytest.raises(SgError, match=named):
+    with pytest.raises(MadeOtherwise, match=named):
         run_loop(FakeEngine(), dataclasses.replace(job_in(tmp_path), **change), quiet)
+
+
+@pytest.mark.parametrize("also", [{}, {"trainer": "mlx"}])
+def test_a_checkpoint_of_another_base_is_nothing_to_make_again(tmp_path: Path, also: dict) -> None:
+    """A changed base is a mistake to mend: `redo` must not delete the work for it."""
+    run_loop(FakeEngine(), job_in(tmp_path), quiet)
+    with pytest.raises(SgError, match="base model was base, now it is other") as caught:
+        run_loop(FakeEngine(), dataclasses.replace(job_in(tmp_path), base_digest="other", **also), quiet)
+    assert not isinstance(caught.value, MadeOtherwise)
+
+
+def test_divergence_and_a_full_disk_are_nothing_to_make_again(tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SgError, match="diverged") as diverged:
+        run_loop(FakeEngine([float("nan")]), job_in(tmp_path / "one"), quiet)
+
+    def refuse(file: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(SgError, match="disk is full") as full:
+        run_loop(FakeEngine(), job_in(tmp_path / "two"), quiet)
+    assert not {type(diverged.value), type(full.value)} & {MadeOtherwise}
 
 
 @pytest.mark.parametrize("same", [{"n_threads": 1}, {"time_s": 1e6}, {"batch_size": 2, "grad_accumulation": 2}])

@@ -19,7 +19,7 @@ from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 from sg_local.backends import EngineSettings, Generator, TrainSettings, open_generator, open_trainer
 from sg_local.backends.training.lora import init_a
 from sg_local.gguf import dequantize, quantize, read_adapter
-from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, SgError, TokenExample, TrainStep
+from sg_local.records import MadeOtherwise, Prompt, Sampling, ScoredPrompt, Segment, SgError, TokenExample, TrainStep
 
 mx = pytest.importorskip("mlx.core")
 pytest.importorskip("mlx_lm")
@@ -336,6 +336,13 @@ def test_a_sentence_from_the_other_process_stays_a_sentence(model: Path, tmp_pat
     with pytest.raises(SgError, match="no rows") as raised:
         train_in_child(job, tmp_path, ignore)
     assert raised.value.hint
+
+
+def test_a_checkpoint_of_other_work_is_told_across_processes(model: Path, tmp_path: Path) -> None:
+    job = Handover(model, tuple(rows(12)), (), FAST)
+    train_in_child(job, tmp_path, ignore)
+    with pytest.raises(MadeOtherwise, match="rank was"):
+        train_in_child(replace(job, settings=replace(FAST, rank=2)), tmp_path, ignore)
 
 
 LAUNCH = "import sys; from mlx._distributed_utils.launch import main; sys.argv[0] = 'mlx.launch'; main()"

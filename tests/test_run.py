@@ -1,6 +1,7 @@
 """The run folder: journals, stamps, artefacts, lock."""
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -8,7 +9,18 @@ import sys
 import pytest
 
 from sg_local.records import Pair, SgError
-from sg_local.run import Run, artefact, check_name, list_runs, open_run, translated
+from sg_local.run import (
+    Run,
+    artefact,
+    check_name,
+    file_digest,
+    list_runs,
+    open_run,
+    replacing,
+    translated,
+    write_cache,
+    write_text,
+)
 
 ROWS = [Pair(f"in {i}", "\u00e4 \n") for i in range(5)]
 
@@ -73,6 +85,80 @@ def test_a_folder_replaces_a_folder(tmp_path):
             partial.mkdir()
             (partial / text).touch()
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["two"]
+
+
+def test_a_shared_artefact_is_built_beside_that_of_another_process(tmp_path):
+    with artefact(tmp_path / "entry", shared=True) as partial:
+        partial.write_text("mine")
+        (tmp_path / "entry.partial").write_text("another's")
+        assert str(os.getpid()) in partial.name
+    assert (tmp_path / "entry").read_text() == "mine" and (tmp_path / "entry.partial").exists()
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+    with pytest.raises(ValueError), replacing(path) as file:
+        file.write(b"half")
+        raise ValueError
+    assert path.read_text() == "old"
+    with replacing(path) as file:
+        file.write(b"whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and path.read_text() == "whole"
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path):
+    (tmp_path / "file").touch()
+    write_cache(tmp_path / "file" / "entry.json", {})
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The files whose bytes were hashed, in order."""
+    real, names = hashlib.file_digest, []
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: names.append(file.name) or real(file, kind))
+    return names
+
+
+def old(path, text):
+    path.write_text(text)
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+def test_a_rested_file_is_hashed_once(tmp_path, hashed):
+    path = old(tmp_path / "base.gguf", "weights")
+    assert file_digest(path) == file_digest(path) == hashlib.sha256(b"weights").hexdigest()
+    assert len(hashed) == 1
+
+
+def test_a_file_that_was_just_written_is_hashed_each_time(tmp_path, hashed):
+    path = tmp_path / "rows.jsonl"
+    for text in ("one", "two"):
+        path.write_text(text)
+        assert file_digest(path) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_file_of_the_same_size_and_time_in_another_s_place_is_hashed(tmp_path, hashed):
+    path = old(tmp_path / "base.gguf", "one")
+    file_digest(path)
+    os.replace(old(tmp_path / "other.gguf", "two"), path)
+    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_another_process_finds_the_digest_in_the_cache_folder(tmp_path, hashed):
+    path = old(tmp_path / "base.gguf", "weights")
+    code = "import sys; from pathlib import Path; from sg_local.run import file_digest; "
+    code += "print(file_digest(Path(sys.argv[1]), Path(sys.argv[2])))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, tmp_path / "cache"], capture_output=True, text=True, check=True
+    )
+    assert file_digest(path, tmp_path / "cache") == done.stdout.strip()
+    assert hashed == []
+
+
+def test_no_file_has_no_digest(tmp_path):
+    assert file_digest(tmp_path / "none") is None
 
 
 def test_a_full_disk_is_said_in_one_sentence(tmp_path):

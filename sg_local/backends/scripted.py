@@ -26,6 +26,7 @@ from sg_local.records import (
     TokenExample,
     TrainStep,
 )
+from sg_local.run import file_digest
 
 WORDS = [
     "the",
@@ -70,6 +71,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+NO_FILE = hashlib.sha256(b"scripted").hexdigest()  # stands for the digest of a base that is a name alone
 Reply = Callable[[str, random.Random], str]
 
 
@@ -96,12 +98,11 @@ class ScriptedGenerator:
         self.reply = reply
         self.adapter: Path | None = None
         self.asked: list[Prompt] = []
-        data = model.read_bytes() if model.is_file() else b"scripted"
         self.info = ModelInfo(
             name=model.stem or "scripted",
             path=str(model),
-            digest=hashlib.sha256(data).hexdigest(),
-            size_bytes=len(data),
+            digest=file_digest(model) or NO_FILE,
+            size_bytes=model.stat().st_size if model.is_file() else 0,
             architecture="llama",
             n_ctx_train=2048,
             chat_template=TEMPLATE,
@@ -163,8 +164,7 @@ class ScriptedTrainer:
         out.mkdir(parents=True, exist_ok=True)
         path = out / "adapter.gguf"
         path.write_text("scripted adapter\n" + "\n".join(example.id for example in examples), encoding="utf-8")
-        base = hashlib.sha256(self.model.read_bytes() if self.model.is_file() else b"scripted").hexdigest()
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        base, found = file_digest(self.model) or NO_FILE, file_digest(path) or ""
         loss = 3.0 / (1 + n_steps)
         return Adapter(str(path), found, base, settings.rank, settings.alpha, "scripted", n_steps, n_steps, loss, loss)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sg_local.gguf import replacing
+from sg_local.run import replacing
 
 _BYTES = {"F16": 2, "F32": 4}
 _ALIGNMENT = 8

@@ -19,7 +19,7 @@ from sg_local.gguf.quant_mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
 from sg_local.gguf.quants import dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, FLOATS, TYPES, TensorType
-from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, pack_fields, replacing, stream_gguf, write_gguf
+from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, pack_fields, stream_gguf, write_gguf
 
 __all__ = [
     "EXPORT_TYPES",
@@ -66,7 +66,6 @@ __all__ = [
     "quantize",
     "read_adapter",
     "read_config",
-    "replacing",
     "rotary_heads",
     "rows_to_gguf",
     "rows_to_hf",

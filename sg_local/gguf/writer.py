@@ -6,11 +6,9 @@ are; `pack_field` makes new entries. Nothing appears under the final name before
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +17,7 @@ import numpy as np
 
 from sg_local.gguf.reader import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
 from sg_local.gguf.types import TYPES
-from sg_local.records import SgError
+from sg_local.run import replacing
 
 UINT32, INT32, FLOAT32, UINT64 = 4, 5, 6, 10
 
@@ -82,24 +80,6 @@ def stream_gguf(file: BinaryIO, plan: FilePlan, chunks: Callable[[TensorPlan], I
             n_written += file.write(memoryview(np.ascontiguousarray(chunk)).cast("B"))
         assert n_written == tensor.n_bytes, (tensor, n_written)
         file.write(b"\0" * (plan.padded(n_written) - n_written))
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the name `path` once it is closed without an error and safe on the disk."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            hint = "Free some space or name another folder; nothing was left behind."
-            raise SgError(f"{path} could not be written: {error.strerror}.", hint) from error
-        raise
 
 
 def pack_fields(fields: Mapping[str, Any]) -> list[bytes]:

@@ -67,9 +67,7 @@ STAGES: dict[str, Stage] = {
         train.train, ("adapter", ADAPTER, TRAIN, VALID), None, (CANDIDATES, VERDICTS), (CANDIDATES, "synth")
     ),
     "export": Stage(export.export, (), lambda job: job.plan["export"], (ADAPTER,), (ADAPTER, "train")),
-    "eval": Stage(
-        evaluate.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER), (ADAPTER, "train")
-    ),
+    "eval": Stage(evaluate.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER), (ADAPTER, "train")),
 }
 
 

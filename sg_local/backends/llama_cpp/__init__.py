@@ -14,10 +14,11 @@ import llama_cpp as lib
 from sg_local.backends import EngineSettings
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
-from sg_local.backends.llama_cpp.model import check_file, describe, file_digest, load
+from sg_local.backends.llama_cpp.model import check_file, describe, load
 from sg_local.backends.llama_cpp.probe import Choice, Question, Trial, choose, unprobed
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
+from sg_local.run import file_digest
 
 __all__ = ["Choice", "LlamaGenerator", "Trial", "open_generator"]
 
@@ -32,7 +33,7 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     cache = settings.cache or Path.home() / ".cache" / "sg-local"
     question = Question(
         model=model,
-        digest=file_digest(model, cache),
+        digest=file_digest(model, cache) or "",
         n_threads=settings.n_threads or physical_cores(),
         n_parallel=settings.n_parallel,
         gpu_layers=settings.gpu_layers,

@@ -20,6 +20,7 @@ from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.machine import free_memory
 from sg_local.gguf import FILE_TYPES, TYPES, GgufFile, Tensor
 from sg_local.records import SgError
+from sg_local.run import artefact
 
 MEMORY_SHARE = 0.6  # of the free memory that a copy may fill: the pool and the rest of the machine need theirs
 DISK_RESERVE = 2 << 30
@@ -100,18 +101,11 @@ def _params(source: Source, n_threads: int, *, whole: bool = False) -> lib.llama
 
 
 def _quantize(source: Source, out: Path, params: lib.llama_model_quantize_params) -> None:
-    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     log().clear()
-    try:
+    with artefact(out, shared=True) as partial:
         if lib.llama_model_quantize(os.fsencode(source.path), os.fsencode(partial), ctypes.byref(params)):
-            raise SgError(
-                f"llama.cpp could not copy {source.path}: {log().cause()}.", "Turn copies off: --no-fast-copy."
-            )
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+            hint = "Turn copies off: `engine.fast_copy=false`."
+            raise SgError(f"llama.cpp could not copy {source.path}: {log().cause()}.", hint)
 
 
 def _copy_bytes(tensor: Tensor, format: str) -> int:

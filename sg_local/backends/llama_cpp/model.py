@@ -6,10 +6,6 @@ are checked first (engines that embed, encode or keep a recurrent state have no 
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,31 +72,6 @@ def describe(path: Path, facts: Facts, vocab: Vocab, model: object, digest: str)
         eos=vocab.text_of(vocab.eos),
         add_bos=vocab.add_bos,
     )
-
-
-def file_digest(path: Path, cache: Path) -> str:
-    """SHA-256 of the file in hex, remembered in the cache folder under its path, size and time of change."""
-    stat = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()[:32]
-    entry = cache / "digests" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return str(json.loads(entry.read_text())["sha256"])
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_json(entry, {"path": str(path), "sha256": digest})
-    return digest
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a cache entry whole or not at all. A cache that cannot be written is no failure."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "w") as file:
-            json.dump(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
 
 
 def _unfit(model: object) -> str:

@@ -21,9 +21,10 @@ import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.copies import candidates, read_source, write_copy, write_slice
-from sg_local.backends.llama_cpp.model import load, write_json
+from sg_local.backends.llama_cpp.model import load
 from sg_local.backends.machine import cpu_name
 from sg_local.records import SgError, from_dict
+from sg_local.run import write_cache
 
 GIVEN = "as given"
 WORTH = 1.2  # a copy must be this much faster than the given file,
@@ -88,7 +89,7 @@ def choose(question: Question) -> Choice:
             choice = _Probe(question).run()
         except OSError:  # no cache folder to be had: run what was given
             return unprobed(question)
-        write_json(entry, dataclasses.asdict(choice))
+        write_cache(entry, dataclasses.asdict(choice))
     return choice
 
 

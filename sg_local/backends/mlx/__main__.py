@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 
 from sg_local.backends.mlx import open_trainer
-from sg_local.backends.mlx.child import MESSAGE
+from sg_local.backends.mlx.child import MADE_OTHERWISE, MESSAGE
 from sg_local.backends.training.handover import read_job
-from sg_local.records import SgError, TrainStep, to_json
+from sg_local.records import MadeOtherwise, SgError, TrainStep, to_json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
             tell = _tell_nobody
         adapter = trainer.train_here(job, chosen.folder, tell, chosen.rows_at_once)
     except SgError as error:
-        print(f"{MESSAGE}{error.message}", error.hint, sep="\n", file=sys.stderr)
+        mark = MADE_OTHERWISE if isinstance(error, MadeOtherwise) else MESSAGE
+        print(f"{mark}{error.message}", error.hint, sep="\n", file=sys.stderr)
         return error.exit_code
     if adapter.digest:
         print(to_json(adapter))

@@ -19,9 +19,10 @@ from mlx.utils import tree_unflatten
 from mlx_lm.models.llama import Model, TransformerBlock
 from mlx_lm.tuner.lora import LoRALinear
 
-from sg_local.backends.training.checkpoint import Arrays, replace_file
+from sg_local.backends.training.checkpoint import Arrays
 from sg_local.backends.training.lora import MODULES, init_a, tensor_name
 from sg_local.gguf import Pair, rotary_heads, rows_to_hf
+from sg_local.run import replacing, write_text
 
 MLX_FOLDER = "mlx"
 
@@ -140,8 +141,9 @@ def write_mlx_adapter(out: Path, lora: Lora) -> None:
         "num_layers": len(shape.layers),
         "lora_parameters": {"rank": shape.rank, "scale": shape.scale, "dropout": shape.dropout, "keys": list(MODULES)},
     }
-    replace_file(folder / "adapters.safetensors", lambda file: mx.save_safetensors(file, arrays))
-    replace_file(folder / "adapter_config.json", lambda file: file.write(json.dumps(config, indent=2).encode()))
+    with replacing(folder / "adapters.safetensors") as file:
+        mx.save_safetensors(file, arrays)
+    write_text(folder / "adapter_config.json", json.dumps(config, indent=2))
 
 
 def _adapt(block: TransformerBlock, layer: int, shape: LoraShape) -> dict[str, LoRALinear]:

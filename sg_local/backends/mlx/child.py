@@ -20,10 +20,11 @@ from pathlib import Path
 
 from sg_local.backends.mlx.device import is_memory_error
 from sg_local.backends.training.handover import Handover, write_job
-from sg_local.records import Adapter, SgError, TrainStep, from_dict
+from sg_local.records import Adapter, MadeOtherwise, SgError, TrainStep, from_dict
 
 ENTRY = (sys.executable, "-m", "sg_local.backends.mlx")
 MESSAGE = "sg-local: "  # begins the line on stderr that is meant for people
+MADE_OTHERWISE = "sg-local, made otherwise: "  # the same, for a MadeOtherwise
 _KILLED = -9  # SIGKILL: how both systems end a process that takes too much memory
 
 
@@ -80,9 +81,9 @@ def _run(command: list[str], on_step: Callable[[TrainStep], None]) -> _End:
 def _failure(end: _End) -> SgError:
     """The child's own SgError, or a sentence on how it died."""
     lines = end.errors.strip().splitlines()
-    if end.status > 0 and lines and lines[0].startswith(MESSAGE):
-        message, hint = lines[0].removeprefix(MESSAGE), "\n".join(lines[1:])
-        return SgError(message, hint, exit_code=end.status)
+    for mark, error in ((MADE_OTHERWISE, MadeOtherwise), (MESSAGE, SgError)):
+        if end.status > 0 and lines and lines[0].startswith(mark):
+            return error(lines[0].removeprefix(mark), "\n".join(lines[1:]), exit_code=end.status)
     last = lines[-1] if lines else "without a word"
     return SgError(
         f"The MLX trainer ended with status {end.status}: {last}", "Start training again to go on from there."

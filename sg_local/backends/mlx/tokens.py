@@ -8,10 +8,11 @@ from pathlib import Path
 import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.library import load_model, log
-from sg_local.backends.llama_cpp.model import check_file, describe, file_digest
+from sg_local.backends.llama_cpp.model import check_file, describe
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.gguf import read_config
 from sg_local.records import ModelInfo, SgError
+from sg_local.run import file_digest
 
 
 class Tokens:
@@ -22,9 +23,8 @@ class Tokens:
         context = read_config(path).context
         self._model: object | None = _load_vocabulary(path)
         self.vocab: Vocab = Vocab(self._model)
-        info = describe(
-            path, facts, self.vocab, self._model, file_digest(path, cache or Path.home() / ".cache" / "sg-local")
-        )
+        digest = file_digest(path, cache or Path.home() / ".cache" / "sg-local") or ""
+        info = describe(path, facts, self.vocab, self._model, digest)
         self.info: ModelInfo = dataclasses.replace(info, n_ctx_train=context)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ the byte on a CPU with the same BLAS and thread count.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +41,7 @@ from sg_local.backends.training.memory import Place, check_fits
 from sg_local.backends.training.parity import Logits, parity_gate
 from sg_local.gguf import GgufFile, read_config, write_adapter
 from sg_local.records import Adapter, TokenExample, TrainStep
+from sg_local.run import file_digest
 
 ADAPTER = "adapter.gguf"
 ALONE = Processes()
@@ -159,7 +159,7 @@ class MlxTrainer:
         self.config = read_config(model)
         self.device: Device = prepare_device()
         self.note = f"MLX on {self.device.note}"
-        self.base_digest = _sha256(model)
+        self.base_digest = file_digest(model) or ""
         self.processes = ALONE
 
     def join(self) -> bool:
@@ -215,7 +215,7 @@ class MlxTrainer:
         path = self._write(job, lora)
         gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
         gate.close()
-        return _record(job, progress, path, _sha256(path))
+        return _record(job, progress, path, file_digest(path) or "")
 
     def _load(self, settings: TrainSettings) -> Lora:
         model = load_model(self.path, keep_quantised=self.device.is_metal)
@@ -263,8 +263,3 @@ def _record(job: Job, progress: Progress, path: Path, digest: str) -> Adapter:
         loss=next(step.loss for step in progress.curve if step.step == best),
         valid_loss=progress.best_loss,
     )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from sg_local.backends.torch.model import Base
 from sg_local.backends.training.checkpoint import Job, adapter_metadata
 from sg_local.backends.training.lora import MODULES, adapted_layers
 from sg_local.gguf import GgufFile, rotary_heads, rows_to_gguf, write_adapter
+from sg_local.run import artefact
 
 ADAPTER = "adapter.gguf"
 
@@ -40,10 +40,6 @@ def gguf_pairs(base: Base, adapter: Lora) -> dict:
 
 
 def _write_peft(base: Base, adapter: Lora, job: Job, model: Path) -> None:
-    folder, partial = job.out / "peft", job.out / "peft.partial"
-    for old in (partial, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    partial.mkdir(parents=True)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         inference_mode=True,
@@ -56,9 +52,10 @@ def _write_peft(base: Base, adapter: Lora, job: Job, model: Path) -> None:
     )
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     text = json.dumps(fields, indent=2, sort_keys=True, default=str)
-    (partial / "adapter_config.json").write_text(text + "\n")
-    save_file(peft_tensors(base, adapter), partial / "adapter_model.safetensors")
-    partial.rename(folder)
+    with artefact(job.out / "peft") as partial:
+        partial.mkdir()
+        (partial / "adapter_config.json").write_text(text + "\n")
+        save_file(peft_tensors(base, adapter), partial / "adapter_model.safetensors")
 
 
 def peft_tensors(base: Base, adapter: Lora) -> dict[str, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from sg_local.backends.training.memory import Place, check_fits
 from sg_local.backends.training.parity import Logits, parity_gate
 from sg_local.gguf import read_config
 from sg_local.records import Adapter, TokenExample, TrainStep
+from sg_local.run import file_digest
 
 
 def open_trainer(model: Path) -> TorchTrainer:
@@ -63,7 +63,8 @@ class TorchTrainer:
         if gate is not None:
             gate.check_base(self._logits_of(base, None))
         spent_s = time.monotonic() - began
-        job = Job(examples, valid, out, settings, file_digest(self.model), "torch", spent_s, writes=gate is not None)
+        base_digest = file_digest(self.model) or ""
+        job = Job(examples, valid, out, settings, base_digest, "torch", spent_s, writes=gate is not None)
         progress = run_loop(TorchEngine(base, adapter, job), job, on_step)
         give_back_memory()
         if gate is None:
@@ -71,7 +72,7 @@ class TorchTrainer:
         path = write_outputs(base, adapter, job, self.model)
         gate.check_adapter(path, self._logits_of(base, adapter))
         gate.close()
-        return _record(job, progress, path, file_digest(path))
+        return _record(job, progress, path, file_digest(path) or "")
 
     def _logits_of(self, base: Base, adapter: Lora | None) -> Logits:
         """Logits in float32 from the layers asked for; a bfloat16 base is loaded again, those layers alone."""
@@ -121,9 +122,3 @@ def placement_note() -> str:
     device, dtype = placement()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return f"{name}, {str(dtype).removeprefix('torch.')}"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,13 @@ import numpy as np
 from sg_local import __version__
 from sg_local.backends import TrainSettings
 from sg_local.gguf import GgufFile
-from sg_local.records import SgError, TokenExample, TrainStep, digest
+from sg_local.records import MadeOtherwise, SgError, TokenExample, TrainStep, digest
+from sg_local.run import replacing
 
 Arrays = dict[str, np.ndarray]
 
 CHECKPOINT = "checkpoint.npz"
+BASE = "base model"
 _STATE = "state.json"
 
 
@@ -49,7 +50,7 @@ class Job:
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
         settings["rows per step"] = self.settings.batch_size * self.settings.grad_accumulation
         return {
-            "base model": self.base_digest,
+            BASE: self.base_digest,
             "trainer": self.trainer,
             **{name: repr(value) for name, value in settings.items()},
             "training rows": digest([dataclasses.asdict(row) for row in self.examples]),
@@ -106,11 +107,15 @@ def save_checkpoint(job: Job, progress: Progress, arrays: Arrays) -> None:
     """Put the whole state under one name, at once: after a kill there is the old file or the new one."""
     state = {"identity": job.identity(), "progress": dataclasses.asdict(progress)}
     packed = {**arrays, _STATE: np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)}
-    replace_file(job.out / CHECKPOINT, lambda file: np.savez(file, **packed))
+    with replacing(job.out / CHECKPOINT) as file:
+        np.savez(file, **packed)
 
 
 def load_checkpoint(job: Job) -> tuple[Progress, Arrays] | None:
-    """The folder's checkpoint, or None where there is none. Raises SgError when it belongs to other work."""
+    """The folder's checkpoint, or None where there is none.
+
+    Raises MadeOtherwise when it belongs to other work, and a plain SgError when it belongs to another base.
+    """
     path = job.out / CHECKPOINT
     if not path.exists():
         return None
@@ -124,20 +129,9 @@ def load_checkpoint(job: Job) -> tuple[Progress, Arrays] | None:
 
 
 def _refuse_other_work(path: Path, then: dict[str, str], now: dict[str, str]) -> None:
-    for name in sorted(then.keys() | now.keys()):
+    for name in (BASE, *sorted(then.keys() | now.keys())):
         if then.get(name) != now.get(name):
-            raise SgError(
-                f"{path} is a checkpoint of other work: {name} was {then.get(name)}, now it is {now.get(name)}.",
-                "Go back to what it was, or start the stage again with --redo.",
-            )
-
-
-def replace_file(path: Path, write: Callable) -> None:
-    """Let `write` fill a partial file, then give it its name: never half a file under the final one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+            message = f"{path} is a checkpoint of other work: {name} was {then.get(name)}, now it is {now.get(name)}."
+            if name == BASE:  # another file in the base's place is no reason to give its checkpoint up
+                raise SgError(message, "Put the base model back, or use another `name` for a new run.")
+            raise MadeOtherwise(message, "Go back to what it was, or start the stage again with `redo`.")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.training.checkpoint import replace_file
 from sg_local.records import SgError, TokenExample, from_dict, to_json
+from sg_local.run import write_text
 
 JOB, TRAIN, VALID = "job.json", "train.jsonl", "valid.jsonl"
 
@@ -32,9 +32,9 @@ class Handover:
 def write_job(folder: Path, job: Handover) -> Path:
     """Write the job's files, job.json last, and return the folder."""
     for name, rows in ((TRAIN, job.train), (VALID, job.valid)):
-        _write(folder / name, "".join(to_json(row) + "\n" for row in rows))
+        write_text(folder / name, "".join(to_json(row) + "\n" for row in rows))
     data = {"model": str(job.model.absolute()), "settings": dataclasses.asdict(job.settings)}
-    _write(folder / JOB, json.dumps(data, indent=2) + "\n")
+    write_text(folder / JOB, json.dumps(data, indent=2) + "\n")
     return folder
 
 
@@ -45,9 +45,7 @@ def read_job(folder: Path) -> Handover:
         settings = from_dict(TrainSettings, data["settings"])
         return Handover(Path(data["model"]), _rows(folder / TRAIN), _rows(folder / VALID), settings)
     except FileNotFoundError as error:
-        raise SgError(
-            f"{error.filename} is missing.", "Prepare the folder with: sg-local train NAME --prepare"
-        ) from error
+        raise SgError(f"{error.filename} is missing.", "Prepare the folder with `train RUN` and `prepare`.") from error
     except (ValueError, KeyError) as error:
         raise SgError(f"{folder} holds a damaged job ({error}).", "Prepare the folder again.") from error
 
@@ -55,7 +53,3 @@ def read_job(folder: Path) -> Handover:
 def _rows(path: Path) -> tuple[TokenExample, ...]:
     lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(from_dict(TokenExample, json.loads(line)) for line in lines)
-
-
-def _write(path: Path, text: str) -> None:
-    replace_file(path, lambda file: file.write(text.encode()))

@@ -28,11 +28,11 @@ from sg_local.backends.training.checkpoint import (
     Progress,
     best_path,
     load_checkpoint,
-    replace_file,
     save_checkpoint,
 )
 from sg_local.backends.training.lora import learning_rate, micro_batches, plan_batches
 from sg_local.records import SgError, TokenExample, TrainStep, to_json
+from sg_local.run import replacing, write_text
 
 CURVE = "curve.jsonl"
 
@@ -106,7 +106,7 @@ class Engine(Protocol):
 def run_loop(engine: Engine, job: Job, on_step: Callable[[TrainStep], None]) -> Progress:
     """Train from the start or from the folder's checkpoint; the engine ends holding the best adapter.
 
-    Raises SgError for a checkpoint of other work, for divergence, and when one row does not fit in memory.
+    Raises MadeOtherwise for a checkpoint of other work; SgError for divergence and for a row that does not fit.
     """
     return _Loop(engine, job, on_step).run()
 
@@ -258,7 +258,7 @@ class _Loop:
             return
         save_checkpoint(self.job, self.progress, self.engine.arrays())
         lines = "".join(to_json(step) + "\n" for step in self.progress.curve)
-        replace_file(self.job.out / CURVE, lambda file: file.write(lines.encode()))
+        write_text(self.job.out / CURVE, lines)
         for path in self.job.out.glob("best-*.npz"):
             if path != best_path(self.job.out, self.progress.best_step):
                 path.unlink()
@@ -267,7 +267,8 @@ class _Loop:
         if self.job.writes:
             arrays = {k: v for k, v in self.engine.arrays().items() if not k.startswith("adam.")}
             path = best_path(self.job.out, self.progress.best_step)
-            replace_file(path, lambda file: np.savez(file, **arrays))
+            with replacing(path) as file:
+                np.savez(file, **arrays)
 
     def _finish(self) -> Progress:
         """Leave the engine with the best adapter, which the last one is where nothing was validated."""
