@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
+import sg_local
 from sg_local.backends import (
     GENERATORS,
     TRAINERS,
     EngineSettings,
     TrainSettings,
+    choices,
+    choose_trainer,
     is_installed,
+    makes_weights,
+    needs_model,
     open_generator,
     open_trainer,
 )
@@ -162,6 +167,31 @@ def test_a_backend_that_is_not_installed_names_its_extra(table, monkeypatch, tmp
             with pytest.raises(SgError) as caught:
                 (open_generator if table is GENERATORS else open_trainer)(name, tmp_path / "m.gguf")
             assert f"pip install 'sg-local[{backend.extra}]'" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["llama.cpp", "mlx", "torch", "auto"])
+def test_what_works_on_models_needs_one_and_makes_weights(name):
+    assert needs_model(name) and makes_weights(name)
+
+
+def test_the_scripted_backend_needs_no_file_makes_no_weights_and_trains_for_itself():
+    assert not needs_model("scripted") and not makes_weights("scripted")
+    assert choose_trainer("auto", "scripted") == "scripted"
+    assert choose_trainer("torch", "scripted") == "torch"
+
+
+@pytest.mark.parametrize("table", [GENERATORS, TRAINERS], ids=["generators", "trainers"])
+def test_people_are_offered_what_serves_them(table):
+    shown, hidden = choices(table)
+    assert shown[0] == "auto" and hidden == ("scripted",)
+    assert {*shown, *hidden} == {"auto", *table}
+
+
+def test_no_backend_is_told_by_its_name_outside_the_table():
+    """What differs between backends is asked of their rows."""
+    package = Path(sg_local.__file__).parent
+    named = [path for path in package.rglob("*.py") if '"scripted"' in path.read_text(encoding="utf-8")]
+    assert {path.relative_to(package).as_posix() for path in named} == {"backends/__init__.py", "backends/scripted.py"}
 
 
 @pytest.mark.parametrize("backend", [*GENERATORS.values(), *TRAINERS.values()], ids=lambda backend: backend.module)

@@ -85,14 +85,14 @@ def test_examining_imports_no_engine(tmp_path):
 @pytest.mark.parametrize(("name", "status"), [("llama.cpp", "fail"), ("mlx", "warn")])
 def test_an_engine_that_does_not_load_is_a_finding(monkeypatch, name, status):
     monkeypatch.setattr(backends, "on_apple_silicon", lambda: False)
-    monkeypatch.setattr(engines, "versions", lambda engine: dict.fromkeys(engine.packages, "1"))
-    found = engines.check_engine(engines.ENGINES[name], {name: None})
+    monkeypatch.setattr(engines, "versions", lambda engine: dict.fromkeys(engine.packages.values(), "1"))
+    found = engines.check_engine(name, {name: None})
     assert found.status == status and "--force-reinstall" in found.mend
 
 
 def test_a_missing_engine_that_auto_would_not_take_is_no_lack(without):
     without("mlx")
-    found = engines.check_engine(engines.ENGINES["mlx"], {})
+    found = engines.check_engine("mlx", {})
     assert (found.status, found.value) == ("ok", "not installed")
 
 
@@ -100,7 +100,7 @@ def test_only_installed_engines_are_probed(without):
     without("mlx", "mlx-lm")
     asked = []
     engines.probe_all(lambda command: asked.append(command[-1]) or "CPU")
-    assert asked and engines.MLX_PROBE not in asked
+    assert asked and engines.ENGINES["mlx"].probe not in asked
 
 
 def test_the_compiler_matters_only_while_llama_is_missing(without, monkeypatch):

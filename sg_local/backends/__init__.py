@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import logging
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, TypeVar
 
 from sg_local.records import (
@@ -140,24 +141,94 @@ def available(source: Iterator[T | None], limit: int) -> Iterator[T]:
 
 
 @dataclass(frozen=True)
-class _Backend:
-    """Where a backend lives and what a user installs to have it."""
+class Backend:
+    """What a backend can do, where it lives, and what a user installs to have it.
+
+    `packages` maps the packages that it imports to their names on PyPI, the compiled one first; `probe` is a line of
+    Python that says, in a process of its own, what it computes on. `use` tells people what it is for.
+    """
 
     module: str
-    needs: tuple[str, ...]
-    extra: str
+    generates: bool = False
+    trains: bool = False
+    packages: Mapping[str, str] = field(default_factory=dict)
+    extra: str = ""
+    probe: str = ""
+    use: str = ""
+    needs_model: bool = True
+    """A model file must be there. Without: the backend makes do with a name."""
+    makes_weights: bool = True
+    """Training leaves an adapter GGUF that the exports can merge. Without: a placeholder."""
+    own_trainer: str | None = None
+    """The trainer that `auto` takes beside this generator; None: the machine decides."""
+    offered: bool = True
+    """Named in menus and help."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The packages that it imports."""
+        return tuple(self.packages)
 
 
-GENERATORS = {
-    "llama.cpp": _Backend("sg_local.backends.llama_cpp", ("llama_cpp",), "llama"),
-    "mlx": _Backend("sg_local.backends.mlx", ("mlx", "mlx_lm"), "mlx"),
-    "scripted": _Backend("sg_local.backends.scripted", (), ""),
+BACKENDS: Mapping[str, Backend] = {
+    "llama.cpp": Backend(
+        module="sg_local.backends.llama_cpp",
+        generates=True,
+        packages={"llama_cpp": "llama-cpp-python"},
+        extra="llama",
+        probe="import llama_cpp; print('GPU offload' if llama_cpp.llama_supports_gpu_offload() else 'CPU')",
+        use="writes and scores text; every job needs it",
+    ),
+    "torch": Backend(
+        module="sg_local.backends.torch",
+        trains=True,
+        packages={"torch": "torch", "transformers": "transformers", "peft": "peft"},
+        extra="torch",
+        probe="import torch; print('CUDA' if torch.cuda.is_available() else 'CPU')",
+        use="trains, on CUDA or the CPU",
+    ),
+    "mlx": Backend(
+        module="sg_local.backends.mlx",
+        generates=True,
+        trains=True,
+        packages={"mlx": "mlx", "mlx_lm": "mlx-lm"},
+        extra="mlx",
+        probe="import mlx.core as mx; print('Metal' if mx.metal.is_available() else 'CPU')",
+        use="trains on Apple Silicon; works on other CPUs too",
+    ),
+    "scripted": Backend(
+        module="sg_local.backends.scripted",
+        generates=True,
+        trains=True,
+        use="answers by rule, for tests and for trying the interface",
+        needs_model=False,
+        makes_weights=False,
+        own_trainer="scripted",
+        offered=False,
+    ),
 }
-TRAINERS = {
-    "mlx": _Backend("sg_local.backends.mlx", ("mlx", "mlx_lm"), "mlx"),
-    "torch": _Backend("sg_local.backends.torch", ("torch", "transformers", "peft"), "torch"),
-    "scripted": _Backend("sg_local.backends.scripted", (), ""),
-}
+"""The one table of backends, in the order in which they are shown."""
+
+GENERATORS = {name: backend for name, backend in BACKENDS.items() if backend.generates}
+TRAINERS = {name: backend for name, backend in BACKENDS.items() if backend.trains}
+
+
+def choices(table: Mapping[str, Backend]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What may be given for a table's backend: `auto` and the names that people are offered, and the others."""
+    offered = tuple(name for name, backend in table.items() if backend.offered)
+    return ("auto", *offered), tuple(name for name in table if name not in offered)
+
+
+def needs_model(generator: str) -> bool:
+    """Whether this generator works on a model file; a name alone is enough for one that does not."""
+    backend = BACKENDS.get(choose_generator(generator))
+    return backend is None or backend.needs_model
+
+
+def makes_weights(trainer: str) -> bool:
+    """Whether this trainer leaves an adapter that can be merged and exported; not so the scripted one's."""
+    backend = BACKENDS.get(trainer)
+    return backend is None or backend.makes_weights
 
 
 def on_apple_silicon() -> bool:
@@ -165,7 +236,7 @@ def on_apple_silicon() -> bool:
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
-def is_installed(backend: _Backend) -> bool:
+def is_installed(backend: Backend) -> bool:
     """True when every package that the backend imports can be found."""
     return all(find_spec(name) is not None for name in backend.needs)
 
@@ -175,10 +246,16 @@ def choose_generator(name: str = "auto") -> str:
     return "llama.cpp" if name == "auto" else name
 
 
-def choose_trainer(name: str = "auto") -> str:
-    """The trainer's name with `auto` decided: MLX on Apple Silicon where installed, torch elsewhere."""
+def choose_trainer(name: str = "auto", generator: str = "auto") -> str:
+    """The trainer's name with `auto` decided: MLX on Apple Silicon where installed, torch elsewhere.
+
+    A generator that has a trainer of its own brings it along.
+    """
     if name != "auto":
         return name
+    beside = GENERATORS.get(choose_generator(generator))
+    if beside is not None and beside.own_trainer is not None:
+        return beside.own_trainer
     if on_apple_silicon() and is_installed(TRAINERS["mlx"]):
         return "mlx"
     if not is_installed(TRAINERS["torch"]) and is_installed(TRAINERS["mlx"]):
@@ -191,26 +268,26 @@ def open_generator(name: str, model: Path, settings: EngineSettings | None = Non
     from sg_local.backends import wire
 
     chosen = choose_generator(name)
-    module = _load(GENERATORS, chosen, "--backend")
+    module = _load(GENERATORS, chosen, "backend")
     log.info("generator %s%s on %s", chosen, " (auto)" if name == "auto" else "", model.name)
-    generator = module.open_generator(model, settings or EngineSettings())
+    generator: Generator = module.open_generator(model, settings or EngineSettings())
     return wire.Wire(generator) if wire.is_open() else generator
 
 
 def open_trainer(name: str, model: Path) -> Trainer:
     """A trainer bound to one base GGUF. Raises SgError for a missing engine or an unfit file."""
     chosen = choose_trainer(name)
-    module = _load(TRAINERS, chosen, "--trainer")
-    trainer = module.open_trainer(model)
+    module = _load(TRAINERS, chosen, "trainer")
+    trainer: Trainer = module.open_trainer(model)
     log.info("trainer %s%s on %s: %s", chosen, " (auto)" if name == "auto" else "", model.name, trainer.note)
     return trainer
 
 
-def _load(table: dict[str, _Backend], name: str, option: str):
+def _load(table: Mapping[str, Backend], name: str, option: str) -> ModuleType:
     backend = table.get(name)
     if backend is None:
         raise SgError(
-            f"There is no backend named {name!r}.", f"{option} takes one of: {', '.join(table)}.", exit_code=2
+            f"There is no backend named {name!r}.", f"`{option}` takes one of: {', '.join(table)}.", exit_code=2
         )
     if not is_installed(backend):
         missing = next(need for need in backend.needs if find_spec(need) is None)

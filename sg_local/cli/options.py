@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from sg_local.backends import GENERATORS, TRAINERS, choices
 from sg_local.cli.complete import model_names, preset_names
 from sg_local.cli.config import OPTIONS
 from sg_local.job.options import Options
@@ -112,7 +113,7 @@ def backend_option(command: Callable) -> Callable:
     """--backend."""
     return click.option(
         "--backend",
-        type=Choice(("auto", "llama.cpp", "mlx"), hidden=("scripted",)),
+        type=Choice(*choices(GENERATORS)),
         default="auto",
         show_default=True,
         envvar=OPTIONS["backend"],
@@ -124,7 +125,7 @@ def trainer_option(command: Callable) -> Callable:
     """--trainer."""
     return click.option(
         "--trainer",
-        type=Choice(("auto", "mlx", "torch"), hidden=("scripted",)),
+        type=Choice(*choices(TRAINERS)),
         default="auto",
         show_default=True,
         envvar=OPTIONS["trainer"],

@@ -33,7 +33,7 @@ def examine(home: Path, runs: Path, output: Output | None = None) -> list[Check]
         machine.check_disk("disk for models", home),
         machine.check_disk("disk for runs", runs),
         machine.check_openblas(),
-        *(engines.check_engine(engine, loads) for engine in engines.ENGINES.values()),
+        *(engines.check_engine(name, loads) for name in engines.ENGINES),
         *engines.check_compiler(),
         engines.check_serving(),
         *engines.check_choices(loads),

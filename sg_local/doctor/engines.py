@@ -12,38 +12,15 @@ import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from sg_local import backends, models
+from sg_local.backends import Backend
 from sg_local.doctor.findings import Check, Output, Status
 
 OLDEST_PYTHON = (3, 11)  # setup.cfg, python_requires
-# The compiled package of each engine, which is what breaks; its pure Python companions would double the time.
-LLAMA_PROBE = "import llama_cpp; print('GPU offload' if llama_cpp.llama_supports_gpu_offload() else 'CPU')"
-TORCH_PROBE = "import torch; print('CUDA' if torch.cuda.is_available() else 'CPU')"
-MLX_PROBE = "import mlx.core as mx; print('Metal' if mx.metal.is_available() else 'CPU')"
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An engine's packages by their names on PyPI, its extra, its probe, and what it is for."""
-
-    name: str
-    packages: tuple[str, ...]
-    extra: str
-    probe: str
-    use: str
-
-
-ENGINES = {
-    "llama.cpp": Engine(
-        "llama.cpp", ("llama-cpp-python",), "llama", LLAMA_PROBE, "writes and scores text; every job needs it"
-    ),
-    "torch": Engine("torch", ("torch", "transformers", "peft"), "torch", TORCH_PROBE, "trains, on CUDA or the CPU"),
-    "mlx": Engine("mlx", ("mlx", "mlx-lm"), "mlx", MLX_PROBE, "trains on Apple Silicon; works on other CPUs too"),
-}
+ENGINES = {name: backend for name, backend in backends.BACKENDS.items() if backend.packages}
 
 
 def check_python(version: tuple[int, ...]) -> Check:
@@ -56,10 +33,10 @@ def check_python(version: tuple[int, ...]) -> Check:
     )
 
 
-def versions(engine: Engine) -> dict[str, str]:
+def versions(engine: Backend) -> dict[str, str]:
     """The installed versions of an engine's packages, by name; those that are missing are left out."""
     found = {}
-    for package in engine.packages:
+    for package in engine.packages.values():
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -68,27 +45,30 @@ def versions(engine: Engine) -> dict[str, str]:
 
 
 def probe_all(output: Output) -> dict[str, str | None]:
-    """What each installed engine's probe prints, None where it fails; the probes run side by side."""
-    installed = [engine for engine in ENGINES.values() if len(versions(engine)) == len(engine.packages)]
+    """What each installed engine's probe prints, None where it fails; the probes run side by side.
+
+    A probe imports the compiled package, which is what breaks; its pure Python companions would double the time.
+    """
+    installed = [name for name in ENGINES if len(versions(ENGINES[name])) == len(ENGINES[name].packages)]
     with ThreadPoolExecutor(len(ENGINES)) as pool:
-        printed = pool.map(lambda engine: output((sys.executable, "-c", engine.probe)), installed)
-        return dict(zip([engine.name for engine in installed], printed, strict=True))
+        printed = pool.map(lambda name: output((sys.executable, "-c", ENGINES[name].probe)), installed)
+        return dict(zip(installed, printed, strict=True))
 
 
-def check_engine(engine: Engine, loads: dict[str, str | None]) -> Check:
+def check_engine(name: str, loads: dict[str, str | None]) -> Check:
     """Whether an engine is installed and loads; `loads` holds what each engine's probe printed."""
-    found = versions(engine)
-    missing = [package for package in engine.packages if package not in found]
+    engine, found = ENGINES[name], versions(ENGINES[name])
+    first, *_ = packages = list(engine.packages.values())
     mend = f"pip install 'sg-local[{engine.extra}]'"
-    if missing:
-        return Check("engine", engine.name, "fail" if _is_chosen(engine) else "ok", "not installed", engine.use, mend)
+    if len(found) < len(packages):
+        return Check("engine", name, "fail" if _is_chosen(name) else "ok", "not installed", engine.use, mend)
     value = ", ".join(f"{package} {version}" for package, version in found.items())
-    device = loads.get(engine.name)
+    device = loads.get(name)
     if device is None:
-        again = f"pip install --force-reinstall --no-cache-dir {engine.packages[0]}"
-        status: Status = "fail" if _is_chosen(engine) else "warn"
-        return Check("engine", engine.name, status, value, "it is installed, but importing it fails", again)
-    return Check("engine", engine.name, "ok", f"{value} ({device})", engine.use)
+        again = f"pip install --force-reinstall --no-cache-dir {first}"
+        status: Status = "fail" if _is_chosen(name) else "warn"
+        return Check("engine", name, status, value, "it is installed, but importing it fails", again)
+    return Check("engine", name, "ok", f"{value} ({device})", engine.use)
 
 
 def check_compiler() -> Iterator[Check]:
@@ -142,6 +122,6 @@ def check_serving() -> Check:
     return Check("engine", "server", "ok", f"uvicorn {importlib.metadata.version('uvicorn')}")
 
 
-def _is_chosen(engine: Engine) -> bool:
+def _is_chosen(name: str) -> bool:
     """Whether `auto` takes this engine: without one of those the main job cannot run."""
-    return engine.name in (backends.choose_generator(), backends.choose_trainer())
+    return name in (backends.choose_generator(), backends.choose_trainer())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sg_local.backends import makes_weights
 from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
-from sg_local.job.job import SCRIPTED, OpenRun
+from sg_local.job.job import OpenRun
 from sg_local.job.train import train_examples
 from sg_local.run import TRAIN, VALID
 
@@ -36,7 +37,7 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
 
 def _tell_the_files(job: OpenRun) -> None:
     """The scores go into the exported files and their card."""
-    if job.trainer != SCRIPTED:
+    if makes_weights(job.trainer):
         from sg_local import export as room
 
         room.add_scores(export_job(job))

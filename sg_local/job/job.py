@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from sg_local import __version__, prompts
-from sg_local.backends import Generator, choose_generator, choose_trainer, open_generator
+from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
 from sg_local.job import presets
 from sg_local.job.options import Home, Layers, Options, Tables
 from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task, from_dict
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, file_digest, open_run
-
-SCRIPTED = "scripted"
 
 
 @dataclass(frozen=True)
@@ -183,8 +181,8 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
 
 def find_base(name: str | None, backend: str, home: Home) -> Base:
     """The model file that a name stands for, with the card's chat template."""
-    if backend == SCRIPTED and name is None:
-        return Base(SCRIPTED, Path(SCRIPTED))
+    if name is None and not needs_model(backend):
+        return Base(backend, Path(backend))
     from sg_local import models
 
     model = models.find_model(name or models.DEFAULT, home.data)
@@ -198,10 +196,8 @@ def default_name(task: str, model: str) -> str:
 
 
 def engine_names(options: Options) -> tuple[str, str]:
-    """Generator and trainer with `auto` decided; the scripted generator brings the scripted trainer."""
-    backend = choose_generator(options.backend)
-    trainer = SCRIPTED if backend == SCRIPTED and options.trainer == "auto" else choose_trainer(options.trainer)
-    return backend, trainer
+    """Generator and trainer with `auto` decided."""
+    return choose_generator(options.backend), choose_trainer(options.trainer, options.backend)
 
 
 def needs(job: OpenRun, name: str, stage: str) -> None:
@@ -213,9 +209,9 @@ def needs(job: OpenRun, name: str, stage: str) -> None:
 
 def check_base(job: OpenRun) -> None:
     """Raises SgError when the base model's file is gone or has changed since the run began."""
-    if job.backend == SCRIPTED:
+    if not needs_model(job.backend):
         return
-    found = file_digest(job.base.path)
+    found = file_digest(job.base.path, job.plan["engine"].cache)
     if found is None:
         hint = "Put it back, or see `models ls`."
         raise SgError(f"The base model {job.base.path} of run {job.run.name} is gone.", hint)
@@ -236,7 +232,7 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Op
         "model": {
             "name": base.name,
             "path": str(base.path),
-            "digest": file_digest(base.path) or job.generator.info.digest,
+            "digest": file_digest(base.path, plan["engine"].cache) or job.generator.info.digest,
             "template": base.template,
         },
         "form": job.form.name,

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sg_local.backends import makes_weights
 from sg_local.job import evaluate, export, synth, train
 from sg_local.job import filter as filtering
 from sg_local.job.events import Began, Ended, Listener, Skipped
-from sg_local.job.job import SCRIPTED, OpenRun, check_base, needs
+from sg_local.job.job import OpenRun, check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
 from sg_local.run import (
     ADAPTER,
@@ -78,9 +79,9 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
     """
     refused = None
     for stage in stages:
-        if stage == "export" and job.trainer == SCRIPTED:
+        if stage == "export" and not makes_weights(job.trainer):
             log.info("stage export skipped: the scripted trainer makes no weights")
-            tell(Skipped(stage, "the scripted trainer makes no weights"))
+            tell(Skipped(stage, f"the {job.trainer} trainer makes no weights"))
             continue
         try:
             perform(job, stage, tell)
