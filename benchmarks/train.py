@@ -31,11 +31,11 @@ from trainers import SYSTEMS, blas_note
 from sg_local.backends import EngineSettings, TrainSettings, open_generator
 from sg_local.backends.training.loop import StepPlan
 from sg_local.backends.training.lora import learning_rate, plan_batches, shared_prefix
-from sg_local.prompts import forms
+from sg_local.prompts import forms_of
 from sg_local.records import TokenExample
 from sg_local.run import Run
 from sg_local.tasks import read_task, shipped_tasks
-from sg_local.training import Row, Training, token_examples
+from sg_local.training import Training, TrainingRow, usable
 
 ROOT = Path(__file__).resolve().parents[1]
 TASK = ROOT.parent / "shared/data/superni/task1195_disflqa_disfluent_to_fluent_conversion.json"
@@ -54,13 +54,12 @@ def task_rows(model: Path, n: int) -> list[TokenExample]:
     """Rows of a real task in the model's chat form, with the demonstrations in every prompt."""
     task = read_task(TASK if TASK.exists() else shipped_tasks()[0])
     generator = open_generator("llama.cpp", model, EngineSettings(n_ctx=512, n_parallel=1, fast_copy=False))
-    info = generator.info
-    pairs = [Row(str(i), row.input, row.outputs[0]) for i, row in enumerate(task.tests)]
+    pairs = [TrainingRow(str(i), row.input, row.outputs[0]) for i, row in enumerate(task.tests)]
     rows = tuple((pairs * (n // len(pairs) + 1))[:n])
     with tempfile.TemporaryDirectory() as folder:
-        form = forms(info.chat_template, info.bos, info.eos)[0]
+        form = forms_of(generator.info)[0]
         job = Training(Run(Path(folder)), task, form, generator, None, rows, TrainSettings())
-        found = token_examples(job)
+        _, found, _ = usable(job)
     generator.close()
     return found
 

@@ -5,24 +5,27 @@ the instruction and the first demonstration's input as the first user turn, its 
 other demonstrations likewise, then the new input. `plain` is the few-shot text that base models continue. User
 text is never trusted: special-token strings inside it stay text (records.Segment).
 
-Stage A asks for inputs in one of two styles: `paper` (the authors' request in words: role, instruction, good
-examples, machine-made examples, rules) and `continue` (a list that the model goes on with, output first for
-classification, so that the label steers what is written).
+Here is also the one rule for the prompt that fits: synthesis, training, evaluation and serving keep the same room for
+an answer and leave out the same demonstrations, so that what is trained and served is what was evaluated.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import jinja2
 import jinja2.sandbox
 
-from sg_local.records import Pair, Segment, Segments, SgError, Task
+from sg_local.records import ModelInfo, Pair, Segment, Segments, SgError, Task
 
 MARK = re.compile("\ue000(\\d+)\ue001")
 BOS_MARK = "\ue002"
+MAX_TOKENS = 500
+"""The most new tokens that a row or an answer may take where no setting says otherwise."""
+
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
 
 
@@ -41,6 +44,11 @@ class Form:
     lead: str = " "
     add_bos: bool | None = None
 
+    @property
+    def stamped(self) -> Form:
+        """The form as stamps digest it: without `add_bos`, which the model's digest settles and 0.1.0 did not know."""
+        return replace(self, add_bos=None)
+
 
 PLAIN = Form("plain")
 
@@ -52,6 +60,11 @@ def forms(template: str | None, bos: str = "", eos: str = "", add_bos: bool | No
         return (plain,)
     chat = Form("chat", template, bos, eos, lead="", add_bos=add_bos)
     return (replace(chat, lead=_lead(chat)), plain)
+
+
+def forms_of(info: ModelInfo, template: str | None = None) -> tuple[Form, ...]:
+    """The forms of a model; `template` takes the place of the file's own where it is not None."""
+    return forms(info.chat_template if template is None else template, info.bos, info.eos, info.add_bos)
 
 
 def form_named(choices: Sequence[Form], name: str) -> Form:
@@ -122,9 +135,92 @@ def _plain_answer_prompt(task: Task, text: str, examples: Sequence[Pair]) -> Seg
     return (Segment(f"{task.instruction}\n\n{shown}Input: {text}\nOutput:", trusted=False),)
 
 
+class Tokenize(Protocol):
+    """Text to token ids, as a generator does it; `bos` as in backends.Generator."""
+
+    def __call__(self, segments: Segments, *, bos: bool = True) -> tuple[int, ...]: ...
+
+
+class TooLong(SgError):
+    """A prompt leaves no room for its answer, even without a demonstration."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one sequence may hold, in tokens: `n_ctx` for prompt and answer together, `n_new` of them for the answer.
+
+    `stage` is the one whose `n_ctx` bounds it besides the engine's, for hints.
+    """
+
+    tokenize: Tokenize
+    n_ctx: int
+    n_new: int
+    stage: str = "eval"
+
+    @property
+    def hint(self) -> str:
+        """How a user makes more room."""
+        return f"Shorten it, or raise `engine.n_ctx` and `{self.stage}.n_ctx`, up to what the model was trained for."
+
+    def holds(self, segments: Segments) -> bool:
+        """Whether the answer has its room behind this prompt."""
+        return len(self.tokenize(segments)) + self.n_new <= self.n_ctx
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A prompt that leaves room for its answer, and how many demonstrations it had to leave out."""
+
+    segments: Segments
+    n_dropped: int = 0
+
+
+def fitted_answer(room: Room, task: Task, form: Form, text: str, examples: Sequence[Pair] | None = None) -> Fitted:
+    """`answer_prompt` with as many demonstrations as the room allows; those nearest to the input stay longest.
+
+    Raises TooLong where the instruction and the input alone are too long.
+    """
+    shown = tuple(task.examples if examples is None else examples)
+    for n_dropped in range(len(shown) + 1):
+        segments = answer_prompt(task, form, text, shown[n_dropped:])
+        if room.holds(segments):
+            return Fitted(segments, n_dropped)
+    n_tokens, begins = len(room.tokenize(segments)), text if len(text) <= 60 else f"{text[:59]}\u2026"
+    raise TooLong(
+        f"The prompt has {n_tokens} tokens, an answer of task {task.name} may take {room.n_new}: that does not fit a "
+        f"context of {room.n_ctx} tokens ({begins!r}).",
+        room.hint,
+    )
+
+
+def answer_room(tokenize: Tokenize, task: Task, n_ctx: int, max_tokens: int, stage: str = "eval") -> Room:
+    """The room of a task's prompt in a context of `n_ctx` tokens, with as many for the answer as it may take."""
+    outputs = [*(pair.output for pair in task.examples), *task.labels]
+    return Room(tokenize, n_ctx, length_limit(tokenize, outputs, max_tokens), stage)
+
+
+def length_limit(tokenize: Tokenize, texts: Iterable[str], max_tokens: int) -> int:
+    """New tokens that a text like these may take: three times the longest and a few more, at most `max_tokens`."""
+    longest = max(len(tokenize((Segment(text, trusted=False),), bos=False)) for text in texts)
+    return min(max_tokens, 3 * longest + 8)
+
+
 def answer_text(form: Form, output: str) -> str:
     """What follows the prompt when the answer is `output`, without end-of-sequence."""
     return form.lead + output
+
+
+def answer_tokens(tokenize: Tokenize, prompt: Segments, answer: str) -> tuple[int, ...]:
+    """Token ids of an answer behind its prompt, without an end: those of the joint text where its prompt stays whole.
+
+    Elsewhere those of a text that begins no string: sentencepiece would put a space before it there.
+    """
+    text, anchor = Segment(answer, trusted=False), Segment("\n", trusted=False)
+    for before, bos in ((prompt, True), ((anchor,), False)):
+        head, joint = tokenize(before, bos=bos), tokenize((*before, text), bos=bos)
+        if joint[: len(head)] == head:
+            return joint[len(head) :]
+    return tokenize((text,), bos=False)
 
 
 def answer_stops(task: Task, form: Form) -> tuple[str, ...]:
@@ -132,65 +228,6 @@ def answer_stops(task: Task, form: Form) -> tuple[str, ...]:
     layout = ("\n\nInput:", "\nInput:", "\nOutput:") if form.template is None else ()
     multiline = any("\n" in pair.output for pair in task.examples)
     return layout if multiline else ("\n", *layout)
-
-
-def paper_input_prompt(
-    task: Task, form: Form, inputs: Sequence[str], pool: Sequence[str], label: str | None
-) -> Segments:
-    """Stage A as the authors ask: good inputs, machine-made inputs, rules, a cue (arXiv 2407.12874, code)."""
-    wanted = f' whose correct output is "{label}"' if label is not None else ""
-    good = "\n".join(f"{i}. {text}" for i, text in enumerate(inputs, 1))
-    made = "\n".join(f"{i}. {text}" for i, text in enumerate(pool, 1))
-    request = (
-        f"You write new inputs for a task. Write one input{wanted} that is new, distinct and differs in subject "
-        f"and wording from every input below.\n\nThe task: {task.instruction}\n\nInputs of high quality:\n{good}\n\n"
-    )
-    if pool:
-        request += f"Machine-made inputs, whose format may be wrong:\n{made}\n\n"
-    request += (
-        f"Rules: write one input only{wanted}; keep the format of the inputs of high quality; "
-        "do not write the output; do not explain.\n\nNew input:"
-    )
-    if form.template is None:
-        return (Segment(request, trusted=False),)
-    return render(form, [{"role": "user", "content": request}])
-
-
-def continue_input_prompt(task: Task, shown: Sequence[Pair], label: str | None) -> Segments:
-    """Stage A as a list to go on with. With a label, output first: the label steers the input that follows."""
-    if label is None:
-        rows = "".join(f"Input: {pair.input}\n\n" for pair in shown)
-        text = f"{task.instruction}\n\nDifferent inputs for this task:\n\n{rows}Input:"
-    else:
-        rows = "".join(f"Output: {pair.output}\nInput: {pair.input}\n\n" for pair in shown)
-        text = f"{task.instruction}\n\n{rows}Output: {label}\nInput:"
-    return (Segment(text, trusted=False),)
-
-
-def continue_output_prompt(task: Task, shown: Sequence[Pair]) -> Segments:
-    """Stage A for generation, output first: a list of outputs to go on with."""
-    rows = "".join(f"Output: {pair.output}\n\n" for pair in shown)
-    return (Segment(f"{task.instruction}\n\nDifferent outputs of this task:\n\n{rows}Output:", trusted=False),)
-
-
-def output_stops(task: Task) -> tuple[str, ...]:
-    """Strings that end a synthesised output: a line end where every demonstration's output is one line."""
-    multiline = any("\n" in pair.output for pair in task.examples)
-    return ("\n\n", "\nInput:", "\nOutput:") if multiline else ("\n",)
-
-
-def input_stops(task: Task) -> tuple[str, ...]:
-    """Strings that end a synthesised input: a line end where every demonstration's input is one line."""
-    if all("\n" not in pair.input for pair in task.examples):
-        return ("\n",)
-    return ("\n\n", "\nOutput:", "\nInput:")
-
-
-def parse_input(raw: str) -> str:
-    """A synthesised input as a row: trimmed, a repeated cue and one matching pair of quotes removed."""
-    text = re.sub(r"^(?:new )?input:\s*", "", raw.strip(), flags=re.IGNORECASE)
-    text = re.sub(r"^1[.)]\s+", "", text)
-    return unquote(text.strip())
 
 
 def parse_output(task: Task, raw: str) -> str:

@@ -1,9 +1,10 @@
 """The training stage: kept rows to token examples, a split, one trainer call, the run's adapter and its curve.
 
-Rows are tokenised as the generator will read them: the prompt alone, exactly as at inference, then the answer as
-it would be written after that prompt, then end-of-sequence; loss is on the answer and its end. A tenth of the rows
-validates and never trains. Text goes to train.jsonl and valid.jsonl; the trainer works in the run's adapter/ folder,
-from whose checkpoint an interrupted stage goes on.
+Rows are tokenised as the generator will read them: the prompt exactly as at inference (near the context's end with as
+few demonstrations as serving would show), then the answer as it would be written after that prompt, then
+end-of-sequence; loss is on the answer and its end. A tenth of the rows validates and never trains. Text goes to
+train.jsonl and valid.jsonl; the trainer works in the run's adapter/ folder, from whose checkpoint an interrupted stage
+goes on.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from sg_local import prompts
-from sg_local.backends import Generator, Trainer, TrainSettings
+from sg_local.backends import EngineSettings, Generator, Trainer, TrainSettings
 from sg_local.backends.training.handover import Handover, write_job
 from sg_local.gguf import Origin, adopt
-from sg_local.prompts import Form
+from sg_local.prompts import Form, Room, TooLong, answer_room
 from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
 from sg_local.run import ADAPTER, TRAIN, VALID, Run, file_digest, remove
 
@@ -34,7 +35,7 @@ VALID_SHARE, MIN_VALID = 0.1, 4
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """A kept row in text form: one line of train.jsonl or valid.jsonl. `weight` scales its loss."""
 
     id: str
@@ -48,7 +49,8 @@ class Training:
     """One training job. `rows` are the kept rows in synthesis order; `generator` is asked for tokens only.
 
     `before` is called with the finished sets, before the trainer starts: to tell of them, to let go of the generator.
-    `base_name` and `facts` (settings of the stages before, the funnel) travel in the adapter's metadata.
+    `base_name` and `facts` (settings of the stages before, the funnel) travel in the adapter's metadata. `n_ctx` and
+    `max_tokens` are the context and the longest answer that serving will have, in tokens.
     """
 
     run: Run
@@ -56,12 +58,20 @@ class Training:
     form: Form
     generator: Generator
     trainer: Trainer
-    rows: tuple[Row, ...]
+    rows: tuple[TrainingRow, ...]
     settings: TrainSettings
     seed: int = 0
     before: Callable[[Sets], None] = lambda sets: None
     base_name: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    n_ctx: int = EngineSettings.n_ctx
+    max_tokens: int = prompts.MAX_TOKENS
+
+    @property
+    def room(self) -> Room:
+        """The room of a row's prompt and its answer, as serving keeps it."""
+        n_ctx = min(self.n_ctx, self.generator.info.n_ctx_train)
+        return answer_room(self.generator.tokenize, self.task, n_ctx, self.max_tokens)
 
 
 @dataclass(frozen=True)
@@ -130,50 +140,42 @@ def hand_over(job: Training, model: Path) -> Path:
     return write_job(job.run.path(WORK), Handover(model, sets.train, sets.valid, job.settings))
 
 
-def usable(job: Training) -> tuple[list[Row], list[TokenExample], tuple[str, ...]]:
-    """The rows that fit the model's context, their tokens, and the ids of those that do not."""
-    examples = token_examples(job)
-    room = job.generator.info.n_ctx_train
-    fits = [len(example.tokens) <= room for example in examples]
-    dropped = tuple(row.id for row, fit in zip(job.rows, fits, strict=True) if not fit)
-    rows = [row for row, fit in zip(job.rows, fits, strict=True) if fit]
-    if len(rows) < MIN_ROWS:
-        lost = f" ({len(dropped)} were longer than the model's {room} tokens)" if dropped else ""
+def usable(job: Training) -> tuple[list[TrainingRow], list[TokenExample], tuple[str, ...]]:
+    """The rows that the context can hold, their tokens, and the ids of those that it cannot."""
+    found = list(zip(job.rows, token_examples(job), strict=True))
+    dropped = tuple(row.id for row, example in found if example is None)
+    kept = [(row, example) for row, example in found if example is not None]
+    if len(kept) < MIN_ROWS:
+        lost = f" ({len(dropped)} were longer than the context of {job.room.n_ctx} tokens)" if dropped else ""
         raise NoRows(
-            f"Training needs at least {MIN_ROWS} rows; {len(rows)} are kept{lost}.",
+            f"Training needs at least {MIN_ROWS} rows; {len(kept)} are kept{lost}.",
             "Synthesise more rows, loosen the filters, or keep more in review.",
         )
-    return rows, [example for example, fit in zip(examples, fits, strict=True) if fit], dropped
+    return [row for row, _ in kept], [example for _, example in kept], dropped
 
 
-def token_examples(job: Training) -> list[TokenExample]:
-    """Each row as prompt tokens, answer tokens and end-of-sequence."""
-    end = _end_token(job.generator)
-    return [_token_example(job, row, end) for row in job.rows]
+def token_examples(job: Training) -> list[TokenExample | None]:
+    """Each row as prompt tokens, answer tokens and end-of-sequence; None for one that the context cannot hold."""
+    end, room = _end_token(job.generator), job.room
+    return [_token_example(job, room, row, end) for row in job.rows]
 
 
-def _token_example(job: Training, row: Row, end: tuple[int, ...]) -> TokenExample:
-    """One row as tokens. A demonstration that trains is not shown itself: its answer would be there to copy."""
+def _token_example(job: Training, room: Room, row: TrainingRow, end: tuple[int, ...]) -> TokenExample | None:
+    """One row as tokens. A demonstration that trains is not shown itself: its answer would be there to copy.
+
+    An answer that a person made longer than serving would let it be takes its room from the demonstrations.
+    """
     shown = tuple(pair for pair in job.task.examples if pair.input != row.input)
-    segments = prompts.answer_prompt(job.task, job.form, row.input, shown)
-    prompt = job.generator.tokenize(segments)
-    answer = Segment(prompts.answer_text(job.form, row.output), trusted=False)
-    joint = job.generator.tokenize((*segments, answer))
-    if joint[: len(prompt)] == prompt:
-        tokens = joint
-    else:
-        tokens = prompt + _tokens_inside(job.generator, answer)
-    return TokenExample(row.id, tokens + end, len(prompt), row.weight)
-
-
-def _tokens_inside(generator: Generator, answer: Segment) -> tuple[int, ...]:
-    """Tokens of text that does not begin a string: sentencepiece would put a space before it there."""
-    anchor = Segment("\n", trusted=False)
-    alone = generator.tokenize((anchor,), bos=False)
-    anchored = generator.tokenize((anchor, answer), bos=False)
-    if anchored[: len(alone)] == alone:
-        return anchored[len(alone) :]
-    return generator.tokenize((answer,), bos=False)
+    answer = prompts.answer_text(job.form, row.output)
+    n_answer = len(room.tokenize((Segment(answer, trusted=False),), bos=False)) + len(end)
+    room = dataclasses.replace(room, n_new=max(room.n_new, n_answer))
+    try:
+        segments = prompts.fitted_answer(room, job.task, job.form, row.input, shown).segments
+    except TooLong:
+        return None
+    prompt = room.tokenize(segments)
+    tokens = prompt + prompts.answer_tokens(room.tokenize, segments, answer) + end
+    return TokenExample(row.id, tokens, len(prompt), row.weight)
 
 
 def _end_token(generator: Generator) -> tuple[int, ...]:
@@ -274,13 +276,16 @@ def _whole_curve(run: Run, steps: Sequence[TrainStep]) -> tuple[tuple[int, float
     return tuple((step.step, step.loss, step.valid_loss) for step in steps)
 
 
-def _stamped(job: Training) -> dict:
-    """The settings that the stamp holds: whatever would change the adapter's bytes."""
+def _stamped(job: Training) -> dict[str, Any]:
+    """The settings that the stamp holds: whatever would change the adapter's bytes.
+
+    The context is not among them, since it shapes only rows near its end: a finished adapter outlives another engine.
+    """
     return {
         **dataclasses.asdict(job.settings),
         "rows": digest([dataclasses.asdict(row) for row in job.rows]),
         "task": job.task.digest,
-        "form": digest(job.form),
+        "form": digest(job.form.stamped),
         "base": job.generator.info.digest,
         "trainer": type(job.trainer).__name__,
         "split seed": job.seed,
@@ -288,9 +293,5 @@ def _stamped(job: Training) -> dict:
 
 
 def _read_back(run: Run) -> Trained:
-    stamp = run.stamp("train")
-    fields = {field.name: stamp[field.name] for field in dataclasses.fields(Trained)}
-    curve = tuple((step, loss, valid) for step, loss, valid in fields.pop("curve"))
-    adapter = from_dict(Adapter, fields.pop("adapter"))
-    lists = {name: tuple(fields.pop(name)) for name in ("dropped", "warnings")}
-    return Trained(adapter=adapter, curve=curve, **lists, **fields)
+    stamp = run.stamp("train") or {}
+    return from_dict(Trained, {field.name: stamp[field.name] for field in dataclasses.fields(Trained)})

@@ -65,8 +65,7 @@ def test_rows_beyond_the_context_are_counted_and_named(made, monkeypatch) -> Non
     plain = training.token_examples
 
     def with_long_ones(job: training.Training) -> list:
-        first, second, *others = plain(job)
-        return [*(type(row)(row.id, row.tokens * 3000, row.n_prompt) for row in (first, second)), *others]
+        return [None, None, *plain(job)[2:]]
 
     monkeypatch.setattr(training, "token_examples", with_long_ones)
     told = run("train", "r").stderr

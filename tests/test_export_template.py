@@ -137,7 +137,7 @@ def test_token_ids_of_the_rendered_text_are_those_of_training(tmp_path, tokenize
 
     generator = generator_with(tmp_path / "m.gguf", TinySpec(tokenizer=tokenizer, layers=1))
     info = generator.info
-    form = prompts.form_named(prompts.forms(info.chat_template, info.bos, info.eos, info.add_bos), name)
+    form = prompts.form_named(prompts.forms_of(info), name)
     template = task_template(NASTY, form, add_bos=info.add_bos)
     engine = llama_cpp.Llama(str(tmp_path / "m.gguf"), vocab_only=True, verbose=False)
     kind = "vicuna" if tokenizer == "spm" else "chatml"
@@ -155,7 +155,7 @@ def test_smollm2_ids_by_transformers_apply_chat_template(embedded, routing):
 
     generator = open_generator("llama.cpp", embedded, EngineSettings(n_parallel=1))
     info = generator.info
-    form = prompts.forms(info.chat_template, info.bos, info.eos, info.add_bos)[0]
+    form = prompts.forms_of(info)[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tokenizer = AutoTokenizer.from_pretrained(embedded.parent, gguf_file=embedded.name)

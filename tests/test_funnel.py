@@ -23,7 +23,7 @@ def events_of(run, task, tmp_path):
         return "Hm" if rng.random() < 0.3 else default_reply(prompt, rng)
 
     generator = ScriptedGenerator(tmp_path / "m.gguf", reply)
-    form = prompts.forms(generator.info.chat_template)[-1]
+    form = prompts.forms_of(generator.info)[-1]
     settings = SynthSettings(n_inputs=20, round_size=16)
     events = []
     gate = filters.input_gate(task, FilterSettings())

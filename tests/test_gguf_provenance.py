@@ -16,7 +16,7 @@ from sg_local.cli.app import app
 from sg_local.prompts import PLAIN
 from sg_local.records import Adapter, Pair, Task
 from sg_local.run import Run, file_digest
-from sg_local.training import Row, Training, train
+from sg_local.training import Training, TrainingRow, train
 
 TASK = Task("route", "classification", "Route it.", (Pair("my parcel", "delivery"),), ("billing", "delivery"))
 SPEC = TinySpec(layers=1)
@@ -83,7 +83,7 @@ def job(tmp_path):
         form=dataclasses.replace(PLAIN, eos="<|im_end|>"),
         generator=generator,
         trainer=TinyTrainer(generator.info.digest),
-        rows=tuple(Row(f"r{i}", f"message {i}", "billing") for i in range(5)),
+        rows=tuple(TrainingRow(f"r{i}", f"message {i}", "billing") for i in range(5)),
         settings=TrainSettings(),
         base_name="tiny-base",
         facts={"settings": {"synth": {"seed": 7}}, "funnel": {"kept": 5}},

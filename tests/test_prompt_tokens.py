@@ -81,8 +81,7 @@ def opened(path, cache):
 
 
 def forms_of(generator, template=None):
-    info = generator.info
-    return prompts.forms(template or info.chat_template, info.bos, info.eos, info.add_bos)
+    return prompts.forms_of(generator.info, template)
 
 
 def vicuna(generator):

@@ -60,32 +60,6 @@ def test_a_broken_template_is_an_error_of_the_user():
         prompts.render(Form("chat", "{{ messages[0].nothing.at_all }}{{ raise_exception('no') }}"), [])
 
 
-def test_output_first_prompt_ends_with_the_asked_label(routing):
-    text = text_of(prompts.continue_input_prompt(routing, routing.examples, "billing"))
-    assert text.endswith("Output: technical\nInput: The app closes as soon as I tap search.\n\nOutput: billing\nInput:")
-
-
-def test_paper_prompt_shows_good_inputs_machine_inputs_and_the_label(routing):
-    text = text_of(prompts.paper_input_prompt(routing, prompts.PLAIN, ["good one"], ["made one"], "billing"))
-    assert "1. good one" in text and "1. made one" in text and '"billing"' in text
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        ("  a b \n", "a b"),
-        ('"a b"', "a b"),
-        ("\u201ca b\u201d", "a b"),
-        ('"a" and "b"', '"a" and "b"'),
-        ("New input: a", "a"),
-        ("1. a", "a"),
-        ("1.5 litres", "1.5 litres"),
-    ],
-)
-def test_parse_input(raw, text):
-    assert prompts.parse_input(raw) == text
-
-
 @pytest.mark.parametrize(
     ("raw", "output"),
     [("Billing.", "billing"), (" DELIVERY", "delivery"), ("Output: technical", "technical"), ("bill", "bill")],
@@ -99,11 +73,8 @@ def test_normalise(text, normal):
     assert prompts.normalise(text) == normal
 
 
-def test_one_line_tasks_stop_at_a_line_end(routing, fluent):
-    assert prompts.input_stops(routing) == ("\n",)
-    two_lines = [Pair("a\nb", "c")]
-    several = type(fluent)("x", "generation", "i", tuple(two_lines))
-    assert "\n" not in prompts.input_stops(several)
+def test_one_line_tasks_stop_at_a_line_end(fluent):
+    several = type(fluent)("x", "generation", "i", (Pair("a\nb", "c"),))
     assert prompts.answer_stops(several, prompts.PLAIN)[0] == "\n"
 
 

@@ -17,7 +17,7 @@ from sg_local.records import Pair, SgError, TestRow
 from sg_local.report import charts
 from sg_local.report.differing import compare
 from sg_local.run import TRAIN, Run
-from sg_local.training import Row
+from sg_local.training import TrainingRow
 
 EVIL = "<script>alert('x')</script>"
 FUNNEL = {
@@ -40,7 +40,9 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     settings = dataclasses.replace(SETTINGS, retain=True)
     job = job_of(root, dataclasses.replace(TASK, tests=(*TASK.tests, EVIL_ROW)), settings=settings)
-    job.run.replace(TRAIN, [Row(str(i), pair.input, pair.output) for i, pair in enumerate((*PAIRS, Pair(EVIL, "red")))])
+    job.run.replace(
+        TRAIN, [TrainingRow(str(i), pair.input, pair.output) for i, pair in enumerate((*PAIRS, Pair(EVIL, "red")))]
+    )
     job.run.write_stamp("filter", {"near_duplicate": {"on": True}}, seconds=0.1, funnel=FUNNEL)
     job.run.write_stamp("train", {"epochs": 2}, seconds=3.5, curve=CURVE)
     evaluate(job)

@@ -531,7 +531,7 @@ from sg_local import prompts, serve
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.tasks import load_task
 generator = open_generator("llama.cpp", Path(sys.argv[1]), EngineSettings(n_ctx=1024, fast_copy=False))
-form = prompts.forms(generator.info.chat_template, generator.info.bos, generator.info.eos)[0]
+form = prompts.forms_of(generator.info)[0]
 service = serve.Service("route", form, load_task("support_routing"), form)
 serve.serve(generator, service, serve.ServeSettings(port=0, n_ctx=1024), lambda url: print(url, flush=True))
 generator.close()

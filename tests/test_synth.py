@@ -10,16 +10,17 @@ import pytest
 from sg_local import filters, prompts, synth
 from sg_local.backends.scripted import ScriptedGenerator, default_reply
 from sg_local.filters import FilterSettings
+from sg_local.prompts import Room
 from sg_local.records import Candidate, InputRow, SgError
 from sg_local.run import Run
-from sg_local.synth import Synthesis, SynthSettings
+from sg_local.synth import Synthesis, SynthSettings, asking
 from sg_local.synth.job import fitted, in_order
 
 SETTINGS = SynthSettings(n_inputs=40, n_asked=200, round_size=16, chunk_size=16)
 
 
 def job_of(run, task, generator, settings=SETTINGS, form="chat"):
-    chosen = prompts.form_named(prompts.forms(generator.info.chat_template), form)
+    chosen = prompts.form_named(prompts.forms_of(generator.info), form)
     return Synthesis(run, task, chosen, generator, settings, filters.input_gate(task, FilterSettings()), seed=7)
 
 
@@ -111,18 +112,18 @@ def test_duplicates_raise_the_temperature(run, routing, tmp_path):
 
 def test_prompts_that_do_not_fit_drop_pool_rows_then_demonstrations(run, routing, scripted):
     def build(pool, examples):
-        return prompts.continue_input_prompt(routing, [*examples, *pool], "billing")
+        return asking.continue_input_prompt(routing, [*examples, *pool], "billing")
 
     pool = routing.examples * 2
     drops = []
-    for room in (400, 150, 100, 50):
-        job = job_of(run, routing, scripted, replace(SETTINGS, n_ctx=room))
-        segments, dropped = fitted(job, 8, pool, routing.examples, build)
+    job = job_of(run, routing, scripted)
+    for n_ctx in (400, 150, 100, 50):
+        segments, dropped = fitted(job, Room(scripted.tokenize, n_ctx, 8), pool, routing.examples, build)
         assert routing.instruction in segments[0].text
         drops.append(dropped)
     assert drops[0] == "" and "pool rows" in drops[1] and "demonstrations" in drops[-1]
     with pytest.raises(SgError, match="does not fit"):
-        fitted(job_of(run, routing, scripted, replace(SETTINGS, n_ctx=20)), 8, pool, routing.examples, build)
+        fitted(job, Room(scripted.tokenize, 20, 8), pool, routing.examples, build)
 
 
 @pytest.mark.parametrize(

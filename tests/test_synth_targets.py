@@ -21,7 +21,7 @@ def targets_of_round(*args) -> list[str | None]:
 
 
 def job_of(run, task, generator, settings=SETTINGS):
-    form = prompts.forms(generator.info.chat_template)[-1]
+    form = prompts.forms_of(generator.info)[-1]
     return Synthesis(run, task, form, generator, settings, filters.input_gate(task, FilterSettings()), seed=7)
 
 

@@ -10,7 +10,17 @@ from sg_local.backends.scripted import ScriptedGenerator, ScriptedTrainer
 from sg_local.prompts import PLAIN
 from sg_local.records import Pair, Segment, SgError, Task
 from sg_local.run import Run
-from sg_local.training import Row, Training, prepare, reset, shares, split_rows, token_examples, train, warnings_of
+from sg_local.training import (
+    Training,
+    TrainingRow,
+    prepare,
+    reset,
+    shares,
+    split_rows,
+    token_examples,
+    train,
+    warnings_of,
+)
 
 TASK = Task("route", "classification", "Route it.", (Pair("my parcel", "delivery"),), ("billing", "delivery"))
 
@@ -19,7 +29,7 @@ TASK = Task("route", "classification", "Route it.", (Pair("my parcel", "delivery
 def job(tmp_path: Path) -> Training:
     model = tmp_path / "base.gguf"
     model.write_bytes(b"base")
-    rows = tuple(Row(f"r{i}", f"message {i}", TASK.labels[i % 2]) for i in range(40))
+    rows = tuple(TrainingRow(f"r{i}", f"message {i}", TASK.labels[i % 2]) for i in range(40))
     return Training(
         Run(tmp_path / "run"),
         TASK,
@@ -78,14 +88,14 @@ def _words(job: Training, text: str) -> tuple[int, ...]:
 
 
 def test_a_demonstration_that_trains_is_not_shown_itself(job: Training) -> None:
-    rows = (Row("own", "my parcel", "delivery"), *job.rows[:3])
+    rows = (TrainingRow("own", "my parcel", "delivery"), *job.rows[:3])
     own, other, *_ = token_examples(dataclasses.replace(job, rows=rows))
     assert own.n_prompt == len(_words(job, "Route it.\n\nInput: my parcel\nOutput:"))
     assert other.n_prompt > own.n_prompt
 
 
 def test_rows_beyond_the_context_are_named_not_trained(job: Training) -> None:
-    long = Row("long", "word " * 3000, "billing")
+    long = TrainingRow("long", "word " * 3000, "billing")
     sets = prepare(dataclasses.replace(job, rows=(*job.rows, long)))
     assert sets.dropped == ("long",)
     assert len(sets.train) + len(sets.valid) == 40

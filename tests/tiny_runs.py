@@ -62,6 +62,5 @@ def job_of(root, task=TASK, generator=None, pairs=PAIRS, settings=SETTINGS):
         run.append(CANDIDATES, [Candidate(str(i), p.input, p.output, {}, 1, 1.0) for i, p in enumerate(pairs)])
     answers = {row.input: row.outputs[0] for row in task.tests}
     generator = generator or FakeGenerator(answers)
-    info = generator.info
-    forms = prompts.forms(info.chat_template, info.bos, info.eos)
+    forms = prompts.forms_of(generator.info)
     return Evaluation(run, task, forms[0], forms, generator, settings, pairs)

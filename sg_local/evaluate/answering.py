@@ -13,8 +13,8 @@ from typing import Protocol
 
 from sg_local import prompts
 from sg_local.evaluate.job import Evaluation, Question
-from sg_local.prompts import Form
-from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments, SgError, seed_of
+from sg_local.prompts import Form, Room
+from sg_local.records import Prompt, Sampling, ScoredPrompt, Segments, seed_of
 
 Ids = Sequence[str]
 
@@ -41,9 +41,10 @@ class Greedy:
 
     def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
-        sampling = _sampling(job, self.form, Sampling(temperature=0.0))
+        room = answer_room(job)
+        sampling = _sampling(job, self.form, Sampling(temperature=0.0, max_tokens=room.n_new))
         asked = (
-            Prompt(id, segments(job, self.form, question, sampling.max_tokens), sampling)
+            Prompt(id, segments(job, self.form, question, room), sampling)
             for id, question in zip(ids, questions, strict=True)
         )
         found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
@@ -65,11 +66,13 @@ class Vote:
 
     def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
-        sampling = _sampling(job, self.form, Sampling(temperature=self.temperature, top_k=self.top_k))
+        room = answer_room(job)
+        drawn = Sampling(temperature=self.temperature, top_k=self.top_k, max_tokens=room.n_new)
+        sampling = _sampling(job, self.form, drawn)
         asked = (
             Prompt(f"{id}-{vote}", built, sampling, seed_of(id, vote))
             for id, question in zip(ids, questions, strict=True)
-            for built in [segments(job, self.form, question, sampling.max_tokens)]
+            for built in [segments(job, self.form, question, room)]
             for vote in range(self.n_votes)
         )
         found = {one.prompt_id: one for one in job.generator.generate(asked)}
@@ -97,9 +100,9 @@ class Restricted:
         """One reply for each question, in order."""
         labels = job.task.labels
         answers = tuple(prompts.answer_text(self.form, label) for label in labels)
-        n_new = answer_limit(job)
+        room = answer_room(job)
         asked = (
-            ScoredPrompt(id, segments(job, self.form, question, n_new), answers, end=True)
+            ScoredPrompt(id, segments(job, self.form, question, room), answers, end=True)
             for id, question in zip(ids, questions, strict=True)
         )
         found = {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
@@ -112,30 +115,21 @@ def best_label(labels: Sequence[str], scores: Sequence[float], means: Sequence[f
     return max(zip(labels, scores, shift, strict=True), key=lambda one: one[1] - one[2])[0]
 
 
-def segments(job: Evaluation, form: Form, question: Question, n_new: int) -> Segments:
-    """The prompt for one question, demonstrations dropped from the front until `n_new` tokens fit behind it."""
-    for first in range(len(question.examples) + 1):
-        built = prompts.answer_prompt(job.task, form, question.input, question.examples[first:])
-        if len(job.generator.tokenize(built)) + n_new <= job.room:
-            return built
-    raise SgError(
-        f"A row of task {job.task.name} does not fit a context of {job.room} tokens ({question.input[:60]!r}).",
-        "Shorten it, or raise `--set eval.n_ctx=` up to what the model was trained for.",
-    )
+def segments(job: Evaluation, form: Form, question: Question, room: Room) -> Segments:
+    """The prompt for one question, as synthesis, training and serving would ask it."""
+    return prompts.fitted_answer(room, job.task, form, question.input, question.examples).segments
 
 
-def answer_limit(job: Evaluation) -> int:
-    """New tokens that an answer may take: three times the longest demonstration or label, at most `max_tokens`."""
-    texts = [*(pair.output for pair in job.task.examples), *job.task.labels]
-    longest = max(len(job.generator.tokenize((Segment(text, False),), bos=False)) for text in texts)
-    return min(job.settings.max_tokens, 3 * longest + 8)
+def answer_room(job: Evaluation) -> Room:
+    """The room of a prompt and its answer."""
+    return prompts.answer_room(job.generator.tokenize, job.task, job.room, job.settings.max_tokens)
 
 
 def _sampling(job: Evaluation, form: Form, drawn: Sampling) -> Sampling:
     return Sampling(
         temperature=drawn.temperature,
         top_k=drawn.top_k,
-        max_tokens=answer_limit(job),
+        max_tokens=drawn.max_tokens,
         stop=prompts.answer_stops(job.task, form),
         schema=job.task.schema or None if job.settings.constrain else None,
     )

@@ -49,7 +49,7 @@ def pairs_of(job: OpenRun, name: str) -> tuple[Pair, ...]:
     """The rows that trained or validated the adapter."""
     from sg_local import training
 
-    return tuple(Pair(row.input, row.output) for row in job.run.read(name, training.Row))
+    return tuple(Pair(row.input, row.output) for row in job.run.read(name, training.TrainingRow))
 
 
 def provenance(job: OpenRun) -> dict[str, Any]:

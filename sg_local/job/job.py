@@ -67,14 +67,17 @@ class OpenRun:
     @cached_property
     def forms(self) -> tuple[Form, ...]:
         """Every form the base can answer in."""
-        info = self.generator.info
-        template = info.chat_template if self.base.template is None else self.base.template
-        return prompts.forms(template, info.bos, info.eos, info.add_bos)
+        return prompts.forms_of(self.generator.info, self.base.template)
 
     @cached_property
     def form(self) -> Form:
         """The form that synthesis, training and serving use."""
         return prompts.form_named(self.forms, self.form_name)
+
+    @property
+    def n_ctx(self) -> int:
+        """The tokens that prompt and answer may take in training and in serving: what the evaluation has, too."""
+        return min(self.plan["engine"].n_ctx, self.plan["eval"].n_ctx)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -71,7 +71,7 @@ def training_job(job: OpenRun, trainer: Any, before: Any = lambda sets: None) ->
     """The training room's view of a job."""
     from sg_local import filters, training
 
-    rows = tuple(training.Row(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(job.run))
+    rows = tuple(training.TrainingRow(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(job.run))
     return training.Training(
         run=job.run,
         task=job.task,
@@ -84,6 +84,8 @@ def training_job(job: OpenRun, trainer: Any, before: Any = lambda sets: None) ->
         before=before,
         base_name=job.base.name,
         facts=provenance(job),
+        n_ctx=job.n_ctx,
+        max_tokens=job.plan["eval"].max_tokens,
     )
 
 
@@ -109,10 +111,12 @@ def train_examples(job: OpenRun, tell: Listener) -> Path:
         form=job.form,
         generator=job.generator,
         trainer=open_trainer(job.trainer, job.base.path),
-        rows=tuple(training.Row(f"example-{i}", pair.input, pair.output) for i, pair in enumerate(pairs)),
+        rows=tuple(training.TrainingRow(f"example-{i}", pair.input, pair.output) for i, pair in enumerate(pairs)),
         settings=replace(settings, epochs=epochs, time_s=None),
         seed=job.seed,
         before=lambda sets: job.close(),
+        n_ctx=job.n_ctx,
+        max_tokens=job.plan["eval"].max_tokens,
     )
     _train_anew(work, lambda step: tell(Moved("eval", step)))
     return work.run.path(ADAPTER)

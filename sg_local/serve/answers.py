@@ -1,18 +1,19 @@
 """What is asked of the engine for one input, and how its reply becomes an answer.
 
-A task's input gets the very prompt that training and evaluation use. A classification task answers with the
-likeliest label, as its evaluation measures it; any other answer is free text, greedy unless told otherwise.
+A task's input gets the very prompt that training and evaluation use, and its answer the same room. A classification
+task answers with the likeliest label, as its evaluation measures it; any other answer is free text, greedy unless told
+otherwise.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sg_local import prompts
-from sg_local.backends import Generator
-from sg_local.prompts import Form
+from sg_local.backends import EngineSettings, Generator
+from sg_local.prompts import Form, Room
 from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments, SgError, Task
 
 Ask = Prompt | ScoredPrompt
@@ -22,16 +23,17 @@ Ask = Prompt | ScoredPrompt
 class ServeSettings:
     """Where the server listens and how it answers; `predict` uses the latter half.
 
-    `port` 0 takes a free one. `n_ctx` is the context of one request in tokens, as the engine was opened with;
-    `max_tokens` bounds new tokens where a request does not. `restricted`: a classification task answers with one of
-    its labels, and one with a schema with JSON that fits it, whatever the model would rather write.
+    `port` 0 takes a free one. `n_ctx` is the context of one request in tokens, at most what the engine was opened
+    with; `max_tokens` bounds new tokens where a request does not, and a task's answer always. `restricted`: a
+    classification task answers with one of its labels, and one with a schema with JSON that fits it, whatever the model
+    would rather write.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     allow_remote: bool = False
-    n_ctx: int = 2048
-    max_tokens: int = 500
+    n_ctx: int = EngineSettings.n_ctx
+    max_tokens: int = prompts.MAX_TOKENS
     restricted: bool = True
 
 
@@ -99,14 +101,28 @@ def task_ask(
     seed: int = 0,
     id: str = "",
 ) -> Ask:
-    """The question whose answer is the task's output for `text`. Raises SgError when it does not fit the context."""
-    segments = _fitted(generator, task, form, text, settings.n_ctx)
+    """The question whose answer is the task's output for `text`. Raises SgError when it does not fit the context.
+
+    An answer is at most as long as the evaluation lets it be; a request may ask for less.
+    """
+    room = answer_room(generator, task, settings)
+    segments = prompts.fitted_answer(room, task, form, text).segments
     if is_scored(task, settings):
         return ScoredPrompt(id, segments, tuple(prompts.answer_text(form, label) for label in task.labels), end=True)
-    sampling = sampling or Sampling(max_tokens=settings.max_tokens)
-    stops = (*sampling.stop, *prompts.answer_stops(task, form))
-    schema = task.schema or None if settings.restricted else None
-    return Prompt(id, segments, dataclasses.replace(sampling, stop=stops, schema=schema), seed)
+    sampling = sampling or Sampling(max_tokens=room.n_new)
+    asked = dataclasses.replace(
+        sampling,
+        max_tokens=min(sampling.max_tokens, room.n_new),
+        stop=(*sampling.stop, *prompts.answer_stops(task, form)),
+        schema=task.schema or None if settings.restricted else None,
+    )
+    return Prompt(id, segments, asked, seed)
+
+
+def answer_room(generator: Generator, task: Task, settings: ServeSettings) -> Room:
+    """The room of a task's prompt and its answer."""
+    n_ctx = min(settings.n_ctx, generator.info.n_ctx_train)
+    return prompts.answer_room(generator.tokenize, task, n_ctx, settings.max_tokens)
 
 
 def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
@@ -114,7 +130,7 @@ def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
     n_tokens = len(generator.tokenize(segments))
     if n_tokens >= n_ctx:
         message = f"The prompt has {n_tokens} tokens, and the context holds {n_ctx}."
-        raise SgError(message, "Shorten it, or use a larger `--set engine.n_ctx=`.")
+        raise SgError(message, "Shorten it, or raise `engine.n_ctx=`.")
 
 
 def complete(generator: Generator, asks: Iterable[Ask | None], *, scored: bool) -> Iterator[Completion]:
@@ -139,21 +155,3 @@ def _chosen(generator: Generator, ask: ScoredPrompt, score: Score) -> Completion
     text = ask.continuations[score.logprobs.index(logprob)]
     n_tokens = len(generator.tokenize((Segment(text, trusted=False),), bos=False)) + ask.end
     return Completion(ask.id, text.strip(), "stop", len(generator.tokenize(ask.segments)), n_tokens, logprob)
-
-
-def _fitted(generator: Generator, task: Task, form: Form, text: str, n_ctx: int) -> Segments:
-    """The task's prompt with as many demonstrations as leave room for an answer, dropped from the front."""
-    room = n_ctx - _answer_tokens(generator, task)
-    for first in range(len(task.examples)):
-        segments = prompts.answer_prompt(task, form, text, task.examples[first:])
-        if len(generator.tokenize(segments)) <= room:
-            return segments
-    segments = prompts.answer_prompt(task, form, text, ())
-    check_room(generator, segments, room)
-    return segments
-
-
-def _answer_tokens(generator: Generator, task: Task) -> int:
-    """Room kept for an answer: twice the longest output shown and a few tokens more."""
-    outputs: Sequence[str] = [*(pair.output for pair in task.examples), *task.labels]
-    return 2 * max(len(generator.tokenize((Segment(text, trusted=False),), bos=False)) for text in outputs) + 8

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sg_local import prompts
-from sg_local.records import Completion, InputRow, NoRows, Pair, Prompt, Sampling, Segments, row_id, seed_of
+from sg_local.records import Completion, InputRow, NoRows, Pair, Prompt, Segments, row_id, seed_of
 from sg_local.run import INPUTS
-from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, input_budget, rule_of
+from sg_local.synth import asking
+from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, rule_of
 from sg_local.synth.targets import Target, drawn_pool, shuffled_examples, targets_of_round
 
 
@@ -67,7 +67,7 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
 
 def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[str]) -> InputRow:
     """The row that a completion makes, with the rule that rejects it, if any."""
-    text = prompts.parse_input(completion.text)
+    text = asking.parse_input(completion.text)
     rejected = job.gate(text, pool) if completion.finish == "stop" else "unfinished: cut off at the token limit"
     return InputRow(
         id=ask.id,
@@ -107,15 +107,9 @@ def _ask(
     shown = shuffled_examples(job, round_index, index)
     by_label = bool(job.task.labels) and target.text is not None and job.settings.style == "continue"
     drawn = drawn_pool(job, [row for row in accepted if not by_label or row.label_asked == target.text], rng)
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=job.settings.top_k,
-        top_p=job.settings.top_p,
-        max_tokens=input_budget(job),
-        stop=prompts.input_stops(job.task),
-    )
+    sampling = job.sampling(temperature, job.input_room.n_new, asking.input_stops(job.task))
     segments, dropped = fitted(
-        job, sampling.max_tokens, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, target.text)
+        job, job.input_room, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, target.text)
     )
     dropped = ", ".join(filter(None, (dropped, target.dropped)))
     return _Ask(Prompt(id, segments, sampling, seed), round_index, index, target.text, dropped)
@@ -124,8 +118,8 @@ def _ask(
 def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], target: str | None) -> Segments:
     if job.settings.style == "paper":
         inputs = [pair.input for pair in examples]
-        return prompts.paper_input_prompt(job.task, job.form, inputs, [pair.input for pair in pool], target)
-    return prompts.continue_input_prompt(job.task, [*examples, *pool], target)
+        return asking.paper_input_prompt(job.task, job.form, inputs, [pair.input for pair in pool], target)
+    return asking.continue_input_prompt(job.task, [*examples, *pool], target)
 
 
 def _is_repeating(job: Synthesis, before: Sequence[InputRow]) -> bool:

@@ -1,18 +1,22 @@
-"""What both passes of synthesis share: settings, the job, progress events, prompts that fit, answers in order."""
+"""What both passes of synthesis share: settings, the job, progress events, rooms and draws, answers in order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 from sg_local.backends import Generator
-from sg_local.prompts import Form
-from sg_local.records import Pair, Segment, Segments, SgError, Task
+from sg_local.prompts import MAX_TOKENS, Form, Room, answer_room, length_limit
+from sg_local.records import Pair, Sampling, Segments, SgError, Task
 from sg_local.run import Run
 
 InputGate = Callable[[str, Sequence[str]], str]
 """(input, accepted inputs so far) -> `rule: reason` that rejects it, or an empty string."""
+
+DEMONSTRATIONS = "demonstrations"
+"""What a row calls the demonstrations that its prompt had no room for."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class SynthSettings:
     vote_top_k: int = 10
     constrain: bool = False
     score_labels: bool = True
-    max_tokens: int = 500
+    max_tokens: int = MAX_TOKENS
     n_ctx: int = 2048
     chunk_size: int = 64
     collapse_asked: int = 128
@@ -83,9 +87,25 @@ class Synthesis:
     seed: int
 
     @property
-    def room(self) -> int:
+    def n_ctx(self) -> int:
         """The tokens that one sequence may hold."""
         return min(self.settings.n_ctx, self.generator.info.n_ctx_train)
+
+    @cached_property
+    def input_room(self) -> Room:
+        """The room of a prompt that asks for an input."""
+        tokenize = self.generator.tokenize
+        n_new = length_limit(tokenize, [pair.input for pair in self.task.examples], self.settings.max_tokens)
+        return Room(tokenize, self.n_ctx, n_new, "synth")
+
+    @cached_property
+    def output_room(self) -> Room:
+        """The room of a prompt that asks for an output, whether to an input (stage B) or to write one for it."""
+        return answer_room(self.generator.tokenize, self.task, self.n_ctx, self.settings.max_tokens, "synth")
+
+    def sampling(self, temperature: float, n_new: int, stop: tuple[str, ...]) -> Sampling:
+        """How stage A draws: at this temperature, which rises with the share of duplicates."""
+        return Sampling(temperature, self.settings.top_k, self.settings.top_p, max_tokens=n_new, stop=stop)
 
 
 def rule_of(rejected: str) -> str:
@@ -93,40 +113,25 @@ def rule_of(rejected: str) -> str:
     return rejected.partition(":")[0]
 
 
-def input_budget(job: Synthesis) -> int:
-    """New tokens that an input may take: three times the longest demonstration, at most `max_tokens`."""
-    return _budget(job, [pair.input for pair in job.task.examples])
-
-
-def output_budget(job: Synthesis) -> int:
-    """New tokens that an output may take: three times the longest demonstration or label, at most `max_tokens`."""
-    return _budget(job, [*(pair.output for pair in job.task.examples), *job.task.labels])
-
-
-def _budget(job: Synthesis, texts: Iterable[str]) -> int:
-    longest = max(len(job.generator.tokenize((Segment(text, False),), bos=False)) for text in texts)
-    return min(job.settings.max_tokens, 3 * longest + 8)
-
-
 def fitted(
     job: Synthesis,
-    n_new: int,
+    room: Room,
     pool: Sequence[Pair],
     examples: Sequence[Pair],
     build: Callable[[Sequence[Pair], Sequence[Pair]], Segments],
 ) -> tuple[Segments, str]:
-    """A prompt that leaves room for `n_new` tokens: drops pool rows first, then demonstrations; says how many.
+    """A prompt of stage A that fits the room: drops pool rows first, then demonstrations; says how many.
 
     Raises SgError when the instruction alone is too long.
     """
     for n_pool, n_examples in _shrinking(len(pool), len(examples)):
         segments = build(pool[:n_pool], examples[:n_examples])
-        if len(job.generator.tokenize(segments)) + n_new <= job.room:
-            words = [(len(pool) - n_pool, "pool rows"), (len(examples) - n_examples, "demonstrations")]
+        if room.holds(segments):
+            words = [(len(pool) - n_pool, "pool rows"), (len(examples) - n_examples, DEMONSTRATIONS)]
             return segments, ", ".join(f"{n} {what}" for n, what in words if n)
     raise SgError(
-        f"The instruction of task {job.task.name} does not fit a context of {job.room} tokens.",
-        "Shorten it, or raise `--set synth.n_ctx=` up to what the model was trained for.",
+        f"The instruction of task {job.task.name} does not fit a context of {room.n_ctx} tokens.",
+        room.hint,
     )
 
 

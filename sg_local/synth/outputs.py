@@ -20,7 +20,7 @@ from sg_local.records import (
     seed_of,
 )
 from sg_local.run import CANDIDATES, INPUTS
-from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, fitted, in_order, output_budget
+from sg_local.synth.job import DEMONSTRATIONS, OnEvent, Synthesis, SynthEvent, in_order
 
 N_OTHERS = 3
 """Other inputs that an output is held against to see whether it belongs to its own."""
@@ -48,32 +48,23 @@ def candidate_id(row: InputRow) -> str:
 
 def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
     """Candidates for these inputs in order: `n_votes` samples each, the majority kept."""
-    built = [_answer_segments(job, row) for row in inputs]
-    scores = _label_scores(job, inputs, [segments for segments, _ in built])
-    relevance = _relevance(job, inputs, [segments for segments, _ in built])
-    asks = list(_vote_prompts(job, inputs, [segments for segments, _ in built]))
+    fitted = [prompts.fitted_answer(job.output_room, job.task, job.form, row.input) for row in inputs]
+    built = [prompt.segments for prompt in fitted]
+    scores = _label_scores(job, inputs, built)
+    relevance = _relevance(job, inputs, built)
+    asks = list(_vote_prompts(job, inputs, built))
     answers = in_order(asks, job.generator.generate(asks))
-    for row, (_, dropped), label_scores in zip(inputs, built, scores, strict=True):
+    for row, prompt, label_scores in zip(inputs, fitted, scores, strict=True):
         drawn = [next(answers) for _ in range(job.settings.n_votes)]
-        candidate = _candidate(job, row, drawn, label_scores, dropped)
+        candidate = _candidate(job, row, drawn, label_scores, prompt.n_dropped)
         yield replace(candidate, relevance=relevance.get(row.id))
-
-
-def _answer_segments(job: Synthesis, row: InputRow) -> tuple[Segments, str]:
-    return fitted(
-        job,
-        output_budget(job),
-        [],
-        job.task.examples,
-        lambda _, examples: prompts.answer_prompt(job.task, job.form, row.input, examples),
-    )
 
 
 def _vote_prompts(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> Iterator[Prompt]:
     sampling = Sampling(
         temperature=job.settings.vote_temperature,
         top_k=job.settings.vote_top_k,
-        max_tokens=output_budget(job),
+        max_tokens=job.output_room.n_new,
         stop=prompts.answer_stops(job.task, job.form),
         grammar=label_grammar(job.task.labels, job.form.lead) if job.settings.constrain and job.task.labels else None,
         schema=job.task.schema or None if job.settings.constrain else None,
@@ -116,7 +107,7 @@ def _relevance(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segme
 
 
 def _candidate(
-    job: Synthesis, row: InputRow, drawn: Sequence[Completion], scores: tuple[float, ...], dropped: str
+    job: Synthesis, row: InputRow, drawn: Sequence[Completion], scores: tuple[float, ...], n_dropped: int
 ) -> Candidate:
     outputs = [prompts.parse_output(job.task, c.text) if c.finish == "stop" else "" for c in drawn]
     votes = Counter(output for output in outputs if output)
@@ -135,7 +126,7 @@ def _candidate(
         model=job.generator.info.digest[:12],
         n_tokens=chosen.n_tokens,
         logprob=round(chosen.logprob, 4),
-        dropped=", ".join(filter(None, (row.dropped, dropped))),
+        dropped=", ".join(filter(None, (row.dropped, f"{n_dropped} {DEMONSTRATIONS}" if n_dropped else ""))),
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from sg_local import prompts
 from sg_local.records import InputRow, Pair, Prompt, Sampling, row_id, seed_of
-from sg_local.synth.job import Synthesis, fitted, in_order, output_budget
+from sg_local.synth import asking
+from sg_local.synth.job import Synthesis, fitted, in_order
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,7 @@ def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperatu
 
     Where the model wrote nothing the input is asked for freely.
     """
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=job.settings.top_k,
-        top_p=job.settings.top_p,
-        max_tokens=output_budget(job),
-        stop=prompts.output_stops(job.task),
-    )
+    sampling = job.sampling(temperature, job.output_room.n_new, asking.output_stops(job.task))
     built = [_output_ask(job, index, place, accepted, sampling) for place in range(job.settings.round_size)]
     asks = [ask for ask, _ in built]
     return [
@@ -74,10 +69,10 @@ def _output_ask(
     shown = shuffled_examples(job, index, place)
     segments, dropped = fitted(
         job,
-        sampling.max_tokens,
+        job.output_room,
         drawn,
         shown,
-        lambda pool, examples: prompts.continue_output_prompt(job.task, [*examples, *pool]),
+        lambda pool, examples: asking.continue_output_prompt(job.task, [*examples, *pool]),
     )
     return Prompt(id, segments, sampling, seed_of(id)), dropped
 

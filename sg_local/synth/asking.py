@@ -1,0 +1,73 @@
+"""What stage A asks the model, and its replies as rows: pure functions of texts.
+
+Inputs are asked for in one of two styles: `paper` (the authors' request in words: role, instruction, good examples,
+machine-made examples, rules) and `continue` (a list that the model goes on with, output first for classification, so
+that the label steers what is written).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sg_local.prompts import Form, render, unquote
+from sg_local.records import Pair, Segment, Segments, Task
+
+
+def paper_input_prompt(
+    task: Task, form: Form, inputs: Sequence[str], pool: Sequence[str], label: str | None
+) -> Segments:
+    """Stage A as the authors ask: good inputs, machine-made inputs, rules, a cue (arXiv 2407.12874, code)."""
+    wanted = f' whose correct output is "{label}"' if label is not None else ""
+    good = "\n".join(f"{i}. {text}" for i, text in enumerate(inputs, 1))
+    made = "\n".join(f"{i}. {text}" for i, text in enumerate(pool, 1))
+    request = (
+        f"You write new inputs for a task. Write one input{wanted} that is new, distinct and differs in subject "
+        f"and wording from every input below.\n\nThe task: {task.instruction}\n\nInputs of high quality:\n{good}\n\n"
+    )
+    if pool:
+        request += f"Machine-made inputs, whose format may be wrong:\n{made}\n\n"
+    request += (
+        f"Rules: write one input only{wanted}; keep the format of the inputs of high quality; "
+        "do not write the output; do not explain.\n\nNew input:"
+    )
+    if form.template is None:
+        return (Segment(request, trusted=False),)
+    return render(form, [{"role": "user", "content": request}])
+
+
+def continue_input_prompt(task: Task, shown: Sequence[Pair], label: str | None) -> Segments:
+    """Stage A as a list to go on with. With a label, output first: the label steers the input that follows."""
+    if label is None:
+        rows = "".join(f"Input: {pair.input}\n\n" for pair in shown)
+        text = f"{task.instruction}\n\nDifferent inputs for this task:\n\n{rows}Input:"
+    else:
+        rows = "".join(f"Output: {pair.output}\nInput: {pair.input}\n\n" for pair in shown)
+        text = f"{task.instruction}\n\n{rows}Output: {label}\nInput:"
+    return (Segment(text, trusted=False),)
+
+
+def continue_output_prompt(task: Task, shown: Sequence[Pair]) -> Segments:
+    """Stage A for generation, output first: a list of outputs to go on with."""
+    rows = "".join(f"Output: {pair.output}\n\n" for pair in shown)
+    return (Segment(f"{task.instruction}\n\nDifferent outputs of this task:\n\n{rows}Output:", trusted=False),)
+
+
+def output_stops(task: Task) -> tuple[str, ...]:
+    """Strings that end a synthesised output: a line end where every demonstration's output is one line."""
+    multiline = any("\n" in pair.output for pair in task.examples)
+    return ("\n\n", "\nInput:", "\nOutput:") if multiline else ("\n",)
+
+
+def input_stops(task: Task) -> tuple[str, ...]:
+    """Strings that end a synthesised input: a line end where every demonstration's input is one line."""
+    if all("\n" not in pair.input for pair in task.examples):
+        return ("\n",)
+    return ("\n\n", "\nOutput:", "\nInput:")
+
+
+def parse_input(raw: str) -> str:
+    """A synthesised input as a row: trimmed, a repeated cue and one matching pair of quotes removed."""
+    text = re.sub(r"^(?:new )?input:\s*", "", raw.strip(), flags=re.IGNORECASE)
+    text = re.sub(r"^1[.)]\s+", "", text)
+    return unquote(text.strip())
