@@ -37,7 +37,7 @@ def model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     """The models that are known, and GGUF files."""
     from sg_local import models
 
-    return _quiet(lambda: models.read_cards(Environment.read(os.environ).data), incomplete, MODEL_FILES)
+    return _quiet(lambda: models.read_cards(Environment.read(os.environ).models), incomplete, MODEL_FILES)
 
 
 def preset_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:

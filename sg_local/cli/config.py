@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sg_local.home import folders
+from sg_local.home import ModelFolders, folders
 from sg_local.job.options import Home
 from sg_local.records import SgError
 
@@ -35,11 +35,13 @@ OPTIONS = {
 class Environment:
     """What the process was started in: folders, and the config file's values.
 
-    `options` holds the file's option values; `tables` its stage settings; `log` is the file for what is decided.
+    `models` are the folders of models; `options` holds the file's option values, `tables` its stage settings; `log` is
+    the file for what is decided.
     """
 
     config_path: Path
     data: Path
+    models: ModelFolders
     user: str
     editor: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -57,11 +59,12 @@ class Environment:
         editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
         log = environ.get("SG_LOCAL_LOG")
         texts = environ.get("SG_LOCAL_LOG_TEXTS") == "1"
-        return cls(path, found.data, user, editor, options, tables, Path(log).expanduser() if log else None, texts)
+        log_file = Path(log).expanduser() if log else None
+        return cls(path, found.data, found.models, user, editor, options, tables, log_file, texts)
 
     def home(self) -> Home:
         """What every job here starts from."""
-        return Home(self.data, ((f"file {self.config_path}", self.tables),))
+        return Home(self.data, ((f"file {self.config_path}", self.tables),), self.models)
 
     def default_map(self) -> dict[str, Any]:
         """The file's option values as Click wants them: for every command and subcommand alike."""

@@ -1,10 +1,13 @@
-"""`sg-local models`: list, show, add and download base models."""
+"""`sg-local models`: list, show, add, download and remove base models."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +17,11 @@ from sg_local.cli.complete import model_names
 from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
-from sg_local.words import size
+from sg_local.records import SgError
+from sg_local.words import duration, size
+
+if TYPE_CHECKING:
+    from sg_local.models import Card, Entry
 
 PULL = "sg-local models pull"
 
@@ -25,33 +32,45 @@ PULL = "sg-local models pull"
     examples=("sg-local models ls", "sg-local models add my-model model.gguf", "sg-local models pull vicuna-7b-v1.5"),
 )
 def models_command() -> None:
-    """List, show, add and download base models."""
+    """List, show, add, download and remove base models."""
 
 
-@models_command.command("ls", examples=("sg-local models ls", "sg-local models ls --json"))
+@models_command.command(
+    "ls", examples=("sg-local models ls", "sg-local models ls --found", "sg-local models ls --json")
+)
+@click.option("--found", is_flag=True, help="Every model on this machine: Ollama's, LM Studio's and llama.cpp's too.")
 @click.pass_obj
 @json_option
-def ls(environment: Environment, as_json: bool) -> None:
-    """List the models that are known, and whether they are on this machine."""
+def ls(environment: Environment, found: bool, as_json: bool) -> None:
+    """List the models that are known, and whether they are on this machine.
+
+    Any name that is listed can be given as --model; nothing is copied.
+    """
     from sg_local import models
 
-    entries = models.list_models(environment.data)
+    every = models.list_models(environment.models)
+    entries = [entry for entry in every if _listed(entry, found)]
     if as_json:
         output.show_json([{**dataclasses.asdict(entry), "path": _text(entry.path)} for entry in entries])
         return
-    columns = [Column("model"), Column("params", True), Column("type"), Column("size", True), Column("here")]
-    rows = [
-        (
-            entry.name,
-            _count(entry.parameters),
-            entry.quantisation,
-            size(entry.size_bytes) if entry.size_bytes else "",
-            "yes" if entry.path else "no" if entry.get.startswith(PULL) else entry.get,
-        )
-        for entry in entries
-    ]
-    output.show_table("Models", columns, rows)
+    last = Column("where") if found else Column("here")
+    columns = [Column("model"), Column("params", True), Column("type"), Column("size", True), last]
+    output.show_table("Models", columns, [_cells(entry, found) for entry in entries])
+    if len(entries) < len(every) and not found:
+        n = len(every) - len(entries)
+        click.echo(f"More of other programs' models are here: {n}. See sg-local models ls --found", err=True)
     click.echo(f"Get one with: {PULL} NAME", err=True)
+
+
+def _listed(entry: Entry, found: bool) -> bool:
+    """What `ls` shows: the cards and the Hugging Face cache; with --found, all that is here."""
+    return entry.path is not None if found else entry.where not in ("Ollama", "LM Studio", "llama.cpp") or entry.is_card
+
+
+def _cells(entry: Entry, found: bool) -> tuple[str, ...]:
+    here = "yes" if entry.path else "no" if entry.get.startswith(PULL) else entry.get
+    bytes_text = size(entry.size_bytes) if entry.size_bytes else ""
+    return (entry.name, _count(entry.parameters), entry.quantisation, bytes_text, entry.where if found else here)
 
 
 def _text(value: Any) -> str | None:
@@ -74,26 +93,53 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
     from sg_local import models
     from sg_local.gguf.config import check_model
 
-    found = models.find_model(model, environment.data)
+    card = None if Path(model).is_file() else models.find_card(model, environment.models)
+    if card is not None and card.summary and models.locate(card, environment.models) is None:
+        _show_card(card, as_json)
+        return
+    found = models.find_model(model, environment.models)
     facts = dataclasses.asdict(check_model(found.path))
     facts.pop("chat_template", None)
-    card = {key: value for key, value in (dataclasses.asdict(found.card) if found.card else {}).items() if value}
-    card.pop("chat_template", None)
+    memory = _training_bytes(found.path, facts)
     if as_json:
-        memory = _training_bytes(found.path, facts)
-        output.show_json({"name": found.name, "path": str(found.path), "card": card, "file": facts, "training": memory})
+        told = {} if found.card is None else _card_facts(found.card)
+        output.show_json({"name": found.name, "path": str(found.path), "card": told, "file": facts, "training": memory})
         return
     pairs = [("path", str(found.path)), ("size", size(found.path.stat().st_size))]
-    pairs += [(key, str(value)) for key, value in card.items() if key in ("summary", "licence")]
+    pairs += [] if found.card is None else _card_pairs(found.card, ("summary", "licence", "original", "files"))
     pairs += [
         (key.replace("_", " "), str(value))
         for key, value in facts.items()
         if key != "path" and not isinstance(value, (dict, list))
     ]
-    pairs += [
-        (f"training, {place}", f"about {size(need)}") for place, need in _training_bytes(found.path, facts).items()
-    ]
+    pairs += [(f"training, {place}", f"about {size(need)}") for place, need in memory.items()]
     output.show_pairs(found.name, pairs)
+
+
+def _show_card(card: Card, as_json: bool) -> None:
+    """What is known of a model that is not on this machine."""
+    if as_json:
+        output.show_json({"name": card.name, "path": None, "card": _card_facts(card), "file": None, "training": {}})
+        return
+    output.show_pairs(card.name, _card_pairs(card))
+    click.echo(f"It is not on this machine. Get it with: {card.get}", err=True)
+
+
+def _card_facts(card: Card) -> dict[str, Any]:
+    facts = {key: value for key, value in dataclasses.asdict(card).items() if value}
+    facts.pop("chat_template", None)
+    return facts
+
+
+def _card_pairs(card: Card, keys: tuple[str, ...] | None = None) -> list[tuple[str, str]]:
+    """A card's facts for reading; `keys` None means all of them."""
+    facts = {**_card_facts(card), "files": ", ".join(card.source.files), "repository": card.source.repo}
+    facts["original"] = f"https://huggingface.co/{card.original}" if card.original else ""
+    facts.pop("source")
+    facts.pop("name")
+    wanted = [key for key in facts if keys is None or key in keys]
+    texts = ((key, ", ".join(facts[key]) if isinstance(facts[key], tuple) else facts[key]) for key in wanted)
+    return [(key.replace("_", " "), str(value)) for key, value in texts if value]
 
 
 def _training_bytes(path: Path, facts: dict[str, Any]) -> dict[str, int]:
@@ -116,20 +162,94 @@ def add(environment: Environment, name: str, path: Path) -> None:
     """Give a GGUF file on this machine a name."""
     from sg_local import models
 
-    click.echo(models.add(name, path, environment.data))
+    click.echo(models.add(name, path, environment.models))
     click.echo(f"Next: sg-local run TASK --model {name}", err=True)
 
 
 @models_command.command(
-    "pull", examples=("sg-local models pull vicuna-7b-v1.5", "sg-local models pull OWNER/REPO/FILE.gguf")
+    "pull",
+    examples=(
+        "sg-local models pull vicuna-7b-v1.5",
+        "sg-local models pull qwen3-4b:Q8_0",
+        "sg-local models pull OWNER/REPO/FILE.gguf",
+    ),
 )
 @click.argument("name", shell_complete=model_names)
 @click.pass_obj
 def pull(environment: Environment, name: str) -> None:
-    """Download a model from the Hugging Face Hub: the one command that uses the network."""
+    """Download a model from the Hugging Face Hub: the one command that uses the network.
+
+    A download that broke off is gone on with. The file goes into the Hugging Face cache, where every other program
+    that knows the Hub finds it as well.
+    """
     set_offline(False)
     from sg_local import models
 
-    found = models.pull(name, environment.data)
+    line = DownloadLine(name)
+    try:
+        fetch = models.Fetcher(environment.models.hub, told=line.show)
+        found = models.pull(name, environment.models, fetch, show_licence=output.note)
+    finally:
+        line.end()
     click.echo(found.path)
     click.echo(f"Next: sg-local run TASK --model {name}", err=True)
+
+
+@dataclass
+class DownloadLine:
+    """Where a download stands: one line that is written over on a terminal, one that says the size elsewhere."""
+
+    name: str
+    now_s: float = 0.0
+    begun: tuple[float, int] | None = None
+    width: int = field(default=0)
+
+    def show(self, here: int, whole: int | None) -> None:
+        """Take what is here of the whole, in bytes."""
+        now_s = time.monotonic()
+        if self.begun is None:
+            self.begun = (now_s, here)
+            if not sys.stderr.isatty():
+                click.echo(f"Fetching {self.name}{f', {size(whole)}' if whole else ''}", err=True)
+        if not sys.stderr.isatty() or (now_s - self.now_s < 0.125 and here != whole):
+            return
+        self.now_s = now_s
+        text = self.text(here, whole, now_s)
+        click.echo("\r" + text.ljust(self.width), nl=False, err=True)
+        self.width = len(text)
+
+    def text(self, here: int, whole: int | None, now_s: float) -> str:
+        """The line: bytes, speed, and the time left."""
+        begun_s, first = self.begun or (now_s, here)
+        rate = (here - first) / max(now_s - begun_s, 0.1)
+        parts = [f"{size(here)} of {size(whole)}" if whole else size(here), f"{size(rate)}/s"]
+        if whole and rate > 0:
+            parts.append(f"{duration((whole - here) / rate)} left")
+        return ", ".join(parts)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self.width:
+            click.echo(err=True)
+
+
+@models_command.command("rm", examples=("sg-local models rm my-model", "sg-local models rm vicuna-7b-v1.5 --yes"))
+@click.argument("name", shell_complete=model_names)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def rm(environment: Environment, name: str, yes: bool) -> None:
+    """Remove a model: a name that `models add` gave, or a file from the Hugging Face cache.
+
+    The file that a name of yours stands for stays, and so do other programs' models.
+    """
+    from sg_local import models
+
+    paths = models.removal(name, environment.models)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SgError(f"{name} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)
+        click.confirm(f"Delete {' and '.join(map(str, paths))}?", abort=True, err=True)
+    freed = models.remove(paths)
+    for path in paths:
+        click.echo(f"Deleted {path}", err=True)
+    click.echo(f"{size(freed)} freed", err=True)

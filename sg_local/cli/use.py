@@ -156,7 +156,7 @@ def _on_the_shelf(name: str, environment: Environment) -> Path | None:
     """The file of a model by its name in a GGUF, which is never taken for a path."""
     from sg_local import models
 
-    entries = {entry.name: entry.path for entry in models.list_models(environment.data)}
+    entries = {entry.name: entry.path for entry in models.list_models(environment.models)}
     return entries.get(name)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from sg_local import backends, models
 from sg_local.backends import Backend
 from sg_local.doctor.findings import Check, Output, Status
+from sg_local.home import ModelFolders
 
 OLDEST_PYTHON = (3, 11)  # setup.cfg, python_requires
 ENGINES = {name: backend for name, backend in backends.BACKENDS.items() if backend.packages}
@@ -98,8 +99,9 @@ def check_choices(loads: dict[str, str | None]) -> Iterator[Check]:
 
 def check_model(home: Path) -> Check:
     """Whether the default model is on this machine."""
-    card = models.read_cards(home)[models.DEFAULT]
-    path = models.locate(card)
+    folders = ModelFolders.of(home)
+    card = models.read_cards(folders)[models.DEFAULT]
+    path = models.locate(card, folders)
     if path is None:
         return Check(
             "model", "default model", "warn", "not here", "any other GGUF serves as well: --model PATH.gguf", card.get

@@ -188,7 +188,7 @@ def find_base(name: str | None, backend: str, home: Home) -> Base:
         return Base(backend, Path(backend))
     from sg_local import models
 
-    model = models.find_model(name or models.DEFAULT, home.data)
+    model = models.find_model(name or models.DEFAULT, home.model_folders)
     return Base(model.name, Path(model.path), model.chat_template)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.home import ModelFolders
+
 Tables = Mapping[str, Any]
 """Settings as nested tables, by stage."""
 
@@ -16,10 +18,19 @@ Layers = Sequence[tuple[str, Tables]]
 
 @dataclass(frozen=True)
 class Home:
-    """`data` is the folder of models and caches; `layers` are settings that every job here starts from."""
+    """`data` is the folder of caches; `layers` are settings that every job here starts from.
+
+    `models` are the folders in which base models are looked for; None means those inside `data`.
+    """
 
     data: Path
     layers: Layers = ()
+    models: ModelFolders | None = None
+
+    @property
+    def model_folders(self) -> ModelFolders:
+        """Where base models are looked for."""
+        return ModelFolders.of(self.data) if self.models is None else self.models
 
 
 @dataclass(frozen=True)

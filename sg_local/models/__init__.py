@@ -1,17 +1,20 @@
-"""Model cards, the files on this machine, `pull` from the Hub, and whether a model fits in memory."""
+"""Model cards, the models on this machine whoever fetched them, and `pull` from the Hub."""
 
 from sg_local.models.cards import Card, Source, add, read_card, read_cards
-from sg_local.models.find import DEFAULT, Entry, Model, find_model, list_models, locate, pull
-from sg_local.models.hub import download, quantisation
+from sg_local.models.fetch import Fetcher
+from sg_local.models.find import DEFAULT, Entry, Model, find_card, find_model, list_models, locate
+from sg_local.models.hub import quantisation
+from sg_local.models.pull import pull, removal, remove
 
 __all__ = [
     "DEFAULT",
     "Card",
     "Entry",
+    "Fetcher",
     "Model",
     "Source",
     "add",
-    "download",
+    "find_card",
     "find_model",
     "list_models",
     "locate",
@@ -19,4 +22,6 @@ __all__ = [
     "quantisation",
     "read_card",
     "read_cards",
+    "removal",
+    "remove",
 ]

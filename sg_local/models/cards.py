@@ -1,7 +1,8 @@
 """Model cards: TOML files that say what a model is and where its GGUF comes from.
 
 A GGUF comes from a Python package that carries it, from a repository on the Hugging Face Hub, or from a path (the
-cards that `models add` writes into the user's own folder). Reading a card opens no model.
+cards that `models add` writes into the user's own folder). Reading a card opens no model. Whether a model can be
+trained is for its file to say, not for its card.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import dataclasses
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.home import ModelFolders
 from sg_local.records import SgError, from_dict
 from sg_local.run import artefact
 from sg_local.tasks import shipped_folder
@@ -23,7 +25,8 @@ from sg_local.tasks import shipped_folder
 class Source:
     """Where a GGUF comes from: `package` (import name) and `file`, or `repo` and `file` on the Hub, or `path`.
 
-    `sha256` (hex) and `size_bytes` are the file's, where known.
+    `files` names the repository's file for each quantisation, `file` the one that is taken where none is asked for.
+    `sha256` (hex) and `size_bytes` are those of `file`, where known; `revision` is a branch, tag or commit.
     """
 
     file: str = ""
@@ -32,19 +35,29 @@ class Source:
     path: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
+    revision: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model without opening its file. `chat_template` is Jinja that replaces the file's own."""
+    """What is known of a model without opening its file. `chat_template` is Jinja that replaces the file's own.
+
+    `original` is the repository of the weights as their makers published them, which holds the licence. `template`
+    names the chat format, and `stops` are the tokens that end a turn in it.
+    """
 
     name: str
     source: Source
     summary: str = ""
     architecture: str = ""
     parameters: int | None = None
+    layers: int | None = None
     n_ctx: int | None = None
     licence: str = ""
+    original: str = ""
+    template: str = ""
+    stops: tuple[str, ...] = ()
     chat_template: str | None = None
 
     @property
@@ -56,23 +69,30 @@ class Card:
             return f"sg-local models pull {self.name}"
         return f"sg-local models add {self.name} PATH.gguf"
 
+    def quantised(self, quantisation: str) -> Card | None:
+        """The card of another file of the same model, named NAME:QUANTISATION; None where it has no such file."""
+        file = {name.upper(): file for name, file in self.source.files.items()}.get(quantisation.upper())
+        if file is None:
+            return None
+        known = self.source if file == self.source.file else None
+        sha256, size_bytes = (known.sha256, known.size_bytes) if known else (None, None)
+        source = dataclasses.replace(self.source, file=file, sha256=sha256, size_bytes=size_bytes)
+        return dataclasses.replace(self, name=f"{self.name}:{quantisation.upper()}", source=source)
 
-def own_folder(home: Path) -> Path:
-    """Where the user's own cards lie; `home` is the user's sg-local folder."""
-    return home / "models"
 
-
-def read_cards(home: Path) -> dict[str, Card]:
+def read_cards(folders: ModelFolders) -> dict[str, Card]:
     """Every card by name: those that came with sg-local, then the user's own. SgError for a malformed card."""
-    shipped, own = sorted(shipped_folder("models").glob("*.toml")), sorted(own_folder(home).glob("*.toml"))
-    return {card.name: card for card in map(read_card, [*shipped, *own])}
+    paths = sorted(shipped_folder("models").glob("*.toml"))
+    for folder in (folders.old_cards, folders.cards):
+        paths += sorted(folder.glob("*.toml")) if folder is not None else []
+    return {card.name: card for card in map(read_card, paths)}
 
 
 def read_card(path: Path) -> Card:
-    """A card from its TOML file. SgError names the file and what is wrong in it."""
+    """A card from its TOML file. SgError names the file, the key, and what is wrong with it."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        source = from_dict(Source, data.pop("source", {}))
+        source = from_dict(Source, _table(data.pop("source", {})))
         card = from_dict(Card, {"name": path.stem, **data, "source": dataclasses.asdict(source)})
     except (OSError, UnicodeDecodeError) as error:
         raise SgError(f"{path} cannot be read as UTF-8 text.", "Check the file.") from error
@@ -83,7 +103,7 @@ def read_card(path: Path) -> Card:
     return _complete(path, card)
 
 
-def add(name: str, path: Path, home: Path) -> Path:
+def add(name: str, path: Path, folders: ModelFolders) -> Path:
     """Write a card of the user's own for a GGUF on disk, and return the card's path.
 
     SgError for a name that is taken by a shipped card or unfit as a file name, and for a file that is no GGUF.
@@ -95,41 +115,72 @@ def add(name: str, path: Path, home: Path) -> Path:
         raise SgError(f"{name} is a model that came with sg-local.", "Choose another name.", exit_code=2)
     facts = {key: value for key, value in read_facts(path).items() if value}
     lines = [f"{key} = {_toml(value)}" for key, value in {"name": name, **facts}.items()]
-    card = own_folder(home) / f"{name}.toml"
+    card = folders.cards / f"{name}.toml"
     with artefact(card) as partial:
         text = "\n".join([*lines, "", "[source]", f"path = {_toml(str(path.absolute()))}", ""])
         partial.write_text(text, encoding="utf-8")
     return card
 
 
+def own_cards(name: str, folders: ModelFolders) -> list[Path]:
+    """The user's own cards with this name: the one that counts, and the one of 0.1.0 that it hides."""
+    own = [folder for folder in (folders.cards, folders.old_cards) if folder is not None]
+    return [path for folder in own for path in sorted(folder.glob("*.toml")) if read_card(path).name == name]
+
+
 def read_facts(path: Path) -> dict[str, Any]:
-    """A card's facts from a GGUF's own header: architecture, parameters, n_ctx, licence. SgError for no model."""
+    """A card's facts from a GGUF's own header: architecture, parameters, layers, context. SgError for no model."""
     from sg_local.gguf import GgufFile  # loads NumPy, which reading cards does not need
     from sg_local.gguf.config import info_of
 
     with GgufFile(path) as file:
-        info, licence = info_of(file), file.value("general.license", "")
+        info = info_of(file)
+        layers, licence = file.value(f"{info.architecture}.block_count"), file.value("general.license", "")
     return {
         "architecture": info.architecture,
         "parameters": info.n_parameters,
+        "layers": layers,
         "n_ctx": info.context,
         "licence": licence,
     }
 
 
+KINDS: dict[str, tuple[type, str]] = {
+    "str": (str, "text in quotes"),
+    "str | None": (str, "text in quotes"),
+    "int | None": (int, "a whole number"),
+    "tuple[str, ...]": (tuple, "a list of texts in quotes"),
+    "dict[str, str]": (dict, "a table of texts in quotes"),
+}
+"""What a card's value must be, by its field's annotation."""
+
+
 def _complete(path: Path, card: Card) -> Card:
     for record in (card, card.source):
-        for field in dataclasses.fields(record):
-            value, wanted = getattr(record, field.name), int if "int" in str(field.type) else str
-            if field.name != "source" and value is not None and type(value) is not wanted:
-                kind = "a whole number" if wanted is int else "text in quotes"
-                raise SgError(f"{path}: {field.name} must be {kind}.", "Mend this value.")
-    places = [card.source.path, card.source.package, card.source.repo]
-    if sum(place is not None for place in places) == 1 and (card.source.path or card.source.file):
+        for known in dataclasses.fields(record):
+            kind, words = KINDS.get(str(known.type), (Source, ""))
+            if not _fits(getattr(record, known.name), kind):
+                raise SgError(f"{path}: {known.name} must be {words}.", "Mend this value.")
+    origins = [card.source.path, card.source.package, card.source.repo]
+    if sum(origin is not None for origin in origins) == 1 and (card.source.path or card.source.file):
         return card
     raise SgError(
         f"{path}: the card does not say where the model is.", "[source] has package or repo with file, or path."
     )
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether a value is unset or of this type, and what it holds is text. A bool is no whole number."""
+    if isinstance(value, (tuple, dict)):
+        held = value.values() if isinstance(value, dict) else value
+        return kind is type(value) and all(type(item) is str for item in held)
+    return value is None or type(value) is kind
+
+
+def _table(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise SgError("source must be a table.", "Write [source] and its keys below it.")
+    return data
 
 
 def _toml(value: str | int) -> str:

@@ -1,71 +1,97 @@
-"""The Hugging Face Hub: what its cache on this machine holds, and `download`, the only function that fetches.
+"""Names of files on the Hugging Face Hub, and where its cache on this machine holds them. Nothing here fetches.
 
-Nothing here is imported at the top from huggingface_hub, so that naming a local model costs nothing.
+The cache is `models--OWNER--REPO/snapshots/COMMIT/FILE`, and `refs/BRANCH_OR_TAG` holds a commit: that of
+huggingface_hub's docs, "Understand caching", which llama.cpp shares since March 2026 (its pull request 20775). Folders
+that are named otherwise are someone's own and are passed over.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from sg_local.models.cards import Card, Source
-from sg_local.records import SgError
 
-HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>.+\.gguf)", re.IGNORECASE)
+HUB_NAME = re.compile(r"(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+\.gguf)(?:@(?P<revision>[^@]+))?", re.IGNORECASE)
+REPO_PART = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 QUANTISATION = re.compile(r"(?:^|[.\-_])(F32|BF16|F16|I?Q\d\w*)(?=[.\-]|$)", re.IGNORECASE)
+PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
 def hub_card(name: str) -> Card | None:
-    """A bare card for a name of the form OWNER/REPO/FILE.gguf, else None."""
+    """A bare card for a name of the form OWNER/REPO/FILE.gguf, with or without @REVISION; else None."""
     found = HUB_NAME.fullmatch(name)
-    return None if found is None else Card(name, Source(found["file"], repo=found["repo"]))
+    if found is None or not is_repo(found["repo"]) or {"", ".", ".."} & set(found["file"].split("/")):
+        return None
+    return Card(name, Source(found["file"], repo=found["repo"], revision=found["revision"]))
 
 
-def folder(hub: Path | None = None) -> Path:
-    """The Hub's cache on this machine: `hub` where given, else where huggingface_hub keeps it."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) if hub is None else hub
-
-
-def cached(repo: str, file: str, hub: Path | None = None) -> Path | None:
-    """Where the Hub's cache holds a file, or None. `hub` is the cache's folder; None means the usual one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repo, file, cache_dir=hub)
-    return Path(found) if isinstance(found, str) else None
+def is_repo(repo: str) -> bool:
+    """Whether OWNER/REPO can be a repository on the Hub, by the rules of huggingface_hub."""
+    parts = repo.split("/")
+    if len(parts) != 2 or repo.endswith(".git") or "--" in repo or ".." in repo:
+        return False
+    return all(REPO_PART.fullmatch(part) for part in parts)
 
 
-def cached_cards(hub: Path | None = None) -> list[Card]:
-    """A bare card for every GGUF in the Hub's cache, by name."""
-    root = folder(hub)
-    names = set()
-    for path in root.glob("models--*/snapshots/*/**/*.gguf"):
-        repo_folder, _, _, *file = path.relative_to(root).parts
-        names.add("/".join((repo_folder.removeprefix("models--").replace("--", "/", 1), *file)))
-    return [card for card in map(hub_card, sorted(names)) if card is not None]
+def cached(source: Source, hub: Path) -> Path | None:
+    """Where the cache in `hub` holds a file of the Hub, or None.
 
-
-def download(repo: str, file: str, tqdm_class: type | None = None) -> Path:
-    """Fetch one file into the Hub's cache and return its path. SgError when offline, refused or not there.
-
-    `tqdm_class` shows the progress; None means the Hub's own bar on stderr. An interrupted fetch is gone on with.
+    The revision that is asked for; where none is: the main branch's, else the newest of the others.
     """
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    repo = hub / f"models--{str(source.repo).replace('/', '--')}"
+    paths = (repo / "snapshots" / commit / source.file for commit in _commits(repo, source.revision))
+    return next((path for path in paths if os.path.isfile(path)), None)
 
-    if constants.HF_HUB_OFFLINE:
-        message = f"{repo}/{file} cannot be fetched: HF_HUB_OFFLINE switches the network off."
-        raise SgError(message, "Unset HF_HUB_OFFLINE and try again.")
-    try:
-        return Path(hf_hub_download(repo, file, tqdm_class=tqdm_class))
-    except (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        hint = "Check the name and the connection, then try again; a gated model needs `hf auth login` first."
-        raise SgError(f"{repo}/{file} could not be fetched: {reason}", hint) from error
+
+def cached_names(hub: Path) -> Iterator[tuple[str, Path]]:
+    """(OWNER/REPO/FILE.gguf, path) of every model in the cache; what other commits have in its place has @COMMIT."""
+    for repo in sorted(hub.glob("models--*--*")):
+        name = repo.name.removeprefix("models--").replace("--", "/")
+        if not is_repo(name):
+            continue
+        short: dict[str, Path] = {}
+        for commit in _commits(repo, None):
+            for file, path in _models_in(repo / "snapshots" / commit):
+                if short.setdefault(file, path) == path:
+                    yield f"{name}/{file}", path
+                elif short[file].resolve() != path.resolve():
+                    yield f"{name}/{file}@{commit}", path
+
+
+def _models_in(snapshot: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(snapshot.rglob("*.gguf")):
+        if is_model_file(path.name) and os.path.isfile(path):
+            yield path.relative_to(snapshot).as_posix(), path
+
+
+def is_model_file(file: str) -> bool:
+    """Whether a file may be a whole model: not the picture half of one, nor a later part."""
+    return not file.lower().startswith("mmproj") and PART.search(file) is None
 
 
 def quantisation(file: str) -> str:
     """The quantisation that a GGUF's file name states, such as Q4_K_M, or ''."""
     found = QUANTISATION.findall(file.removesuffix(".gguf"))
     return found[-1].upper() if found else ""
+
+
+def _commits(repo: Path, revision: str | None) -> list[str]:
+    """The snapshots to look in, in this order."""
+    if revision is not None:
+        return [_commit(repo, revision)]
+    snapshots = [path for path in (repo / "snapshots").glob("*") if path.is_dir()]
+    newest = sorted(snapshots, key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
+    main = _commit(repo, "main")
+    return sorted((path.name for path in newest), key=lambda name: name != main)
+
+
+def _commit(repo: Path, revision: str) -> str:
+    """The commit of a branch or tag; a commit, whole or its beginning, is itself."""
+    try:
+        return (repo / "refs" / revision).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        begun = [path.name for path in (repo / "snapshots").glob(f"{revision}*")] if revision.isalnum() else []
+        return begun[0] if len(begun) == 1 else revision
