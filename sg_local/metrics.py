@@ -75,7 +75,7 @@ def rouge_l() -> Metric:
 
     def one(text: str, reference: str) -> float:
         if re.search(r"[a-z0-9]", reference.lower()):
-            return scorer.score(reference, text)["rougeL"].fmeasure
+            return float(scorer.score(reference, text)["rougeL"].fmeasure)
         return lcs_f1(text.split(), reference.split())
 
     return score
@@ -115,7 +115,10 @@ def lcs_f1(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
 
 
 def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-    """Length of the longest common subsequence, one big-integer step per item of b (Hyyro 2004, bit-parallel)."""
+    """Length of the longest common subsequence, one big-integer step per item of b.
+
+    Hyyro, 'Bit-parallel LCS-length computation revisited', 2004: an integer holds a whole row of the table.
+    """
     places: dict[Hashable, int] = {}
     for i, item in enumerate(a):
         places[item] = places.get(item, 0) | 1 << i

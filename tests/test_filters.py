@@ -8,25 +8,10 @@ import pytest
 from sg_local import filters
 from sg_local.filters import Balance, FilterSettings, Switch, Threshold, Window, labels
 from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason, window
-from sg_local.filters.similarity import lcs_length, nearest, rouge_l, words
+from sg_local.filters.similarity import nearest, rouge_l, words
 from sg_local.records import Candidate, InputRow, SgError, Verdict
 
 GOOD = "The refund for my order has not come yet."
-
-
-def slow_lcs(a, b):
-    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
-    for i, x in enumerate(a):
-        for j, y in enumerate(b):
-            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
-    return table[-1][-1]
-
-
-def test_bit_parallel_lcs_equals_the_table():
-    rng = random.Random(0)
-    for _ in range(300):
-        a, b = (rng.choices("abcd", k=rng.randint(0, 70)) for _ in range(2))
-        assert lcs_length(a, b) == slow_lcs(a, b)
 
 
 def test_rouge_l_equals_the_reference_package():
@@ -35,6 +20,7 @@ def test_rouge_l_equals_the_reference_package():
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
     a, b = "The cat sat on the mat, didn't it?", "A cat was on the red mat!"
     assert rouge_l(words(a), words(b)) == pytest.approx(scorer.score(a, b)["rougeL"].fmeasure)
+    assert [rouge_l(*pair) for pair in (((), ()), ((), ("a",)), (("a",), ()))] == [1, 0, 0]
 
 
 def test_nearest_finds_the_most_similar_above_the_threshold():

@@ -1,13 +1,11 @@
-"""How alike two texts are, as ROUGE-L over words, fast enough to hold every new row against all accepted ones.
-
-The longest common subsequence is computed bit-parallel (Hyyro, 'Bit-parallel LCS-length computation revisited',
-2004): one Python integer holds a whole row of the table.
-"""
+"""How alike two texts are, as ROUGE-L over words, fast enough to hold every new row against all accepted ones."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+
+from sg_local.metrics import lcs_f1
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -15,24 +13,9 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+", text.lower()))
 
 
-def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the longest common subsequence of two word sequences."""
-    places: dict[str, int] = {}
-    for i, word in enumerate(first):
-        places[word] = places.get(word, 0) | 1 << i
-    full = (1 << len(first)) - 1
-    row = full
-    for word in second:
-        matched = row & places.get(word, 0)
-        row = (row + matched | row - matched) & full
-    return len(first) - row.bit_count()
-
-
 def rouge_l(first: Sequence[str], second: Sequence[str]) -> float:
     """ROUGE-L F1 of two word sequences in [0, 1]; two empty ones count as equal."""
-    if not first or not second:
-        return float(len(first) == len(second))
-    return 2 * lcs_length(first, second) / (len(first) + len(second))
+    return lcs_f1(first, second) if first or second else 1.0
 
 
 def nearest(text: str, others: Iterable[str], at_least: float = 0.0) -> tuple[float, str]:
