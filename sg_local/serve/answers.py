@@ -135,13 +135,23 @@ def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
 
 def complete(generator: Generator, asks: Iterable[Ask | None], *, scored: bool) -> Iterator[Completion]:
     """Completions of asks of one kind, as they end. Of a scored one, the text is the likeliest continuation."""
-    if not scored:
-        yield from generator.generate(asks)
-        return
+    return _choose(generator, asks) if scored else generator.generate(_written(asks))
+
+
+def _written(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
+    """The asks, all of the kind that is written."""
+    for ask in asks:
+        assert not isinstance(ask, ScoredPrompt)
+        yield ask
+
+
+def _choose(generator: Generator, asks: Iterable[Ask | None]) -> Iterator[Completion]:
+    """Completions of scored asks."""
     asked: dict[str, ScoredPrompt] = {}
 
     def remembered() -> Iterator[ScoredPrompt]:
         for ask in asks:
+            assert isinstance(ask, ScoredPrompt)
             asked[ask.id] = ask
             yield ask
 

@@ -37,7 +37,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
-class Request:
+class RequestOptions:
     """What chat and text requests share, checked. `seed` is drawn where the client gives none."""
 
     model: str | None
@@ -48,10 +48,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Chat:
+class ChatRequest:
     """A chat request. `messages` holds role and content as text, at least one."""
 
-    request: Request
+    options: RequestOptions
     messages: tuple[dict[str, str], ...]
 
     @property
@@ -61,10 +61,10 @@ class Chat:
 
 
 @dataclass(frozen=True)
-class Text:
+class TextRequest:
     """A text completion request: prompts to go on with."""
 
-    request: Request
+    options: RequestOptions
     prompts: tuple[str, ...]
 
 
@@ -79,22 +79,22 @@ def read_body(data: bytes) -> dict[str, Any]:
     return body
 
 
-def read_chat(body: dict[str, Any], max_tokens: int) -> Chat:
+def read_chat(body: dict[str, Any], max_tokens: int) -> ChatRequest:
     """A checked chat request; `max_tokens` where it names no limit of its own."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ApiError("messages must be a list of at least one message.", param="messages")
     read = tuple(_message(message, f"messages[{i}]") for i, message in enumerate(messages))
-    return Chat(_request(body, max_tokens), read)
+    return ChatRequest(_options(body, max_tokens), read)
 
 
-def read_text(body: dict[str, Any], max_tokens: int) -> Text:
+def read_text(body: dict[str, Any], max_tokens: int) -> TextRequest:
     """A checked text completion request; `max_tokens` where it names no limit of its own."""
     prompt = body.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(prompts, list) or not prompts or not all(isinstance(text, str) for text in prompts):
         raise ApiError("prompt must be a string or a list of strings.", param="prompt")
-    return Text(_request(body, max_tokens), tuple(prompts))
+    return TextRequest(_options(body, max_tokens), tuple(prompts))
 
 
 def chat_answer(model: str, completion: Completion) -> dict[str, Any]:
@@ -161,16 +161,16 @@ def _message(message: Any, where: str) -> dict[str, str]:
         raise ApiError(f"{where} needs a role: {', '.join(ROLES)}.", param=where)
     content = message.get("content")
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        if not all(isinstance(text, str) for text in parts):
+        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        if len(texts) != len(content):
             raise ApiError(f"{where} holds a part that is not text; only text is covered.", param=where)
-        content = "".join(parts)
+        content = "".join(texts)
     if not isinstance(content, str):
         raise ApiError(f"{where} needs content as text.", param=where)
     return {"role": ROLES[message["role"]], "content": content}
 
 
-def _request(body: dict[str, Any], max_tokens: int) -> Request:
+def _options(body: dict[str, Any], max_tokens: int) -> RequestOptions:
     _check_covered(body)
     model = body.get("model")
     if model is not None and not isinstance(model, str):
@@ -186,7 +186,7 @@ def _request(body: dict[str, Any], max_tokens: int) -> Request:
     if not isinstance(options, dict):
         raise ApiError("stream_options must be an object.", param="stream_options")
     seed = _whole(body, "seed", secrets.randbelow(2**31 - 1), (-(2**63), 2**63 - 1))
-    return Request(
+    return RequestOptions(
         model, sampling, seed % (2**31 - 1) + 1, bool(body.get("stream")), bool(options.get("include_usage"))
     )
 

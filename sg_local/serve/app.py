@@ -24,7 +24,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request as HttpRequest
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -34,8 +34,8 @@ from sg_local.records import Completion, Prompt, Segment, SgError
 from sg_local.serve.answers import Ask, ServeSettings, Service, check_room, task_ask
 from sg_local.serve.api import (
     ApiError,
-    Chat,
-    Request,
+    ChatRequest,
+    RequestOptions,
     chat_answer,
     chat_chunks,
     model_list,
@@ -115,51 +115,51 @@ class Routes:
     settings: ServeSettings
     created: int
 
-    async def health(self, http: HttpRequest) -> Response:
+    async def health(self, http: Request) -> Response:
         """Whether requests are answered: 200, or 503 once the engine has stopped."""
         self._check_host(http)
         status = "ok" if self.worker.is_alive else "stopped"
         return JSONResponse({"status": status, "model": self.service.name}, 200 if status == "ok" else 503)
 
-    async def models(self, http: HttpRequest) -> Response:
+    async def models(self, http: Request) -> Response:
         """The one model that is served."""
         self._check_host(http)
         return JSONResponse(model_list(self.service.name, self.created))
 
-    async def chat(self, http: HttpRequest) -> Response:
+    async def chat(self, http: Request) -> Response:
         """A chat completion, whole or as a stream."""
         chat = read_chat(await self._body(http), self.settings.max_tokens)
-        self._check_model(chat.request)
+        self._check_model(chat.options)
         completion = await self._complete(lambda generator: self._chat_ask(generator, chat))
         text = completion.text
         if chat.bare is not None and self.service.task is not None:
             text = prompts.parse_output(self.service.task, text)
         completion = dataclasses.replace(completion, text=text)
-        if chat.request.stream:
-            return _stream(chat_chunks(self.service.name, completion, include_usage=chat.request.include_usage))
+        if chat.options.stream:
+            return _stream(chat_chunks(self.service.name, completion, include_usage=chat.options.include_usage))
         return JSONResponse(chat_answer(self.service.name, completion))
 
-    async def text(self, http: HttpRequest) -> Response:
+    async def text(self, http: Request) -> Response:
         """Text completions of one prompt or several, whole or as a stream."""
         text = read_text(await self._body(http), self.settings.max_tokens)
-        self._check_model(text.request)
-        asks = [self._text_ask(prompt, text.request) for prompt in text.prompts]
+        self._check_model(text.options)
+        asks = [self._text_ask(prompt, text.options) for prompt in text.prompts]
         completions = await asyncio.gather(*map(self._complete, asks))
-        if text.request.stream:
-            return _stream(text_chunks(self.service.name, completions, include_usage=text.request.include_usage))
+        if text.options.stream:
+            return _stream(text_chunks(self.service.name, completions, include_usage=text.options.include_usage))
         return JSONResponse(text_answer(self.service.name, completions))
 
-    async def _body(self, http: HttpRequest) -> dict[str, Any]:
+    async def _body(self, http: Request) -> dict[str, Any]:
         self._check_host(http)
         return read_body(await http.body())
 
-    def _check_host(self, http: HttpRequest) -> None:
+    def _check_host(self, http: Request) -> None:
         if not self.settings.allow_remote and not is_loopback(http.url.hostname or ""):
             raise ApiError("This server answers requests to a loopback host only.", status=403)
 
-    def _check_model(self, request: Request) -> None:
-        if request.model not in (None, "", self.service.name):
-            message = f"There is no model {request.model!r} here; this server has {self.service.name!r}."
+    def _check_model(self, options: RequestOptions) -> None:
+        if options.model not in (None, "", self.service.name):
+            message = f"There is no model {options.model!r} here; this server has {self.service.name!r}."
             raise ApiError(message, status=404, param="model", code="model_not_found")
 
     async def _complete(self, build: BuildAsk) -> Completion:
@@ -169,22 +169,22 @@ class Routes:
             status = 400 if self.worker.is_alive else 503
             raise ApiError(f"{error.message} {error.hint}".strip(), status=status) from error
 
-    def _chat_ask(self, generator: Generator, chat: Chat) -> Ask:
-        service, request = self.service, chat.request
+    def _chat_ask(self, generator: Generator, chat: ChatRequest) -> Ask:
+        service, sampling, seed = self.service, chat.options.sampling, chat.options.seed
         if chat.bare is not None and service.task is not None and service.form is not None:
-            made = {"sampling": request.sampling, "seed": request.seed}
-            return task_ask(generator, service.task, service.form, chat.bare, self.settings, **made)
+            asked = service.task, service.form, chat.bare, self.settings
+            return task_ask(generator, *asked, sampling=sampling, seed=seed)
         if service.chat is None:
             raise SgError("This model has no chat template.", "Send a single user message, or use /v1/completions.")
         segments = prompts.render(service.chat, chat.messages)
         check_room(generator, segments, self.settings.n_ctx)
-        return Prompt("", segments, request.sampling, request.seed)
+        return Prompt("", segments, sampling, seed)
 
-    def _text_ask(self, text: str, request: Request) -> BuildAsk:
+    def _text_ask(self, text: str, options: RequestOptions) -> BuildAsk:
         def build(generator: Generator) -> Ask:
             segments = (Segment(text, trusted=False),)
             check_room(generator, segments, self.settings.n_ctx)
-            return Prompt("", segments, request.sampling, request.seed)
+            return Prompt("", segments, options.sampling, options.seed)
 
         return build
 
@@ -216,19 +216,19 @@ def _stream(chunks: Iterable[dict[str, Any]]) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
-async def _refused(http: HttpRequest, error: Exception) -> Response:
+async def _refused(http: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return JSONResponse(error.body(), error.status)
 
 
-async def _unrouted(http: HttpRequest, error: Exception) -> Response:
+async def _unrouted(http: Request, error: Exception) -> Response:
     """Starlette's own refusals, such as 404 and 405, in OpenAI's shape."""
     assert isinstance(error, HTTPException)
     refusal = ApiError(f"{http.method} {http.url.path}: {error.detail}.", status=error.status_code)
     return JSONResponse(refusal.body(), refusal.status, headers=error.headers)
 
 
-async def _failed(http: HttpRequest, error: Exception) -> Response:
+async def _failed(http: Request, error: Exception) -> Response:
     """A fault of our own: told as one, without its traceback."""
     return JSONResponse(ApiError("The server failed on this request.", status=500).body(), 500)
 

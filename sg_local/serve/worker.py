@@ -23,7 +23,7 @@ BuildAsk = Callable[[Generator], Ask]
 
 
 @dataclass
-class Job:
+class Pending:
     """A request on its way: how to build what is asked, and where the completion is awaited."""
 
     build: BuildAsk
@@ -39,9 +39,9 @@ class Worker:
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
-        self._incoming: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._built: deque[tuple[Job, Ask]] = deque()
-        self._open: dict[str, Job] = {}
+        self._incoming: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
+        self._built: deque[tuple[Pending, Ask]] = deque()
+        self._open: dict[str, Pending] = {}
         self._count = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sg-local-engine", daemon=True)
@@ -58,7 +58,7 @@ class Worker:
         The future raises SgError for what the engine refuses, and when the worker closes first. Cancelling it
         works until the engine has taken the request.
         """
-        job = Job(build)
+        job = Pending(build)
         self._incoming.put(job)
         if not self.is_alive:
             self._refuse_incoming()
@@ -128,7 +128,7 @@ class Worker:
         for job in self._arrived():
             self._take(job)
 
-    def _arrived(self) -> Iterator[Job]:
+    def _arrived(self) -> Iterator[Pending]:
         """Requests that have come in, without waiting for more."""
         while True:
             try:
@@ -138,7 +138,7 @@ class Worker:
             if job is not None:
                 yield job
 
-    def _take(self, job: Job | None) -> None:
+    def _take(self, job: Pending | None) -> None:
         """Build what a request asks; one that cannot be built fails alone."""
         if job is None or not job.future.set_running_or_notify_cancel():
             return

@@ -65,7 +65,7 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
         yield row
 
 
-def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[str]) -> InputRow:
+def _judged(job: Synthesis, ask: InputAsk, completion: Completion, pool: Sequence[str]) -> InputRow:
     """The row that a completion makes, with the rule that rejects it, if any."""
     text = asking.parse_input(completion.text)
     rejected = job.gate(text, pool) if completion.finish == "stop" else "unfinished: cut off at the token limit"
@@ -85,7 +85,9 @@ def _judged(job: Synthesis, ask: _Ask, completion: Completion, pool: Sequence[st
 
 
 @dataclass(frozen=True)
-class _Ask:
+class InputAsk:
+    """What one place of a round asks, and what its prompt had no room for."""
+
     prompt: Prompt
     round: int
     index: int
@@ -99,7 +101,7 @@ class _Ask:
 
 def _ask(
     job: Synthesis, round_index: int, index: int, target: Target, accepted: Sequence[InputRow], temperature: float
-) -> _Ask:
+) -> InputAsk:
     """The prompt for one new input: shuffled demonstrations and a draw from the accepted pool."""
     id = row_id(job.task.digest, "input", round_index, index, job.seed)
     seed = seed_of(id)
@@ -112,7 +114,7 @@ def _ask(
         job, job.input_room, drawn, shown, lambda pool, examples: _input_segments(job, examples, pool, target.text)
     )
     dropped = ", ".join(filter(None, (dropped, target.dropped)))
-    return _Ask(Prompt(id, segments, sampling, seed), round_index, index, target.text, dropped)
+    return InputAsk(Prompt(id, segments, sampling, seed), round_index, index, target.text, dropped)
 
 
 def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pair], target: str | None) -> Segments:

@@ -140,7 +140,7 @@ def _shrinking(n_pool: int, n_examples: int) -> Iterator[tuple[int, int]]:
     yield from ((0, n) for n in range(n_examples - 1, -1, -1))
 
 
-class Ask(Protocol):
+class Waiting(Protocol):
     """Anything that waits for an answer by its id."""
 
     @property
@@ -157,7 +157,7 @@ class Answered(Protocol):
 A = TypeVar("A", bound=Answered)
 
 
-def in_order(asks: Sequence[Ask], answers: Iterable[A]) -> Iterator[A]:
+def in_order(asks: Sequence[Waiting], answers: Iterable[A]) -> Iterator[A]:
     """The answers in the order of the asks, each as soon as its turn has come."""
     waiting: dict[str, A] = {}
     queue = iter(asks)
