@@ -91,7 +91,7 @@ def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool =
             .render(messages=marked, add_generation_prompt=generation, bos_token=BOS_MARK, eos_token=form.eos)
         )
     except jinja2.TemplateError as error:
-        raise SgError(f"The chat template cannot render this prompt: {error}.", "Try `--form plain`.") from error
+        raise SgError(f"The chat template cannot render this prompt: {error}.", "Try `form=plain`.") from error
     parts = MARK.split(_without_bos(form, text))
     segments = [
         Segment(messages[int(part)]["content"], trusted=False) if i % 2 else Segment(part)

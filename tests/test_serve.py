@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from sg_local import prompts, serve
 from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
+from sg_local.cli.hints import on_the_command_line
 from sg_local.records import Completion, Prompt, Sampling, Score, Segment, SgError
 from sg_local.serve.app import is_loopback, make_app, open_socket
 
@@ -506,7 +507,7 @@ def test_a_taken_port_is_named():
         port = taken.getsockname()[1]
         with pytest.raises(SgError, match=f"Port {port} of 127.0.0.1 is in use") as raised:
             open_socket(serve.ServeSettings(port=port))
-    assert f"--port {port + 1}" in raised.value.hint
+    assert f"--port {port + 1}" in on_the_command_line(raised.value.hint, ())
 
 
 def test_missing_http_packages_name_the_extra(echo, monkeypatch):

@@ -11,11 +11,14 @@ from collections.abc import Container
 
 STAGES = ("engine", "synth", "filter", "train", "export", "eval")
 OPTIONS = (
+    "allow-remote",
     "backend",
     "form",
+    "host",
     "judge",
     "model",
     "name",
+    "port",
     "preset",
     "redo",
     "runs",

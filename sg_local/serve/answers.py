@@ -130,7 +130,7 @@ def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
     n_tokens = len(generator.tokenize(segments))
     if n_tokens >= n_ctx:
         message = f"The prompt has {n_tokens} tokens, and the context holds {n_ctx}."
-        raise SgError(message, "Shorten it, or raise `engine.n_ctx=`.")
+        raise SgError(message, "Shorten it, or raise `engine.n_ctx`.")
 
 
 def complete(generator: Generator, asks: Iterable[Ask | None], *, scored: bool) -> Iterator[Completion]:

@@ -86,16 +86,16 @@ def open_socket(settings: ServeSettings) -> socket.socket:
     """A listening socket at the settings' address."""
     if not settings.allow_remote and not is_loopback(settings.host):
         message = f"{settings.host} can be reached from other machines, and the server asks for no password."
-        raise SgError(message, "Use --host 127.0.0.1, or --allow-remote if you mean it.", exit_code=2)
+        raise SgError(message, "Use `host=127.0.0.1`, or `allow-remote` if you mean it.", exit_code=2)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            hint = f"Use --port {settings.port + 1}, or --port 0 for a free one."
+            hint = f"Use `port={settings.port + 1}`, or `port=0` for a free one."
             raise SgError(f"Port {settings.port} of {settings.host} is in use.", hint) from error
         message = f"Cannot listen on {_netloc(settings.host, settings.port)}: {error.strerror or error}."
-        raise SgError(message, "Use another --host or --port.") from error
+        raise SgError(message, "Use another `host` or `port`.") from error
 
 
 def is_loopback(host: str) -> bool:

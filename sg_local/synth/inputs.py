@@ -140,19 +140,19 @@ def _check_yield(job: Synthesis, rows: Sequence[InputRow]) -> None:
     raise NoRows(
         f"Only {accepted} of {len(rows)} synthesised inputs passed; rule {rule} rejected {count} "
         f"(such as {sample.input[:60]!r}: {sample.rejected}).",
-        f"{ADVICE.get(rule, OTHER_ADVICE)} Use `--name` for the new try: what was made stays in run {job.run.name}.",
+        f"{ADVICE.get(rule, OTHER_ADVICE)} Use `name` for the new try: what was made stays in run {job.run.name}.",
     )
 
 
-OTHER_ADVICE = "Look at the rows with `sg-local runs show`, then change the instruction or the examples."
+OTHER_ADVICE = "Look at the rows with `runs show RUN`, then change the instruction or the examples."
 ADVICE = {
-    "input_length": "Make the examples' lengths more typical, or widen it: `--set filter.input_length.sigmas=4`.",
-    "noise": "Avoid words such as 'input' in the task, or switch the rule off: `--set filter.noise.on=false`.",
-    "duplicate": "Raise the temperature: `--set synth.temperature=1.0`, or give more varied examples.",
-    "near_duplicate": "Raise the temperature, or the threshold: `--set filter.near_duplicate.threshold=0.8`.",
-    "copied_example": "Raise the temperature: `--set synth.temperature=1.0`, or give more varied examples.",
-    "unfinished": "Raise `--set synth.max_tokens=`, or give examples that show where an input ends.",
-    "empty": "Try another model or `--set synth.style=paper`.",
+    "input_length": "Make the examples' lengths more typical, or widen it: `filter.input_length.sigmas=4`.",
+    "noise": "Avoid words such as 'input' in the task, or switch the rule off: `filter.noise.on=false`.",
+    "duplicate": "Raise the temperature: `synth.temperature=1.0`, or give more varied examples.",
+    "near_duplicate": "Raise the temperature, or the threshold: `filter.near_duplicate.threshold=0.8`.",
+    "copied_example": "Raise the temperature: `synth.temperature=1.0`, or give more varied examples.",
+    "unfinished": "Raise `synth.max_tokens`, or give examples that show where an input ends.",
+    "empty": "Try another model or `synth.style=paper`.",
 }
 
 
