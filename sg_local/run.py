@@ -31,7 +31,7 @@ from sg_local.records import SgError, digest, from_dict, to_json
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DIGESTED_BYTES = 64 << 20  # up to here, a tenth of a second: the log tells the digest of a written file
 
@@ -229,11 +229,11 @@ def artefact(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
 def _tell_written(path: Path, partial: Path) -> None:
     """Log a file's size and digest, where somebody listens; large files are digested by the stage that made them."""
-    if not log.isEnabledFor(logging.INFO) or not partial.is_file():
+    if not logger.isEnabledFor(logging.INFO) or not partial.is_file():
         return
     size = partial.stat().st_size
     found = f"sha256 {file_digest(partial)}" if size <= DIGESTED_BYTES else "not digested here"
-    log.info("wrote %s, %d bytes, %s", path, size, found)
+    logger.info("wrote %s, %d bytes, %s", path, size, found)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,12 @@ import logging
 import pytest
 from click.testing import CliRunner
 
+from sg_local import filters
 from sg_local.backends import open_generator, wire
 from sg_local.cli.app import app
+from sg_local.filters.labels import Labelling
 from sg_local.records import Prompt, Sampling, Segment
+from sg_local.run import Run
 from sg_local.tasks import load_task
 
 SETTINGS = ("synth.n_inputs=40", "eval.resamples=20", "filter.grounding.on=false", "filter.copied_output.on=false")
@@ -46,7 +49,8 @@ def test_a_run_logs_what_each_stage_decided_and_none_of_the_texts(tmp_path, task
         assert f"stage {stage} of run trial begins, settings " in log
         assert f"stage {stage} of run trial ended in " in log
     assert "stage export skipped: the scripted trainer makes no weights" in log
-    assert "generator scripted" in log and "trainer scripted" in log
+    assert "run trial begins: scripted, scripted, form plain (asked: auto)" in log and "labels by policy " in log
+    assert "rejected: " in log and "generator scripted" in log and "trainer scripted" in log
     assert "report.json, " in log and " sha256 " in log
     flat = " ".join(log.split())
     assert [text for text in texts_of(tmp_path, task) if text in flat] == []
@@ -55,7 +59,7 @@ def test_a_run_logs_what_each_stage_decided_and_none_of_the_texts(tmp_path, task
 def test_a_stage_that_was_finished_before_is_logged_as_skipped(tmp_path):
     run(tmp_path, "support_routing")
     run(tmp_path, "support_routing", SG_LOCAL_LOG=str(tmp_path / "log"))
-    assert "stage synth of run trial skipped: finished before, settings " in (tmp_path / "log").read_text()
+    assert "stage synth of run trial skipped: finished with settings " in (tmp_path / "log").read_text()
 
 
 def test_the_file_is_added_to(tmp_path):
@@ -107,3 +111,12 @@ def test_a_watched_generator_answers_as_ever(tmp_path, caplog):
     watched = open_generator("scripted", tmp_path)
     assert isinstance(watched, wire.Wire) and list(watched.generate(prompts)) == plain
     assert "prompt 2: 'text 2'" in caplog.text and f"completion 2 (stop): {plain[-1].text!r}" in caplog.text
+
+
+def test_a_label_is_logged_by_its_place(tmp_path, caplog, monkeypatch):
+    run(tmp_path, "support_routing")
+    why = "only 2 rows for 'billing' would agree"
+    monkeypatch.setattr(filters, "judge", lambda *given: ([], Labelling("asked", why, {})))
+    caplog.set_level(logging.INFO, "sg_local.filters")
+    filters.apply(Run(tmp_path / "runs/trial"), load_task("support_routing"), filters.FilterSettings())
+    assert "labels by policy asked: only 2 rows for label 1 would agree" in caplog.text

@@ -32,7 +32,7 @@ from sg_local.records import (
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def open_generator(name: str, model: Path, settings: EngineSettings | None = Non
 
     chosen = choose_generator(name)
     module = _load(GENERATORS, chosen, "backend")
-    log.info("generator %s%s on %s", chosen, " (auto)" if name == "auto" else "", model.name)
+    logger.info("generator %s%s on %s", chosen, " (auto)" if name == "auto" else "", model.name)
     generator: Generator = module.open_generator(model, settings or EngineSettings())
     return wire.Wire(generator) if wire.is_open() else generator
 
@@ -279,7 +279,7 @@ def open_trainer(name: str, model: Path) -> Trainer:
     chosen = choose_trainer(name)
     module = _load(TRAINERS, chosen, "trainer")
     trainer: Trainer = module.open_trainer(model)
-    log.info("trainer %s%s on %s: %s", chosen, " (auto)" if name == "auto" else "", model.name, trainer.note)
+    logger.info("trainer %s%s on %s: %s", chosen, " (auto)" if name == "auto" else "", model.name, trainer.note)
     return trainer
 
 

@@ -15,12 +15,12 @@ from sg_local.records import Completion, Prompt, Score, ScoredPrompt, Segments
 
 TEXTS = "sg_local.texts"
 
-log = logging.getLogger(TEXTS)
+logger = logging.getLogger(TEXTS)
 
 
 def is_open() -> bool:
     """True where somebody asked to see the texts."""
-    return logging.NOTSET < log.level <= logging.DEBUG
+    return logging.NOTSET < logger.level <= logging.DEBUG
 
 
 class Wire:
@@ -38,12 +38,12 @@ class Wire:
 
     def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         for completion in self.generator.generate(map(_told, prompts)):
-            log.debug("completion %s (%s): %r", completion.prompt_id, completion.finish, completion.text)
+            logger.debug("completion %s (%s): %r", completion.prompt_id, completion.finish, completion.text)
             yield completion
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
         for score in self.generator.score(map(_told_scored, prompts)):
-            log.debug("scores %s: %s", score.prompt_id, score.logprobs)
+            logger.debug("scores %s: %s", score.prompt_id, score.logprobs)
             yield score
 
     def use_adapter(self, path: Path | None) -> None:
@@ -55,12 +55,12 @@ class Wire:
 
 def _told(prompt: Prompt | None) -> Prompt | None:
     if prompt is not None:
-        log.debug("prompt %s: %r", prompt.id, _text(prompt.segments))
+        logger.debug("prompt %s: %r", prompt.id, _text(prompt.segments))
     return prompt
 
 
 def _told_scored(prompt: ScoredPrompt) -> ScoredPrompt:
-    log.debug("prompt %s: %r, scored: %r", prompt.id, _text(prompt.segments), prompt.continuations)
+    logger.debug("prompt %s: %r, scored: %r", prompt.id, _text(prompt.segments), prompt.continuations)
     return prompt
 
 

@@ -20,7 +20,7 @@ from sg_local import __version__
 FORMAT = "%(asctime)s %(name)s: %(message)s"
 SHORT = "%(name)s: %(message)s"
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -48,7 +48,7 @@ def told(command: str, *, verbose: bool, path: Path | None, texts: bool) -> Iter
     for handler in handlers:
         ours.addHandler(handler)
     try:
-        log.info("sg-local %s, Python %s on %s: %s", __version__, platform.python_version(), sys.platform, command)
+        logger.info("sg-local %s, Python %s on %s: %s", __version__, platform.python_version(), sys.platform, command)
         yield
     finally:
         for handler in handlers:

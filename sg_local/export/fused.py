@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -34,6 +35,8 @@ from sg_local.gguf import (
 )
 from sg_local.records import SgError, digest
 from sg_local.run import file_digest, translated
+
+logger = logging.getLogger(__name__)
 
 REJECTED = ".rejected"
 MIN_ALIKE = 8  # tensors of one type from which their scatter can be told
@@ -94,6 +97,7 @@ class Fuser:
             final.unlink(missing_ok=True)
             rejected.unlink(missing_ok=True)
             os.replace(partial, final if fused.passed else rejected)
+        _tell(fused)
         self.on_event(ExportEvent("gated", fused.file, fused=fused))
         return fused
 
@@ -146,6 +150,12 @@ class Fuser:
             seconds=round(time.monotonic() - started, 1),
             fingerprint=self.fingerprint(type),
         )
+
+
+def _tell(fused: FusedFile) -> None:
+    """Log how a file stood its gate; a check's finding may quote answers, so only its name is told."""
+    checks = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in fused.checks)
+    logger.info("%s, %d bytes, sha256 %s: %s", fused.file, fused.size_bytes, fused.sha256, checks)
 
 
 def _chance(row: Weighed, alike: Sequence[Weighed], wanted: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -30,6 +31,8 @@ from sg_local.gguf import (
 )
 from sg_local.records import SgError, from_dict
 from sg_local.run import ADAPTER, REPORT, artefact, file_digest, read_json
+
+logger = logging.getLogger(__name__)
 
 GATE_NOT_MET = 3
 
@@ -128,7 +131,9 @@ def place_adapter(job: Export) -> str:
     fields = provenance_fields(job)
     if job.adapter.resolve() != target.resolve() and not _holds(target, job, fields):
         copy_with_fields(job.adapter, target, fields)
-    return file_digest(target) or ""
+    digest = file_digest(target) or ""
+    logger.info("adapter %s, sha256 %s", target.name, digest)
+    return digest
 
 
 def _holds(target: Path, job: Export, fields: dict[str, Any]) -> bool:
@@ -155,6 +160,8 @@ def _fuse_all(fuser: Fuser, reference: Callable[[], Reference]) -> list[FusedFil
     found: dict[str, FusedFile] = {}
     for type in fuser.job.settings.types:
         file = _known_auto(fuser, known) if type == "auto" else known.get(fuser.fingerprint(type))
+        if file is not None:
+            logger.info("type %s was exported before as %s, sha256 %s", type, file.file, file.sha256)
         if file is None:
             file = _fuse_auto(fuser, reference()) if type == "auto" else fuser.fuse(type, reference())
         found[file.file] = file
@@ -173,6 +180,7 @@ def _fuse_auto(fuser: Fuser, reference: Reference) -> FusedFile:
     for type in fuser.candidates():
         fuser.on_event(ExportEvent("weigh", type))
         if not fuser.looks_fit(type):
+            logger.info("type %s passed over: a sample of its tensors loses the delta", type)
             continue
         if last is not None:
             fuser.job.run.path(last.file).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ Verdicts append, the last one per id and judge wins, and a person's verdict stan
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -39,6 +40,8 @@ __all__ = [
     "rouge_l",
     "words",
 ]
+
+logger = logging.getLogger(__name__)
 
 JUDGE = "filters"
 
@@ -183,7 +186,19 @@ def apply(run: Run, task: Task, settings: FilterSettings) -> Funnel:
     before = {v.id: v for v in run.read(VERDICTS, Verdict) if v.judge == JUDGE}
     verdicts, labelling = judge(candidates, task, settings)
     run.append(VERDICTS, [verdict for verdict in verdicts if before.get(verdict.id) != verdict])
-    return replace(funnel(run, task), policy=labelling.policy, why=labelling.why)
+    found = replace(funnel(run, task), policy=labelling.policy, why=labelling.why)
+    _tell(found, task)
+    return found
+
+
+def _tell(found: Funnel, task: Task) -> None:
+    """Log what was decided, without a text: labels are named by their places in the task."""
+    why = found.why
+    for place, label in enumerate(task.labels, 1):
+        why = why.replace(repr(label), f"label {place}")
+    logger.info("labels by policy %s: %s", found.policy, why)
+    rules = ", ".join(f"{rule} {n}" for rule, n in found.rules.items())
+    logger.info("kept %d of %d accepted of %d asked; rejected: %s", found.kept, found.accepted, found.asked, rules or 0)
 
 
 def final_verdicts(run: Run) -> dict[str, Verdict]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task, from_dict
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, file_digest, open_run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,7 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Op
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
     if options.form == "auto":
         job.form_name = job.forms[-1].name
+    logger.info("run %s begins: %s, %s, form %s (asked: %s)", run.name, backend, trainer, job.form_name, options.form)
     job.record = {
         "task": dataclasses.asdict(task),
         "task_digest": task.digest,

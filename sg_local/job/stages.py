@@ -36,7 +36,7 @@ from sg_local.run import (
     remove,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 BEFORE_REVIEW, AFTER_REVIEW = ("synth", "filter"), ("train", "export", "eval")
 ALL = (*BEFORE_REVIEW, *AFTER_REVIEW)
@@ -80,7 +80,7 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
     refused = None
     for stage in stages:
         if stage == "export" and not makes_weights(job.trainer):
-            log.info("stage export skipped: the scripted trainer makes no weights")
+            logger.info("stage export skipped: the %s trainer makes no weights", job.trainer)
             tell(Skipped(stage, f"the {job.trainer} trainer makes no weights"))
             continue
         try:
@@ -89,7 +89,7 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
             if stage != "export" or error.exit_code != GATE_NOT_MET:
                 raise
             refused = error
-            log.info("the export did not pass its gate; the evaluation goes on with the adapter")
+            logger.info("the export did not pass its gate; the evaluation goes on with the adapter")
             tell(Skipped(stage, f"{error.message} The evaluation goes on with the adapter."))
     return refused
 
@@ -106,7 +106,7 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
     except MadeOtherwise as error:
         if not job.redo:
             raise
-        log.info("stage %s of run %s is made again: %s", name, job.run.name, error.message)
+        logger.info("stage %s of run %s is made again: %s", name, job.run.name, error.message)
         again = True
     if again:
         with put_away(job, name):
@@ -125,17 +125,17 @@ def check(job: OpenRun, name: str) -> None:
 def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     stage, before = STAGES[name], job.run.stamp(name)
     if _is_done(job, name):
-        log.info("stage %s of run %s skipped: finished before, settings %s", name, job.run.name, _settings(job, name))
+        logger.info("stage %s of run %s skipped: finished with settings %s", name, job.run.name, _settings(job, name))
         tell(Skipped(name, "finished before"))
         job.worked = True
         return
     tell(Began(name))
-    log.info("stage %s of run %s begins, settings %s", name, job.run.name, _settings(job, name))
+    logger.info("stage %s of run %s begins, settings %s", name, job.run.name, _settings(job, name))
     started = time.monotonic()
     note = stage.run(job, tell)
     seconds = time.monotonic() - started
     job.worked = True
-    log.info("stage %s of run %s ended in %.1f s: %s", name, job.run.name, seconds, note)
+    logger.info("stage %s of run %s ended in %.1f s: %s", name, job.run.name, seconds, note)
     if stage.settings is None:
         job.run.write_json(f"stages/{name}.seal", seal(job, name))
         if before is not None and job.run.stamp(name) == before:

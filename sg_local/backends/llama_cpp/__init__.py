@@ -7,6 +7,7 @@ keeps its weights and is computed faster here.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import llama_cpp as lib
@@ -21,6 +22,8 @@ from sg_local.backends.machine import physical_cores
 from sg_local.run import file_digest
 
 __all__ = ["Choice", "LlamaGenerator", "Trial", "open_generator"]
+
+logger = logging.getLogger(__name__)
 
 
 def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
@@ -40,6 +43,8 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
         cache=cache,
     )
     choice = choose(question) if settings.fast_copy else unprobed(question)
+    what = (choice.format, choice.n_parallel, choice.n_threads, settings.n_ctx)
+    logger.info("weights %s, %d sequences, %d threads, %d tokens of context each", *what)
     loaded = load(Path(choice.path), settings.gpu_layers)
     try:
         vocab = Vocab(loaded)

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from sg_local.backends.llama_cpp.model import load
 from sg_local.backends.machine import cpu_name
 from sg_local.records import SgError, from_dict
 from sg_local.run import write_cache
+
+logger = logging.getLogger(__name__)
 
 GIVEN = "as given"
 WORTH = 1.2  # a copy must be this much faster than the given file,
@@ -90,6 +93,8 @@ def choose(question: Question) -> Choice:
         except OSError:  # no cache folder to be had: run what was given
             return unprobed(question)
         write_cache(entry, dataclasses.asdict(choice))
+    else:
+        logger.info("the choice of an earlier trial is used: %s", entry.name)
     return choice
 
 
@@ -180,6 +185,7 @@ class _Probe:
         trial = Trial(format, n_parallel, round(n_parallel * N_WRITTEN / seconds, 1))
         same = [t for t in self._trials if (t.format, t.n_parallel) == (format, n_parallel)]
         self._trials = [t for t in self._trials if t not in same]
+        logger.info("tried %s with %d sequences: %.1f tokens a second", format, n_parallel, trial.tokens_per_s)
         self._trials.append(max([trial, *same], key=lambda t: t.tokens_per_s))
 
     def _keep(self, format: str, trial: Path) -> Path:

@@ -13,6 +13,7 @@ validation loss), `curve.jsonl` (one TrainStep a line).
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ from sg_local.backends.training.checkpoint import (
 from sg_local.backends.training.lora import learning_rate, micro_batches, plan_batches
 from sg_local.records import SgError, TokenExample, TrainStep, to_json
 from sg_local.run import replacing, write_text
+
+logger = logging.getLogger(__name__)
 
 CURVE = "curve.jsonl"
 
@@ -133,10 +136,12 @@ class _Loop:
     def _begin(self) -> None:
         saved = load_checkpoint(self.job)
         if saved is None:
+            logger.info("starts: %d steps of %d rows", self.progress.n_steps, self.progress.batch_size)
             self.engine.start()
             self._measure_base()
             return
         self.progress, arrays = saved
+        logger.info("goes on after step %d of %d", self.progress.step, self.progress.n_steps)
         self.engine.restore(arrays)
         self.clock = _Clock(self.progress.elapsed_s + self.job.spent_s)
 
@@ -189,6 +194,8 @@ class _Loop:
         rounds = progress.rounds_without_gain + 1
         stop = settings.patience > 0 and rounds >= settings.patience
         reason = f"no gain in {rounds} validation rounds" if stop else ""
+        if stop:
+            logger.info("stops early after step %d of %d: %s", progress.step, progress.n_steps, reason)
         self.progress = dataclasses.replace(progress, rounds_without_gain=rounds, stopped=reason)
         return loss
 
@@ -212,8 +219,10 @@ class _Loop:
             pace_s += self.clock.valid_s / self.job.settings.valid_every
             fits = _PACE_STEPS + max(0, int((budget - elapsed - self.clock.valid_s) / max(pace_s, 1e-9)))
             fits = int(self.engine.agree(fits))
+            logger.info("%.2f s a step: %d of %d steps fit %g s", pace_s, fits, progress.n_steps, budget)
             self.progress = dataclasses.replace(self.progress, n_steps=min(progress.n_steps, fits))
         elif elapsed >= budget:
+            logger.info("stops after step %d of %d: %g s are spent", progress.step, progress.n_steps, budget)
             self.progress = dataclasses.replace(self.progress, stopped=f"the time budget of {budget:g} s is spent")
 
     def _refuse_divergence(self, result: StepResult) -> None:
@@ -247,6 +256,7 @@ class _Loop:
         else:
             kept, arrays = saved
             self.engine.restore(arrays)
+        logger.info("out of memory with %d rows at a time: goes on after step %d with %d", size, kept.step, size // 2)
         self.progress = dataclasses.replace(kept, batch_size=size // 2)
 
     def _report(self, step: TrainStep) -> None:
@@ -275,6 +285,7 @@ class _Loop:
         if self.job.writes and self.progress.best_loss is not None:
             with np.load(best_path(self.job.out, self.progress.best_step)) as arrays:
                 self.engine.restore(dict(arrays))
+        logger.info("ends after step %d, best step %d", self.progress.step, self.progress.best_step)
         return self.progress
 
 

@@ -8,6 +8,7 @@ libraries move the truth by ten percent or so, and a refusal allows for that.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from sg_local.backends import TrainSettings
 from sg_local.backends.training.lora import adapted_layers, n_answer, shared_prefix
 from sg_local.gguf import TARGETS, ModelConfig
 from sg_local.records import SgError, TokenExample
+
+logger = logging.getLogger(__name__)
 
 LOGIT_ROWS = 256  # answer positions whose logits exist at a time: 50 MB in float32 for a vocabulary of 49k
 PROGRAM_BYTES = 450 << 20  # Python, torch, transformers, peft and llama.cpp themselves, measured on Linux
@@ -115,7 +118,11 @@ def training_need(shape: ModelConfig, load: Load) -> Need:
 
 def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> None:
     """SgError with the numbers when training these rows needs clearly more than is free."""
-    need = training_need(shape, load_of(rows, settings, shape, place))
+    load = load_of(rows, settings, shape, place)
+    need = training_need(shape, load)
+    how = "computed again" if recomputes(shape, on_cuda=place.on_cuda) else "kept"
+    free = "unknown" if place.free_bytes is None else _gb(place.free_bytes)
+    logger.info("memory for %d tokens a step: %s, activations %s; free %s", load.n_tokens, _gb(need.total), how, free)
     if place.free_bytes is None or need.total <= MARGIN * place.free_bytes:
         return
     parts = f"weights {_gb(need.weights)}, tokens {_gb(need.tokens)}, programs {_gb(need.programs)}"

@@ -9,6 +9,7 @@ first and the last), made by llama.cpp's own converter, so the check stays withi
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ import numpy as np
 from sg_local.backends.llama_cpp.library import load_model, log
 from sg_local.gguf import GgufFile, read_adapter, read_config, write_adapter
 from sg_local.records import SgError, TokenExample
+
+logger = logging.getLogger(__name__)
 
 Logits = Callable[[Sequence[int], tuple[int, ...]], np.ndarray]
 """(token ids, layers) -> float32 logits (tokens, vocabulary) of the model reduced to these layers."""
@@ -49,6 +52,7 @@ class ParityGate:
         """Make the reference copy and compare. The largest difference; SgError above TOLERANCE."""
         self._write_copy()
         found = self._difference(logits, None)
+        logger.info("parity of the base: logits differ by %.2g, %g is allowed", found, TOLERANCE)
         if found > TOLERANCE:
             raise SgError(
                 f"The trainer reads {self.model.name} otherwise than llama.cpp: logits differ by {found:.2g}.",
@@ -62,6 +66,7 @@ class ParityGate:
         if not (self.folder / COPY).exists():
             self._write_copy()
         found = self._difference(logits, self._fitting(adapter))
+        logger.info("parity of the adapter: logits differ by %.2g, %g is allowed", found, TOLERANCE)
         if found > TOLERANCE:
             raise SgError(
                 f"{adapter} does not do in llama.cpp what it did in training: logits differ by {found:.2g}.",
