@@ -182,6 +182,15 @@ def test_ollamas_other_formats_and_broken_manifests_are_passed_over(here, tiny):
         models.find_model("broken:a", here)
 
 
+def test_a_card_finds_its_file_in_ollamas_store_by_its_digest(here, tiny):
+    blob = in_ollama(here.ollama[0], "registry.ollama.ai/library/tiny/1b", tiny.read_bytes())
+    here.cards.mkdir()
+    digest = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    (here.cards / "mine.toml").write_text(f'[source]\nrepo = "o/r"\nfile = "m.gguf"\nsha256 = "{digest}"')
+    assert models.find_model("mine", here).path == blob
+    assert [entry.name for entry in models.list_models(here) if entry.where == "Ollama"] == ["mine"]
+
+
 def test_a_mistyped_name_of_ollama_gets_the_nearest(here, tiny):
     in_ollama(here.ollama[0], "registry.ollama.ai/library/mymodel/7b", tiny.read_bytes())
     with pytest.raises(SgError) as raised:

@@ -1,5 +1,6 @@
 """Model cards, finding and listing models, and `pull` with a scripted Hub."""
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -77,7 +78,13 @@ def test_a_shipped_card_is_complete(path):
         ('[source]\nrepo = "a/b"', "does not say where"),
         ('[source]\nrepo = "a/b"\npackage = "c"\nfile = "d.gguf"', "does not say where"),
         ('source = "x"', "not a model card"),
-        ('parameters = "many"\n[source]\npath = "x"', "parameters"),
+        ('parameters = "many"\n[source]\npath = "x"', "parameters must be a whole number"),
+        ('layers = true\n[source]\npath = "x"', "layers must be a whole number"),
+        ('licence = 3\n[source]\npath = "x"', "licence must be text"),
+        ('stops = "x"\n[source]\npath = "x"', "stops must be a list of texts"),
+        ('stops = [1]\n[source]\npath = "x"', "stops must be a list of texts"),
+        ('[source]\nrepo = "a/b"\nfile = "c.gguf"\nfiles = ["c.gguf"]', "files must be a table of texts"),
+        ('[source]\nrepo = "a/b"\nfile = "c.gguf"\n[source.files]\nQ8_0 = 8', "files must be a table of texts"),
     ],
 )
 def test_a_malformed_card_is_named_with_its_fault(home, text, says):
@@ -119,6 +126,15 @@ def test_add_refuses_what_is_no_model_and_writes_nothing(home, tmp_path):
     with pytest.raises(SgError, match="not a GGUF"):
         models.add("mine", tmp_path / "text.gguf", home)
     assert not home.cards.exists()
+
+
+def test_a_card_of_0_1_0_is_still_read_and_a_new_one_hides_it(home, tiny):
+    home.old_cards.mkdir(parents=True)
+    (home.old_cards / "mine.toml").write_text(f'summary = "old"\n[source]\npath = "{tiny}"')
+    assert models.read_cards(home)["mine"].summary == "old"
+    models.add("mine", tiny, home)
+    assert models.read_cards(home)["mine"].summary == ""
+    assert (home.old_cards / "mine.toml").exists()
 
 
 # Finding
@@ -194,6 +210,28 @@ def test_a_card_hides_its_own_file_in_the_listing(home, hub, tiny):
     fill_hub(hub, tiny)
     write_card(home, "near", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
     assert [row.name for row in models.list_models(home) if row.path and hub in row.path.parents] == ["near"]
+
+
+QUANTS = '[source.files]\nQ4_0 = "tiny-Q4_0.gguf"\nQ8_0 = "tiny-Q8_0.gguf"'
+
+
+def test_another_file_of_a_card_is_named_by_its_quantisation(home, hub, tiny):
+    fill_hub(hub, tiny)
+    other = f'[source]\nrepo = "{REPO}"\nfile = "tiny-Q8_0.gguf"\nsize_bytes = 9\n{QUANTS}'
+    write_card(home, "near", other)
+    found = models.find_model("near:q4_0", home)
+    assert (found.name, found.path.name, found.card.source.size_bytes) == ("near:Q4_0", FILE, None)
+    with pytest.raises(SgError, match="not on this machine") as raised:
+        models.find_model("near", home)
+    assert raised.value.hint.startswith("near:Q4_0 is here.")
+    assert "sg-local models pull near" in raised.value.hint
+
+
+def test_a_quantisation_that_a_card_lacks_is_named_with_those_it_has(home):
+    write_card(home, "near", f'[source]\nrepo = "{REPO}"\nfile = "tiny-Q8_0.gguf"\n{QUANTS}')
+    with pytest.raises(SgError, match="near has no Q2_K") as raised:
+        models.find_model("near:Q2_K", home)
+    assert raised.value.hint == "It has Q4_0, Q8_0."
 
 
 @pytest.mark.parametrize(
@@ -285,6 +323,78 @@ def test_pull_refuses_when_offline(home, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(SgError, match="HF_HUB_OFFLINE"):
         models.pull(f"{REPO}/{FILE}", home)
+
+
+def test_pull_shows_the_licence_before_it_fetches_and_never_for_what_is_here(home, hub, tiny):
+    write_card(home, "far", f'licence = "MIT"\noriginal = "o/m"\n[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
+    shown: list[str] = []
+    models.pull("far", home, ScriptedHub(tiny), shown.append)
+    assert shown == ["far is licensed under MIT: https://huggingface.co/o/m"]
+    fill_hub(hub, tiny)
+    models.pull("far", home, ScriptedHub(tiny), shown.append)
+    assert len(shown) == 1
+
+
+def test_pull_takes_another_file_of_a_card(home, tiny):
+    write_card(home, "far", f'[source]\nrepo = "{REPO}"\nfile = "tiny-Q8_0.gguf"\n{QUANTS}')
+    fetch = ScriptedHub(tiny)
+    assert models.pull("far:Q4_0", home, fetch).name == "far:Q4_0"
+    assert fetch.asked == [(REPO, FILE)]
+
+
+def test_pull_of_an_unknown_name_gets_the_nearest(home):
+    with pytest.raises(SgError) as raised:
+        models.pull("qwen3-4", home, ScriptedHub(Path()))
+    assert raised.value.hint == "Did you mean qwen3-4b?"
+
+
+# Removing
+
+
+def test_removing_a_name_keeps_the_file(home, tiny):
+    card = models.add("mine", tiny, home)
+    assert models.removal("mine", home) == [card]
+    assert models.remove([card]) > 0
+    assert tiny.exists() and "mine" not in models.read_cards(home)
+
+
+def test_removing_a_file_of_the_cache_takes_its_blob(home, hub, tiny):
+    blob = hub / "models--owner--tiny-gguf" / "blobs" / "f00"
+    link = fill_hub(hub, blob)
+    blob.parent.mkdir()
+    blob.write_bytes(tiny.read_bytes())
+    assert models.removal(f"{REPO}/{FILE}", home) == [link, blob.resolve()]
+    assert models.remove([link, blob.resolve()]) == tiny.stat().st_size
+    assert not link.is_symlink() and not blob.exists()
+
+
+def test_a_blob_that_another_snapshot_links_to_stays(home, hub, tiny):
+    blob = hub / "models--owner--tiny-gguf" / "blobs" / "f00"
+    link = fill_hub(hub, blob)
+    blob.parent.mkdir()
+    blob.write_bytes(tiny.read_bytes())
+    other = link.parents[1] / "def456" / FILE
+    other.parent.mkdir()
+    other.symlink_to(blob)
+    assert models.removal(f"{REPO}/{FILE}", home) == [link]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [(models.DEFAULT, "came with a package"), ("qwen3-4b", "not on this machine"), ("nonsense", "no model named")],
+)
+def test_what_cannot_be_removed_is_said(home, name, says):
+    with pytest.raises(SgError, match=says):
+        models.removal(name, home)
+
+
+def test_another_programs_model_is_left_to_it(tmp_path, home, tiny):
+    folder = tmp_path / "lm"
+    (folder / REPO).mkdir(parents=True)
+    (folder / REPO / FILE).symlink_to(tiny)
+    theirs = dataclasses.replace(home, lm_studio=(folder,))
+    with pytest.raises(SgError, match="is LM Studio's"):
+        models.removal(f"{REPO}/{FILE}", theirs)
 
 
 # The wall

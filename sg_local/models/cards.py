@@ -92,15 +92,22 @@ def read_card(path: Path) -> Card:
     """A card from its TOML file. SgError names the file, the key, and what is wrong with it."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        source = from_dict(Source, _table(data.pop("source", {})))
-        card = from_dict(Card, {"name": path.stem, **data, "source": dataclasses.asdict(source)})
+        source = _table(data.pop("source", {}))
+        _check_values(data, Card)
+        _check_values(source, Source)
+        card = from_dict(Card, {"name": path.stem, **data, "source": source})
     except (OSError, UnicodeDecodeError) as error:
         raise SgError(f"{path} cannot be read as UTF-8 text.", "Check the file.") from error
     except tomllib.TOMLDecodeError as error:
         raise SgError(f"{path}: this is not TOML ({error}).", "Mend this line, or delete the card.") from error
     except SgError as error:
         raise SgError(f"{path}: this is not a model card ({error.message}).", error.hint) from error
-    return _complete(path, card)
+    origins = [card.source.path, card.source.package, card.source.repo]
+    if sum(origin is not None for origin in origins) == 1 and (card.source.path or card.source.file):
+        return card
+    raise SgError(
+        f"{path}: the card does not say where the model is.", "[source] has package or repo with file, or path."
+    )
 
 
 def add(name: str, path: Path, folders: ModelFolders) -> Path:
@@ -149,32 +156,21 @@ KINDS: dict[str, tuple[type, str]] = {
     "str": (str, "text in quotes"),
     "str | None": (str, "text in quotes"),
     "int | None": (int, "a whole number"),
-    "tuple[str, ...]": (tuple, "a list of texts in quotes"),
+    "tuple[str, ...]": (list, "a list of texts in quotes"),
     "dict[str, str]": (dict, "a table of texts in quotes"),
 }
-"""What a card's value must be, by its field's annotation."""
+"""What a card's value must be in TOML, by its field's annotation."""
 
 
-def _complete(path: Path, card: Card) -> Card:
-    for record in (card, card.source):
-        for known in dataclasses.fields(record):
-            kind, words = KINDS.get(str(known.type), (Source, ""))
-            if not _fits(getattr(record, known.name), kind):
-                raise SgError(f"{path}: {known.name} must be {words}.", "Mend this value.")
-    origins = [card.source.path, card.source.package, card.source.repo]
-    if sum(origin is not None for origin in origins) == 1 and (card.source.path or card.source.file):
-        return card
-    raise SgError(
-        f"{path}: the card does not say where the model is.", "[source] has package or repo with file, or path."
-    )
-
-
-def _fits(value: Any, kind: type) -> bool:
-    """Whether a value is unset or of this type, and what it holds is text. A bool is no whole number."""
-    if isinstance(value, (tuple, dict)):
-        held = value.values() if isinstance(value, dict) else value
-        return kind is type(value) and all(type(item) is str for item in held)
-    return value is None or type(value) is kind
+def _check_values(data: dict[str, Any], record: type[Card] | type[Source]) -> None:
+    """Raise SgError for the first value of another type than its field's. A bool is no whole number."""
+    for known in dataclasses.fields(record):
+        if known.name not in data or str(known.type) not in KINDS:
+            continue
+        value, (kind, words) = data[known.name], KINDS[str(known.type)]
+        held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if type(value) is not kind or not all(type(item) is str for item in held):
+            raise SgError(f"{known.name} must be {words}", "Mend this value.")
 
 
 def _table(data: Any) -> dict[str, Any]:

@@ -50,7 +50,10 @@ def found_models(folders: ModelFolders) -> list[Found]:
 
 
 def find_source(source: Source, folders: ModelFolders) -> Found | None:
-    """Where a file of the Hub lies on this machine, whoever fetched it. A revision is known to the caches alone."""
+    """Where a file of the Hub lies on this machine, whoever fetched it; in Ollama's store, by its SHA-256.
+
+    A revision is known to the caches alone.
+    """
     name = f"{source.repo}/{source.file}"
     caches = [(folders.hub, HUGGING_FACE), *((folder, LLAMA_CPP) for folder in folders.llama_cpp)]
     for folder, owner in caches:
@@ -59,8 +62,11 @@ def find_source(source: Source, folders: ModelFolders) -> Found | None:
             return Found(name, path, owner)
     if source.revision is not None:
         return None
-    flat = [(folder / name.replace("/", "_"), LLAMA_CPP) for folder in folders.llama_cpp]
-    paths = [*((folder / name, LM_STUDIO) for folder in folders.lm_studio), *flat]
+    paths = [
+        *((folder / name, LM_STUDIO) for folder in folders.lm_studio),
+        *((folder / name.replace("/", "_"), LLAMA_CPP) for folder in folders.llama_cpp),
+        *((folder / "blobs" / f"sha256-{source.sha256}", OLLAMA) for folder in folders.ollama),
+    ]
     return next((Found(name, path, owner) for path, owner in paths if os.path.isfile(path)), None)
 
 
