@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from sg_local.gguf import Origin, adopt
 from sg_local.prompts import Form, Room, TooLong, answer_room
 from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
 from sg_local.run import ADAPTER, TRAIN, VALID, Run, file_digest, remove
+
+logger = logging.getLogger(__name__)
 
 WORK = "adapter"  # the trainer's folder inside the run
 CURVE = f"{WORK}/curve.jsonl"
@@ -131,6 +134,7 @@ def prepare(job: Training) -> Sets:
     job.run.replace(TRAIN, [rows[i] for i in split.train])
     job.run.replace(VALID, [rows[i] for i in split.valid])
     train, valid = (tuple(examples[i] for i in part) for part in (split.train, split.valid))
+    logger.info("%d rows train, %d validate; %d do not fit the context", len(train), len(valid), len(dropped))
     return Sets(train, valid, dropped)
 
 
@@ -263,9 +267,8 @@ def _finish(job: Training, sets: Sets, adapter: Adapter, steps: Sequence[TrainSt
 
 
 def _origin(job: Training) -> Origin:
-    settings = {**job.facts.get("settings", {}), "train": _stamped(job)}
-    name = job.base_name or job.generator.info.name
-    return Origin(job.task, job.form.name, name, job.generator.info.digest, {**job.facts, "settings": settings})
+    info, settings = job.generator.info, {**job.facts.get("settings", {}), "train": _stamped(job)}
+    return Origin(job.task, job.form.name, job.base_name or info.name, info.digest, {**job.facts, "settings": settings})
 
 
 def _whole_curve(run: Run, steps: Sequence[TrainStep]) -> tuple[tuple[int, float, float | None], ...]:

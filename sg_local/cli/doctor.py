@@ -19,6 +19,7 @@ from sg_local.cli.output import Column
 
 if TYPE_CHECKING:
     from sg_local.doctor import Check
+    from sg_local.views.records import FindingView
 
 STATUS = {"ok": "ok", "warn": "warning", "fail": "missing"}
 
@@ -59,24 +60,28 @@ def _config(environment: Environment) -> Check:
 def _show(checks: Sequence[Check]) -> None:
     if sys.stdout.isatty():
         from sg_local.console import cards
-        from sg_local.views.records import FindingView
 
-        views = [
-            FindingView(c.topic, c.name, STATUS[c.status], _at_home(c.value), _at_home(c.why), c.mend) for c in checks
-        ]
-        cards.show_findings(views, _verdict(checks))
+        cards.show_findings(views_of(checks), verdict_of(checks))
         return
     columns = [Column("status"), Column("what"), Column("found"), Column("to mend it")]
     rows = [(STATUS[c.status], f"{c.topic}: {c.name}", _found(c), c.mend) for c in checks]
     output.show_table("Doctor", columns, rows)
-    click.echo(_verdict(checks))
+    click.echo(verdict_of(checks))
 
 
 def _found(check: Check) -> str:
     return f"{check.value}: {check.why}" if check.why else check.value
 
 
-def _verdict(checks: Sequence[Check]) -> str:
+def views_of(checks: Sequence[Check]) -> list[FindingView]:
+    """The findings as the console shows them."""
+    from sg_local.views.records import FindingView
+
+    return [FindingView(c.topic, c.name, STATUS[c.status], _at_home(c.value), _at_home(c.why), c.mend) for c in checks]
+
+
+def verdict_of(checks: Sequence[Check]) -> str:
+    """Whether the main job can run here, in a sentence."""
     lacks = [check.name for check in checks if check.status == "fail"]
     if not lacks:
         return "The main job can run here. Try: sg-local run support_routing --yes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from sg_local.run import INPUTS
 from sg_local.synth import asking
 from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, rule_of
 from sg_local.synth.targets import Target, drawn_pool, shuffled_examples, targets_of_round
+
+logger = logging.getLogger(__name__)
 
 
 def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
@@ -28,6 +31,16 @@ def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
         rows += _finish_round(job, index, rows, on_disk.get(index, {}), on_event)
         _check_yield(job, rows)
         index += 1
+    _tell(rows)
+
+
+def _tell(rows: Sequence[InputRow]) -> None:
+    """Log what became of the inputs, without their texts."""
+    rejected = Counter(rule_of(row.rejected) for row in rows if row.rejected)
+    rules = ", ".join(f"{rule} {n}" for rule, n in rejected.most_common()) or "none"
+    logger.info("%d inputs asked for, %d accepted; rejected: %s", len(rows), len(rows) - rejected.total(), rules)
+    if shortened := sum(bool(row.dropped) for row in rows):
+        logger.info("%d prompts for inputs were shortened to fit the context", shortened)
 
 
 def _finish_round(
@@ -56,6 +69,7 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
     accepted = [row for row in before if not row.rejected]
     pool = [row.input for row in accepted]
     temperature = job.settings.temperature + (job.settings.hotter if _is_repeating(job, before) else 0.0)
+    logger.debug("round %d: %d accepted so far, temperature %g", index, len(accepted), temperature)
     targets = targets_of_round(job, index, accepted, temperature)
     asks = [_ask(job, index, i, target, accepted, temperature) for i, target in enumerate(targets)]
     for ask, completion in zip(asks, in_order(asks, job.generator.generate(ask.prompt for ask in asks)), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ from sg_local.records import (
 from sg_local.run import CANDIDATES, INPUTS
 from sg_local.synth.job import DEMONSTRATIONS, OnEvent, Synthesis, SynthEvent, in_order
 
+logger = logging.getLogger(__name__)
+
 N_OTHERS = 3
 """Other inputs that an output is held against to see whether it belongs to its own."""
 
@@ -39,6 +42,14 @@ def write_candidates(job: Synthesis, on_event: OnEvent) -> None:
             if row.id not in done:
                 job.run.append(CANDIDATES, [row])
             on_event(_output_event(rows, len(inputs)))
+    _tell(rows)
+
+
+def _tell(rows: Sequence[Candidate]) -> None:
+    """Log what became of the outputs, without their texts."""
+    logger.info("%d inputs answered, %d without a usable vote", len(rows), sum(not row.output for row in rows))
+    if shortened := sum(bool(row.dropped) for row in rows):
+        logger.info("%d pairs have a prompt that was shortened to fit the context", shortened)
 
 
 def candidate_id(row: InputRow) -> str:

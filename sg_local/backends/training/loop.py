@@ -125,6 +125,7 @@ class _Loop:
 
     def run(self) -> Progress:
         self._begin()
+        logger.info("begins after step %d of %d", self.progress.step, self.progress.n_steps)
         while not self.progress.is_done:
             try:
                 self._advance()
@@ -136,12 +137,10 @@ class _Loop:
     def _begin(self) -> None:
         saved = load_checkpoint(self.job)
         if saved is None:
-            logger.info("starts: %d steps of %d rows", self.progress.n_steps, self.progress.batch_size)
             self.engine.start()
             self._measure_base()
             return
         self.progress, arrays = saved
-        logger.info("goes on after step %d of %d", self.progress.step, self.progress.n_steps)
         self.engine.restore(arrays)
         self.clock = _Clock(self.progress.elapsed_s + self.job.spent_s)
 
@@ -194,8 +193,6 @@ class _Loop:
         rounds = progress.rounds_without_gain + 1
         stop = settings.patience > 0 and rounds >= settings.patience
         reason = f"no gain in {rounds} validation rounds" if stop else ""
-        if stop:
-            logger.info("stops early after step %d of %d: %s", progress.step, progress.n_steps, reason)
         self.progress = dataclasses.replace(progress, rounds_without_gain=rounds, stopped=reason)
         return loss
 
@@ -222,7 +219,6 @@ class _Loop:
             logger.info("%.2f s a step: %d of %d steps fit %g s", pace_s, fits, progress.n_steps, budget)
             self.progress = dataclasses.replace(self.progress, n_steps=min(progress.n_steps, fits))
         elif elapsed >= budget:
-            logger.info("stops after step %d of %d: %g s are spent", progress.step, progress.n_steps, budget)
             self.progress = dataclasses.replace(self.progress, stopped=f"the time budget of {budget:g} s is spent")
 
     def _refuse_divergence(self, result: StepResult) -> None:
@@ -245,9 +241,8 @@ class _Loop:
         """Go back to the last checkpoint with half the micro-batch; steps keep their rows, so their gradients too."""
         size = self.progress.batch_size
         if size == 1:
-            raise SgError(
-                "One row at a time does not fit in memory.", "Try fewer layers, a smaller rank or a smaller model."
-            ) from error
+            hint = "Try fewer layers, a smaller rank or a smaller model."
+            raise SgError("One row at a time does not fit in memory.", hint) from error
         saved = load_checkpoint(self.job)
         if saved is None:
             self.engine.start()
@@ -285,7 +280,8 @@ class _Loop:
         if self.job.writes and self.progress.best_loss is not None:
             with np.load(best_path(self.job.out, self.progress.best_step)) as arrays:
                 self.engine.restore(dict(arrays))
-        logger.info("ends after step %d, best step %d", self.progress.step, self.progress.best_step)
+        why = self.progress.stopped or "all steps done"
+        logger.info("ends after step %d (%s), best step %d", self.progress.step, why, self.progress.best_step)
         return self.progress
 
 
