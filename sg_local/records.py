@@ -8,6 +8,7 @@ than most, so that whoever builds a room finds every contract between rooms in o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -320,7 +321,7 @@ def to_json(record: Any) -> str:
 
 def from_dict(cls: type[T], data: dict[str, Any]) -> T:
     """A record from its JSON form. Raises SgError for missing or unknown keys."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast(type, cls))
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise SgError(f"{cls.__name__}: unknown key {unknown[0]!r}", "Was this file written by a newer sg-local?")
@@ -328,6 +329,12 @@ def from_dict(cls: type[T], data: dict[str, Any]) -> T:
         return cls(**{key: _restore(hints[key], value) for key, value in data.items()})
     except TypeError as error:
         raise SgError(f"{cls.__name__}: {error}") from error
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """A record class's fields with their types: looked up once, not for every row."""
+    return typing.get_type_hints(cls)
 
 
 def _restore(hint: Any, value: Any) -> Any:

@@ -1,16 +1,15 @@
 """The run folder: every path in it, journals that survive a kill, stamps that make a run resumable, one lock.
 
-A journal is a file of one JSON object a line, appended and flushed; a torn last line is cut before the next
-append. An artefact is built under a `.partial` name and moved into place. A stage's stamp is written last and
-holds its settings and the digests of what it read, so that its presence means the stage is complete and its
-content says whether it would come out the same. Only Unix file locks are used.
+Journals (journals.py) are appended and flushed, and each line is parsed once. An artefact is built under a `.partial`
+name and moved into place. A stage's stamp is written last and holds its settings and the digests of what it read, so
+that its presence means the stage is complete and its content says whether it would come out the same. Only Unix file
+locks are used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import errno
 import fcntl
 import functools
@@ -26,8 +25,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from sg_local import __version__
+from sg_local.journals import Journal
 from sg_local.records import MadeOtherwise as MadeOtherwise
-from sg_local.records import SgError, digest, from_dict, to_json
+from sg_local.records import SgError, digest, to_json
+from sg_local.words import did_you_mean
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._journals: dict[str, Journal] = {}
 
     @property
     def name(self) -> str:
@@ -66,7 +68,8 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """What run.json holds: task, model, form, seed and version, as plain data."""
-        return read_json(self.path(RUN))
+        settings: dict[str, Any] = read_json(self.path(RUN))
+        return settings
 
     def exists(self) -> bool:
         return self.path(RUN).is_file()
@@ -83,31 +86,22 @@ class Run:
         text = "".join(to_json(row) + "\n" for row in rows)
         if not text:
             return
-        path = self.path(name)
-        with translated(path), open(path, "a+b") as file:
-            cut_torn_line(file)
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        with translated(self.path(name)):
+            self._journal(name).append(text)
 
     def read(self, name: str, cls: type[T]) -> list[T]:
-        """The records of a journal in file order; a torn last line is passed over. No file: no records."""
-        return [from_dict(cls, data) for data in self.lines(name)]
+        """The records of a journal in file order; a torn last line is passed over. No file: no records.
+
+        The list is the caller's own. Rows are parsed once, however often they are read.
+        """
+        return self._journal(name).read(cls)
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
         """The lines of a journal as plain data, for rooms that do not know the record."""
-        path = self.path(name)
-        if not path.exists():
-            return
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    hint = "Mend or delete this line; the rows after it are kept."
-                    raise SgError(f"{path}:{number}: this line is not JSON ({error}).", hint) from error
+        return self._journal(name).lines()
+
+    def _journal(self, name: str) -> Journal:
+        return self._journals.setdefault(name, Journal(self.path(name)))
 
     def replace(self, name: str, rows: Iterable[Any]) -> None:
         """Write a whole journal anew, atomically."""
@@ -124,7 +118,8 @@ class Run:
     def stamp(self, stage: str) -> dict[str, Any] | None:
         """The stamp of a finished stage, or None."""
         path = self.path(f"stages/{stage}.json")
-        return read_json(path) if path.exists() else None
+        found: dict[str, Any] | None = read_json(path) if path.exists() else None
+        return found
 
     def is_done(self, stage: str, settings: Any, reads: Iterable[str] = ()) -> bool:
         """True when the stage is finished with these settings and inputs; MadeOtherwise when with others."""
@@ -149,7 +144,8 @@ class Run:
         self.path(f"stages/{stage}.json").unlink(missing_ok=True)
 
     def _stamp_data(self, settings: Any, reads: Iterable[str]) -> dict[str, Any]:
-        plain = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else settings
+        is_record = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
+        plain = dataclasses.asdict(settings) if is_record else settings
         return {
             "settings": json.loads(json.dumps(plain)),
             "reads": {name: file_digest(self.path(name)) for name in reads},
@@ -192,8 +188,9 @@ def open_run(runs: Path, name: str) -> Run:
     if run.exists():
         return run
     known = [found.name for found in list_runs(runs)]
-    near = difflib.get_close_matches(name, known, n=1) or [one for one in known if one.startswith(name)][:1]
-    hint = f"Did you mean {near[0]}?" if near else f"Runs here: {', '.join(known) or 'none yet'}."
+    begun = [one for one in known if one.startswith(name)]
+    near = did_you_mean(name, known) or (f"Did you mean {begun[0]}?" if begun else "")
+    hint = near or f"Runs here: {', '.join(known) or 'none yet'}."
     raise SgError(f"There is no run named {name!r} in {runs}.", hint, exit_code=2)
 
 
@@ -324,22 +321,6 @@ def _cached_sha256(path: Path, facts: os.stat_result, cache: Path) -> str:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cut_torn_line(file: Any) -> None:
-    """Truncate an open binary file after its last line end, and stand at its end."""
-    end = file.seek(0, os.SEEK_END)
-    keep = end
-    while keep:
-        start = max(0, keep - 65536)
-        file.seek(start)
-        found = file.read(keep - start).rfind(b"\n")
-        keep = start + found + 1 if found >= 0 else start
-        if found >= 0:
-            break
-    if keep != end:
-        file.truncate(keep)
-    file.seek(0, os.SEEK_END)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
