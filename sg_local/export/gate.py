@@ -85,7 +85,8 @@ def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[R
 def check_loads(job: Export, path: Path) -> Check:
     """Open the file in a new process and let it answer the first example's input."""
     segments = [[segment.text, segment.trusted] for segment in example_prompts(job)[0]]
-    request = json.dumps({"engine": job.engine, "model": str(path), "n_ctx": job.settings.n_ctx, "segments": segments})
+    facts = {"engine": job.engine, "model": str(path), "n_ctx": job.settings.n_ctx, "cache": job.cache}
+    request = json.dumps({**facts, "segments": segments}, default=str)
     command = [sys.executable, "-m", "sg_local.export.loading"]
     try:
         done = subprocess.run(
@@ -170,7 +171,7 @@ def check_answers(job: Export, n_equal: int, n_ties: int, n_answers: int) -> Che
 @contextmanager
 def opened(job: Export, model: Path) -> Iterator[Generator]:
     """A generator on the very file, never on a faster copy of it."""
-    settings = EngineSettings(n_ctx=job.settings.n_ctx, fast_copy=False)
+    settings = EngineSettings(n_ctx=job.settings.n_ctx, fast_copy=False, cache=job.cache)
     generator = open_generator(job.engine, model, settings)
     try:
         yield generator

@@ -50,7 +50,8 @@ class Export:
     """One export job. `valid` holds rows that the adapter was not trained on, for the gate.
 
     `base_digest` is the base file's SHA-256; `provenance` is plain data that travels in the files' metadata and on
-    the model card: `settings`, `funnel` and `scores` are known keys, all optional.
+    the model card: `settings`, `funnel` and `scores` are known keys, all optional. `cache` is the engine's folder of
+    digests and copies (None: the user's cache folder).
     """
 
     run: Run
@@ -65,6 +66,7 @@ class Export:
     base_name: str = ""
     licence: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    cache: Path | None = None
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Opens one model file and lets it answer once: run as `python -m sg_local.export.loading`, request on stdin.
 
-The request is JSON with engine, model, n_ctx and segments; the answer is JSON with the text. A file that makes the
-engine abort takes this process down and no other.
+The request is JSON with engine, model, n_ctx, cache (a folder or null) and segments; the answer is JSON with the text.
+A file that makes the engine abort takes this process down and no other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ N_TOKENS = 16
 
 def answer(request: dict) -> str:
     """The greedy answer of one model file. Raises SgError for a file that does not load."""
-    settings = EngineSettings(n_ctx=request["n_ctx"], n_parallel=1, fast_copy=False)
+    cache = Path(request["cache"]) if request["cache"] is not None else None
+    settings = EngineSettings(n_ctx=request["n_ctx"], n_parallel=1, fast_copy=False, cache=cache)
     generator = open_generator(request["engine"], Path(request["model"]), settings)
     try:
         segments = tuple(Segment(text, trusted) for text, trusted in request["segments"])

@@ -40,6 +40,7 @@ def export_job(job: OpenRun) -> Export:
         valid=pairs_of(job, VALID),
         settings=job.plan["export"],
         engine=job.backend,
+        cache=job.plan["engine"].cache,
         base_name=job.base.name,
         provenance=provenance(job),
     )

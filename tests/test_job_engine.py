@@ -1,0 +1,142 @@
+"""What reaches a job's engine: the cache folder, the model's rule for the beginning of a text, the room of a row."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sg_local import prompts
+from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.export import gate, loading
+from sg_local.job import job as job_module
+from sg_local.job.export import export_job
+from sg_local.job.job import job_for_run, job_for_task
+from sg_local.job.options import Home, Options
+from sg_local.job.plan import make_plan
+from sg_local.job.train import training_job
+from sg_local.records import SgError, digest
+from tests import tiny_models
+from tests.tiny_models import TinySpec, write_model
+
+RESTED = 1_700_000_000  # a time of change long ago, so that a file's digest is kept
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The settings of every engine that was opened."""
+    seen = []
+
+    def open_generator(name, model, settings):
+        seen.append(settings)
+        return ScriptedGenerator(model)
+
+    monkeypatch.setattr(job_module, "open_generator", open_generator)
+    return seen
+
+
+def options(tmp_path, **settings) -> Options:
+    return Options(runs=tmp_path / "runs", backend="scripted", form="plain", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "cache"),
+    [("some/where", Path("some/where")), ("~/kept", Path.home() / "kept"), (Path("/a"), Path("/a")), ("none", None)],
+)
+def test_the_cache_is_a_setting_like_others(given, cache):
+    assert make_plan([("given", {"engine": {"cache": given}})])["engine"].cache == cache
+
+
+def test_a_cache_that_is_no_path_is_refused():
+    with pytest.raises(SgError, match=r"engine\.cache: 3"):
+        make_plan([("given", {"engine": {"cache": 3}})])
+
+
+def test_every_engine_keeps_its_copies_in_the_jobs_home(tmp_path, routing, opened, monkeypatch):
+    home = Home(data=tmp_path / "home")
+    with job_for_task(routing, options(tmp_path), home) as job:
+        assert job.generator
+        work = export_job(replaced(job))
+    monkeypatch.setattr(gate, "open_generator", job_module.open_generator)
+    with gate.opened(work, tmp_path / "fused.gguf"):
+        pass
+    monkeypatch.setattr(loading, "open_generator", job_module.open_generator)
+    loading.answer({"engine": "x", "model": "m", "n_ctx": 1, "cache": str(work.cache), "segments": [["Hi", True]]})
+    assert [settings.cache for settings in opened] == [home.data] * 3
+
+
+def test_or_where_it_was_told_to_and_the_run_remembers(tmp_path, routing, opened):
+    home, cache = Home(data=tmp_path / "home"), tmp_path / "elsewhere"
+    with job_for_task(routing, options(tmp_path, engine={"cache": str(cache)}), home) as job, job.lock():
+        assert job.generator
+    assert json.loads(job.run.path("run.json").read_text())["set"] == {"engine": {"cache": str(cache)}}
+    with job_for_run(job.run.name, replace(options(tmp_path), given=frozenset()), home) as again:
+        assert again.generator
+    assert [settings.cache for settings in opened] == [cache] * len(opened)
+
+
+def replaced(job):
+    """The job with a run.json, as an export reads it."""
+    job.run.write_json("run.json", job.record)
+    return job
+
+
+def test_training_has_the_room_that_the_evaluation_has(tmp_path, routing):
+    settings = {"engine": {"n_ctx": 900}, "eval": {"n_ctx": 700, "max_tokens": 20}}
+    with job_for_task(routing, options(tmp_path, **settings), Home(tmp_path)) as job:
+        assert job.n_ctx == 700
+        room = training_job(job, None).room
+    assert (room.n_ctx, room.n_new, room.stage) == (700, 11, "eval")
+    assert options_n_ctx(tmp_path, routing, {"engine": {"n_ctx": 600}}) == 600
+
+
+def options_n_ctx(tmp_path, task, settings):
+    with job_for_task(task, replace(options(tmp_path, **settings), name="other"), Home(tmp_path)) as job:
+        return job.n_ctx
+
+
+# The beginning of a text (a tokenizer that adds it and a template that spells it; one that does not and one that does)
+
+SPELT = "{{ '<s>' }}" + tiny_models.VICUNA.removeprefix("{{ bos_token }}")
+WRITTEN = "{{ bos_token }}" + tiny_models.VICUNA.removeprefix("{{ bos_token }}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "template"),
+    [(TinySpec("spm", chat_template=SPELT), None), (TinySpec(chat_template=WRITTEN), None), (TinySpec("spm"), SPELT)],
+    ids=["added and spelt", "written only", "added, and spelt by the model's card"],
+)
+def test_a_text_begins_once(tmp_path, routing, spec, template):
+    pytest.importorskip("llama_cpp")
+    model = write_model(tmp_path / "m.gguf", spec)
+    asked = replace(options(tmp_path, engine={"fast_copy": False}), backend="llama.cpp", model=str(model), form="chat")
+    with job_for_task(routing, asked, Home(tmp_path / "home")) as job:
+        job.base = replace(job.base, template=template)
+        job.__dict__.pop("forms", None), job.__dict__.pop("form", None)
+        ids = job.generator.tokenize(
+            prompts.fitted_answer(training_job(job, None).room, routing, job.form, "x").segments
+        )
+        (first,) = job.generator.tokenize((prompts.Segment(job.generator.info.bos),), bos=False)
+    assert ids[0] == first and ids[1] != first
+
+
+@pytest.mark.parametrize("add_bos", [True, False, None])
+def test_stamps_digest_a_form_as_they_did_before_it_knew_that(add_bos):
+    chat, plain = prompts.forms(tiny_models.CHATML, "<s>", "</s>", add_bos)
+    before = {"name": "plain", "template": None, "bos": "<s>", "eos": "</s>", "lead": " ", "add_bos": None}
+    assert digest(plain.stamped) == digest(before) == digest(prompts.forms(None, "<s>", "</s>")[0])
+    assert chat.stamped == prompts.forms(tiny_models.CHATML, "<s>", "</s>")[0]
+
+
+def test_the_folder_of_the_home_is_filled_and_no_other(tmp_path, routing, monkeypatch):
+    pytest.importorskip("llama_cpp")
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    model = write_model(tmp_path / "m.gguf", TinySpec())
+    os.utime(model, (RESTED, RESTED))
+    asked = replace(options(tmp_path, engine={"fast_copy": False}), backend="llama.cpp", model=str(model))
+    with job_for_task(routing, asked, Home(tmp_path / "home")) as job:
+        assert job.generator.info.digest == job.record["model"]["digest"]
+    assert list((tmp_path / "home/digests").iterdir()) and not (tmp_path / "user").exists()
