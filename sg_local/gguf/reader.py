@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sg_local.gguf.foreign import N_BYTES, what_else
 from sg_local.gguf.quants import dequantize
 from sg_local.gguf.types import TYPES, type_of
 from sg_local.records import SgError
@@ -90,7 +91,7 @@ class GgufFile:
         self._file = _open(self.path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
-            _check_magic(self.path, self._file.read(8))
+            _check_magic(self.path, self._file.read(N_BYTES))
             self._parse()
         except BaseException:
             self._file.close()
@@ -172,6 +173,9 @@ def _open(path: Path):
 
 def _check_magic(path: Path, head: bytes) -> None:
     if head[:4] != MAGIC:
+        other = what_else(head)
+        if other is not None:
+            raise SgError(f"{path} is not a GGUF file but {other[0]}.", other[1])
         hint = "sg-local reads GGUF models (.gguf); safetensors and the old ggml formats must be converted first."
         raise SgError(f"{path} is not a GGUF file.", hint)
     version = int.from_bytes(head[4:8], "little")
