@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sg_local.prompts import match_label, normalise
 
@@ -47,7 +47,7 @@ class Difference:
     p: float
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Literal["better", "worse", "open"]:
         """`better` or `worse` where the interval leaves zero out, else `open`."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "open"
 

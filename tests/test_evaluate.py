@@ -1,43 +1,42 @@
 """The evaluation stage over the scripted backend: fairness, resuming, leaks, verdict and gates."""
 
 import dataclasses
-import json
 
 import pytest
 from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, FakeGenerator, job_of
 
-from sg_local.evaluate import counterpart, evaluate, judged_rows, parse_gate, require
+from sg_local.evaluate import SYSTEMS, evaluate, judged_rows, parse_gate, require
 from sg_local.evaluate.job import dev_questions
 from sg_local.evaluate.retain import PASSAGES, perplexity, split_passage
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.records import Answer, Pair, SgError, TestRow
-from sg_local.run import ADAPTER, ANSWERS, REPORT
+from sg_local.report import read_report
+from sg_local.report.records import Excluded
+from sg_local.run import ADAPTER, ANSWERS, REPORT, Run
 
 
 def test_the_report_holds_every_system_with_score_interval_and_n(tmp_path):
     report = evaluate(job_of(tmp_path))
-    assert report["systems"]["tuned_vote"]["score"] == 100
-    for name in ("base", "base_vote", "tuned"):
-        assert report[name] == report["systems"][name]
-    assert report["tuned"]["score"] == 100 and report["base"]["score"] == 50
-    assert all({"score", "low", "high", "n"} <= set(found) for found in report["systems"].values())
-    assert json.loads((tmp_path / REPORT).read_text()) == report
+    assert report.systems["tuned_vote"].score == 100
+    assert report.tuned.score == 100 and report.base.score == 50
+    assert all(found.low <= found.score <= found.high and found.n == 4 for found in report.systems.values())
+    assert read_report(Run(tmp_path)) == report
 
 
 def test_classification_meets_restricted_calibrated_and_trivial_systems(tmp_path):
     report = evaluate(job_of(tmp_path))
     wanted = {f"{role}_{kind}" for role in ("base", "tuned") for kind in ("restricted", "calibrated")}
-    assert wanted | {"base_chat", "base_plain", "majority_label", "random_output"} <= set(report["systems"])
-    assert report["confusion"]["tables"]["base"] == [[2, 0, 0], [2, 0, 0]]
+    assert wanted | {"base_chat", "base_plain", "majority_label", "random_output"} <= set(report.systems)
+    assert report.confusion.tables["base"] == ((2, 0, 0), (2, 0, 0))
 
 
 def test_generation_meets_the_copied_input(tmp_path):
     pairs = (Pair("SOME TEXT", "some text"),)
     report = evaluate(job_of(tmp_path, REWRITE, pairs=pairs))
-    assert report["systems"]["copy_input"]["score"] == 100
-    assert report["gains"]["tuned-base"]["reached_by"] == ["copy_input"]
-    assert "trivial system reaches this too (copy the input)" in report["verdicts"][0]["sentence"]
-    assert "base_restricted" not in report["systems"]
+    assert report.systems["copy_input"].score == 100
+    assert report.gain("tuned", "base").reached_by == ("copy_input",)
+    assert "trivial system reaches this too (copy the input)" in report.outcomes[0].sentence
+    assert "base_restricted" not in report.systems
 
 
 def test_the_base_answers_without_the_adapter_and_gets_the_generator_back(tmp_path):
@@ -50,8 +49,8 @@ def test_calibration_subtracts_means_of_synthetic_inputs_only(tmp_path):
     scores = {pair.input: (-1.0, -3.0) for pair in PAIRS}
     scores |= {row.input: (-1.0, -2.9 if row.outputs == ("blue",) else -3.1) for row in TASK.tests}
     report = evaluate(job_of(tmp_path, generator=FakeGenerator({}, scores)))
-    assert report["systems"]["base_restricted"]["score"] == 50
-    assert report["systems"]["base_calibrated"]["score"] == 100
+    assert report.systems["base_restricted"].score == 50
+    assert report.systems["base_calibrated"].score == 100
 
 
 class OneGoodForm(FakeGenerator):
@@ -68,18 +67,18 @@ class OneGoodForm(FakeGenerator):
 def test_the_form_of_the_base_is_never_chosen_on_test_rows(tmp_path):
     answers = {row.input: row.outputs[0] for row in TASK.tests}
     report = evaluate(job_of(tmp_path, generator=OneGoodForm(answers)))
-    assert report["chosen"]["base"] == "plain"
-    assert report["base"]["score"] == 0 and report["systems"]["base_chat"]["score"] == 100
+    assert report.chosen["base"] == "plain"
+    assert report.base.score == 0 and report.systems["base_chat"].score == 100
 
 
 def test_the_verdict_meets_the_strongest_base_of_its_own_family(tmp_path):
     answers = {row.input: row.outputs[0] for row in TASK.tests}
     report = evaluate(job_of(tmp_path, generator=OneGoodForm(answers)))
-    first = report["verdicts"][0]
-    assert (first["tuned"], first["base"], first["family"]) == ("tuned", "base_chat", "free")
-    restricted = [one for one in report["verdicts"] if one["family"] == "restricted"]
+    first = report.outcomes[0]
+    assert (first.tuned, first.base, first.family) == ("tuned", "base_chat", "free")
+    restricted = [one for one in report.outcomes if one.family == "restricted"]
     assert len(restricted) == 2
-    assert all(("restricted" in one["base"] or "calibrated" in one["base"]) for one in restricted)
+    assert all(("restricted" in one.base or "calibrated" in one.base) for one in restricted)
 
 
 def test_dev_rows_show_a_demonstration_only_the_others(tmp_path):
@@ -96,7 +95,7 @@ def test_vote_drops_what_is_not_accepted_and_falls_back_to_greedy(tmp_path):
     job = dataclasses.replace(job_of(tmp_path), accept=lambda _, output: output != "red")
     report = evaluate(job)
     rows = [row for row in job.run.read(ANSWERS, Answer) if row.system == "base_vote"]
-    assert [row.text for row in rows] == ["red"] * 4 and report["base_vote"]["n"] == 4
+    assert [row.text for row in rows] == ["red"] * 4 and report.systems["base_vote"].n == 4
 
 
 def test_another_gate_votes_anew_and_asks_nothing_else_again(tmp_path):
@@ -113,8 +112,8 @@ def test_another_gate_votes_anew_and_asks_nothing_else_again(tmp_path):
 def test_leaked_test_rows_are_excluded_and_counted(tmp_path):
     tests = (*TASK.tests, TestRow("A fire engine!", ("red",)), TestRow("south synthetic", ("blue",)))
     report = evaluate(job_of(tmp_path, dataclasses.replace(TASK, tests=tests)))
-    assert report["excluded"] == {"examples": [4], "training": [5]}
-    assert report["n"] == 4 and [row["index"] for row in report["rows"]] == [0, 1, 2, 3]
+    assert report.excluded == Excluded((4,), (5,))
+    assert report.n == 4 and [row.index for row in report.rows] == [0, 1, 2, 3]
 
 
 def test_nothing_but_leaks_is_refused(tmp_path):
@@ -153,7 +152,7 @@ def test_a_report_that_was_deleted_is_made_again_from_the_answers(tmp_path):
     first = evaluate(job_of(tmp_path))
     (tmp_path / REPORT).unlink()
     again = job_of(tmp_path)
-    assert evaluate(again)["systems"] == first["systems"] and (tmp_path / REPORT).exists()
+    assert evaluate(again).systems == first.systems and (tmp_path / REPORT).exists()
     assert not again.generator.asked and not again.generator.n_scored
 
 
@@ -188,11 +187,29 @@ def test_events_count_every_row_of_every_asked_system(tmp_path):
     assert tuned == [(0, 4), (3, 4), (4, 4)]
 
 
+def test_events_say_in_words_what_is_answered(tmp_path):
+    seen = {}
+    job = job_of(tmp_path, settings=dataclasses.replace(SETTINGS, retain=True))
+    evaluate(job, lambda event: seen.update({event.system: event.title}))
+    wanted = {
+        "tuned": "tuned",
+        "tuned_restricted": "tuned, labels only",
+        "base_vote_raw": "base, voting",
+        "base_restricted_chat": "base, labels only (chat prompt)",
+        "dev_plain": "choosing the prompt: base (plain prompt)",
+        "dev_restricted_chat": "choosing the prompt: base, labels only (chat prompt)",
+        "calibration_chat": "calibrating: base (chat prompt)",
+        "calibration_tuned": "calibrating: tuned",
+        "retain_text_base": "texts outside the task: base",
+    }
+    assert {name: seen[name] for name in wanted} == wanted
+
+
 def test_synthetic_pairs_in_context_come_on_request(tmp_path):
     settings = dataclasses.replace(SETTINGS, n_context=2)
     job = job_of(tmp_path, settings=settings)
     report = evaluate(job)
-    assert "base_synthetic" in report["systems"]
+    assert "base_synthetic" in report.systems
     texts = ["".join(segment.text for segment in prompt.segments) for prompt in job.generator.asked]
     assert any(text.count("synthetic ") == 2 and "test number one" in text for text in texts)
 
@@ -212,11 +229,11 @@ def test_a_tune_on_the_examples_alone_is_a_base_to_beat(tmp_path):
     generator = Adapters({row.input: row.outputs[0] for row in TASK.tests})
     job = dataclasses.replace(job_of(tmp_path / "run", generator=generator), examples_adapter=other)
     report = evaluate(job)
-    found = report["systems"]["tuned_examples"]
-    assert (found["score"], found["role"], found["title"]) == (50, "base", "tuned on the examples alone")
-    assert {"tuned_examples_restricted", "tuned_examples_calibrated"} <= set(report["systems"])
-    assert report["gains"]["tuned-tuned_examples"]["gain"] == 50
-    assert report["tuned"]["score"] == 100
+    found = report.systems["tuned_examples"]
+    assert (found.score, found.role, found.title) == (50, "base", "tuned on the examples alone")
+    assert {"tuned_examples_restricted", "tuned_examples_calibrated"} <= set(report.systems)
+    assert report.gain("tuned", "tuned_examples").gain == 50
+    assert report.tuned.score == 100
     other.write_text("trained otherwise")
     with pytest.raises(SgError, match="examples adapter"):
         evaluate(job)
@@ -238,11 +255,11 @@ def test_a_context_too_small_drops_demonstrations_then_refuses(tmp_path):
 
 def test_what_tuning_cost_elsewhere_is_measured_on_request(tmp_path):
     job = job_of(tmp_path, settings=dataclasses.replace(SETTINGS, retain=True))
-    found = evaluate(job)["retain"]
-    assert found["perplexity"]["base"] == found["perplexity"]["tuned"] > 1
-    assert [one["base"] for one in found["answers"]] == ["red"] * 6
-    assert [one["tuned"] for one in found["answers"]] == ["blue"] * 6
-    assert evaluate(job_of(tmp_path / "without"))["retain"] is None
+    found = evaluate(job).retain
+    assert found.perplexity.base == found.perplexity.tuned > 1
+    assert [one.base for one in found.answers] == ["red"] * 6
+    assert [one.tuned for one in found.answers] == ["blue"] * 6
+    assert evaluate(job_of(tmp_path / "without")).retain is None
 
 
 def test_perplexity_weighs_passages_by_their_tokens():
@@ -276,7 +293,7 @@ def test_single_answers_stand_beside_the_base_that_answers_alike(tmp_path):
     scores = {row.input: (-1.0, -3.0) for row in TASK.tests}
     job = job_of(tmp_path, generator=FakeGenerator({}, scores))
     report = evaluate(job)
-    assert [counterpart(report, system) for system in ("tuned", "tuned_restricted", "copy_input")] == [
+    assert [report.systems[name].against for name in ("tuned", "tuned_restricted", "majority_label")] == [
         "base",
         "base_restricted",
         "base",
@@ -294,45 +311,56 @@ def test_browsing_what_is_not_there_is_a_usage_error(tmp_path, show, system):
     assert error.value.exit_code == 2 and error.value.hint
 
 
-# Verdicts and gates
+# Outcomes and gates
 
 
 def board_of(**texts):
     wanted = [("red",), ("blue",)] * 20
     task = dataclasses.replace(TASK, tests=())
-    return Scoreboard(task, {name: list(rows) * 20 for name, rows in texts.items()}, wanted, 0, 200)
+    rows = {system: list(texts[system.name]) * 20 for system in SYSTEMS if system.name in texts}
+    return Scoreboard(task, rows, wanted, 0, 200)
+
+
+def gain_of(**texts):
+    board = board_of(**texts)
+    return board.gain(board.systems("tuned")[0], board.systems("base")[0])
 
 
 def test_a_gain_over_everything_is_better_and_unmarked():
-    gain = board_of(base=("red", "red"), tuned=("red", "blue"), majority_label=("red", "red")).gain("tuned", "base")
-    assert (gain["gain"], gain["outcome"], gain["reached_by"]) == (50, "better", [])
+    gain = gain_of(base=("red", "red"), tuned=("red", "blue"), majority_label=("red", "red"))
+    assert (gain.gain, gain.outcome, gain.reached_by) == (50, "better", ())
 
 
 def test_a_gain_that_the_majority_label_reaches_is_marked():
-    board = board_of(base=("none", "none"), tuned=("red", "red"), majority_label=("blue", "blue"))
-    assert board.gain("tuned", "base")["reached_by"] == ["majority_label"]
+    gain = gain_of(base=("none", "none"), tuned=("red", "red"), majority_label=("blue", "blue"))
+    assert gain.reached_by == ("majority_label",)
 
 
 def test_a_loss_is_worse_and_unmarked():
-    gain = board_of(base=("red", "blue"), tuned=("red", "red"), majority_label=("red", "red")).gain("tuned", "base")
-    assert (gain["outcome"], gain["reached_by"]) == ("worse", [])
+    gain = gain_of(base=("red", "blue"), tuned=("red", "red"), majority_label=("red", "red"))
+    assert (gain.outcome, gain.reached_by) == ("worse", ())
 
 
 def test_free_text_against_restricted_is_not_like_with_like():
-    board = board_of(base_restricted=("red", "blue"), tuned=("red", "blue"))
-    assert board.gain("tuned", "base_restricted")["like"] is False
-    assert board.verdicts() == []
+    texts = {"base_restricted": ("red", "blue"), "tuned": ("red", "blue")}
+    assert gain_of(**texts).like is False
+    assert board_of(**texts).outcomes() == ()
 
 
 def test_irrelevant_answers_name_no_label():
-    found = board_of(base=("it is red I think", "no idea")).system("base")
-    assert (found["irrelevant"], found["score"], found["authors_label"]) == (50, 0, 50)
+    found = board_of(base=("it is red I think", "no idea")).results()["base"]
+    assert (found.irrelevant, found.score, found.metrics["authors_label"]) == (50, 0, 50)
 
 
-REPORT_FOR_GATES = {
-    "systems": {"base": {"score": 40.0, "low": 30.0, "high": 50.0}, "tuned": {"score": 43.0}},
-    "gains": {"tuned-base": {"gain": 3.0, "low": -1.0, "high": 6.0}},
-}
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A report with a score of 40 (30 to 50) for the base, 43 for the tuned model, and a gain of 3 (-1 to 6)."""
+    report = evaluate(job_of(tmp_path_factory.mktemp("judged")))
+    base = dataclasses.replace(report.base, score=40.0, low=30.0, high=50.0)
+    gain = dataclasses.replace(report.gain("tuned", "base"), gain=3.0, low=-1.0, high=6.0)
+    tuned = dataclasses.replace(report.tuned, score=43.0)
+    systems = {**report.systems, "base": base, "tuned": tuned}
+    return dataclasses.replace(report, systems=systems, gains={"tuned-base": gain})
 
 
 @pytest.mark.parametrize(
@@ -348,13 +376,13 @@ REPORT_FOR_GATES = {
         ("base<-1", False),
     ],
 )
-def test_gates(text, met):
+def test_gates(judged, text, met):
     gate = parse_gate(text)
     if met:
-        require(REPORT_FOR_GATES, [gate])
+        require(judged, [gate])
         return
     with pytest.raises(SgError, match="not met") as error:
-        require(REPORT_FOR_GATES, [gate])
+        require(judged, [gate])
     assert error.value.exit_code == 3
 
 
@@ -365,7 +393,7 @@ def test_what_is_no_gate_is_a_usage_error(text):
     assert error.value.exit_code == 2
 
 
-def test_a_gate_on_an_unknown_system_lists_the_known_ones():
+def test_a_gate_on_an_unknown_system_lists_the_known_ones(judged):
     with pytest.raises(SgError, match="names no system") as error:
-        require(REPORT_FOR_GATES, [parse_gate("tuned-base_vote>1")])
+        require(judged, [parse_gate("tuned-base_synthetic>1")])
     assert "tuned-base" in error.value.hint

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_reports import report_of
 from test_gguf_config import write_variant
 from tiny_models import CHATML, TinySpec, lora_pairs, write_lora, write_model
 
@@ -19,6 +20,7 @@ from sg_local.export.card import model_card
 from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
 from sg_local.records import Pair, SgError, Task
+from sg_local.report import write_report
 from sg_local.run import Run, file_digest
 
 TASK = Task(
@@ -206,20 +208,13 @@ def test_an_adapter_and_a_foreign_file_are_inspected_too(done):
 def test_scores_join_the_files_after_an_evaluation(tmp_path):
     job = make_job(tmp_path, TinySpec(layers=1))
     first = export.export(job)
-    system = {"score": 91.5, "low": 80.0, "high": 97.0, "title": "tuned", "n": 40}
-    report = {
-        "metric": "exact_match",
-        "n": 40,
-        "adapter": {"sha256": first.adapter_sha256},
-        "systems": {"tuned": system},
-    }
-    job.run.write_json("report.json", report)
+    write_report(job.run, report_of({"base": 40.0, "tuned": 91.5}, adapter=first.adapter_sha256))
     second = export.add_scores(job)
     found = export.inspect(job.run.path("fused-Q8_0.gguf"))
     assert found.provenance["scores"]["systems"]["tuned"]["score"] == 91.5
     assert second.fused[0].sha256 == file_digest(job.run.path("fused-Q8_0.gguf")) != first.fused[0].sha256
     assert file_digest(job.run.path("adapter.gguf")) == first.adapter_sha256
-    assert "| tuned | 91.5 | 80.0 to 97.0 |" in job.run.path("README.md").read_text()
+    assert "| tuned | 91.5 | 81.5 to 100.0 |" in job.run.path("README.md").read_text()
     assert json.loads(job.run.path("report.json").read_text())["export"]["fused"][0]["passed"]
     assert export.export(job).fused == second.fused
 

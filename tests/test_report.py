@@ -14,7 +14,7 @@ from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, job_of
 from sg_local import report
 from sg_local.evaluate import evaluate
 from sg_local.records import Pair, SgError, TestRow
-from sg_local.report import charts
+from sg_local.report import SystemResult, charts
 from sg_local.report.differing import compare
 from sg_local.run import TRAIN, Run
 from sg_local.training import TrainingRow
@@ -46,7 +46,7 @@ def run(tmp_path_factory):
     job.run.write_stamp("filter", {"near_duplicate": {"on": True}}, seconds=0.1, funnel=FUNNEL)
     job.run.write_stamp("train", {"epochs": 2}, seconds=3.5, curve=CURVE)
     evaluate(job)
-    report.write(job.run)
+    report.write_page(job.run)
     return job.run
 
 
@@ -150,7 +150,7 @@ def contrast(one, other):
 
 
 def test_the_scores_tell_roles_apart_by_shape_too():
-    systems = {name: {"title": name, "score": 50.0, "low": 40.0, "high": 60.0, "role": name} for name in charts.ROLES}
+    systems = [SystemResult(50.0, 40.0, 60.0, 4, {}, 0.0, role, role, "free") for role in charts.ROLES]
     drawn = re.findall(r'aria-roledescription="point"[^>]* d="([^"]+)"', charts.scores(systems, "exact match"))
     assert len(set(drawn)) == 3
 
@@ -158,14 +158,14 @@ def test_the_scores_tell_roles_apart_by_shape_too():
 def test_a_generation_run_needs_no_labels_no_curve_and_no_funnel(tmp_path):
     job = job_of(tmp_path, REWRITE, pairs=(Pair("SOME TEXT", "some text"),))
     evaluate(job)
-    text = report.write(job.run).read_text()
+    text = report.write_page(job.run).read_text()
     Reader(text)
     assert "<td>copy the input</td>" in text and "Which label" not in text and ">Training</h2>" not in text
 
 
 def test_a_run_without_an_evaluation_says_what_to_do(tmp_path):
     with pytest.raises(SgError, match="no report yet"):
-        report.write(Run(tmp_path))
+        report.write_page(Run(tmp_path))
 
 
 @pytest.mark.parametrize(

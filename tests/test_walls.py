@@ -40,10 +40,10 @@ MAY_IMPORT = {
     "filters": {*DISK, "schemas", "prompts", "metrics"},
     "review": {"records", "run"},
     "training": {*DISK, *TOOLS},
-    "export": {*DISK, *TOOLS},
-    "evaluate": {*DISK, "tasks", "prompts", "backends", "metrics"},
+    "export": {*DISK, *TOOLS, "report"},
+    "evaluate": {*DISK, "tasks", "prompts", "backends", "metrics", "report"},
     "serve": {*DISK, "prompts", "backends"},
-    "report": {*DISK, "evaluate"},
+    "report": DISK,
     "doctor": {"records", "home", "models", "backends"},
     "job": {*GROUND, *DISK, *STAGES, *TOOLS, "home", "metrics", "tasks", "models", "serve", "report"},
     "views": {*DISK, *STAGES, "job", "report"},
@@ -51,7 +51,8 @@ MAY_IMPORT = {
 }
 """Which rooms each room may import besides itself. `cli` may import all, and nobody imports `cli`.
 
-Of the job, `views` knows the events only; the face (`sg_local/__init__.py`) may import all but cli, console and views.
+`report` holds report.json's records, reader and writer, besides the page: `evaluate` makes a report, `export` tells its
+scores to the files, and neither needs the other. Of the job, `views` knows the events only; the face (`sg_local/__init__.py`) may import all but cli, console and views.
 """
 
 ONE_IMPORTER = {"rich": {"console"}, "click": {"cli"}, "huggingface_hub": {"models"}}

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sg_local import evaluate
 from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument
@@ -26,14 +27,11 @@ from sg_local.cli.options import (
 from sg_local.cli.output import Column
 from sg_local.cli.run import Tests
 from sg_local.cli.show import show_verdict
-from sg_local.evaluate import served
 from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.options import Options
 from sg_local.job.stages import forget, perform
-from sg_local.run import REPORT, read_json
+from sg_local.report import Report, plain, read_report
 from sg_local.words import brief
-
-SHOWN = ("wrong", "right", "better", "worse", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Wanted:
 @run_argument
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
 @click.option("--gate", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
-@click.option("--show", type=Choice(SHOWN), help="List single answers, against the base's.")
+@click.option("--show", type=Choice(tuple(evaluate.SHOW)), help="List single answers, against the base's.")
 @click.option("--system", metavar="SYSTEM", help="Whose answers to list.  [default: what predict and serve give]")
 @click.option("--retain", is_flag=True, help="Measure what tuning cost elsewhere, too.")
 @trainer_option
@@ -78,7 +76,7 @@ def eval_command(
     A gate compares a score or a gain with a number of points: `tuned>=80`, `tuned-base>=2`, `tuned-base.low>0`. Other
     test rows or settings need no --redo: answers that still count are kept.
     """
-    from sg_local import evaluate, tasks
+    from sg_local import tasks
     from sg_local.job import presets
 
     asked = Wanted(**wanted)
@@ -90,7 +88,7 @@ def eval_command(
         job.task = tasks.with_tests(job.task, tests)
         go(job, options, changed=tests is not None or bool(options.settings))
         show(job, asked)
-        evaluate.require(read_json(job.run.path(REPORT)), gates)
+        evaluate.require(read_report(job.run), gates)
 
 
 def go(job: OpenRun, options: Options, *, changed: bool) -> None:
@@ -103,32 +101,29 @@ def go(job: OpenRun, options: Options, *, changed: bool) -> None:
 
 def show(job: OpenRun, asked: Wanted) -> None:
     """The verdict, or the single answers, as a table or as JSON."""
-    report = read_json(job.run.path(REPORT))
+    report = read_report(job.run)
     if asked.show is not None:
-        show_answers(job, asked.show, asked.system or served(report), asked.as_json)
+        show_answers(job, report, asked.show, asked.system or report.served, asked.as_json)
     elif asked.as_json:
-        output.show_json(report)
+        output.show_json(plain(report))
     else:
         show_verdict(job.run)
 
 
-def show_answers(job: OpenRun, which: str, system: str, as_json: bool) -> None:
+def show_answers(job: OpenRun, report: Report, which: str, system: str, as_json: bool) -> None:
     """Single answers of one system beside those of its base, lowest score first."""
-    from sg_local import evaluate
-
     rows = evaluate.judged_rows(job.run, which, system)
     if as_json:
         output.show_json([dataclasses.asdict(row) for row in rows])
         return
-    report = read_json(job.run.path(REPORT))
-    base = evaluate.counterpart(report, system)
+    base = report.systems[system].against
     columns = [Column("row", True), Column("input"), Column("right"), Column(base), Column(system)]
     columns += [Column("score", True)]
     output.show_table("", columns, [_cells(row) for row in rows])
-    click.echo(f"{which}: {len(rows)} of {report['n']} test rows, {system} against {base}")
+    click.echo(f"{which}: {len(rows)} of {report.n} test rows, {system} against {base}")
 
 
-def _cells(row: Any) -> Sequence[str]:
+def _cells(row: evaluate.Judged) -> Sequence[str]:
     texts = (row.input, " / ".join(row.wanted), row.base, row.answer)
     score = f"{row.base_score:.0f} \u2192 {row.score:.0f}"
     return [str(row.index), *(brief(text, 60) for text in texts), score]

@@ -30,7 +30,7 @@ from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import Options
 from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, perform_all
 from sg_local.records import SgError, Task
-from sg_local.run import REPORT, read_json
+from sg_local.report import plain, read_report
 
 
 class Tests(click.ParamType):
@@ -90,7 +90,7 @@ def run_command(
     with job_for_task(read_task(task, tests), options, environment.home()) as job, job.lock():
         refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
         if as_json:
-            output.show_json(read_json(job.run.path(REPORT)))
+            output.show_json(plain(read_report(job.run)))
         else:
             show_verdict(job.run)
         if refused is not None:

@@ -17,7 +17,8 @@ from sg_local.cli.output import Column
 from sg_local.cli.show import show_funnel
 from sg_local.job.job import default_name
 from sg_local.records import SgError, Task, from_dict
-from sg_local.run import INPUTS, REPORT, STAGES, Run, list_runs, open_run, read_json, remove
+from sg_local.report import read_report
+from sg_local.run import INPUTS, REPORT, STAGES, Run, list_runs, open_run, remove
 from sg_local.views.verdict import artefacts, stage_times
 from sg_local.words import size
 
@@ -48,15 +49,15 @@ def ls(runs: Path, as_json: bool) -> None:
 
 def _row(run: Run) -> dict[str, Any]:
     data = run.settings
-    report = read_json(run.path(REPORT)) if run.path(REPORT).exists() else {}
+    report = read_report(run) if run.path(REPORT).exists() else None
     return {
         "run": run.name,
         "task": data.get("task", {}).get("name", ""),
         "model": data.get("model", {}).get("name", ""),
         "seed": data.get("seed"),
         "stages": [stage for stage in STAGES if run.stamp(stage) is not None],
-        "base": report.get("base", {}).get("score"),
-        "tuned": report.get("tuned", {}).get("score"),
+        "base": None if report is None else report.base.score,
+        "tuned": None if report is None else report.tuned.score,
         "size_bytes": sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file()),
         "path": str(run.root),
     }

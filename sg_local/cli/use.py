@@ -18,7 +18,7 @@ from sg_local.cli.options import backend_option, job_options, json_option, runs_
 from sg_local.job.job import job_for_run
 from sg_local.job.options import Options
 from sg_local.records import SgError
-from sg_local.run import REPORT, open_run
+from sg_local.run import open_run
 from sg_local.words import brief
 
 HOST, PORT = "127.0.0.1", 8080
@@ -169,17 +169,13 @@ def _on_the_shelf(name: str, environment: Environment) -> Path | None:
 @json_option
 def report_command(run: str, opens: bool, runs: Path, as_json: bool) -> None:
     """Write the report of a run as one HTML page."""
-    from sg_local.run import read_json
-
-    found = open_run(runs, run)
-    if not found.path(REPORT).exists():
-        raise SgError(f"Run {run} has no report yet.", f"Run `sg-local eval {run}` first.")
-    if as_json:
-        output.show_json(read_json(found.path(REPORT)))
-        return
     from sg_local import report
 
-    path = report.write(found)
+    found = open_run(runs, run)
+    if as_json:
+        output.show_json(report.plain(report.read_report(found)))
+        return
+    path = report.write_page(found)
     click.echo(path)
     if opens:
         import webbrowser

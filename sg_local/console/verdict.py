@@ -63,8 +63,7 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
 
 def _rival(main: GainView | None) -> str:
     """What the tuned model is held against, in words: where asked for, a tune on the examples may be the strongest."""
-    examples = main is not None and main.base.startswith("tuned on the examples")
-    return "a tune on the examples alone" if examples else "the best untuned way"
+    return "the best untuned way" if main is None or main.over_untuned else "a tune on the examples alone"
 
 
 def _scores(systems: tuple[SystemScore, ...], width: int) -> Table:

@@ -14,24 +14,27 @@ and counted. Not covered: whether the test rows resemble what a user will really
 
 from __future__ import annotations
 
-from sg_local.evaluate.browse import Judged, counterpart, judged_rows
+from sg_local.evaluate.browse import SHOW, Judged, judged_rows
 from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, accept_any
-from sg_local.evaluate.scoreboard import Gate, parse_gate, require, served, title_of
+from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.stage import evaluate
+from sg_local.evaluate.systems import SYSTEMS, System, is_untuned, on_the_card
 
 __all__ = [
+    "SHOW",
+    "SYSTEMS",
     "EvalEvent",
     "EvalSettings",
     "Evaluation",
     "Gate",
     "Judged",
     "OnEvent",
+    "System",
     "accept_any",
-    "counterpart",
     "evaluate",
+    "is_untuned",
     "judged_rows",
+    "on_the_card",
     "parse_gate",
     "require",
-    "served",
-    "title_of",
 ]

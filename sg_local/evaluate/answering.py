@@ -1,6 +1,6 @@
-"""The systems that answer questions with a model: greedy, by vote, and restricted to the labels.
+"""Ways to answer questions with a model: greedy, by vote, and restricted to the labels.
 
-A system is a frozen value, so that its digest says what shaped an answer. All prompts of one call go to the
+A way is a frozen value, so that its digest says what shaped an answer. All prompts of one call go to the
 engine as one stream, in which every prompt begins with the same instruction and demonstrations.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from sg_local import prompts
 from sg_local.evaluate.job import Evaluation, Question
@@ -27,8 +27,10 @@ class Reply:
     scores: tuple[float, ...] = ()
 
 
-class System(Protocol):
-    """Answers questions; the ids are the answers' own, one for each question."""
+class Way(Protocol):
+    """Answers questions; the ids are the answers' own, one for each question. A dataclass, whose fields shape them."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]: ...
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sg_local.records import Answer, SgError
-from sg_local.run import ANSWERS, REPORT, Run, read_json
+from sg_local.report.file import read_report
+from sg_local.report.records import TUNED
+from sg_local.run import ANSWERS, Run
 
 SHOW: Mapping[str, Callable[[float, float], bool]] = {
     "wrong": lambda score, base: score < 100,
@@ -20,7 +21,7 @@ SHOW: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """One test row with its right outputs, one system's answer, its base's (`counterpart`), both scores in percent."""
+    """One test row with its right outputs, one system's answer, its base's (`against`), both scores in percent."""
 
     index: int
     input: str
@@ -31,35 +32,29 @@ class Judged:
     base_score: float
 
 
-def counterpart(report: Mapping[str, Any], system: str) -> str:
-    """The base that answers in the same way as a system: restricted for restricted, by vote for by vote."""
-    base = system.replace("tuned", "base", 1)
-    return base if base in report["systems"] else "base"
-
-
-def judged_rows(run: Run, show: str = "wrong", system: str = "tuned") -> list[Judged]:
+def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judged]:
     """The rows that `show` asks for, lowest score first: wrong, right, all; better or worse than the base.
 
     Raises SgError (usage) for a system that did not answer and for another word.
     """
-    report = read_json(run.path(REPORT))
+    report = read_report(run)
     if show not in SHOW:
         raise SgError(f"There is nothing to show as {show!r}.", f"Show one of: {', '.join(SHOW)}.", exit_code=2)
-    if system not in report["systems"]:
-        known = ", ".join(report["systems"])
+    if system not in report.systems:
+        known = ", ".join(report.systems)
         raise SgError(f"No system named {system!r} answered.", f"It was: {known}.", exit_code=2)
-    base = counterpart(report, system)
+    base = report.systems[system].against
     texts = {(row.system, row.index): row.text for row in run.read(ANSWERS, Answer)}
     rows = [
         Judged(
-            index=row["index"],
-            input=row["input"],
-            wanted=tuple(row["outputs"]),
-            answer=texts[system, row["index"]],
-            base=texts[base, row["index"]],
-            score=row["scores"][system],
-            base_score=row["scores"][base],
+            index=row.index,
+            input=row.input,
+            wanted=row.outputs,
+            answer=texts[system, row.index],
+            base=texts[base, row.index],
+            score=row.scores[system],
+            base_score=row.scores[base],
         )
-        for row in report["rows"]
+        for row in report.rows
     ]
     return sorted((row for row in rows if SHOW[show](row.score, row.base_score)), key=lambda row: row.score)

@@ -45,9 +45,13 @@ class EvalSettings:
 
 @dataclass(frozen=True)
 class EvalEvent:
-    """Where an evaluation stands: `done` of `wanted` rows answered by `system`, and its last answers."""
+    """Where an evaluation stands: `done` of `wanted` rows answered by `system`, and its last answers.
+
+    `title` says in words what is answered: a system on the test rows, or on rows that choose, calibrate or retain.
+    """
 
     system: str
+    title: str
     done: int
     wanted: int
     latest: tuple[str, ...] = ()
@@ -106,7 +110,7 @@ class Question:
         return row_id("answer", system, fingerprint, self.index, self.input, shown)
 
 
-def test_questions(job: Evaluation, leaked: Sequence[bool]) -> list[Question]:
+def held_out_questions(job: Evaluation, leaked: Sequence[bool]) -> list[Question]:
     """The test rows that did not leak, under their places in the task."""
     examples = job.task.examples
     return [
@@ -114,9 +118,6 @@ def test_questions(job: Evaluation, leaked: Sequence[bool]) -> list[Question]:
         for i, (row, out) in enumerate(zip(job.task.tests, leaked, strict=True))
         if not out
     ]
-
-
-test_questions.__test__ = False  # not a pytest function
 
 
 def dev_questions(job: Evaluation) -> list[Question]:

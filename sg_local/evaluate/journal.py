@@ -1,4 +1,4 @@
-"""The desk between questions and systems: chunks, the journal of answers, and what of it counts."""
+"""The journal of answers: questions go to a way of answering chunk by chunk, and every answer is kept."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from sg_local.evaluate.answering import Reply, System
+from sg_local.evaluate.answering import Reply, Way
 from sg_local.evaluate.job import EvalEvent, Evaluation, OnEvent, Question
+from sg_local.evaluate.systems import System
 from sg_local.records import Answer, digest
 from sg_local.run import ANSWERS, file_digest
 
 
-class Desk:
-    """Hands questions to systems chunk by chunk and keeps every answer in the journal.
+class Journal:
+    """Every answer of an evaluation. `given` holds this evaluation's by name, `public` those of the report's systems.
 
     A chunk that an earlier try left unfinished is asked for again as a whole and only its missing rows are
     appended, so that a resumed evaluation ends with the same bytes as an uninterrupted one.
@@ -23,7 +24,8 @@ class Desk:
         self.job, self.on_event = job, on_event
         self.known = {row.id: row for row in job.run.read(ANSWERS, Answer)}
         self.used: set[str] = set()
-        self.public: dict[str, list[Answer]] = {}
+        self.given: dict[str, list[Answer]] = {}
+        self.public: dict[System, list[Answer]] = {}
         self.adapter = ""
 
     def use_adapter(self, path: Path | None) -> None:
@@ -31,37 +33,34 @@ class Desk:
         self.adapter = (file_digest(path) or "") if path else ""
         self.job.generator.use_adapter(path)
 
-    def ask(self, name: str, system: System, questions: Sequence[Question]) -> list[Answer]:
-        """One answer for each question, in order, from the journal where it has them."""
+    def ask(self, name: str, title: str, way: Way, questions: Sequence[Question]) -> list[Answer]:
+        """One answer for each question, in order, from the journal where it has them; `title` is for people."""
         shape = [self.job.task.schema] if self.job.task.schema and self.job.settings.constrain else []
-        made_by = digest([type(system).__name__, dataclasses.asdict(system), self.job.generator.info.digest, *shape])
+        made_by = digest([type(way).__name__, dataclasses.asdict(way), self.job.generator.info.digest, *shape])
         ids = [question.id(name, f"{made_by} {self.adapter}") for question in questions]
         size = self.job.settings.chunk_size
-        self._tell(name, 0, len(ids), ())
+        self.on_event(EvalEvent(name, title, 0, len(ids)))
         for start in range(0, len(ids), size):
             chunk, chunk_ids = questions[start : start + size], ids[start : start + size]
             if not all(id in self.known for id in chunk_ids):
-                self._append(name, chunk, chunk_ids, system.replies(self.job, chunk, chunk_ids))
-            self._tell(name, start + len(chunk), len(ids), chunk_ids)
-        self.used.update(ids)
-        return [self.known[id] for id in ids]
+                self._append(name, chunk, chunk_ids, way.replies(self.job, chunk, chunk_ids))
+            self.on_event(EvalEvent(name, title, start + len(chunk), len(ids), self._latest(chunk_ids)))
+        return self._give(name, ids)
 
     def derive(self, name: str, questions: Sequence[Question], replies: Sequence[Reply]) -> list[Answer]:
         """Journal answers that were worked out from others, or from no model at all."""
         ids = [q.id(name, digest([r.text, *r.scores])) for q, r in zip(questions, replies, strict=True)]
         self._append(name, questions, ids, replies)
-        self.used.update(ids)
-        return [self.known[id] for id in ids]
+        return self._give(name, ids)
 
-    def publish(self, name: str, answers: Sequence[Answer]) -> None:
+    def publish(self, system: System, answers: Sequence[Answer]) -> None:
         """Let these answers to the test rows count as a system of the report."""
-        self.public[name] = list(answers)
+        self.public[system] = list(answers)
 
     def prune(self) -> None:
         """Drop answers that other settings, another adapter or other rows left behind."""
         if set(self.known) - self.used:
-            rows = [row for row in self.job.run.read(ANSWERS, Answer) if row.id in self.used]
-            self.job.run.replace(ANSWERS, rows)
+            self.job.run.replace(ANSWERS, [row for row in self.known.values() if row.id in self.used])
 
     def _append(self, name: str, questions: Sequence[Question], ids: Sequence[str], replies: Sequence[Reply]) -> None:
         rows = [
@@ -72,6 +71,10 @@ class Desk:
         self.job.run.append(ANSWERS, rows)
         self.known.update({row.id: row for row in rows})
 
-    def _tell(self, name: str, done: int, wanted: int, ids: Sequence[str]) -> None:
-        last = [self.known[id] for id in ids[-3:]]
-        self.on_event(EvalEvent(name, done, wanted, tuple(f"{row.input} -> {row.text}" for row in last)))
+    def _give(self, name: str, ids: Sequence[str]) -> list[Answer]:
+        self.used.update(ids)
+        self.given[name] = [self.known[id] for id in ids]
+        return self.given[name]
+
+    def _latest(self, ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"{row.input} -> {row.text}" for row in (self.known[id] for id in ids[-3:]))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sg_local import prompts
 from sg_local.evaluate.answering import Ids, Reply
 from sg_local.evaluate.job import Evaluation, Question
-from sg_local.evaluate.journal import Desk
+from sg_local.evaluate.journal import Journal
 from sg_local.prompts import Form
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments
+from sg_local.report.records import Perplexity, Retained, RetainedAnswer
 
 PASSAGES = (
     (
@@ -60,20 +60,20 @@ class Memory:
     answers: tuple[str, ...]
 
 
-def remember(desk: Desk, name: str) -> Memory:
+def remember(journal: Journal, name: str) -> Memory:
     """Ask the model as it stands; the journal keeps it under `retain_text_NAME` and `retain_answer_NAME`."""
-    texts = desk.ask(f"retain_text_{name}", Passages(), _questions(PASSAGES))
-    answers = desk.ask(f"retain_answer_{name}", Chat(desk.job.forms[0]), _questions(QUESTIONS))
+    title = f"texts outside the task: {name}"
+    texts = journal.ask(f"retain_text_{name}", title, Passages(), _questions(PASSAGES))
+    answers = journal.ask(f"retain_answer_{name}", title, Chat(journal.job.forms[0]), _questions(QUESTIONS))
     return Memory(tuple(row.scores for row in texts), tuple(row.text for row in answers))
 
 
-def retained(base: Memory, tuned: Memory) -> dict[str, Any]:
+def retained(base: Memory, tuned: Memory) -> Retained:
     """Perplexity per token and the answers, base against tuned."""
-    answers = zip(QUESTIONS, base.answers, tuned.answers, strict=True)
-    return {
-        "perplexity": {"base": perplexity(base.passages), "tuned": perplexity(tuned.passages)},
-        "answers": [{"question": asked, "base": one, "tuned": other} for asked, one, other in answers],
-    }
+    return Retained(
+        Perplexity(perplexity(base.passages), perplexity(tuned.passages)),
+        tuple(map(RetainedAnswer, QUESTIONS, base.answers, tuned.answers)),
+    )
 
 
 def perplexity(rows: Sequence[tuple[float, ...]]) -> float:

@@ -1,6 +1,6 @@
-"""Answers to figures: scores with intervals, gains over each base, the verdict, gates. Pure, no engine.
+"""Answers to figures: scores with intervals, gains over each base, how it ended, gates. Pure, no engine.
 
-The verdict compares like with like: free text with free text, answers restricted to the labels with answers so
+The outcome compares like with like: free text with free text, answers restricted to the labels with answers so
 restricted. Each tuned system meets the strongest base of its family, strongest on the test rows themselves, which
 leans in the base's favour. A gain is marked where a trivial system reaches it too: better than the base, and not
 surely worse than the tuned model.
@@ -11,59 +11,19 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from sg_local import metrics
+from sg_local.evaluate.systems import System
 from sg_local.metrics import Difference
 from sg_local.prompts import normalise
-from sg_local.records import SgError, Task
+from sg_local.records import GATE_NOT_MET, SgError, Task
+from sg_local.report.records import BASE, METRICS, Family, Gain, Outcome, Report, Role, SystemResult
 
-TRIVIAL = ("copy_input", "majority_label", "random_output")
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 GATE = re.compile(r"\s*(\w+)(?:\s*-\s*(\w+))?(?:\.(low|high))?\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)\s*")
-
-
-def role_of(system: str) -> str:
-    """`base`, `tuned` or `trivial`, by the system's name. A tune on the demonstrations alone is a base to beat."""
-    if system.startswith("tuned_examples"):
-        return "base"
-    return "trivial" if system in TRIVIAL else system.partition("_")[0]
-
-
-def family_of(system: str) -> str:
-    """`restricted` where only labels were allowed, `trivial`, or `free` text."""
-    if system in TRIVIAL:
-        return "trivial"
-    return "restricted" if "restricted" in system or "calibrated" in system else "free"
-
-
-def title_of(system: str) -> str:
-    """A system's name for people: `base_calibrated_plain` is `base, calibrated labels (plain prompt)`."""
-    if system in TITLES:
-        return TITLES[system]
-    kind, _, form = system.rpartition("_")
-    return f"{TITLES.get(kind, kind).removesuffix(', best prompt')} ({form} prompt)"
-
-
-TITLES = {
-    "base": "base, best prompt",
-    "base_vote": "base, voting",
-    "base_synthetic": "base, synthetic rows in the prompt",
-    "base_restricted": "base, labels only",
-    "base_calibrated": "base, calibrated labels",
-    "tuned_examples": "tuned on the examples alone",
-    "tuned_examples_restricted": "tuned on the examples alone, labels only",
-    "tuned_examples_calibrated": "tuned on the examples alone, calibrated labels",
-    "tuned": "tuned",
-    "tuned_vote": "tuned, voting",
-    "tuned_restricted": "tuned, labels only",
-    "tuned_calibrated": "tuned, calibrated labels",
-    "copy_input": "copy the input",
-    "majority_label": "always the commonest label",
-    "random_output": "a random training output",
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +31,7 @@ class Scoreboard:
     """All answers of one evaluation: `texts[system][i]` answers the question whose right outputs are `wanted[i]`."""
 
     task: Task
-    texts: Mapping[str, Sequence[str]]
+    texts: Mapping[System, Sequence[str]]
     wanted: Sequence[tuple[str, ...]]
     seed: int = 0
     rounds: int = 2000
@@ -82,7 +42,7 @@ class Scoreboard:
         return metrics.resamples(len(self.wanted), self.seed, self.rounds)
 
     @cached_property
-    def rows(self) -> dict[str, dict[str, list[float]]]:
+    def rows(self) -> dict[System, dict[str, list[float]]]:
         """Row scores in 0..1 by system and metric."""
         scorers = metrics.metrics_of(self.task.kind, self.task.labels)
         return {
@@ -93,23 +53,38 @@ class Scoreboard:
             for system, texts in self.texts.items()
         }
 
-    def primary(self, system: str) -> list[float]:
+    def primary(self, system: System) -> list[float]:
         """Row scores of the deciding metric."""
         return self.rows[system][self.task.metric]
 
-    def system(self, name: str) -> dict[str, Any]:
-        """One system's figures: score, interval, n, the other metrics and the share of irrelevant answers."""
-        found: dict[str, Any] = asdict(metrics.estimate(self.primary(name), self.draws))
-        for metric, values in self.rows[name].items():
-            found[metric] = _percent(values)
-        found["irrelevant"] = _percent([float(self._is_irrelevant(text)) for text in self.texts[name]])
-        if self.task.kind == "classification":
-            found["macro_f1"] = round(metrics.macro_f1(self.confusion(name)), 2)
-        return {**found, "title": title_of(name), "role": role_of(name), "family": family_of(name)}
+    def results(self) -> dict[str, SystemResult]:
+        """Every system's figures."""
+        return {system.name: self.result(system) for system in self.texts}
 
-    def confusion(self, name: str) -> list[list[int]]:
+    def result(self, system: System) -> SystemResult:
+        """One system's figures: score, interval, n, the other metrics and the share of irrelevant answers."""
+        found = metrics.estimate(self.primary(system), self.draws)
+        others = {name: _percent(values) for name, values in self.rows[system].items()}
+        if self.task.kind == "classification":
+            others["macro_f1"] = round(metrics.macro_f1(self.confusion(system)), 2)
+        return SystemResult(
+            found.score,
+            found.low,
+            found.high,
+            found.n,
+            others,
+            _percent([float(self._is_irrelevant(text)) for text in self.texts[system]]),
+            system.title,
+            system.role,
+            system.family,
+            system.against if system.against in (one.name for one in self.texts) else BASE,
+            system.form,
+        )
+
+    def confusion(self, system: System) -> tuple[tuple[int, ...], ...]:
         """Counts by right label and answered label; the last column counts answers that are no label."""
-        return metrics.confusion(self.task.labels, self.texts[name], [right[0] for right in self.wanted])
+        counts = metrics.confusion(self.task.labels, self.texts[system], [right[0] for right in self.wanted])
+        return tuple(map(tuple, counts))
 
     def _is_irrelevant(self, text: str) -> bool:
         """No label in the answer; for generation, no answer at all."""
@@ -117,15 +92,14 @@ class Scoreboard:
             return not metrics.names_label(self.task.labels, text)
         return not normalise(text)
 
-    def gain(self, tuned: str, base: str) -> dict[str, Any]:
+    def gain(self, tuned: System, base: System) -> Gain:
         """What one system gains over another, and the trivial systems that reach it too."""
         found = metrics.paired(self.primary(tuned), self.primary(base), self.draws)
-        reached = [name for name in TRIVIAL if name in self.texts and self._reaches(name, tuned, base)]
-        like = family_of(tuned) == family_of(base)
-        return {**asdict(found), "outcome": found.outcome, "like": like, "reached_by": reached}
+        reached = tuple(one.name for one in self.systems("trivial") if self._reaches(one, tuned, base))
+        return Gain(**asdict(found), outcome=found.outcome, like=tuned.family == base.family, reached_by=reached)
 
-    def _reaches(self, trivial: str, tuned: str, base: str) -> bool:
-        def against(other: str, one: str) -> Difference:
+    def _reaches(self, trivial: System, tuned: System, base: System) -> bool:
+        def against(other: System, one: System) -> Difference:
             return metrics.paired(self.primary(other), self.primary(one), self.draws)
 
         return (
@@ -134,47 +108,44 @@ class Scoreboard:
             and against(tuned, trivial).outcome != "better"
         )
 
-    def names(self, role: str, family: str | None = None) -> list[str]:
+    def systems(self, role: Role, family: Family | None = None) -> list[System]:
         """The systems of a role, and of a family where given, in the order in which they answered."""
-        return [name for name in self.texts if role_of(name) == role and family in (None, family_of(name))]
+        return [one for one in self.texts if one.role == role and family in (None, one.family)]
 
-    def strongest(self, family: str) -> str | None:
+    def strongest(self, family: Family) -> System | None:
         """The base of a family with the highest score on the test rows; None where there is none."""
-        return max(self.names("base", family), key=lambda name: sum(self.primary(name)), default=None)
+        return max(self.systems("base", family), key=lambda one: sum(self.primary(one)), default=None)
 
-    def gains(self) -> dict[str, dict[str, Any]]:
+    def gains(self) -> dict[str, Gain]:
         """Every tuned system against every base, under `TUNED-BASE`."""
         return {
-            f"{tuned}-{base}": self.gain(tuned, base) for tuned in self.names("tuned") for base in self.names("base")
+            f"{tuned.name}-{base.name}": self.gain(tuned, base)
+            for tuned in self.systems("tuned")
+            for base in self.systems("base")
         }
 
-    def verdicts(self) -> list[dict[str, Any]]:
+    def outcomes(self) -> tuple[Outcome, ...]:
         """Each tuned system against the strongest base of its own family, with a sentence."""
-        found = []
-        for tuned in self.names("tuned"):
-            base = self.strongest(family_of(tuned))
-            if base is not None:
-                gain = self.gain(tuned, base)
-                said = sentence(self.task.metric, tuned, base, gain)
-                found.append({"tuned": tuned, "base": base, "family": family_of(tuned), **gain, "sentence": said})
-        return found
+        pairs = [(tuned, self.strongest(tuned.family)) for tuned in self.systems("tuned")]
+        return tuple(self.outcome(tuned, base) for tuned, base in pairs if base is not None)
+
+    def outcome(self, tuned: System, base: System) -> Outcome:
+        """How a tuned system ended against a base."""
+        gain = self.gain(tuned, base)
+        found = {one.name: getattr(gain, one.name) for one in fields(gain)}
+        said = self.sentence(tuned, base, gain)
+        return Outcome(**found, tuned=tuned.name, base=base.name, family=tuned.family, sentence=said)
+
+    def sentence(self, tuned: System, base: System, gain: Gain) -> str:
+        """A gain in words."""
+        said = SENTENCES[gain.outcome].format(tuned=f"\u201c{tuned.title}\u201d", base=f"\u201c{base.title}\u201d")
+        said += f": {gain.gain:+.1f} points of {METRICS[self.task.metric]} (95 % interval {gain.low:+.1f} to "
+        said += f"{gain.high:+.1f}, p = {gain.p:.3f})."
+        reached = [one.title for one in self.systems("trivial") if one.name in gain.reached_by]
+        return f"{said} A trivial system reaches this too ({', '.join(reached)})." if reached else said
 
 
-def sentence(metric: str, tuned: str, base: str, gain: Mapping[str, Any]) -> str:
-    """A gain in words."""
-    measured = f"{gain['gain']:+.1f} points of {METRIC_NAMES[metric]} (95 % interval {gain['low']:+.1f} to "
-    measured += f"{gain['high']:+.1f}, p = {gain['p']:.3f})"
-    said = OUTCOMES[gain["outcome"]].format(
-        tuned=f"\u201c{title_of(tuned)}\u201d", base=f"\u201c{title_of(base)}\u201d"
-    )
-    said += f": {measured}."
-    if gain["reached_by"]:
-        said += f" A trivial system reaches this too ({', '.join(map(title_of, gain['reached_by']))})."
-    return said
-
-
-METRIC_NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
-OUTCOMES = {
+SENTENCES = {
     "better": "{tuned} is better than {base}",
     "worse": "{tuned} is worse than {base}",
     "open": "No difference between {tuned} and {base} is shown",
@@ -191,19 +162,15 @@ class Gate:
     compare: str
     bound: float
 
-    def value(self, report: Mapping[str, Any]) -> float:
+    def value(self, report: Report) -> float:
         """The figure that the gate judges; SgError (usage) where the report has no such system."""
-        table = report["gains"] if "-" in self.key else report["systems"]
-        found = table.get(self.key)
+        found = report.gains.get(self.key) or report.systems.get(self.key)
         if found is None:
-            known = ", ".join((*report["systems"], *report["gains"]))
+            known = ", ".join((*report.systems, *report.gains))
             raise SgError(f"The gate {self.text!r} names no system of this run.", f"It has: {known}.", exit_code=2)
-        return found[self.part or ("gain" if "-" in self.key else "score")]
-
-
-def served(report: Mapping[str, Any]) -> str:
-    """The system that predict and serve answer with: labels only, where there are labels."""
-    return "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned"
+        if self.part:
+            return found.low if self.part == "low" else found.high
+        return found.gain if isinstance(found, Gain) else found.score
 
 
 def parse_gate(text: str) -> Gate:
@@ -217,15 +184,15 @@ def parse_gate(text: str) -> Gate:
     return Gate(text.strip(), f"{one}-{other}" if other else one, part or "", compare, float(bound))
 
 
-def require(report: Mapping[str, Any], gates: Sequence[Gate]) -> None:
+def require(report: Report, gates: Sequence[Gate]) -> None:
     """Raise SgError with exit code 3 for the first gate that the report does not meet."""
     for gate in gates:
         value = gate.value(report)
         if not OPERATORS[gate.compare](value, gate.bound):
             raise SgError(
                 f"The gate {gate.text!r} is not met: {gate.key} is {value:g}.",
-                "See `sg-local report` for what held it back.",
-                exit_code=3,
+                f"See `report {report.run}` for what held it back.",
+                exit_code=GATE_NOT_MET,
             )
 
 

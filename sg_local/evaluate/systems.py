@@ -1,164 +1,157 @@
-"""Who answers the test rows: the base in all its strength, the tuned model, and those that need no model.
+"""The table of systems: who answers the test rows. A new one is a row here and, if it is new, a way in `rounds`.
 
-Prompt forms are chosen on rows that are no test rows (job.dev_questions), for each way of answering by itself.
+Everything that others know of a system comes from its row: its name in the journal of answers and in report.json, its
+role and family, its name for people, the base that it is held against, its place on the card, and who is served.
 """
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from sg_local import metrics
-from sg_local.evaluate.answering import Greedy, Reply, Restricted, Vote, best_label
-from sg_local.evaluate.job import Question, calibration_questions, dev_questions, with_context
-from sg_local.evaluate.journal import Desk
-from sg_local.evaluate.retain import remember, retained
-from sg_local.prompts import Form
-from sg_local.records import Answer, SgError
-from sg_local.run import ADAPTER
+from sg_local.evaluate.job import EvalSettings
+from sg_local.records import Kind, Task
+from sg_local.report.records import BASE, TUNED, Family, Role, SystemResult
+
+EACH, TRAINED, SAME = "each", "trained", "same"
+EXAMPLES = "tuned_examples"
+MODELS = (BASE, EXAMPLES, TUNED)
+"""Whose weights answer, in the order in which they are loaded, under the name of their greedy system."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a contest settled besides the answers: the base's form by system, and what tuning cost elsewhere."""
+class System:
+    """One row. Restricted and calibrated answers are one family: what may be labels only meets labels only.
 
-    chosen: dict[str, str]
-    retain: dict[str, Any] | None
-
-
-def answer_all(desk: Desk, questions: Sequence[Question]) -> Outcome:
-    """Every system's answers, published on the desk."""
-    retain = desk.job.settings.retain
-    adapter = desk.job.run.path(ADAPTER)
-    if not adapter.exists():
-        raise SgError(
-            f"Run {desk.job.run.name} has no adapter yet.", f"Make it with `sg-local train {desk.job.run.name}`."
-        )
-    desk.use_adapter(None)
-    chosen = {"base": answer_free(desk, questions)}
-    if desk.job.task.kind == "classification":
-        chosen |= answer_restricted(desk, questions)
-    answer_trivially(desk, questions)
-    before = remember(desk, "base") if retain else None
-    if desk.job.examples_adapter is not None:
-        desk.use_adapter(desk.job.examples_adapter)
-        answer_tuned(desk, questions, "tuned_examples")
-    desk.use_adapter(adapter)
-    answer_tuned(desk, questions, "tuned")
-    after = remember(desk, "tuned") if retain else None
-    desk.use_adapter(None)
-    return Outcome(chosen, retained(before, after) if before and after else None)
-
-
-def answer_free(desk: Desk, questions: Sequence[Question]) -> str:
-    """The base in free text: greedy in every form, the best form again as `base`, and its vote. Returns the form."""
-    job = desk.job
-    for form in job.forms:
-        desk.publish(f"base_{form.name}", desk.ask(f"base_{form.name}", Greedy(form), questions))
-    best = form_best_at(desk, lambda form: desk.ask(f"dev_{form.name}", Greedy(form), dev_questions(job)))
-    base = [Reply(answer.text) for answer in desk.public[f"base_{best.name}"]]
-    desk.publish("base", desk.derive("base", questions, base))
-    desk.publish("base_vote", voted(desk, "base_vote", best, questions, base))
-    if job.settings.n_context:
-        shown = with_context(job, questions)
-        desk.publish("base_synthetic", desk.ask("base_synthetic", Greedy(best), shown))
-    return best.name
-
-
-def voted(desk: Desk, name: str, form: Form, questions: Sequence[Question], greedy: Sequence[Reply]) -> list[Answer]:
-    """Answers by vote; a row without a winner gets the greedy answer."""
-    settings = desk.job.settings
-    system = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, desk.job.gate)
-    raw = desk.ask(f"{name}_raw", system, questions)
-    replies = [Reply(vote.text, vote.scores) if vote.text else one for vote, one in zip(raw, greedy, strict=True)]
-    return desk.derive(name, questions, replies)
-
-
-def form_best_at(desk: Desk, answer: Callable[[Form], Sequence[Answer]]) -> Form:
-    """The form with the highest score on the dev rows; the first of equals. One form needs no rows."""
-    forms = desk.job.forms
-    if len(forms) == 1:
-        return forms[0]
-    task = desk.job.task
-    score = metrics.metrics_of(task.kind, task.labels)[task.metric]
-    wanted = [question.wanted for question in dev_questions(desk.job)]
-    return max(forms, key=lambda form: sum(score(a.text, w) for a, w in zip(answer(form), wanted, strict=True)))
-
-
-def answer_restricted(desk: Desk, questions: Sequence[Question]) -> dict[str, str]:
-    """The base restricted to the labels, and calibrated, in every form and in the best. Returns the best forms."""
-    chosen = {}
-    dev = dev_questions(desk.job)
-    answers: dict[str, dict[str, tuple[list[Answer], list[Answer]]]] = {"restricted": {}, "calibrated": {}}
-    for form in desk.job.forms:
-        system = Restricted(form)
-        means = label_means(desk, f"calibration_{form.name}", system)
-        tests = desk.ask(f"base_restricted_{form.name}", system, questions)
-        tried = desk.ask(f"dev_restricted_{form.name}", system, dev)
-        answers["restricted"][form.name] = tests, tried
-        answers["calibrated"][form.name] = (
-            calibrated(desk, f"base_calibrated_{form.name}", questions, tests, means),
-            calibrated(desk, f"dev_calibrated_{form.name}", dev, tried, means),
-        )
-    for kind, found in answers.items():
-        tried = {name: answers for name, (_, answers) in found.items()}
-        best = form_best_at(desk, lambda form, tried=tried: tried[form.name])
-        chosen[f"base_{kind}"] = best.name
-        for name, (tests, _) in found.items():
-            desk.publish(f"base_{kind}_{name}", tests)
-        replies = [Reply(answer.text, answer.scores) for answer in found[best.name][0]]
-        desk.publish(f"base_{kind}", desk.derive(f"base_{kind}", questions, replies))
-    return chosen
-
-
-def label_means(desk: Desk, name: str, system: Restricted) -> list[float]:
-    """Each label's mean log-probability over synthetic inputs."""
-    rows = [answer.scores for answer in desk.ask(name, system, calibration_questions(desk.job))]
-    return (
-        [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else [0.0] * len(desk.job.task.labels)
-    )
-
-
-def calibrated(
-    desk: Desk, name: str, questions: Sequence[Question], answers: Sequence[Answer], means: Sequence[float]
-) -> list[Answer]:
-    """The answers decided anew, each label's mean score subtracted."""
-    labels = desk.job.task.labels
-    replies = [Reply(best_label(labels, answer.scores, means), answer.scores) for answer in answers]
-    return desk.derive(name, questions, replies)
-
-
-def answer_tuned(desk: Desk, questions: Sequence[Question], name: str) -> None:
-    """An adapter's answers: greedy, restricted and calibrated for labels; the run's own by vote too, where wanted."""
-    form = desk.job.form
-    greedy = desk.ask(name, Greedy(form), questions)
-    desk.publish(name, greedy)
-    if desk.job.settings.tuned_vote and name == "tuned":
-        desk.publish("tuned_vote", voted(desk, "tuned_vote", form, questions, [Reply(a.text) for a in greedy]))
-    if desk.job.task.kind == "classification":
-        system = Restricted(form)
-        means = label_means(desk, f"calibration_{name}", system)
-        tests = desk.ask(f"{name}_restricted", system, questions)
-        desk.publish(f"{name}_restricted", tests)
-        desk.publish(f"{name}_calibrated", calibrated(desk, f"{name}_calibrated", questions, tests, means))
-
-
-def answer_trivially(desk: Desk, questions: Sequence[Question]) -> None:
-    """Answers that take no model: what a gain must beat to mean something.
-
-    `majority_label` is the test rows' own commonest label, which bounds every constant answer from above.
+    `way` is a key of `rounds.WAYS`; `model` says whose weights answer, the base's where none are needed. `form` is the
+    prompt form: EACH is tried in every form, and the best on rows that are no test rows counts; TRAINED is that of the
+    adapter, SAME that of the system `on` which it builds; once it has answered, the form's own name. `kind` is the only
+    kind of task that it answers and `setting` the one of EvalSettings that it waits for. `serves` is the kind of task
+    for which predict and serve give its answers.
     """
-    job = desk.job
-    rng = random.Random(job.settings.seed)
-    if job.task.kind == "classification":
-        common = Counter(question.wanted[0] for question in questions).most_common(1)[0][0]
-        desk.publish("majority_label", desk.derive("majority_label", questions, [Reply(common)] * len(questions)))
-    else:
-        copies = [Reply(question.input) for question in questions]
-        desk.publish("copy_input", desk.derive("copy_input", questions, copies))
-    outputs = [pair.output for pair in job.pairs or job.task.examples]
-    drawn = [Reply(rng.choice(outputs)) for _ in questions]
-    desk.publish("random_output", desk.derive("random_output", questions, drawn))
+
+    name: str
+    role: Role
+    family: Family
+    title: str
+    way: str
+    model: str = BASE
+    form: str = ""
+    on: str = ""
+    kind: Kind | None = None
+    setting: str = ""
+    serves: Kind | None = None
+
+    def answers(self, task: Task, settings: EvalSettings) -> bool:
+        """Whether it has a part in the evaluation of a task: only tasks with labels restrict answers to them."""
+        kind = "classification" if self.family == "restricted" else self.kind
+        return kind in (None, task.kind) and (not self.setting or bool(getattr(settings, self.setting)))
+
+    @property
+    def against(self) -> str:
+        """The base that answers in the same way where these weights are tuned; else the base in free text."""
+        alike = (one.name for one in SYSTEMS if one.model == BASE and one.way == self.way)
+        return next(alike, BASE) if self.model != BASE else BASE
+
+    def in_form(self, form: str) -> System:
+        """The same system held to one prompt form, on the other one in that form."""
+        title = f"{self.title.removesuffix(BEST)} ({form} prompt)"
+        return replace(
+            self, name=f"{self.name}_{form}", title=title, form=form, on=f"{self.on}_{form}" if self.on else ""
+        )
+
+    def on_trial(self) -> System:
+        """The same system on the rows that choose its form."""
+        name, on = (f"dev_{one.removeprefix('base_')}" if one else "" for one in (self.name, self.on))
+        return replace(self, name=name, on=on, title=f"choosing the prompt: {self.title}")
+
+
+BEST = ", best prompt"
+
+SYSTEMS = (
+    System(BASE, "base", "free", f"base{BEST}", "greedy", form=EACH),
+    System("base_vote", "base", "free", "base, voting", "vote", form=SAME, on=BASE),
+    System(
+        "base_synthetic",
+        "base",
+        "free",
+        "base, synthetic rows in the prompt",
+        "with rows",
+        form=SAME,
+        on=BASE,
+        setting="n_context",
+    ),
+    System("base_restricted", "base", "restricted", "base, labels only", "restricted", form=EACH),
+    System(
+        "base_calibrated",
+        "base",
+        "restricted",
+        "base, calibrated labels",
+        "calibrated",
+        form=EACH,
+        on="base_restricted",
+    ),
+    System(EXAMPLES, "base", "free", "tuned on the examples alone", "greedy", EXAMPLES, TRAINED),
+    System(
+        "tuned_examples_restricted",
+        "base",
+        "restricted",
+        "tuned on the examples alone, labels only",
+        "restricted",
+        EXAMPLES,
+        TRAINED,
+    ),
+    System(
+        "tuned_examples_calibrated",
+        "base",
+        "restricted",
+        "tuned on the examples alone, calibrated labels",
+        "calibrated",
+        EXAMPLES,
+        TRAINED,
+        on="tuned_examples_restricted",
+    ),
+    System(TUNED, "tuned", "free", "tuned", "greedy", TUNED, TRAINED, serves="generation"),
+    System("tuned_vote", "tuned", "free", "tuned, voting", "vote", TUNED, TRAINED, on=TUNED, setting="tuned_vote"),
+    System(
+        "tuned_restricted",
+        "tuned",
+        "restricted",
+        "tuned, labels only",
+        "restricted",
+        TUNED,
+        TRAINED,
+        serves="classification",
+    ),
+    System(
+        "tuned_calibrated",
+        "tuned",
+        "restricted",
+        "tuned, calibrated labels",
+        "calibrated",
+        TUNED,
+        TRAINED,
+        on="tuned_restricted",
+    ),
+    System("copy_input", "trivial", "trivial", "copy the input", "copy", kind="generation"),
+    System(
+        "majority_label", "trivial", "trivial", "always the commonest label", "commonest label", kind="classification"
+    ),
+    System("random_output", "trivial", "trivial", "a random training output", "drawn output"),
+)
+"""Every system, in the order of the card."""
+
+
+def served(kind: Kind) -> str:
+    """The system that predict and serve answer with."""
+    return next(system.name for system in SYSTEMS if system.serves == kind)
+
+
+def on_the_card(systems: Mapping[str, SystemResult]) -> dict[str, SystemResult]:
+    """The systems of a report that the card shows, in its order: prompt forms that lost are left out."""
+    return {system.name: systems[system.name] for system in SYSTEMS if system.name in systems}
+
+
+def is_untuned(name: str) -> bool:
+    """Whether a base answers with the base's own weights; a tune on the examples alone is a base to beat, too."""
+    return all(system.name != name or system.model == BASE for system in SYSTEMS)

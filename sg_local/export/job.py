@@ -11,7 +11,8 @@ from typing import Any
 from sg_local.gguf import PREFIX, GgufFile
 from sg_local.prompts import Form
 from sg_local.records import Pair, Task
-from sg_local.run import ADAPTER, REPORT, Run, file_digest, read_json
+from sg_local.report import read_report
+from sg_local.run import ADAPTER, REPORT, Run, file_digest
 
 RESULTS = "export.json"
 
@@ -75,12 +76,13 @@ class Export:
         What the adapter says of its own rows and settings goes before: the run may have changed since.
         """
         found = {**self.provenance, **self._told_by_adapter()}
-        path = self.run.path(REPORT)
-        report = read_json(path) if path.exists() else {}
-        if report.get("systems") and report.get("adapter", {}).get("sha256") == file_digest(self.run.path(ADAPTER)):
-            kept = ("title", "score", "low", "high")
-            systems = {name: {key: row[key] for key in kept if key in row} for name, row in report["systems"].items()}
-            found["scores"] = {"metric": report.get("metric"), "n": report.get("n"), "systems": systems}
+        report = read_report(self.run) if self.run.path(REPORT).exists() else None
+        if report is not None and report.adapter.sha256 == file_digest(self.run.path(ADAPTER)):
+            systems = {
+                name: {"title": one.title, "score": one.score, "low": one.low, "high": one.high}
+                for name, one in report.systems.items()
+            }
+            found["scores"] = {"metric": report.metric, "n": report.n, "systems": systems}
         return found
 
     def _told_by_adapter(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from sg_local.gguf import (
     read_adapter,
 )
 from sg_local.records import SgError, from_dict
+from sg_local.report import read_report, write_report
 from sg_local.run import ADAPTER, REPORT, artefact, file_digest, read_json
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
     results = as_json(report)
     job.run.write_json(RESULTS, _with_earlier(job, results))
     if job.run.path(REPORT).exists():
-        job.run.write_json(REPORT, {**read_json(job.run.path(REPORT)), "export": results})
+        write_report(job.run, replace(read_report(job.run), export=results))
     if all(made.passed for made in (*report.fused, *report.folders)):
         job.run.write_stamp("export", job.settings, (ADAPTER,), seconds=report.seconds)
     return report

@@ -32,7 +32,7 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
     )
     report = room.evaluate(work, lambda event: tell(Moved("eval", event)))
     _tell_the_files(job)
-    return f"base {report['base']['score']:.1f}, tuned {report['tuned']['score']:.1f}"
+    return f"base {report.base.score:.1f}, tuned {report.tuned.score:.1f}"
 
 
 def _tell_the_files(job: OpenRun) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from sg_local.evaluate import served
 from sg_local.job import presets
 from sg_local.job.events import Listener
 from sg_local.job.job import find_base, job_for_task
@@ -19,7 +18,8 @@ from sg_local.job.options import Home, Options
 from sg_local.job.search import TRIALS, Outcome, Search, SearchSettings, Setting, Trial, grid, search
 from sg_local.job.stages import perform
 from sg_local.records import NoRows, SgError, Task, digest
-from sg_local.run import REPORT, Run, check_name, differences, read_json, remove
+from sg_local.report import read_report
+from sg_local.run import Run, check_name, differences, read_json, remove
 
 STAGES = ("synth", "filter", "train", "eval")
 FACTS, PRESET, NAME = "search.json", "preset.toml", "tune-settings"
@@ -119,15 +119,14 @@ def attempt(at: Bench, name: str, setting: Setting, n_most: int) -> Trial:
 
 def _scores(run: Run) -> dict[str, Any]:
     """The served system's score and that of the strongest base of its family, as the report has them."""
-    report = read_json(run.path(REPORT))
-    tuned = served(report)
-    base = next(verdict["base"] for verdict in report["verdicts"] if verdict["tuned"] == tuned)
-    systems = report["systems"]
+    report = read_report(run)
+    assert report.main is not None
+    base = report.main.base
     return {
-        "base": systems[base]["score"],
-        "tuned": systems[tuned]["score"],
+        "base": report.systems[base].score,
+        "tuned": report.systems[report.served].score,
         "base_system": base,
-        "tuned_system": tuned,
-        "n_tests": report["n"],
-        "n_rows": report["n_training"],
+        "tuned_system": report.served,
+        "n_tests": report.n,
+        "n_rows": report.n_training,
     }

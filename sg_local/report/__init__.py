@@ -1,23 +1,36 @@
-"""A run's report as one HTML page that needs nothing else: no network, no script, no font; it prints, light or dark.
+"""A run's report: its records, its file report.json, and one HTML page.
 
-Reads report.json, the journals and the stamps; computes no new figure. All text from models and tasks is escaped,
-and the page's own policy forbids every load. Plots are inline SVG (sg_local.report.charts).
+The page needs nothing else: no network, no script, no font; it prints, light or dark. It is made from report.json, the
+journals and the stamps and computes no new figure. All text from models and tasks is escaped, and the page's own policy
+forbids every load. Plots are inline SVG (sg_local.report.charts).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sg_local.records import SgError
-from sg_local.run import REPORT, Run, artefact
+from sg_local.report.file import plain, read_report, write_report
+from sg_local.report.records import Gain, Outcome, Report, ScoredRow, SystemResult
+from sg_local.run import Run, artefact
+
+__all__ = [
+    "Gain",
+    "Outcome",
+    "Report",
+    "ScoredRow",
+    "SystemResult",
+    "plain",
+    "read_report",
+    "render",
+    "write_page",
+    "write_report",
+]
 
 PAGE = "report.html"
 
 
-def write(run: Run) -> Path:
+def write_page(run: Run) -> Path:
     """Write report.html into the run folder. Raises SgError where the run was not evaluated yet."""
-    if not run.path(REPORT).exists():
-        raise SgError(f"Run {run.name} has no report yet.", f"Run `sg-local eval {run.name}` first.")
     text = render(run)
     with artefact(run.path(PAGE)) as partial:
         partial.write_text(text, encoding="utf-8")

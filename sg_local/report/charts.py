@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import html
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import vl_convert
 
+from sg_local.report.records import Gain, Role, SystemResult
+
 WIDTH = 520
-ROLES = ("base", "tuned", "trivial")
+ROLES = typing.get_args(Role)
 INK = "currentColor"
 
 
-def scores(systems: Mapping[str, Mapping[str, Any]], metric: str) -> str:
+def scores(systems: Sequence[SystemResult], metric: str) -> str:
     """Every system's score with its interval: one line each, shape and colour by role."""
-    rows = [{"name": s["title"], **{key: s[key] for key in ("score", "low", "high", "role")}} for s in systems.values()]
+    rows: list[dict[str, Any]] = [
+        {"name": one.title, "score": one.score, "low": one.low, "high": one.high, "role": one.role} for one in systems
+    ]
     said = "; ".join(f"{row['name']} {row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in rows)
     y = alt.Y("name:N", sort=None, title=None, axis=_names())
     x = alt.X("low:Q", title=f"{metric}, percent", scale=alt.Scale(domain=[0, 100]))
     role = alt.Color("role:N", scale=_colours(), legend=_legend())
-    table = alt.Chart(alt.Data(values=rows))
+    table = _table(rows)
     layers = alt.layer(
         table.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, color=role),
         table.mark_point(size=90, filled=True, opacity=1).encode(
@@ -39,16 +44,15 @@ def scores(systems: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     return svg(layers.properties(width=WIDTH, height=alt.Step(24)), f"{metric} of every system", said)
 
 
-def gains(verdicts: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+def gains(found: Mapping[str, Gain]) -> str:
     """Each tuned system's gain over the strongest base of its family, with the line of no gain."""
-    rows = [
-        {"name": f"{titles[v['tuned']]} \u2212 {titles[v['base']]}", **{k: v[k] for k in ("gain", "low", "high")}}
-        for v in verdicts
+    rows: list[dict[str, Any]] = [
+        {"name": name, "gain": one.gain, "low": one.low, "high": one.high} for name, one in found.items()
     ]
     said = "; ".join(f"{row['name']}: {row['gain']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})" for row in rows)
-    table = alt.Chart(alt.Data(values=rows))
+    table = _table(rows)
     y = alt.Y("name:N", sort=None, title=None, axis=_names())
-    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3], color=INK).encode(x="zero:Q")
+    zero = _table([{"zero": 0}]).mark_rule(strokeDash=[4, 3], color=INK).encode(x="zero:Q")
     layers = alt.layer(
         zero,
         table.mark_rule(strokeWidth=2, color="var(--tuned)").encode(
@@ -66,13 +70,14 @@ def gains(verdicts: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> s
 
 def losses(curve: Sequence[Sequence[float | None]]) -> str:
     """Training loss as a line and validation loss as a dashed line with points, by step."""
-    rows = [{"step": s, "loss": loss, "set": "training"} for s, loss, _ in curve if s > 0 or len(curve) == 1]
-    rows += [{"step": s, "loss": loss, "set": "validation"} for s, _, loss in curve if loss is not None]
-    measured = [row["loss"] for row in rows if row["set"] == "validation"]
-    said = f"{len(curve)} points; training loss from {rows[0]['loss']:.3f}."
+    trained = [(step, loss) for step, loss, _ in curve if step or len(curve) == 1]
+    rows = [{"step": step, "loss": loss, "set": "training"} for step, loss in trained]
+    rows += [{"step": step, "loss": loss, "set": "validation"} for step, _, loss in curve if loss is not None]
+    measured = [loss for *_, loss in curve if loss is not None]
+    said = f"{len(curve)} points; training loss from {trained[0][1]:.3f}."
     if measured:
         said += f" Validation loss from {measured[0]:.3f} to {min(measured):.3f} at best."
-    chart = alt.Chart(alt.Data(values=rows)).encode(
+    chart = _table(rows).encode(
         x=alt.X("step:Q", title="optimiser step"),
         y=alt.Y("loss:Q", title="loss in nats per token", scale=alt.Scale(zero=True)),
         color=alt.Color("set:N", scale=_pair("training", "validation"), legend=_legend()),
@@ -87,7 +92,7 @@ def losses(curve: Sequence[Sequence[float | None]]) -> str:
 def bars(counts: Mapping[str, int], title: str, axis: str) -> str:
     """Counts as horizontal bars in the order given, each with its figure."""
     rows = [{"name": name, "count": count} for name, count in counts.items()]
-    table = alt.Chart(alt.Data(values=rows))
+    table = _table(rows)
     y = alt.Y("name:N", sort=None, title=None, axis=_names())
     x = alt.X("count:Q", title=axis, axis=alt.Axis(tickMinStep=1, format="d"))
     text = table.mark_text(align="left", baseline="middle", dx=5, color=INK, fontSize=12)
@@ -106,7 +111,7 @@ def balance(labels: Mapping[str, Sequence[int]]) -> str:
         for label, pair in labels.items()
         for kind, count in zip(("asked", "kept"), pair, strict=True)
     ]
-    table = alt.Chart(alt.Data(values=rows)).encode(
+    table = _table(rows).encode(
         y=alt.Y("label:N", sort=None, title=None, axis=_names()),
         yOffset=alt.YOffset("rows:N", sort=["asked", "kept"]),
     )
@@ -125,7 +130,7 @@ def lengths(texts: Mapping[str, Sequence[str]]) -> str:
     """How long texts are, in characters: one small histogram for each group, on one scale."""
     rows = [{"group": group, "length": len(text)} for group, found in texts.items() for text in found]
     chart = (
-        alt.Chart(alt.Data(values=rows))
+        _table(rows)
         .mark_bar(color="var(--base)", stroke=INK, strokeWidth=0.5)
         .encode(
             x=alt.X("length:Q", bin=alt.Bin(maxbins=24), title="characters"),
@@ -149,6 +154,7 @@ def svg(chart: Any, title: str, said: str) -> str:
     """A chart as an SVG element with title and description, scaling with the page."""
     text = vl_convert.vegalite_to_svg(_themed(chart).to_dict())
     size = re.search(r'width="([\d.]+)" height="([\d.]+)"', text)
+    assert size is not None
     mark = re.sub(r"\W+", "-", title.lower()).strip("-")
     text = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\1{mark}-\2", text)
     head = (
@@ -161,7 +167,7 @@ def svg(chart: Any, title: str, said: str) -> str:
 
 def _themed(chart: Any) -> Any:
     """The chart without any colour of its own for text, axes and background."""
-    ink = {f"{part}Color": INK for part in ("label", "title", "domain", "tick")}
+    ink: dict[str, Any] = {f"{part}Color": INK for part in ("label", "title", "domain", "tick")}
     return chart.configure(
         background="transparent",
         font="sans-serif",
@@ -172,6 +178,10 @@ def _themed(chart: Any) -> Any:
         legend=alt.LegendConfig(labelColor=INK, titleColor=INK, labelFontSize=12),
         view=alt.ViewConfig(stroke=None),
     )
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=list(rows)))
 
 
 def _names() -> alt.Axis:

@@ -3,83 +3,109 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from sg_local.records import Answer, Verdict
-from sg_local.report.differing import compare
-from sg_local.run import ADAPTER, ANSWERS, REPORT, STAGES, TRAIN, VALID, VERDICTS, Run, file_digest, read_json
+from sg_local.report.differing import Piece, compare
+from sg_local.report.file import read_report
+from sg_local.report.records import BASE, FAMILIES, METRICS, TUNED, Gain, Report, ScoredRow, SystemResult
+from sg_local.run import ADAPTER, ANSWERS, STAGES, TRAIN, VALID, VERDICTS, Run, file_digest
 
-METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
-FAMILIES = ("free", "restricted", "trivial")
 N_KEPT = 12
 N_ANSWERS = 60
 
 
+@dataclass(frozen=True)
+class GainLine:
+    """A line of the table of gains, systems under their names for people; `why` says what makes this base worth it."""
+
+    tuned: str
+    base: str
+    why: str
+    gain: Gain
+    reached: str
+
+
+@dataclass(frozen=True)
+class AnswerLine:
+    """A test row answered before and after tuning, what differs marked."""
+
+    row: ScoredRow
+    base: Sequence[Piece]
+    tuned: Sequence[Piece]
+
+    @property
+    def scores(self) -> tuple[float, float]:
+        """The base's score and the tuned model's, in percent."""
+        return self.row.scores[BASE], self.row.scores[TUNED]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A system's confusion table under its name for people."""
+
+    title: str
+    rows: tuple[tuple[int, ...], ...]
+
+
 def gather(run: Run) -> dict[str, Any]:
     """Everything that the template shows. Raises SgError where the run has no report.json."""
-    report = read_json(run.path(REPORT))
-    order = sorted(report["systems"].items(), key=lambda item: FAMILIES.index(item[1]["family"]))
-    report["systems"] = dict(order)
-    rows = [*run.lines(TRAIN), *run.lines(VALID)]
+    report = read_report(run)
+    trained = list(run.lines(TRAIN))
+    rows = [*trained, *run.lines(VALID)]
     return {
         "report": report,
-        "metric": METRICS[report["metric"]],
+        "metric": METRICS[report.metric],
         "settings": run.settings,
-        "systems": list(report["systems"].values()),
-        "gains": list(gain_rows(report)),
-        "served": "tuned_restricted" if "tuned_restricted" in report["systems"] else "tuned",
-        "n_trained": sum(1 for _ in run.lines(TRAIN)),
+        "systems": systems_by_family(report),
+        "gains": list(gain_lines(report)),
+        "n_trained": len(trained),
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
         "kept": _spread(rows, N_KEPT),
         "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
-        "rejected": report["funnel"].get("examples", {}),
-        "answers": answer_rows(run, report)[:N_ANSWERS],
+        "rejected": report.funnel.get("examples", {}),
+        "answers": answer_lines(run, report)[:N_ANSWERS],
         "confusions": _confusions(report),
         "stages": list(_stages(run)),
         "files": list(_files(run)),
     }
 
 
-def gain_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def systems_by_family(report: Report) -> list[SystemResult]:
+    """Every system: those in free text, those held to labels, the trivial ones."""
+    return sorted(report.systems.values(), key=lambda system: FAMILIES.index(system.family))
+
+
+def gain_lines(report: Report) -> Iterator[GainLine]:
     """Each tuned system against the base that answers alike, and against the strongest of its family."""
-    titles = {name: system["title"] for name, system in report["systems"].items()}
-    for verdict in report["verdicts"]:
-        tuned = verdict["tuned"]
-        alike = tuned.replace("tuned", "base", 1)
-        bases = {alike if alike in titles else "base": "answers alike", verdict["base"]: "strongest on the test rows"}
-        for base, why in bases.items():
-            reached = ", ".join(titles[name] for name in report["gains"][f"{tuned}-{base}"]["reached_by"])
-            yield {
-                **report["gains"][f"{tuned}-{base}"],
-                "tuned": titles[tuned],
-                "base": titles[base],
-                "why": why,
-                "reached": reached,
-            }
+    for outcome in report.outcomes:
+        alike = report.systems[outcome.tuned].against
+        for base, why in {alike: "answers alike", outcome.base: "strongest on the test rows"}.items():
+            gain = report.gain(outcome.tuned, base)
+            tuned_title, base_title = report.titles(outcome.tuned, base)
+            yield GainLine(tuned_title, base_title, why, gain, ", ".join(report.titles(*gain.reached_by)))
 
 
-def answer_rows(run: Run, report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Test rows with the base's and the tuned model's answers, those first on which they differ most in score."""
-    texts = {(a.system, a.index): a.text for a in run.read(ANSWERS, Answer) if a.system in ("base", "tuned")}
-    found = []
-    for row in report["rows"]:
-        base, tuned = (texts.get((system, row["index"]), "") for system in ("base", "tuned"))
-        base_pieces, tuned_pieces = compare(base, tuned)
-        change = row["scores"]["tuned"] - row["scores"]["base"]
-        found.append({**row, "base": base_pieces, "tuned": tuned_pieces, "change": change})
-    return sorted(found, key=lambda row: -abs(row["change"]))
+def answer_lines(run: Run, report: Report) -> list[AnswerLine]:
+    """Every test row, those on which the score changed most first."""
+    texts = {(a.system, a.index): a.text for a in run.read(ANSWERS, Answer) if a.system in (BASE, TUNED)}
+    found = [
+        AnswerLine(row, *compare(*(texts.get((system, row.index), "") for system in (BASE, TUNED))))
+        for row in report.rows
+    ]
+    return sorted(found, key=lambda line: -abs(line.scores[1] - line.scores[0]))
 
 
-def _charts(run: Run, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+def _charts(run: Run, report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     from sg_local.report import charts
 
-    titles = {name: system["title"] for name, system in report["systems"].items()}
-    funnel = report["funnel"]
-    yield "scores", charts.scores(report["systems"], METRICS[report["metric"]])
-    if report["verdicts"]:
-        yield "gains", charts.gains(report["verdicts"], titles)
+    funnel = report.funnel
+    yield "scores", charts.scores(systems_by_family(report), METRICS[report.metric])
+    if report.outcomes:
+        yield "gains", charts.gains({" \u2212 ".join(report.titles(v.tuned, v.base)): v for v in report.outcomes})
     curve = (run.stamp("train") or {}).get("curve", [])
     if curve:
         yield "losses", charts.losses(curve)
@@ -92,19 +118,19 @@ def _charts(run: Run, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any
         yield "balance", charts.balance(funnel["labels"])
     groups = {
         "inputs, synthetic": [row["input"] for row in rows],
-        "inputs, test": [row["input"] for row in report["rows"]],
+        "inputs, test": [row.input for row in report.rows],
         "outputs, synthetic": [row["output"] for row in rows],
-        "outputs, test": [row["outputs"][0] for row in report["rows"]],
+        "outputs, test": [row.outputs[0] for row in report.rows],
     }
-    shown = [group for group in groups if not (report["kind"] == "classification" and group.startswith("outputs"))]
+    shown = [group for group in groups if not (report.kind == "classification" and group.startswith("outputs"))]
     yield "lengths", charts.lengths({group: groups[group] for group in shown if groups[group]})
 
 
-def _confusions(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _confusions(report: Report) -> list[Counts]:
     """The confusion tables of the systems in the verdict, the base before the tuned model."""
-    tables = report.get("confusion", {}).get("tables", {})
-    names = dict.fromkeys(name for verdict in report["verdicts"] for name in (verdict["base"], verdict["tuned"]))
-    return [{"title": report["systems"][name]["title"], "rows": tables[name]} for name in names if name in tables]
+    tables = report.confusion.tables if report.confusion is not None else {}
+    names = dict.fromkeys(name for outcome in report.outcomes for name in (outcome.base, outcome.tuned))
+    return [Counts(report.systems[name].title, tables[name]) for name in names if name in tables]
 
 
 def _stages(run: Run) -> Iterator[dict[str, Any]]:

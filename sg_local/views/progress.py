@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sg_local.evaluate import EvalEvent, title_of
+from sg_local.evaluate import EvalEvent
 from sg_local.export import ExportEvent
 from sg_local.job.events import Moved
 from sg_local.records import TrainStep
@@ -94,16 +94,4 @@ class TrainingView:
 
 
 def eval_progress(event: EvalEvent) -> Progress:
-    return Progress(doing(event.system), event.done, event.wanted, "answers", latest=event.latest)
-
-
-def doing(asked: str) -> str:
-    """What is being answered, in words: a system on the test rows, or on the rows that choose, calibrate or retain."""
-    kind, _, rest = asked.partition("_")
-    if kind == "dev":
-        return f"choosing the prompt: {title_of(f'base_{rest}')}"
-    if kind == "retain":
-        return f"texts outside the task: {rest.rpartition('_')[2]}"
-    if kind == "calibration":
-        return f"calibrating: {title_of(rest if rest.startswith('tuned') else f'base_{rest}')}"
-    return title_of(asked.removesuffix("_raw"))
+    return Progress(event.title, event.done, event.wanted, "answers", latest=event.latest)

@@ -61,7 +61,7 @@ class ConfusionView:
 class GainView:
     """A tuned system's gain over an untuned one, in points; `outcome` as in VerdictCard.
 
-    `reached_by` names the trivial systems that reach it too.
+    `reached_by` names the trivial systems that reach it too; `over_untuned` is False where the base is a tune as well.
     """
 
     tuned: str
@@ -72,6 +72,7 @@ class GainView:
     outcome: str
     reached_by: tuple[str, ...] = ()
     chosen: bool = False
+    over_untuned: bool = True
 
 
 @dataclass(frozen=True)

@@ -250,10 +250,11 @@ def _play(state: ReviewState) -> PlayView:
 
 def _balance(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, int, int], ...]:
     """Rows past the filters for each label: before, and now."""
-    return tuple(
-        (label, *(sum(kept[row.id] for row in state.rows if row.output == label) for kept in (before, now)))
-        for label in state.labels
-    )
+
+    def of(label: str, kept: dict[str, bool]) -> int:
+        return sum(kept[row.id] for row in state.rows if row.output == label)
+
+    return tuple((label, of(label, before), of(label, now)) for label in state.labels)
 
 
 def _edge(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, str], ...]:

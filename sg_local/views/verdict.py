@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
-
-from sg_local.evaluate import served
-from sg_local.run import REPORT, STAGES, Run, file_digest, read_json
+from sg_local.evaluate import is_untuned, on_the_card
+from sg_local.report import Outcome, Report, read_report
+from sg_local.report.records import METRICS
+from sg_local.run import STAGES, Run, file_digest
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.words import counted, duration, size
 
-METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
 FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile", "report.html")
-SHOWN = (
-    "base",
-    "base_vote",
-    "base_synthetic",
-    "base_restricted",
-    "base_calibrated",
-    "tuned_examples",
-    "tuned_examples_restricted",
-    "tuned_examples_calibrated",
-    "tuned",
-    "tuned_vote",
-    "tuned_restricted",
-    "tuned_calibrated",
-    "copy_input",
-    "majority_label",
-    "random_output",
-)
-"""The systems of the card, in its order; prompt forms that lost are left to the report."""
 
 
 def verdict_card(run: Run) -> VerdictCard:
     """The card of a run whose evaluation is done."""
-    report = read_json(run.path(REPORT))
-    verdicts = report.get("verdicts", [])
-    main = next((one for one in verdicts if one["tuned"] == served(report)), {"outcome": "open", "reached_by": []})
+    report = read_report(run)
+    main = report.main
     return VerdictCard(
-        title=f"{report['task']} on {run.settings['model']['name']}",
-        metric=METRICS.get(report["metric"], report["metric"]),
-        n=report["n"],
+        title=f"{report.task} on {run.settings['model']['name']}",
+        metric=METRICS.get(report.metric, report.metric),
+        n=report.n,
         systems=_systems(report),
-        gains=_gains(report),
-        sentences=tuple(verdict["sentence"] for verdict in verdicts),
-        outcome=main["outcome"],
-        marked=bool(main["reached_by"]),
+        gains=tuple(_gain(report, outcome) for outcome in report.outcomes),
+        sentences=tuple(outcome.sentence for outcome in report.outcomes),
+        outcome="open" if main is None else main.outcome,
+        marked=main is not None and bool(main.reached_by),
         notes=notes(report),
         confusion=_confusion(report),
         stages=stage_times(run),
@@ -59,64 +37,52 @@ def verdict_card(run: Run) -> VerdictCard:
     )
 
 
-def _systems(report: Mapping[str, Any]) -> tuple[SystemScore, ...]:
-    """The systems worth a line; marked is the one that predict and serve answer with."""
-    systems = report["systems"]
+def _systems(report: Report) -> tuple[SystemScore, ...]:
+    """The systems worth a line; chosen is the one that predict and serve answer with."""
     return tuple(
         SystemScore(
-            found["title"],
-            found["score"],
-            found["low"],
-            found["high"],
-            found["role"],
-            name == served(report),
-            found["irrelevant"],
+            found.title, found.score, found.low, found.high, found.role, name == report.served, found.irrelevant
         )
-        for name in SHOWN
-        if (found := systems.get(name)) is not None
+        for name, found in on_the_card(report.systems).items()
     )
 
 
-def _gains(report: Mapping[str, Any]) -> tuple[GainView, ...]:
-    """Each tuned system's gain over the strongest base of its family."""
-    titles = {name: system["title"] for name, system in report["systems"].items()}
-    return tuple(
-        GainView(
-            titles[one["tuned"]],
-            re.sub(r" \(.* prompt\)$", "", titles[one["base"]]),
-            one["gain"],
-            one["low"],
-            one["high"],
-            one["outcome"],
-            tuple(titles[name] for name in one["reached_by"]),
-            one["tuned"] == served(report),
-        )
-        for one in report.get("verdicts", [])
+def _gain(report: Report, outcome: Outcome) -> GainView:
+    """A tuned system's gain over the strongest base of its family, whose prompt form is left unsaid."""
+    base = report.systems[outcome.base]
+    return GainView(
+        report.systems[outcome.tuned].title,
+        base.title.removesuffix(f" ({base.form} prompt)"),
+        outcome.gain,
+        outcome.low,
+        outcome.high,
+        outcome.outcome,
+        report.titles(*outcome.reached_by),
+        outcome.tuned == report.served,
+        is_untuned(outcome.base),
     )
 
 
-def notes(report: Mapping[str, Any]) -> tuple[str, ...]:
+def notes(report: Report) -> tuple[str, ...]:
     """What a reader must know about the figures: the base's prompt, test rows left out, what was forgotten."""
-    form = report["chosen"]["base"]
     chosen_on = "examples (labels: synthetic rows too)"
-    found = [f"The base's best prompt is the {form} one, chosen on {chosen_on}, never on test rows."]
-    leaked = {source: len(rows) for source, rows in report["excluded"].items()}
-    if n_out := sum(leaked.values()):
-        said = f"{leaked['examples']} like an example, {leaked['training']} like a training row"
+    found = [f"The base's best prompt is the {report.chosen['base']} one, chosen on {chosen_on}, never on test rows."]
+    alike = {"an example": len(report.excluded.examples), "a training row": len(report.excluded.training)}
+    if n_out := sum(alike.values()):
+        said = ", ".join(f"{n} like {what}" for what, n in alike.items())
         found.append(f"{counted(n_out, 'test row', 'were')} left out: {said}.")
-    if report["retain"]:
-        before, after = (report["retain"]["perplexity"][name] for name in ("base", "tuned"))
+    if report.retain is not None:
+        before, after = report.retain.perplexity.base, report.retain.perplexity.tuned
         found.append(f"Perplexity on a neutral text: {before:.1f} before tuning, {after:.1f} after.")
     return tuple(found)
 
 
-def _confusion(report: Mapping[str, Any]) -> ConfusionView | None:
+def _confusion(report: Report) -> ConfusionView | None:
     """The served system's confusion table, where there are labels."""
-    if "confusion" not in report:
+    if report.confusion is None:
         return None
-    name = served(report)
-    rows = tuple(tuple(row) for row in report["confusion"]["tables"][name])
-    return ConfusionView(report["systems"][name]["title"], tuple(report["confusion"]["labels"]), rows)
+    title = report.systems[report.served].title
+    return ConfusionView(title, report.confusion.labels, report.confusion.tables[report.served])
 
 
 def stage_times(run: Run) -> tuple[tuple[str, str], ...]:

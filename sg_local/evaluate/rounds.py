@@ -1,0 +1,199 @@
+"""One round of answers for each set of weights: the base, the tune on the examples alone, the tuned model.
+
+In each round the systems of the table answer that have these weights, in the table's order. Prompt forms are chosen on
+rows that are no test rows (job.dev_questions), for each way of answering by itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from sg_local import metrics
+from sg_local.evaluate.answering import Greedy, Reply, Restricted, Vote, best_label
+from sg_local.evaluate.job import Evaluation, Question, calibration_questions, dev_questions, with_context
+from sg_local.evaluate.journal import Journal
+from sg_local.evaluate.retain import Memory, remember, retained
+from sg_local.evaluate.systems import EACH, EXAMPLES, MODELS, SAME, SYSTEMS, System
+from sg_local.prompts import Form
+from sg_local.records import Answer, SgError
+from sg_local.report.records import BASE, TUNED, Retained
+from sg_local.run import ADAPTER
+
+Questions = Sequence[Question]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the rounds settled besides the answers: the base's form by system, and what tuning cost elsewhere."""
+
+    chosen: dict[str, str]
+    retain: Retained | None
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What a system finds when its turn comes: the journal, the test questions, the forms chosen before it."""
+
+    journal: Journal
+    questions: Questions
+    chosen: dict[str, Form] = field(default_factory=dict)
+
+    @property
+    def job(self) -> Evaluation:
+        return self.journal.job
+
+    @cached_property
+    def dev(self) -> list[Question]:
+        """The rows that choose between prompt forms."""
+        return dev_questions(self.job)
+
+    @cached_property
+    def calibration(self) -> list[Question]:
+        """The rows that give each label's mean score."""
+        return calibration_questions(self.job)
+
+    def form_of(self, system: System) -> Form:
+        """The one form in which a system answers that is not tried in each."""
+        return self.chosen[system.on] if system.form == SAME else self.job.form
+
+
+def answer_all(journal: Journal, questions: Questions) -> Settled:
+    """Every system's answers, published in the journal."""
+    job, contest, memories = journal.job, Contest(journal, questions), {}
+    for model, adapter in _weights(job).items():
+        journal.use_adapter(adapter)
+        for system in SYSTEMS:
+            if system.model == model and system.answers(job.task, job.settings):
+                answer(contest, system)
+        if job.settings.retain and model != EXAMPLES:
+            memories[model] = remember(journal, model)
+    journal.use_adapter(None)
+    return Settled({name: form.name for name, form in contest.chosen.items()}, _retained(memories))
+
+
+def _weights(job: Evaluation) -> dict[str, Path | None]:
+    """Each set of weights with its adapter, in order. Raises SgError where the run has no adapter."""
+    adapter = job.run.path(ADAPTER)
+    if not adapter.exists():
+        raise SgError(f"Run {job.run.name} has no adapter yet.", f"Make it with `train {job.run.name}`.")
+    adapters = {BASE: None, EXAMPLES: job.examples_adapter, TUNED: adapter}
+    return {model: adapters[model] for model in MODELS if model == BASE or adapters[model] is not None}
+
+
+def _retained(memories: Mapping[str, Memory]) -> Retained | None:
+    return retained(memories[BASE], memories[TUNED]) if memories else None
+
+
+def answer(contest: Contest, system: System) -> None:
+    """One system's answers, published; where it is tried in each form, those of each form and the best form's again."""
+    journal, way = contest.journal, WAYS[system.way]
+    if system.form != EACH:
+        form = contest.form_of(system)
+        settled = replace(system, form=form.name if system.form else "")
+        journal.publish(settled, way(contest, system, form, contest.questions))
+        return
+    for form in contest.job.forms:
+        one = system.in_form(form.name)
+        journal.publish(one, way(contest, one, form, contest.questions))
+    best = contest.chosen[system.name] = best_form(contest, system)
+    replies = [Reply(row.text, row.scores) for row in journal.given[system.in_form(best.name).name]]
+    journal.publish(replace(system, form=best.name), journal.derive(system.name, contest.questions, replies))
+
+
+def best_form(contest: Contest, system: System) -> Form:
+    """The form with the highest score on the dev rows; the first of equals. One form needs no rows."""
+    forms, task = contest.job.forms, contest.job.task
+    if len(forms) == 1:
+        return forms[0]
+    score = metrics.metrics_of(task.kind, task.labels)[task.metric]
+
+    def total(form: Form) -> float:
+        found = WAYS[system.way](contest, system.in_form(form.name).on_trial(), form, contest.dev)
+        return sum(score(row.text, question.wanted) for row, question in zip(found, contest.dev, strict=True))
+
+    return max(forms, key=total)
+
+
+# The ways: how a system of the table answers questions in a prompt form
+
+
+def greedy(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """Free text, the likeliest token each time."""
+    return contest.journal.ask(system.name, system.title, Greedy(form), questions)
+
+
+def voted(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """The majority of several samples; a row without a winner gets the greedy answer of the system it builds on."""
+    settings = contest.job.settings
+    way = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, contest.job.gate)
+    raw = contest.journal.ask(f"{system.name}_raw", system.title, way, questions)
+    plain = contest.journal.given[system.on]
+    replies = [
+        Reply(vote.text, vote.scores) if vote.text else Reply(one.text) for vote, one in zip(raw, plain, strict=True)
+    ]
+    return contest.journal.derive(system.name, questions, replies)
+
+
+def with_rows(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """Free text, with synthetic rows among the demonstrations."""
+    return contest.journal.ask(system.name, system.title, Greedy(form), with_context(contest.job, questions))
+
+
+def restricted(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """The likeliest label."""
+    return contest.journal.ask(system.name, system.title, Restricted(form), questions)
+
+
+def calibrated(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """The restricted answers that it builds on decided anew, each label's mean score subtracted."""
+    labels, means = contest.job.task.labels, label_means(contest, system.model, form)
+    replies = [Reply(best_label(labels, row.scores, means), row.scores) for row in contest.journal.given[system.on]]
+    return contest.journal.derive(system.name, questions, replies)
+
+
+def label_means(contest: Contest, model: str, form: Form) -> list[float]:
+    """Each label's mean log-probability over synthetic inputs, asked for once."""
+    whose = next(system for system in SYSTEMS if system.name == model)
+    name = f"calibration_{form.name if model == BASE else model}"
+    title = whose.in_form(form.name).title if model == BASE else whose.title
+    if name not in contest.journal.given:
+        contest.journal.ask(name, f"calibrating: {title}", Restricted(form), contest.calibration)
+    rows = [row.scores for row in contest.journal.given[name]]
+    if not rows:
+        return [0.0] * len(contest.job.task.labels)
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+def copied(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """The input itself."""
+    return contest.journal.derive(system.name, questions, [Reply(question.input) for question in questions])
+
+
+def commonest(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """The test rows' own commonest label, which bounds every constant answer from above."""
+    label = Counter(question.wanted[0] for question in questions).most_common(1)[0][0]
+    return contest.journal.derive(system.name, questions, [Reply(label)] * len(questions))
+
+
+def drawn(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """A random output of the training rows."""
+    rng = random.Random(contest.job.settings.seed)
+    outputs = [pair.output for pair in contest.job.pairs or contest.job.task.examples]
+    return contest.journal.derive(system.name, questions, [Reply(rng.choice(outputs)) for _ in questions])
+
+
+WAYS: Mapping[str, Callable[[Contest, System, Form, Questions], list[Answer]]] = {
+    "greedy": greedy,
+    "vote": voted,
+    "with rows": with_rows,
+    "restricted": restricted,
+    "calibrated": calibrated,
+    "copy": copied,
+    "commonest label": commonest,
+    "drawn output": drawn,
+}

@@ -1,0 +1,148 @@
+"""report.json: one reader and one writer.
+
+Its form is that of 0.1.0 with keys added: `served`, and `against` and `form` of each system. A report of 0.1.0 reads
+like one of today; keys that this version does not know are passed over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
+
+from sg_local.records import SgError
+from sg_local.report.records import BASE, TUNED, Report, SystemResult
+from sg_local.run import REPORT, Run, read_json
+
+TOP = (BASE, "base_vote", TUNED)
+"""Systems whose figures stand at the top of the file as well, for short lines of jq."""
+
+
+def read_report(run: Run) -> Report:
+    """The report of an evaluated run. Raises SgError where there is none, and says what is wrong in one."""
+    path = run.path(REPORT)
+    if not path.exists():
+        raise SgError(f"Run {run.name} has no report yet.", f"Run `eval {run.name}` first.")
+    data = read_json(path)
+    try:
+        return _whole(_restored(Report, _of_today(data), ""))
+    except _Misfit as wrong:
+        hint = f"Delete it and run `eval {run.name}`: it is made again from the answers."
+        raise SgError(f"{path}: {wrong}.", hint) from wrong
+
+
+def write_report(run: Run, report: Report) -> None:
+    """Write report.json, atomically."""
+    run.write_json(REPORT, plain(report))
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """The report as report.json has it."""
+    systems = {name: _flat(system) for name, system in report.systems.items()}
+    found: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(report).items():
+        if name == "systems":
+            found |= {top: systems[top] for top in TOP if top in systems}
+            value = systems
+        if value is not None or name == "retain":
+            found[_keys(Report).get(name, name)] = value
+    return found
+
+
+# The file's form
+
+
+class _Misfit(ValueError):
+    """What is wrong in the file, and at which place."""
+
+
+def _flat(system: SystemResult) -> dict[str, Any]:
+    """A system with its metrics among the other figures, as the file has them."""
+    data = dataclasses.asdict(system)
+    metrics = data.pop("metrics")
+    figures = {name: data.pop(name) for name in ("score", "low", "high", "n")}
+    return {**figures, **metrics, **data}
+
+
+def _of_today(data: Any) -> Any:
+    """The file's data with each system's metrics apart, and with what 0.1.0 did not say."""
+    systems = data.get("systems") if isinstance(data, dict) else None
+    if not isinstance(systems, dict):
+        return data
+    known = {one.name for one in dataclasses.fields(SystemResult)}
+    apart = {}
+    for name, system in systems.items():
+        if not isinstance(system, dict):
+            raise _Misfit(f"systems.{name} is no table")
+        alike = name.replace(TUNED, BASE, 1)
+        metrics = {key: value for key, value in system.items() if key not in known and isinstance(value, (int, float))}
+        apart[name] = {"against": alike if name != alike in systems else BASE, **system, "metrics": metrics}
+    return {"served": _served_by_0_1_0(systems), **data, "systems": apart}
+
+
+def _served_by_0_1_0(systems: Mapping[str, Any]) -> str | None:
+    """The first tuned system that was restricted to labels, else the first tuned one."""
+    tuned = [name for name, system in systems.items() if system.get("role") == "tuned"]
+    restricted = [name for name in tuned if systems[name].get("family") == "restricted"]
+    return next(iter((*restricted, *tuned)), None)
+
+
+def _whole(report: Report) -> Report:
+    """The report, when the systems that everybody asks for are in it."""
+    for name in (BASE, TUNED, report.served, *(system.against for system in report.systems.values())):
+        if name not in report.systems:
+            raise _Misfit(f"systems.{name} is missing")
+    return report
+
+
+def _restored(hint: Any, value: Any, place: str) -> Any:
+    """Plain data as the type says. Raises _Misfit with the place that does not fit."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _restored(args[0], value, place)
+    if dataclasses.is_dataclass(hint):
+        return _record(hint, _checked(value, dict, place), place)
+    if origin is tuple:
+        return tuple(_restored(args[0], one, f"{place}[{i}]") for i, one in enumerate(_checked(value, list, place)))
+    if origin is Mapping:
+        return {k: _restored(args[1], one, f"{place}.{k}") for k, one in _checked(value, dict, place).items()}
+    if origin is Literal:
+        if value not in args:
+            raise _Misfit(f"{place} is {value!r}, not one of {', '.join(args)}")
+        return value
+    return _checked(value, (int, float) if hint is float else hint, place)
+
+
+def _record(cls: Any, data: Mapping[str, Any], place: str) -> Any:
+    found = {}
+    for one in dataclasses.fields(cls):
+        key = _keys(cls).get(one.name, one.name)
+        inner = f"{place}.{key}" if place else key
+        if key in data:
+            found[one.name] = _restored(_hints(cls)[one.name], data[key], inner)
+        elif one.default is dataclasses.MISSING:
+            raise _Misfit(f"{inner} is missing")
+    return cls(**found)
+
+
+def _checked(value: Any, kind: Any, place: str) -> Any:
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    names = {dict: "a table", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
+    raise _Misfit(f"{place or 'the file'} is not {names.get(kind, 'a number')}")
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@cache
+def _keys(cls: type[Any]) -> dict[str, str]:
+    """The keys in the file of fields that have another name."""
+    return {one.name: one.metadata["key"] for one in dataclasses.fields(cls) if "key" in one.metadata}

@@ -1,0 +1,191 @@
+"""What an evaluation found, as records. Scores are in percent, gains in points, times in seconds."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sg_local.records import Kind
+
+Role = Literal["base", "tuned", "trivial"]
+Family = Literal["free", "restricted", "trivial"]
+"""How a system may answer: free text, labels only, or without a model."""
+FAMILIES: tuple[str, ...] = typing.get_args(Family)
+BASE, TUNED = "base", "tuned"
+"""The two systems that every report has: the untuned and the tuned model in free text, greedy."""
+METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
+"""The deciding metrics' names for people."""
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """One system's score with its interval, and `metrics` beside it (percent). `n` counts test rows.
+
+    `irrelevant` is the share of answers that name no label, or say nothing; `against` is the base that answers in the
+    same way, labels only against labels only; `form` is the prompt form, empty where there was no prompt.
+    """
+
+    score: float
+    low: float
+    high: float
+    n: int
+    metrics: Mapping[str, float]
+    irrelevant: float
+    title: str
+    role: Role
+    family: Family
+    against: str = BASE
+    form: str = ""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a tuned system gains over a base, in points, with its 95 % interval and two-sided p-value.
+
+    `outcome` is better or worse where the interval leaves zero out, else open. `like` says that both answer in the same
+    family; `reached_by` names the trivial systems that reach the gain too.
+    """
+
+    gain: float
+    low: float
+    high: float
+    p: float
+    outcome: Literal["better", "worse", "open"]
+    like: bool
+    reached_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome(Gain):
+    """How a tuned system ended: its gain over the strongest base of its own family, and a sentence that says so."""
+
+    tuned: str
+    base: str
+    family: Family
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """One test row: its place in the task, the outputs that count as right, each system's score in percent."""
+
+    index: int
+    input: str
+    outputs: tuple[str, ...]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """For each system how often a right label (a row) got an answer (a column); the last column counts no label."""
+
+    labels: tuple[str, ...]
+    tables: Mapping[str, tuple[tuple[int, ...], ...]]
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """The places of test rows that were left out: like a demonstration, or like a training row."""
+
+    examples: tuple[int, ...] = ()
+    training: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Perplexity per token on a neutral text, before and after tuning."""
+
+    base: float
+    tuned: float
+
+
+@dataclass(frozen=True)
+class RetainedAnswer:
+    """A question outside the task, answered before and after tuning."""
+
+    question: str
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What tuning cost elsewhere."""
+
+    perplexity: Perplexity
+    answers: tuple[RetainedAnswer, ...]
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """The base model's file."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """The adapter that answered."""
+
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found. `served` is the system that predict and serve answer with.
+
+    `chosen` holds the prompt form of each base system that had a choice, `gains` every tuned system over every base
+    under `TUNED-BASE`, `stages` the seconds of each stage. `funnel` is the filters' account and `export` the export's
+    results, both as those rooms wrote them.
+    """
+
+    run: str
+    task: str
+    task_digest: str
+    kind: Kind
+    model: BaseFacts
+    adapter: AdapterFacts
+    form: str
+    n_training: int
+    stages: Mapping[str, float]
+    funnel: Mapping[str, Any]
+    versions: Mapping[str, str]
+    metric: str
+    n: int
+    excluded: Excluded
+    chosen: Mapping[str, str]
+    retain: Retained | None
+    served: str
+    systems: Mapping[str, SystemResult]
+    gains: Mapping[str, Gain]
+    outcomes: tuple[Outcome, ...] = field(metadata={"key": "verdicts"})
+    rows: tuple[ScoredRow, ...]
+    confusion: Confusion | None = None
+    export: Mapping[str, Any] | None = None
+
+    @property
+    def base(self) -> SystemResult:
+        """The untuned model in its best form."""
+        return self.systems[BASE]
+
+    @property
+    def tuned(self) -> SystemResult:
+        """The tuned model in free text."""
+        return self.systems[TUNED]
+
+    @property
+    def main(self) -> Outcome | None:
+        """How the system ended that is served; None where no base answers as it does."""
+        return next((one for one in self.outcomes if one.tuned == self.served), None)
+
+    def titles(self, *names: str) -> tuple[str, ...]:
+        """Systems' names for people."""
+        return tuple(self.systems[name].title for name in names)
+
+    def gain(self, tuned: str, base: str) -> Gain:
+        """What a tuned system gains over a base."""
+        return self.gains[f"{tuned}-{base}"]
