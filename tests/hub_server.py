@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -83,14 +84,31 @@ def serving(hub: Hub) -> Iterator[Hub]:
 def _answer(handler: BaseHTTPRequestHandler, hub: Hub, method: str) -> None:
     path = unquote(handler.path.split("?")[0]).strip("/")
     hub.asked.append((method, path, handler.headers.get("Range")))
-    repo, _, rest = path.partition("/resolve/")
+    is_tree = path.startswith("api/models/")
+    repo, _, rest = path.removeprefix("api/models/").partition("/tree/" if is_tree else "/resolve/")
     if repo in hub.refuse:
         return _refuse(handler, *hub.refuse[repo])
+    if is_tree:
+        return _tree(handler, hub, repo)
     name = f"{repo}/{rest.partition('/')[2]}"
     if name not in hub.files:
         known = any(file.startswith(f"{repo}/") for file in hub.files)
         return _refuse(handler, 404, "EntryNotFound" if known else "RepoNotFound")
     _send(handler, hub, method, hub.files[name])
+
+
+def _tree(handler: BaseHTTPRequestHandler, hub: Hub, repo: str) -> None:
+    """The files of a repository, as /api/models/OWNER/REPO/tree/REVISION lists them."""
+    files = {name.removeprefix(f"{repo}/"): data for name, data in hub.files.items() if name.startswith(f"{repo}/")}
+    if not files:
+        return _refuse(handler, 404, "RepoNotFound")
+    listed = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in files.items()]
+    body = json.dumps(listed).encode()
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
 
 
 def _refuse(handler: BaseHTTPRequestHandler, status: int, code: str) -> None:

@@ -12,6 +12,7 @@ from tiny_models import TinySpec, write_model
 
 from sg_local.cli.app import app
 from sg_local.cli.models import DownloadLine
+from sg_local.gguf.config import TRAINABLE_ARCHITECTURES
 from sg_local.home import folders
 
 
@@ -64,6 +65,7 @@ def test_a_card_that_is_not_here_is_shown_with_the_command(home):
     for fact in ("Apache-2.0", "Q4_K_M", "Qwen/Qwen3-4B-GGUF", "chatml", "36"):
         assert fact in shown.stdout
     assert "sg-local models pull qwen3-4b" in shown.stderr
+    assert ("not trained" in shown.stderr) == ("qwen3" not in TRAINABLE_ARCHITECTURES)
     assert json.loads(run("models", "show", "qwen3-4b", "--json").stdout)["path"] is None
 
 

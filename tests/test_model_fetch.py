@@ -14,6 +14,8 @@ import pytest
 from hub_server import COMMIT, Hub, serving
 from tiny_models import TinySpec, write_model
 
+from sg_local.home import ModelFolders
+from sg_local.models import find_model, pull
 from sg_local.models.cards import Source
 from sg_local.models.fetch import Fetcher
 from sg_local.models.hub import cached
@@ -201,6 +203,33 @@ def test_no_connection_is_said_so(fetch, tmp_path):
 def test_a_file_in_a_folder_of_the_repository(hub, fetch):
     hub.files[f"{REPO}/sub/m.gguf"] = b"GGUF"
     assert fetch(REPO, "sub/m.gguf").read_bytes() == b"GGUF"
+
+
+def test_a_repository_names_its_files(hub, fetch):
+    hub.files[f"{REPO}/README.md"] = b"hello"
+    assert sorted(fetch.files(REPO)) == ["README.md", FILE]
+    with pytest.raises(SgError, match="no repository"):
+        fetch.files("owner/none")
+
+
+def test_pull_takes_the_one_file_with_a_quantisation(hub, fetch, tmp_path):
+    folders = ModelFolders(tmp_path / "cards", fetch.cache)
+    model = write_model(tmp_path / "tiny.gguf", TinySpec(layers=1)).read_bytes()
+    hub.files = {
+        f"{REPO}/{name}": model for name in (FILE, "tiny-Q8_0.gguf", "mmproj-Q8_0.gguf", "a-F16.gguf", "b-F16.gguf")
+    }
+    found = pull(f"{REPO}:q8_0", folders, fetch)
+    assert (found.name, found.path.name) == (f"{REPO}/tiny-Q8_0.gguf", "tiny-Q8_0.gguf")
+    assert find_model(f"{REPO}:Q8_0", folders).path == found.path
+    asked = len(hub.asked)
+    assert pull(f"hf.co/{REPO}:Q8_0", folders, fetch).path == found.path
+    assert len(hub.asked) == asked
+    with pytest.raises(SgError, match="no file with Q2_K") as raised:
+        pull(f"{REPO}:Q2_K", folders, fetch)
+    assert raised.value.hint == "It has F16, Q4_0, Q8_0."
+    with pytest.raises(SgError, match="2 files with F16") as raised:
+        pull(f"{REPO}:F16", folders, fetch)
+    assert f"{REPO}/a-F16.gguf" in raised.value.hint
 
 
 def test_the_command_pulls_over_the_same_way(tmp_path):

@@ -79,6 +79,7 @@ def test_a_shipped_card_is_complete(path):
         ('[source]\nrepo = "a/b"\npackage = "c"\nfile = "d.gguf"', "does not say where"),
         ('source = "x"', "not a model card"),
         ('parameters = "many"\n[source]\npath = "x"', "parameters must be a whole number"),
+        (f'layers = {"9" * 5000}\n[source]\npath = "x"', "not TOML"),
         ('layers = true\n[source]\npath = "x"', "layers must be a whole number"),
         ('licence = 3\n[source]\npath = "x"', "licence must be text"),
         ('stops = "x"\n[source]\npath = "x"', "stops must be a list of texts"),
@@ -266,6 +267,9 @@ class ScriptedHub:
         self.asked.append((repo, file))
         return self.path
 
+    def files(self, repo: str) -> list[str]:
+        return [FILE]
+
 
 def test_pull_fetches_what_the_card_names(home, hub, tiny):
     write_card(home, "far", f'[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
@@ -333,6 +337,13 @@ def test_pull_shows_the_licence_before_it_fetches_and_never_for_what_is_here(hom
     fill_hub(hub, tiny)
     models.pull("far", home, ScriptedHub(tiny), shown.append)
     assert len(shown) == 1
+
+
+def test_pull_says_first_what_cannot_be_trained(home, tiny):
+    write_card(home, "far", f'architecture = "mamba"\n[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
+    shown: list[str] = []
+    models.pull("far", home, ScriptedHub(tiny), shown.append)
+    assert shown == ["far can be run here, not trained: its architecture is mamba."]
 
 
 def test_pull_takes_another_file_of_a_card(home, tiny):

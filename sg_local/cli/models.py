@@ -81,7 +81,7 @@ def _count(n: int | None) -> str:
     """Parameters for reading: 135M, 7.2B."""
     if not n:
         return ""
-    return f"{n / 1e9:.1f}B" if n >= 1e9 else f"{n / 1e6:.0f}M"
+    return f"{n / 1e9:.1f}B" if n >= 999_500_000 else f"{n / 1e6:.0f}M"
 
 
 @models_command.command("show", examples=("sg-local models show smollm2-135m-instruct", "sg-local models show m.gguf"))
@@ -110,7 +110,7 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
     pairs += [
         (key.replace("_", " "), str(value))
         for key, value in facts.items()
-        if key != "path" and not isinstance(value, (dict, list))
+        if key != "path" and value not in ("", None) and not isinstance(value, (dict, list))
     ]
     pairs += [(f"training, {place}", f"about {size(need)}") for place, need in memory.items()]
     output.show_pairs(found.name, pairs)
@@ -118,10 +118,15 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
 
 def _show_card(card: Card, as_json: bool) -> None:
     """What is known of a model that is not on this machine."""
+    from sg_local import models
+
     if as_json:
         output.show_json({"name": card.name, "path": None, "card": _card_facts(card), "file": None, "training": {}})
         return
     output.show_pairs(card.name, _card_pairs(card))
+    reason = models.why_not_trained(card)
+    if reason:
+        output.note(reason)
     click.echo(f"It is not on this machine. Get it with: {card.get}", err=True)
 
 
@@ -171,6 +176,7 @@ def add(environment: Environment, name: str, path: Path) -> None:
     examples=(
         "sg-local models pull vicuna-7b-v1.5",
         "sg-local models pull qwen3-4b:Q8_0",
+        "sg-local models pull OWNER/REPO:Q4_K_M",
         "sg-local models pull OWNER/REPO/FILE.gguf",
     ),
 )
@@ -188,7 +194,7 @@ def pull(environment: Environment, name: str) -> None:
     line = DownloadLine(name)
     try:
         fetch = models.Fetcher(environment.models.hub, told=line.show)
-        found = models.pull(name, environment.models, fetch, show_licence=output.note)
+        found = models.pull(name, environment.models, fetch, say=output.note)
     finally:
         line.end()
     click.echo(found.path)

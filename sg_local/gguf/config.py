@@ -116,11 +116,16 @@ def read_config(path: Path) -> ModelConfig:
     return check_trainable(path)
 
 
+def why_not_architecture(architecture: str) -> str:
+    """One sentence on why no file of an architecture can be trained on, or an empty string."""
+    return "" if architecture in TRAINABLE_ARCHITECTURES else f"its architecture is {architecture or 'not named'}."
+
+
 def why_not_trainable(file: GgufFile) -> str:
     """One sentence on why a file cannot be trained on, or an empty string."""
-    architecture = file.value("general.architecture", "")
-    if architecture not in TRAINABLE_ARCHITECTURES:
-        return f"its architecture is {architecture or 'not named'}."
+    reason = why_not_architecture(file.value("general.architecture", ""))
+    if reason:
+        return reason
     unfit = next(filter(None, (_unfit_tensor(tensor) for tensor in file.tensors.values())), "")
     if unfit:
         return unfit

@@ -4,7 +4,7 @@ from sg_local.models.cards import Card, Source, add, read_card, read_cards
 from sg_local.models.fetch import Fetcher
 from sg_local.models.find import DEFAULT, Entry, Model, find_card, find_model, list_models, locate
 from sg_local.models.hub import quantisation
-from sg_local.models.pull import pull, removal, remove
+from sg_local.models.pull import pull, removal, remove, why_not_trained
 
 __all__ = [
     "DEFAULT",
@@ -24,4 +24,5 @@ __all__ = [
     "read_cards",
     "removal",
     "remove",
+    "why_not_trained",
 ]

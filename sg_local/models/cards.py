@@ -98,7 +98,7 @@ def read_card(path: Path) -> Card:
         card = from_dict(Card, {"name": path.stem, **data, "source": source})
     except (OSError, UnicodeDecodeError) as error:
         raise SgError(f"{path} cannot be read as UTF-8 text.", "Check the file.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
         raise SgError(f"{path}: this is not TOML ({error}).", "Mend this line, or delete the card.") from error
     except SgError as error:
         raise SgError(f"{path}: this is not a model card ({error.message}).", error.hint) from error

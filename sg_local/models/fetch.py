@@ -46,11 +46,8 @@ class Fetcher:
 
     def __call__(self, repo: str, file: str, revision: str | None = None, sha256: str | None = None) -> Path:
         """The path of the file in the cache. SgError when offline, refused, not there, or not what `sha256` says."""
-        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub import hf_hub_download
 
-        if constants.HF_HUB_OFFLINE:
-            message = f"{repo}/{file} cannot be fetched: HF_HUB_OFFLINE switches the network off."
-            raise SgError(message, "Unset HF_HUB_OFFLINE and try again.")
         with _explained(repo, file):
             found = self._ask(repo, file, revision)
             _check_known(found.etag, sha256, f"{repo}/{file}")
@@ -60,13 +57,20 @@ class Fetcher:
             # It finds the blob and adds what makes it a cache entry: the link in the snapshot, and the revision.
             return Path(hf_hub_download(repo, file, revision=revision, cache_dir=self.cache, endpoint=self.endpoint))
 
+    def files(self, repo: str) -> list[str]:
+        """The files of a repository. SgError as for a fetch."""
+        from huggingface_hub import HfApi
+
+        with _explained(repo, ""):
+            return list(HfApi(endpoint=self.endpoint).list_repo_files(repo))
+
     def _ask(self, repo: str, file: str, revision: str | None) -> Any:
         """What the Hub says of a file: etag, commit, size."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         url = hf_hub_url(repo, file, revision=revision, endpoint=self.endpoint)
         found = get_hf_file_metadata(url, timeout=self.timeout_s, endpoint=self.endpoint)
-        if found.etag is None or found.commit_hash is None or not re.fullmatch(r"[\w.-]+", found.etag):
+        if found.etag is None or found.commit_hash is None or not re.fullmatch(r"\w[\w.-]*", found.etag):
             raise SgError(f"{url} does not answer as the Hub does.", "Is HF_ENDPOINT the address of a mirror?")
         return found
 
@@ -166,8 +170,11 @@ def _explained(repo: str, file: str) -> Iterator[None]:
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{repo}"
-    name = f"{repo}/{file}"
+    name = f"{repo}/{file}".rstrip("/")
     login = "Log in with `hf auth login`, or set HF_TOKEN"
+    if constants.HF_HUB_OFFLINE:
+        message = f"{name} cannot be fetched: HF_HUB_OFFLINE switches the network off."
+        raise SgError(message, "Unset HF_HUB_OFFLINE and try again.")
     try:
         yield
     except errors.GatedRepoError as error:

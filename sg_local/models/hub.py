@@ -15,6 +15,7 @@ from pathlib import Path
 from sg_local.models.cards import Card, Source
 
 HUB_NAME = re.compile(r"(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+\.gguf)(?:@(?P<revision>[^@]+))?", re.IGNORECASE)
+REPO_NAME = re.compile(r"(?:hf\.co/)?(?P<repo>[^/@:]+/[^/@:]+):(?P<quantisation>[^/@:]+)")
 REPO_PART = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 QUANTISATION = re.compile(r"(?:^|[.\-_])(F32|BF16|F16|I?Q\d\w*)(?=[.\-]|$)", re.IGNORECASE)
 PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
@@ -26,6 +27,14 @@ def hub_card(name: str) -> Card | None:
     if found is None or not is_repo(found["repo"]) or {"", ".", ".."} & set(found["file"].split("/")):
         return None
     return Card(name, Source(found["file"], repo=found["repo"], revision=found["revision"]))
+
+
+def hub_repo(name: str) -> tuple[str, str] | None:
+    """Repository and quantisation of a name of the form OWNER/REPO:QUANTISATION, as llama.cpp and Ollama have it."""
+    found = REPO_NAME.fullmatch(name)
+    if found is None or not is_repo(found["repo"]) or not quantisation(f"m-{found['quantisation']}.gguf"):
+        return None
+    return found["repo"], found["quantisation"].upper()
 
 
 def is_repo(repo: str) -> bool:

@@ -5,48 +5,92 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from sg_local.home import ModelFolders
 from sg_local.models.cards import Card, own_cards
 from sg_local.models.fetch import Fetcher
 from sg_local.models.find import Model, checked, find_card, find_model, locate, unknown
+from sg_local.models.hub import hub_card, hub_repo, is_model_file, quantisation
 from sg_local.models.stores import HUGGING_FACE, find_named, find_source
 from sg_local.records import SgError
 from sg_local.run import file_digest, translated
 from sg_local.words import size
 
-Fetch = Callable[[str, str, str | None, str | None], Path]
-"""(repository, file, revision, SHA-256 that it must have) to the file's path; raises SgError."""
+
+class Fetch(Protocol):
+    """What brings files of the Hub into its cache; `Fetcher` does."""
+
+    def __call__(self, repo: str, file: str, revision: str | None, sha256: str | None) -> Path:
+        """The file's path; SgError where it cannot be fetched or has another SHA-256."""
+        ...
+
+    def files(self, repo: str) -> list[str]:
+        """The names of a repository's files."""
+        ...
 
 
 def pull(
-    name: str, folders: ModelFolders, fetch: Fetch | None = None, show_licence: Callable[[str], None] | None = None
+    name: str, folders: ModelFolders, fetch: Fetch | None = None, say: Callable[[str], None] | None = None
 ) -> Model:
     """Fetch a model from the Hub unless it is here already.
 
-    `name` is a card's, with or without :QUANTISATION, or OWNER/REPO/FILE.gguf. `show_licence` is told the licence
-    before anything is fetched. A file that fails the card's SHA-256 is deleted.
+    `name` is a card's, with or without :QUANTISATION, or OWNER/REPO with :QUANTISATION or /FILE.gguf. `say` is told the
+    licence, and what such a model is no good for, before anything is fetched. A file that fails the card's SHA-256 is
+    deleted.
     """
+    fetch = fetch or Fetcher(folders.hub)
     card = find_card(name, folders)
-    if card is None and find_named(name, folders) is None:
-        raise unknown(name, folders)
-    if card is None or locate(card, folders) is not None:
+    if card is None and find_named(name, folders) is not None:
         return find_model(name, folders)
+    card = card or _in_repository(name, fetch)
+    if card is None:
+        raise unknown(name, folders)
+    if locate(card, folders) is not None:
+        return find_model(card.name, folders)
     if card.source.repo is None:
         raise SgError(f"{name} does not come from the Hub.", f"Get it with: {card.get}")
     _check_disk(card, folders)
-    if show_licence is not None and card.licence:
-        show_licence(licence_of(card))
-    source = card.source
-    path = (fetch or Fetcher(folders.hub))(card.source.repo, source.file, source.revision, source.sha256)
+    for line in notices(card):
+        (say or _nothing)(line)
+    path = fetch(card.source.repo, card.source.file, card.source.revision, card.source.sha256)
     _check_sha256(card, path)
     return checked(Model(card.name, path, card, card.chat_template))
 
 
-def licence_of(card: Card) -> str:
-    """One line on the licence of a card's model, and where its text is."""
+def notices(card: Card) -> list[str]:
+    """What to know before a model is fetched: its licence with the place of its text, and whether it can be tuned."""
     place = f": https://huggingface.co/{card.original}" if card.original else ""
-    return f"{card.name} is licensed under {card.licence}{place}"
+    licence = f"{card.name} is licensed under {card.licence}{place}" if card.licence else ""
+    return [line for line in (licence, why_not_trained(card)) if line]
+
+
+def why_not_trained(card: Card) -> str:
+    """One sentence where a card's architecture already says that its model cannot be trained; else empty."""
+    from sg_local.gguf.config import why_not_architecture  # loads NumPy
+
+    reason = why_not_architecture(card.architecture) if card.architecture else ""
+    return f"{card.name} can be run here, not trained: {reason}" if reason else ""
+
+
+def _in_repository(name: str, fetch: Fetch) -> Card | None:
+    """A bare card of the one file in a repository that has the quantisation asked for, by OWNER/REPO:QUANTISATION."""
+    wanted = hub_repo(name)
+    if wanted is None:
+        return None
+    repo, asked = wanted
+    files = [file for file in fetch.files(repo) if file.lower().endswith(".gguf") and is_model_file(Path(file).name)]
+    fitting = [file for file in files if quantisation(Path(file).name) == asked]
+    if len(fitting) == 1:
+        return hub_card(f"{repo}/{fitting[0]}")
+    has = ", ".join(sorted({quantisation(Path(file).name) for file in files} - {""})) or "no GGUF file that states one"
+    if fitting:
+        has = ", ".join(f"{repo}/{file}" for file in fitting)
+    raise SgError(f"{repo} has {len(fitting) or 'no'} {'files' if fitting else 'file'} with {asked}.", f"It has {has}.")
+
+
+def _nothing(_: str) -> None:
+    """Say nothing."""
 
 
 def removal(name: str, folders: ModelFolders) -> list[Path]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sg_local.home import ModelFolders
 from sg_local.models.cards import Source
-from sg_local.models.hub import cached, cached_names, hub_card, is_model_file
+from sg_local.models.hub import cached, cached_names, hub_card, hub_repo, is_model_file, quantisation
 
 HUGGING_FACE, OLLAMA, LM_STUDIO, LLAMA_CPP = "Hugging Face", "Ollama", "LM Studio", "llama.cpp"
 HOST, NAMESPACE, TAG = "registry.ollama.ai", "library", "latest"
@@ -71,7 +71,7 @@ def find_source(source: Source, folders: ModelFolders) -> Found | None:
 
 
 def find_named(name: str, folders: ModelFolders) -> Found | None:
-    """The model of Ollama's or llama.cpp's that has this name, or OWNER/REPO/FILE.gguf in any folder."""
+    """The model of Ollama's or llama.cpp's that has this name, or OWNER/REPO/FILE.gguf or :QUANTISATION in any."""
     card = hub_card(name)
     if card is not None:
         return find_source(card.source, folders)
@@ -79,7 +79,16 @@ def find_named(name: str, folders: ModelFolders) -> Found | None:
     for path in flat:
         if os.path.isfile(path):
             return Found(name, path, LLAMA_CPP)
-    return _in_ollama(name, folders)
+    return _in_ollama(name, folders) or _in_repo(name, folders)
+
+
+def _in_repo(name: str, folders: ModelFolders) -> Found | None:
+    """The one file of a repository with a quantisation, by its full name."""
+    wanted = hub_repo(name)
+    if wanted is None:
+        return None
+    every = (found for found in found_models(folders) if found.name.startswith(f"{wanted[0]}/"))
+    return next((found for found in every if quantisation(found.name.split("@")[0]) == wanted[1]), None)
 
 
 def _in_ollama(name: str, folders: ModelFolders) -> Found | None:
