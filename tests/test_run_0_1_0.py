@@ -87,6 +87,13 @@ def test_its_single_answers_are_shown_without_asking_again(route):
     assert (route.path(REPORT).read_bytes(), route.path("answers.jsonl").read_bytes()) == (report, answers)
 
 
+def test_evaluated_otherwise_it_keeps_every_answer(route):
+    before = route.path("answers.jsonl").read_text(encoding="utf-8").splitlines()
+    report = json.loads(sg_local("eval", "route", "--set", "resamples=300", "--json").stdout)
+    assert report["tuned"]["score"] == json.loads((DATA / "route" / REPORT).read_text())["tuned"]["score"]
+    assert route.path("answers.jsonl").read_text(encoding="utf-8").splitlines() == before
+
+
 def test_it_answers(route):
     assert sg_local("predict", "route", "Where is my parcel?").stdout.strip() in ("billing", "delivery", "technical")
 

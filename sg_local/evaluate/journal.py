@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sg_local.evaluate.answering import Reply, Way
 from sg_local.evaluate.job import EvalEvent, Evaluation, OnEvent, Question
@@ -36,7 +37,7 @@ class Journal:
     def ask(self, name: str, title: str, way: Way, questions: Sequence[Question]) -> list[Answer]:
         """One answer for each question, in order, from the journal where it has them; `title` is for people."""
         shape = [self.job.task.schema] if self.job.task.schema and self.job.settings.constrain else []
-        made_by = digest([type(way).__name__, dataclasses.asdict(way), self.job.generator.info.digest, *shape])
+        made_by = digest([type(way).__name__, _shape(way), self.job.generator.info.digest, *shape])
         ids = [question.id(name, f"{made_by} {self.adapter}") for question in questions]
         size = self.job.settings.chunk_size
         self.on_event(EvalEvent(name, title, 0, len(ids)))
@@ -78,3 +79,9 @@ class Journal:
 
     def _latest(self, ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(f"{row.input} -> {row.text}" for row in (self.known[id] for id in ids[-3:]))
+
+
+def _shape(way: Way) -> dict[str, Any]:
+    """What of a way shapes its answers, its form as stamps have it, so that answers of 0.1.0 still count."""
+    shape, form = dataclasses.asdict(way), getattr(way, "form", None)
+    return shape if form is None else {**shape, "form": dataclasses.asdict(form.stamped)}
