@@ -34,6 +34,7 @@ from quality import differences, gain_of, interval, mean_gain, plain, run_task, 
 
 from sg_local import metrics
 from sg_local.records import Answer, SgError, TestRow
+from sg_local.report import Report
 from sg_local.run import ANSWERS, Run
 from sg_local.tasks import read_task
 
@@ -157,37 +158,36 @@ def test_rows(rows: Sequence[TestRow], kind: str, seed: int) -> list[TestRow]:
     return rng.sample(kept, len(kept))
 
 
-def row_of(entry: Entry, run: Run, report: dict[str, Any]) -> dict[str, Any]:
+def row_of(entry: Entry, run: Run, report: Report) -> dict[str, Any]:
     """One line of the table; `gaps` keeps the row differences for the means."""
-    few_shot = "base_chat" if "base_chat" in report["systems"] else "base"
+    few_shot = "base_chat" if "base_chat" in report.systems else "base"
     scores = scores_of(run, report, AUTHORS[entry.kind], {"few-shot": few_shot, "vote": "base_vote", "tuned": "tuned"})
     ours = {
-        name: [row["scores"][system] / 100 for row in report["rows"]]
+        name: [row.scores[system] / 100 for row in report.rows]
         for name, system in {"few-shot": few_shot, "tuned": "tuned"}.items()
     }
     return {
         "task": entry.name,
         "split": entry.split,
         "kind": entry.kind,
-        "n": report["n"],
+        "n": report.n,
         **{name: round(100 * sum(values) / len(values), 2) for name, values in scores.items()},
         "gain": gain_of(scores, "tuned", "few-shot"),
         "ours": gain_of(ours, "tuned", "few-shot"),
-        "marked": report["gains"][f"tuned-{few_shot}"]["reached_by"],
-        "kept": report["n_training"],
-        "seconds": round(sum(report["stages"].values())),
+        "marked": report.gain("tuned", few_shot).reached_by,
+        "kept": report.n_training,
+        "seconds": round(sum(report.stages.values())),
         "gaps": {"gain": differences(scores, "tuned", "few-shot"), "ours": differences(ours, "tuned", "few-shot")},
     }
 
 
-def scores_of(run: Run, report: dict[str, Any], metric: str, systems: dict[str, str]) -> dict[str, list[float]]:
+def scores_of(run: Run, report: Report, metric: str, systems: dict[str, str]) -> dict[str, list[float]]:
     """Row scores in 0..1 of one metric by column, from the journal of answers."""
     labels = tuple(run.settings["task"]["labels"])
-    score = metrics.metrics_of(report["kind"], labels)[metric]
+    score = metrics.metrics_of(report.kind, labels)[metric]
     texts = {(row.system, row.index): row.text for row in run.read(ANSWERS, Answer)}
     return {
-        name: [score(texts[system, row["index"]], row["outputs"]) for row in report["rows"]]
-        for name, system in systems.items()
+        name: [score(texts[system, row.index], row.outputs) for row in report.rows] for name, system in systems.items()
     }
 
 

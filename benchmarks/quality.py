@@ -37,6 +37,8 @@ import numpy as np
 
 from sg_local import metrics
 from sg_local.metrics import paired, resamples
+from sg_local.report import Report, read_report
+from sg_local.run import REPORT, Run
 from sg_local.tasks import shipped_tasks
 
 QUICK_TASKS = ("support_routing", "iso_date")
@@ -91,9 +93,7 @@ def split_at(words: Sequence[str], mark: str) -> tuple[list[str], str, list[str]
     return list(words[:place]), mark, list(words[place + 1 :])
 
 
-def run_task(
-    task: str, runs: Path, tests: int | Path | None, options: Sequence[str]
-) -> tuple[dict[str, Any] | None, str]:
+def run_task(task: str, runs: Path, tests: int | Path | None, options: Sequence[str]) -> tuple[Report | None, str]:
     """The report of one task's run, made or read back, or what went wrong. `tests` is a number of rows or a file."""
     name = Path(task).stem
     command = [
@@ -113,41 +113,40 @@ def run_task(
     with open(runs / f"{name}.log", "a") as log:
         quiet = {**os.environ, "NO_COLOR": "1"}
         done = subprocess.run([*command, *options], stdout=log, stderr=log, env=quiet, check=False)
-    report = runs / name / "report.json"
-    if done.returncode in (0, GATE_NOT_MET) and report.exists():
-        return json.loads(report.read_text()), ""
+    run = Run(runs / name)
+    if done.returncode in (0, GATE_NOT_MET) and run.path(REPORT).exists():
+        return read_report(run), ""
     last = (runs / f"{name}.log").read_text().strip().splitlines()[-3:]
     return None, f"exit {done.returncode} after {time.monotonic() - started:.0f} s: {' '.join(last)}"
 
 
-def row_of(name: str, report: dict[str, Any]) -> dict[str, Any]:
+def row_of(name: str, report: Report) -> dict[str, Any]:
     """One line of the table; `gaps` keeps the row differences for the means."""
-    systems = report["systems"]
-    bases = [s for s, found in systems.items() if found["role"] == "base"]
-    free = max((s for s in bases if systems[s]["family"] == "free"), key=lambda s: systems[s]["score"])
-    best = max(bases, key=lambda s: systems[s]["score"])
-    trivial = max((s for s, found in systems.items() if found["role"] == "trivial"), key=lambda s: systems[s]["score"])
-    tuned = "tuned_restricted" if "tuned_restricted" in systems else "tuned"
-    scores = {s: [row["scores"][s] / 100 for row in report["rows"]] for s in systems}
+    systems, tuned = report.systems, report.served
+    bases = [s for s, found in systems.items() if found.role == "base"]
+    free = max((s for s in bases if systems[s].family == "free"), key=lambda s: systems[s].score)
+    best = max(bases, key=lambda s: systems[s].score)
+    trivial = max((s for s, found in systems.items() if found.role == "trivial"), key=lambda s: systems[s].score)
+    scores = {s: [row.scores[s] / 100 for row in report.rows] for s in systems}
     return {
         "task": name,
-        "kind": report["kind"],
-        "n": report["n"],
-        "base": report["base"]["score"],
-        "free": systems[free]["score"],
-        "vote": report["base_vote"]["score"],
-        "any": systems[best]["score"],
+        "kind": report.kind,
+        "n": report.n,
+        "base": report.base.score,
+        "free": systems[free].score,
+        "vote": systems["base_vote"].score,
+        "any": systems[best].score,
         "any_is": best,
-        "tuned": report["tuned"]["score"],
-        "labels": systems[tuned]["score"] if tuned != "tuned" else None,
-        "irrelevant": report["base"]["irrelevant"],
+        "tuned": report.tuned.score,
+        "labels": systems[tuned].score if systems[tuned].family == "restricted" else None,
+        "irrelevant": report.base.irrelevant,
         "gain": gain_of(scores, "tuned", free),
         "gain_any": gain_of(scores, tuned, best),
         "gain_base": gain_of(scores, "tuned", "base"),
-        "marked": bool(report["gains"][f"tuned-{free}"]["reached_by"]),
-        "marked_any": bool(report["gains"][f"{tuned}-{best}"]["reached_by"]),
-        "kept": report["n_training"],
-        "seconds": round(sum(report["stages"].values())),
+        "marked": bool(report.gain("tuned", free).reached_by),
+        "marked_any": bool(report.gain(tuned, best).reached_by),
+        "kept": report.n_training,
+        "seconds": round(sum(report.stages.values())),
         "gaps": {
             "gain": differences(scores, "tuned", free),
             "gain_any": differences(scores, tuned, best),
