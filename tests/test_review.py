@@ -158,7 +158,7 @@ def test_undo_of_a_card_outside_the_view_says_so_and_moving_goes_into_the_view()
 
 
 def test_pages_scroll_cards_and_thresholds():
-    state = make().but(thresholds=(review.Threshold("near_duplicate.threshold", 0.9, 0.05),))
+    state = make().but(thresholds=(review.MovableThreshold("near_duplicate.threshold", 0.9, 0.05),))
     assert press(state, "page_down", "down", "page_up")[0].scroll == 1
     assert press(state, "t", "page_down")[0].scroll == 10 and press(state, "t", "page_down", "down")[0].scroll == 0
 
@@ -246,8 +246,8 @@ def test_words_apart_marks_what_differs():
 
 
 def test_thresholds_move_within_bounds_and_ask_for_a_replay():
-    threshold = review.Threshold("near_duplicate.threshold", 0.95, 0.05, 0.0, 1.0)
-    state = make().but(thresholds=(threshold, review.Threshold("balance.at_least", 1, 1, 0, 5, whole=True)))
+    threshold = review.MovableThreshold("near_duplicate.threshold", 0.95, 0.05, 0.0, 1.0)
+    state = make().but(thresholds=(threshold, review.MovableThreshold("balance.at_least", 1, 1, 0, 5, whole=True)))
     state, made = press(state, "t", "right", "right")
     assert state.wants == "play" and state.thresholds[0].value == 1.0 and made == []
     state, _ = press(state, "down", "left", "left")
@@ -389,3 +389,14 @@ def test_a_new_label_of_the_model_is_told_and_waits_for_its_digit():
     state = review.answered(make(), "delivery")
     assert state.new == () and "2 takes it" in state.message
     assert "not one of the labels" in review.answered(make(), "no idea").message
+
+
+@pytest.mark.parametrize("texts", [("one line", "billing"), ("two\nlines", "and\n\nthree"), ("# a mark", "x")])
+def test_a_row_goes_to_the_editor_and_comes_back(texts):
+    assert review.from_file(review.as_file(*texts)) == texts
+
+
+def test_a_file_of_the_editor_without_its_marks_is_not_taken():
+    whole = review.as_file("in", "out")
+    for spoilt in ("", "in\nout\n", f"something before\n{whole}", whole.replace("# OUTPUT", "# output")):
+        assert review.from_file(spoilt) is None

@@ -20,8 +20,6 @@ from sg_local.review import ReviewState
 from sg_local.run import VERDICTS
 from sg_local.views.review import greeting, view_of
 
-INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"
-
 
 class Session:
     """One sitting of one reviewer."""
@@ -87,7 +85,7 @@ class Session:
         texts = review.text_of(self.state, row)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"row-{row.number}.txt"
-            path.write_text(as_file(*texts), encoding="utf-8")
+            path.write_text(review.as_file(*texts), encoding="utf-8")
             self.screen.close()
             try:
                 with self.keyboard.pause():
@@ -96,7 +94,7 @@ class Session:
                 return self.state.but(message=f"{self.environment.editor} cannot be started: {error.strerror}.")
             finally:
                 self.screen.open()
-            after = from_file(path.read_text(encoding="utf-8", errors="replace"))
+            after = review.from_file(path.read_text(encoding="utf-8", errors="replace"))
         if done.returncode != 0:
             return self.state.but(message=f"{self.environment.editor} ended with an error: nothing changed.")
         if after is None or after == texts:
@@ -126,17 +124,3 @@ class Session:
         self.outcomes = job_review.Outcomes(self.job)
         self.funnel = self._funnel(after)
         return after
-
-
-def as_file(text: str, output: str) -> str:
-    """Both texts as the editor gets them."""
-    return f"{INPUT_MARK}\n{text}\n{OUTPUT_MARK}\n{output}\n"
-
-
-def from_file(text: str) -> tuple[str, str] | None:
-    """Both texts from the edited file, or None where its marks are gone."""
-    head, found_input, rest = text.partition(f"{INPUT_MARK}\n")
-    before, found_output, after = rest.partition(f"{OUTPUT_MARK}\n")
-    if not (found_input and found_output) or head.strip():
-        return None
-    return before.strip(), after.strip()

@@ -15,7 +15,7 @@ from sg_local.job.filter import refilter
 from sg_local.job.job import OpenRun
 from sg_local.job.plan import flat
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
-from sg_local.review import Merge, ReviewState, Threshold, View
+from sg_local.review import Merge, MovableThreshold, ReviewState, View
 from sg_local.run import CANDIDATES, VERDICTS, Run, artefact, read_json
 
 PLACE = "review.json"
@@ -47,7 +47,7 @@ def open_state(job: OpenRun, judge: str) -> ReviewState:
     return review.open_review(rows_of(job, journal), journal, labels=job.task.labels, judge=judge)
 
 
-def rows_of(job: OpenRun, journal: list[Verdict]) -> tuple[review.Row, ...]:
+def rows_of(job: OpenRun, journal: list[Verdict]) -> tuple[review.ReviewRow, ...]:
     """The run's candidates with the filters' last verdicts."""
     verdicts = {row.id: row for row in journal if row.judge == filters.JUDGE}
     return review.build_rows(job.run.read(CANDIDATES, Candidate), verdicts, job.task.labels)
@@ -152,7 +152,7 @@ class Outcomes:
 
     def __init__(self, job: OpenRun) -> None:
         self.job = job
-        self.known: dict[tuple[Threshold, ...], dict[str, bool]] = {}
+        self.known: dict[tuple[MovableThreshold, ...], dict[str, bool]] = {}
 
     def play(self, state: ReviewState) -> review.Play:
         """The outcome with the thresholds as they are now and, where that is quick, one step either way."""
@@ -167,7 +167,7 @@ class Outcomes:
                 sides[i] = self.of(state, tuple(moved))
         return review.Play(now, *sides)
 
-    def of(self, state: ReviewState, moved: tuple[Threshold, ...]) -> dict[str, bool]:
+    def of(self, state: ReviewState, moved: tuple[MovableThreshold, ...]) -> dict[str, bool]:
         """Whether each row would be kept, by its id."""
         if moved not in self.known:
             candidates = [row.candidate for row in state.rows]
@@ -188,7 +188,7 @@ def save_thresholds(job: OpenRun, state: ReviewState) -> ReviewState:
     return review.reloaded(state, rows_of(job, job.run.read(VERDICTS, Verdict)))
 
 
-def thresholds(settings: Any, has_labels: bool) -> tuple[Threshold, ...]:
+def thresholds(settings: Any, has_labels: bool) -> tuple[MovableThreshold, ...]:
     """The numbers of the filters that a reviewer may move: those of the rules that are on and look at this kind."""
     found = []
     without = LABELS_LEAVE_OUT if has_labels else LABELS_ONLY
@@ -196,11 +196,11 @@ def thresholds(settings: Any, has_labels: bool) -> tuple[Threshold, ...]:
         group, _, last = name.removeprefix(".").partition(".")
         if last in STEPS and group not in without and getattr(settings, group).on:
             step, low, high = STEPS[last]
-            found.append(Threshold(f"{group}.{last}", value, step, low, high, whole=isinstance(value, int)))
+            found.append(MovableThreshold(f"{group}.{last}", value, step, low, high, whole=isinstance(value, int)))
     return tuple(found)
 
 
-def with_thresholds(settings: Any, moved: tuple[Threshold, ...]) -> Any:
+def with_thresholds(settings: Any, moved: tuple[MovableThreshold, ...]) -> Any:
     """Filter settings with these numbers."""
     for threshold in moved:
         group, name = threshold.name.split(".")

@@ -7,16 +7,16 @@ spreadsheet exchange, and merging two reviewers' journals.
 """
 
 from sg_local.review.bound import SampleResult, sample_result, upper_bound
-from sg_local.review.exchange import FORMATS, export_rows, import_rows
+from sg_local.review.exchange import FORMATS, as_file, export_rows, from_file, import_rows
 from sg_local.review.judging import answered, edited, judged
 from sg_local.review.merge import Conflict, Merge, conflicts, merge, opinion
-from sg_local.review.rows import ORDERS, Row, Signals, n_rows, words_apart
+from sg_local.review.rows import ORDERS, ReviewRow, Signals, n_rows, words_apart
 from sg_local.review.rows import build as build_rows
 from sg_local.review.state import (
     REASONS,
+    MovableThreshold,
     Play,
     ReviewState,
-    Threshold,
     View,
     current,
     describe,
@@ -40,20 +40,22 @@ __all__ = [
     "REASONS",
     "Conflict",
     "Merge",
+    "MovableThreshold",
     "Play",
+    "ReviewRow",
     "ReviewState",
-    "Row",
     "SampleResult",
     "Signals",
-    "Threshold",
     "View",
     "answered",
+    "as_file",
     "build_rows",
     "conflicts",
     "current",
     "describe",
     "edited",
     "export_rows",
+    "from_file",
     "import_rows",
     "in_conflict",
     "is_edited",

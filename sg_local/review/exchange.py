@@ -1,4 +1,5 @@
-"""Rows out to a spreadsheet and judgements back in: CSV or JSON lines, checked line by line before anything counts.
+"""Rows out to a spreadsheet and judgements back in: CSV or JSON lines, checked line by line before anything counts;
+and one row out to an editor and back.
 
 `keep` is empty where nobody has judged the row; the reviewer writes yes or no, and may change `input`, `output` and
 `reason`. An empty `keep` beside a changed text means yes. Spreadsheets take cells that begin with = + - @ for
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sg_local.records import SgError, Verdict
-from sg_local.review.rows import Row
+from sg_local.review.rows import ReviewRow
 from sg_local.review.state import ReviewState, text_of
 
 COLUMNS = ("id", "keep", "reason", "input", "output", "asked", "votes", "filters")
@@ -22,6 +23,7 @@ FORMATS = ("csv", "jsonl")
 YES, NO = ("yes", "y", "true", "1", "keep", "accept"), ("no", "n", "false", "0", "reject")
 FORMULA = tuple("=+-@\t\r'")
 MAX_SHOWN = 5
+INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ def import_rows(state: ReviewState, text: str, kind: str) -> list[Verdict]:
     Raises SgError that names the lines when any line is wrong; then nothing counts.
     """
     lines = list(_csv_lines(text) if kind == "csv" else _json_lines(text))
-    verdicts, wrong, seen = [], [], set()
+    verdicts: list[Verdict] = []
+    wrong: list[str] = []
+    seen: set[str] = set()
     for line in lines:
         found = _verdict(state, line, seen)
         if isinstance(found, str):
@@ -65,7 +69,7 @@ def import_rows(state: ReviewState, text: str, kind: str) -> list[Verdict]:
     return verdicts
 
 
-def _record(state: ReviewState, row: Row) -> dict[str, str]:
+def _record(state: ReviewState, row: ReviewRow) -> dict[str, str]:
     verdict = state.verdicts.get(row.id)
     text = text_of(state, row)
     return {
@@ -150,14 +154,28 @@ def _unfit(state: ReviewState, texts: tuple[str, ...]) -> str:
     return ""
 
 
-def _made(state: ReviewState, row: Row, keep: bool, reason: str, texts: tuple[str, ...]) -> Verdict:
+def _made(state: ReviewState, row: ReviewRow, keep: bool, reason: str, texts: tuple[str, ...]) -> Verdict:
     new_input = None if texts[0] == row.input else texts[0]
     new_output = None if texts[1] == row.output and not state.labels else texts[1]
     return Verdict(row.id, keep, state.judge, "review", reason, new_input, new_output)
 
 
 def _same(old: Verdict | None, new: Verdict) -> bool:
-    def told(verdict: Verdict) -> tuple:
+    def told(verdict: Verdict) -> tuple[object, ...]:
         return verdict.keep, verdict.reason, verdict.input, verdict.output
 
     return old is not None and told(old) == told(new)
+
+
+def as_file(text: str, output: str) -> str:
+    """Both texts as the editor gets them."""
+    return f"{INPUT_MARK}\n{text}\n{OUTPUT_MARK}\n{output}\n"
+
+
+def from_file(text: str) -> tuple[str, str] | None:
+    """Both texts from the edited file, or None where its marks are gone."""
+    head, found_input, rest = text.partition(f"{INPUT_MARK}\n")
+    before, found_output, after = rest.partition(f"{OUTPUT_MARK}\n")
+    if not (found_input and found_output) or head.strip():
+        return None
+    return before.strip(), after.strip()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sg_local.records import Verdict
-from sg_local.review.rows import Row
+from sg_local.review.rows import ReviewRow
 from sg_local.review.state import WITHDRAWN, Action, ReviewState, current, first_open, is_judged, text_of, visible
 
 RULE = "review"
@@ -25,17 +26,17 @@ def judged(state: ReviewState, verdicts: Sequence[Verdict]) -> ReviewState:
     )
 
 
-def verdict_on(state: ReviewState, row: Row, keep: bool, reason: str = "") -> Verdict:
+def verdict_on(state: ReviewState, row: ReviewRow, keep: bool, reason: str = "") -> Verdict:
     """This reviewer's verdict on a row as it stands now.
 
     A label is written down even where it is the filters' own: filtering again may choose another one, and the
     reviewer has judged this one.
     """
     before = state.verdicts.get(row.id)
-    texts = {"input": before.input, "output": before.output} if before else {}
+    input, output = (None, None) if before is None else (before.input, before.output)
     if state.labels:
-        texts["output"] = text_of(state, row)[1]
-    return Verdict(row.id, keep, state.judge, RULE, reason, **texts)
+        output = text_of(state, row)[1]
+    return Verdict(row.id, keep, state.judge, RULE, reason, input, output)
 
 
 def decide(state: ReviewState, keep: bool, reason: str = "") -> ReviewState:
@@ -100,7 +101,7 @@ def edited(state: ReviewState, *, input: str | None = None, output: str | None =
     if state.labels and changes.get("output", state.labels[0]) not in state.labels:
         return state.but(message=f"{changes['output']!r} is not one of the labels: nothing changed.")
     plain = {"input": row.input, "output": row.output}
-    new = {name: None if text == plain[name] else text for name, text in changes.items()}
+    new: dict[str, Any] = {name: None if text == plain[name] else text for name, text in changes.items()}
     if state.labels and "output" in changes:
         new["output"] = changes["output"]
     after = judged(state, [replace(verdict_on(state, row, True), **new)])

@@ -73,9 +73,9 @@ def _marked(conflict: Conflict) -> Verdict:
     return replace(conflict.mine, rule=MERGED, reason=opinion(conflict.theirs), step=0)
 
 
-def _content(verdict: Verdict) -> tuple:
+def _content(verdict: Verdict) -> tuple[object, ...]:
     return verdict.keep, verdict.input, verdict.output
 
 
-def _opinion(verdict: Verdict) -> tuple:
+def _opinion(verdict: Verdict) -> tuple[object, ...]:
     return verdict.judge, verdict.id, verdict.rule == WITHDRAWN, *_content(verdict)

@@ -54,7 +54,7 @@ class Signals:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReviewRow:
     """One candidate as the reviewer meets it. `number` counts from 1 in file order."""
 
     number: int
@@ -74,24 +74,26 @@ class Row:
     @property
     def rule(self) -> str:
         """The rule that rejected the row, or an empty string."""
-        return "" if self.kept else self.filters.rule
+        return "" if self.filters is None or self.filters.keep else self.filters.rule
 
     @property
     def input(self) -> str:
         """The input before any person's edit."""
-        changed = self.filters and self.filters.input
+        changed = None if self.filters is None else self.filters.input
         return self.candidate.input if changed is None else changed
 
     @property
     def output(self) -> str:
         """The output before any person's edit: the label that the filters chose, or the voted one."""
-        changed = self.filters and self.filters.output
+        changed = None if self.filters is None else self.filters.output
         return self.candidate.output if changed is None else changed
 
 
-def build(candidates: Sequence[Candidate], filters: dict[str, Verdict], labels: Sequence[str] = ()) -> tuple[Row, ...]:
+def build(
+    candidates: Sequence[Candidate], filters: dict[str, Verdict], labels: Sequence[str] = ()
+) -> tuple[ReviewRow, ...]:
     """Rows in file order with their signals. `filters` holds the filters' last verdict by id."""
-    plain = [Row(i, candidate, filters.get(candidate.id)) for i, candidate in enumerate(candidates, 1)]
+    plain = [ReviewRow(i, candidate, filters.get(candidate.id)) for i, candidate in enumerate(candidates, 1)]
     near = neighbours([candidate.input for candidate in candidates])
     lengths = _outlying([len(row.input) + len(row.output) for row in plain])
     ranks = _ranks([_mean_logprob(candidate) for candidate in candidates])
@@ -109,7 +111,7 @@ def build(candidates: Sequence[Candidate], filters: dict[str, Verdict], labels: 
     return tuple(replace(row, signals=found) for row, found in zip(plain, signals, strict=True))
 
 
-def _unlike(row: Row, has_labels: bool) -> float:
+def _unlike(row: ReviewRow, has_labels: bool) -> float:
     """How far the output is from the one asked for: another label wholly, a text by the share of words not common."""
     asked = row.candidate.label_asked
     if asked is None or asked == row.output:
@@ -118,7 +120,7 @@ def _unlike(row: Row, has_labels: bool) -> float:
     return 1.0 if has_labels or not one | other else 1.0 - len(one & other) / len(one | other)
 
 
-def order_key(order: str, row: Row) -> tuple[float, int]:
+def order_key(order: str, row: ReviewRow) -> tuple[float, int]:
     """The sort key that puts the most doubtful rows of this order first."""
     signals = row.signals
     weight = {
@@ -191,6 +193,6 @@ def n_rows(n: int, kind: str = "") -> str:
     return f"{n:d} {kind} row{'' if n == 1 else 's'}".replace("  ", " ")
 
 
-def reasons(rows: Iterable[Row]) -> tuple[str, ...]:
+def reasons(rows: Iterable[ReviewRow]) -> tuple[str, ...]:
     """The rules that rejected at least one row, most frequent first."""
     return tuple(rule for rule, _ in Counter(row.rule for row in rows if row.rule).most_common())

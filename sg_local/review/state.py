@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sg_local.records import Verdict
-from sg_local.review.rows import Row, order_key
+from sg_local.review.rows import ReviewRow, order_key
 
 FILTERS = "filters"
 WITHDRAWN = "undo"
@@ -42,7 +42,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Threshold:
+class MovableThreshold:
     """One number of the filters that the reviewer may move. `name` is the setting's dotted name."""
 
     name: str
@@ -52,7 +52,7 @@ class Threshold:
     high: float = math.inf
     whole: bool = False
 
-    def moved(self, steps: int) -> Threshold:
+    def moved(self, steps: int) -> MovableThreshold:
         """The threshold so many steps up or down, within its bounds."""
         value = min(self.high, max(self.low, round(self.value + steps * self.step, 6)))
         return dataclasses.replace(self, value=int(value) if self.whole else value)
@@ -84,7 +84,7 @@ class ReviewState:
     `editor`, `regenerate`, `play` (thresholds moved) or `save` (keep them). `origin` is where a search began.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ReviewRow, ...]
     labels: tuple[str, ...] = ()
     judge: str = "me"
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
@@ -99,8 +99,8 @@ class ReviewState:
     edits: str = "output"
     origin: tuple[View, str | None] = (View(), None)
     bulk: tuple[bool, tuple[str, ...]] = (True, ())
-    thresholds: tuple[Threshold, ...] = ()
-    saved: tuple[Threshold, ...] = ()
+    thresholds: tuple[MovableThreshold, ...] = ()
+    saved: tuple[MovableThreshold, ...] = ()
     selected: int = 0
     play: Play | None = None
     scroll: int = 0
@@ -114,7 +114,7 @@ class ReviewState:
 
 
 def open_review(
-    rows: Sequence[Row], journal: Iterable[Verdict], *, labels: Sequence[str] = (), judge: str = "me"
+    rows: Sequence[ReviewRow], journal: Iterable[Verdict], *, labels: Sequence[str] = (), judge: str = "me"
 ) -> ReviewState:
     """The state a journal leads to: verdicts, undo history, the first open row as cursor."""
     verdicts: dict[str, Verdict] = {}
@@ -164,7 +164,7 @@ def _remember(history: list[Action], row: Verdict, before: Verdict | None) -> No
         history.append(Action(row.step, ((row.id, before),)))
 
 
-def text_of(state: ReviewState, row: Row) -> tuple[str, str]:
+def text_of(state: ReviewState, row: ReviewRow) -> tuple[str, str]:
     """A row's input and output as they would be trained on now."""
     verdict = state.verdicts.get(row.id)
     edited_input = verdict.input if verdict else None
@@ -175,29 +175,29 @@ def text_of(state: ReviewState, row: Row) -> tuple[str, str]:
     )
 
 
-def is_judged(state: ReviewState, row: Row) -> bool:
+def is_judged(state: ReviewState, row: ReviewRow) -> bool:
     """True when a person has decided on the row."""
     return row.id in state.verdicts
 
 
-def is_kept(state: ReviewState, row: Row) -> bool:
+def is_kept(state: ReviewState, row: ReviewRow) -> bool:
     """True when the row would be trained on: a person's verdict over the filters'."""
     verdict = state.verdicts.get(row.id)
     return row.kept if verdict is None else verdict.keep
 
 
-def is_edited(state: ReviewState, row: Row) -> bool:
+def is_edited(state: ReviewState, row: ReviewRow) -> bool:
     """True when a person changed the row's text."""
     return text_of(state, row) != (row.input, row.output)
 
 
-def in_conflict(state: ReviewState, row: Row) -> bool:
+def in_conflict(state: ReviewState, row: ReviewRow) -> bool:
     """True when a merge found another judgement of this row and nobody has decided since."""
     verdict = state.verdicts.get(row.id)
     return verdict is not None and verdict.rule == MERGED
 
 
-def visible(state: ReviewState) -> list[Row]:
+def visible(state: ReviewState) -> list[ReviewRow]:
     """The rows of the view in its order; in a sample, the sample's rows."""
     if state.sample:
         chosen = set(state.sample)
@@ -207,7 +207,7 @@ def visible(state: ReviewState) -> list[Row]:
     return sorted(rows, key=lambda row: order_key(state.view.order, row))
 
 
-def matches(state: ReviewState, row: Row) -> bool:
+def matches(state: ReviewState, row: ReviewRow) -> bool:
     """True when the view's conditions hold for the row."""
     view = state.view
     text = text_of(state, row)
@@ -221,7 +221,7 @@ def matches(state: ReviewState, row: Row) -> bool:
     )
 
 
-def _judged_as(state: ReviewState, row: Row, judged: str) -> bool:
+def _judged_as(state: ReviewState, row: ReviewRow, judged: str) -> bool:
     if judged == "any":
         return True
     if judged == "open":
@@ -233,7 +233,7 @@ def _judged_as(state: ReviewState, row: Row, judged: str) -> bool:
     return is_judged(state, row) and is_kept(state, row) == (judged == "accepted")
 
 
-def current(state: ReviewState) -> Row | None:
+def current(state: ReviewState) -> ReviewRow | None:
     """The row under the cursor."""
     return next((row for row in state.rows if row.id == state.cursor), None)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from sg_local.review.judging import decide, edited, judged, onward, relabel, undo, verdict_on
-from sg_local.review.rows import ORDERS, Row, n_rows, reasons
+from sg_local.review.rows import ORDERS, ReviewRow, n_rows, reasons
 from sg_local.review.state import (
     JUDGED,
     MAX_VOTES,
@@ -29,6 +30,7 @@ from sg_local.review.state import (
 )
 from sg_local.review.typing import PASTE, type_key
 
+T = TypeVar("T")
 PAGE = 10  # lines
 ORDER_WORDS = {
     "file": "as synthesised",
@@ -77,7 +79,7 @@ def _order(state: ReviewState) -> ReviewState:
     return after.but(cursor=first_open(after), scroll=0, message=f"Order: {ORDER_WORDS[order]}.")
 
 
-def _after(choices: Sequence, value: object) -> object:
+def _after(choices: Sequence[T], value: T) -> T:
     """The choice that follows the value, round to the first."""
     at = choices.index(value) if value in choices else -1
     return choices[(at + 1) % len(choices)]
@@ -277,7 +279,7 @@ def played(state: ReviewState, play: Play) -> ReviewState:
     return state.but(play=play)
 
 
-def reloaded(state: ReviewState, rows: Sequence[Row]) -> ReviewState:
+def reloaded(state: ReviewState, rows: Sequence[ReviewRow]) -> ReviewState:
     """The state over rows that the filters judged anew."""
     after = state.but(rows=tuple(rows), saved=state.thresholds)
     return settled(after, after.view).but(message="The filters have judged all rows again.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sg_local import review
-from sg_local.review import ReviewState, Row
+from sg_local.review import ReviewRow, ReviewState
 from sg_local.views.records import CardView, PlayView, ReviewView
 from sg_local.words import brief, counted
 
@@ -168,7 +168,7 @@ def _card(state: ReviewState) -> CardView | None:
     )
 
 
-def _decision(state: ReviewState, row: Row) -> str:
+def _decision(state: ReviewState, row: ReviewRow) -> str:
     if review.in_conflict(state, row):
         return "conflict"
     if not review.is_judged(state, row):
@@ -176,7 +176,7 @@ def _decision(state: ReviewState, row: Row) -> str:
     return "accepted" if review.is_kept(state, row) else "rejected"
 
 
-def _who(state: ReviewState, row: Row) -> str:
+def _who(state: ReviewState, row: ReviewRow) -> str:
     verdict = state.verdicts.get(row.id)
     if verdict is None:
         return "the filters keep it" if row.kept else "the filters reject it"
@@ -186,7 +186,7 @@ def _who(state: ReviewState, row: Row) -> str:
     return f"by {verdict.judge}" + (f": {verdict.reason}" if verdict.reason else "")
 
 
-def _labels(row: Row) -> tuple[tuple[str, str], ...]:
+def _labels(row: ReviewRow) -> tuple[tuple[str, str], ...]:
     """The label, where asking and voting agree on it; else what each way says, and what is trained on."""
     asked, voted = row.candidate.label_asked, brief(row.candidate.output, 24)
     if asked == voted == row.output:
@@ -195,13 +195,13 @@ def _labels(row: Row) -> tuple[tuple[str, str], ...]:
     return tuple((how, label) for how, label in found if label)
 
 
-def _asked(row: Row) -> str:
+def _asked(row: ReviewRow) -> str:
     """The text that the input was written for, where the output is another one."""
     asked = row.candidate.label_asked or ""
     return "" if asked == row.output else brief(asked)
 
 
-def _neighbour(state: ReviewState, row: Row) -> tuple[int, float, tuple[tuple[str, bool], ...]] | None:
+def _neighbour(state: ReviewState, row: ReviewRow) -> tuple[int, float, tuple[tuple[str, bool], ...]] | None:
     if row.signals.neighbour is None or row.signals.similarity < 0.25:
         return None
     other = next(one for one in state.rows if one.id == row.signals.neighbour)
