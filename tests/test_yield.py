@@ -46,8 +46,8 @@ def test_nothing_accepted_of_few_inputs_stops_with_the_rule_too(own_folder):
 @pytest.mark.parametrize(
     ("rule", "changes", "hint"),
     [
-        ("vote_share", ("filter.vote_share.threshold=1.1",), "vote_share.threshold=0.2"),
-        ("balance", ("filter.balance.ratio=0", "filter.balance.at_least=0"), "balance.on=false"),
+        ("vote_share", ("filter.vote_share.threshold=1.1",), "filter.vote_share.threshold=0.2"),
+        ("balance", ("filter.balance.ratio=0", "filter.balance.at_least=0"), "filter.balance.on=false"),
     ],
 )
 def test_pairs_that_the_filters_eat_name_the_rule_before_training(rule, changes, hint):

@@ -1,7 +1,7 @@
 """How a hint is said on the command line: the rooms name a setting, an option or a command; here it gets its dashes.
 
 In backticks, `filter.policy=asked` becomes `--set filter.policy=asked`, `form=plain` becomes `--form plain`, and
-`train RUN` becomes `sg-local train RUN`. Everything else stays as it is.
+`train RUN train.epochs=3` becomes `sg-local train RUN --set train.epochs=3`. Everything else stays as it is.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ def _typed(text: str, commands: Container[str]) -> str:
         return f"--{option[1]}" + (f" {option[2]}" if option[2] else "")
     words = text.split()
     if len(words) > 1 and words[0] in commands:
-        return f"sg-local {text}"
+        return " ".join(("sg-local", *(f"--set {word}" if _SETTING.fullmatch(word) else word for word in words)))
     return text

@@ -11,14 +11,14 @@ from sg_local.words import counted
 
 REMEDIES = {
     "label": "Let votes be nothing but labels, `synth.constrain=true` in a new run, or train on the labels asked for: "
-    "`filter {run}` with `filter.policy=asked`.",
-    "consistency": "Train on the labels as asked for: `filter {run}` with `filter.policy=asked`.",
-    "vote_share": "Let fewer votes do: `filter {run}` with `filter.vote_share.threshold=0.2`.",
-    "output_length": "Give examples of typical length, or: `filter {run}` with `filter.output_length.sigmas=4`.",
+    "`filter {run} filter.policy=asked`.",
+    "consistency": "Train on the labels as asked for: `filter {run} filter.policy=asked`.",
+    "vote_share": "Let fewer votes do: `filter {run} filter.vote_share.threshold=0.2`.",
+    "output_length": "Give examples of typical length, or: `filter {run} filter.output_length.sigmas=4`.",
     "schema": "Let nothing but fitting JSON be written: `synth.constrain=true` in a new run.",
     "review": "Keep more of them: `review {run}`.",
 }
-OTHER_REMEDY = "Say more in the instruction, give other examples, or: `filter {run}` with `filter.{rule}.on=false`."
+OTHER_REMEDY = "Say more in the instruction, give other examples, or: `filter {run} filter.{rule}.on=false`."
 
 
 def starved(error: NoRows, run: Run) -> NoRows:
