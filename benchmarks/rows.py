@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,14 +34,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import sg_local as sg
 from sg_local import filters, prompts
-from sg_local.cli.config import Environment
-from sg_local.cli.narration import PlainNarrator
-from sg_local.cli.options import Options
 from sg_local.filters.labels import calibrated, ranked, second_opinion
 from sg_local.filters.rules import OUTPUT_RULES, RuleContext, RuleInput, first_reason
-from sg_local.job.job import OpenRun, job_for_task
-from sg_local.job.stages import perform
+from sg_local.job.job import OpenRun
 from sg_local.records import Candidate, InputRow, NoRows, SgError, row_id
 from sg_local.run import CANDIDATES, INPUTS, Run
 from sg_local.synth import Synthesis, write_candidates
@@ -57,13 +53,12 @@ QUICK_ASKED, QUICK_TESTS, TESTS = 64, 24, 100
 def main() -> int:
     """Run every task with both presets, print the tables and the JSON line; 1 when a task failed."""
     args = arguments()
-    environment = Environment.read(os.environ)
     names = args.tasks or ([path.stem for path in shipped_tasks()] if args.full else QUICK_TASKS)
     found, failed = [], {}
     for name in names:
         for preset in args.preset or FORMS:
             try:
-                found.append(measure(name, preset, args, environment))
+                found.append(measure(name, preset, args))
             except SgError as error:
                 failed[f"{Path(name).stem} {preset}"] = error.message
                 print(f"{Path(name).stem}, {preset}: {error.message}", file=sys.stderr)
@@ -91,36 +86,44 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def measure(name: str, preset: str, args: argparse.Namespace, environment: Environment) -> dict[str, Any]:
+def measure(name: str, preset: str, args: argparse.Namespace) -> dict[str, Any]:
     """All figures of one task with one preset, from its run, made or read back. Raises SgError."""
-    sets = () if args.asked is None else (f"synth.n_asked={args.asked}", "synth.n_inputs=none")
-    options = Options(
+    task = load_task(name, args.tests)
+    opened = sg.open_job(
+        task,
         runs=args.runs,
         name=f"{Path(name).stem}-{preset}",
         model=args.model,
         backend=args.backend,
         form=FORMS[preset],
         preset=preset,
-        sets=sets,
-        given=frozenset({"model"} if args.model else ()),
+        settings={} if args.asked is None else {"synth": {"n_asked": args.asked, "n_inputs": None}},
     )
-    task = load_task(name, args.tests)
-    with job_for_task(task, options, environment) as job, job.run.lock():
-        stopped = synthesise(job)
+    with opened:
+        stopped, job = synthesise(opened), opened.opened
         row = {"task": Path(name).stem, "preset": preset, "kind": task.kind, "stopped": stopped, **funnel_of(job)}
         return {**row, **pool_of(job), "labels": labels_of(job) if task.labels and not stopped else None}
 
 
-def synthesise(job: OpenRun) -> str:
+def synthesise(job: sg.Job) -> str:
     """Synthesis, unless finished before, and filters; why it stopped early, or an empty string."""
-    print(f"{job.run.name}:", file=sys.stderr)
-    narrate = PlainNarrator()
+    print(f"{job.name}:", file=sys.stderr)
     try:
-        perform(job, "synth", narrate)
+        job.synth(listen=tell)
     except NoRows as error:
         return error.message
-    perform(job, "filter", narrate, again=True)  # takes no model, and the rules may have changed
+    job.filter(redo=True, listen=tell)  # takes no model, and the rules may have changed
     return ""
+
+
+def tell(event: sg.Event) -> None:
+    """A line on stderr when a stage begins, ends or need not run."""
+    if isinstance(event, sg.Began):
+        print(f"{event.stage}: started", file=sys.stderr)
+    elif isinstance(event, sg.Ended):
+        print(f"{event.stage}: done in {event.seconds:.1f} s, {event.note}", file=sys.stderr)
+    elif isinstance(event, sg.Skipped):
+        print(f"{event.stage}: {event.note}", file=sys.stderr)
 
 
 def funnel_of(job: OpenRun) -> dict[str, Any]:

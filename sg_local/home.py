@@ -44,8 +44,9 @@ class Folders:
     models: ModelFolders
 
 
-def folders(environ: Mapping[str, str]) -> Folders:
-    """The folders that an environment names."""
+def folders(environ: Mapping[str, str] | None = None) -> Folders:
+    """The folders that an environment names (None: this process's own)."""
+    environ = os.environ if environ is None else environ
     own = environ.get("SG_LOCAL_HOME")
     home = Path(environ.get("HOME") or "~").expanduser()
     config = Path(own or Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "sg-local")

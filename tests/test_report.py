@@ -46,7 +46,7 @@ def run(tmp_path_factory):
     job.run.write_stamp("filter", {"near_duplicate": {"on": True}}, seconds=0.1, funnel=FUNNEL)
     job.run.write_stamp("train", {"epochs": 2}, seconds=3.5, curve=CURVE)
     evaluate(job)
-    report.write_page(job.run)
+    report.write_page(job.run, job.run.path("report.html"))
     return job.run
 
 
@@ -158,14 +158,14 @@ def test_the_scores_tell_roles_apart_by_shape_too():
 def test_a_generation_run_needs_no_labels_no_curve_and_no_funnel(tmp_path):
     job = job_of(tmp_path, REWRITE, pairs=(Pair("SOME TEXT", "some text"),))
     evaluate(job)
-    text = report.write_page(job.run).read_text()
+    text = report.write_page(job.run, job.run.path("report.html")).read_text()
     Reader(text)
     assert "<td>copy the input</td>" in text and "Which label" not in text and ">Training</h2>" not in text
 
 
 def test_a_run_without_an_evaluation_says_what_to_do(tmp_path):
     with pytest.raises(SgError, match="no report yet"):
-        report.write_page(Run(tmp_path))
+        report.write_page(Run(tmp_path), tmp_path / "page.html")
 
 
 @pytest.mark.parametrize(

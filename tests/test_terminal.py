@@ -90,4 +90,4 @@ def test_the_report_is_opened_in_the_browser_of_the_user(start, tmp_path):
     browser.chmod(0o755)
     opening = start("report", "trial", "--open", BROWSER=str(browser))
     assert opening.end() == 0 and "No browser" not in opening.text()
-    assert (tmp_path / "opened").read_text() == (tmp_path / "runs/trial/report.html").as_uri()
+    assert (tmp_path / "opened").read_text() == (tmp_path / "trial.html").as_uri()

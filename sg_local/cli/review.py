@@ -15,10 +15,8 @@ from sg_local.cli.complete import run_argument
 from sg_local.cli.config import OPTIONS, Environment
 from sg_local.cli.options import backend_option, job_options, runs_option
 from sg_local.cli.output import Column
-from sg_local.job import review as job_review
 from sg_local.job.job import OpenRun, job_for_run, needs
 from sg_local.job.options import Options
-from sg_local.job.review import check_judge, open_state, stamp, with_sample
 from sg_local.records import Candidate, SgError
 from sg_local.review import ReviewState
 from sg_local.run import CANDIDATES
@@ -72,7 +70,9 @@ def review_command(
     Every key is on disk before the next card: quit when you like, the next review goes on at the same card. What
     you judge stands above the filters, also when they are run again.
     """
-    name = check_judge(judge or environment.user)
+    from sg_local.job import review as job_review
+
+    name = job_review.check_judge(judge or environment.user)
     with job_for_run(run, options, environment.home()) as job:
         needs(job, CANDIDATES, "synth")
         if to is not None:
@@ -99,18 +99,19 @@ def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample:
         raise NOT_A_TERMINAL
     from sg_local.cli.review_loop import Session
     from sg_local.console.review import ReviewScreen
+    from sg_local.job import review as job_review
 
     if not ReviewScreen().is_usable:
         raise NOT_A_TERMINAL
     started = time.monotonic()
-    state = open_state(job, judge)
+    state = job_review.open_state(job, judge)
     if sample is not None:
-        state = with_sample(state, sample, job.seed)
+        state = job_review.with_sample(state, sample, job.seed)
     session = Session(job, environment, state)
     try:
         state = session.play()
     finally:
-        stamp(job, session.state, time.monotonic() - started)
+        job_review.stamp(job, session.state, time.monotonic() - started)
     show_end(state)
     if sample is not None:
         show_sample(state)
@@ -156,7 +157,9 @@ def review_before_training(job: OpenRun, environment: Environment) -> bool:
     """The stop inside `run`: offer the review once; False when the user wants to stop here."""
     if job.run.is_done("review", {}, (CANDIDATES,)):
         return True
-    state = open_state(job, check_judge(environment.user))
+    from sg_local.job import review as job_review
+
+    state = job_review.open_state(job, job_review.check_judge(environment.user))
     kept = sum(review.is_kept(state, row) for row in state.rows)
     click.echo(f"\n{counted(kept, 'pair')} would be trained on.", err=True)
     if click.confirm("Look through them now? (q ends the review at any card)", default=True, err=True):
@@ -170,6 +173,8 @@ def review_before_training(job: OpenRun, environment: Environment) -> bool:
 
 def export_to(job: OpenRun, judge: str, path: Path) -> None:
     """Write every row to a .csv or .jsonl file."""
+    from sg_local.job import review as job_review
+
     job_review.export_rows(job, judge, path)
     click.echo(path)
     click.echo(
@@ -179,6 +184,8 @@ def export_to(job: OpenRun, judge: str, path: Path) -> None:
 
 def import_from(job: OpenRun, judge: str, path: Path) -> None:
     """Take over the judgements of a file, all of them or none."""
+    from sg_local.job import review as job_review
+
     verdicts = job_review.import_rows(job, judge, path)
     kept = sum(verdict.keep for verdict in verdicts)
     done = f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing."
@@ -188,6 +195,8 @@ def import_from(job: OpenRun, judge: str, path: Path) -> None:
 
 def merge_from(job: OpenRun, other: Path) -> None:
     """Take over another reviewer's verdicts, and show where the two differ."""
+    from sg_local.job import review as job_review
+
     found = job_review.merge_from(job, other)
     click.echo(
         f"{counted(found.taken, 'verdict')} taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "

@@ -19,7 +19,6 @@ from sg_local.job.job import default_name
 from sg_local.records import SgError, Task, from_dict
 from sg_local.report import read_report
 from sg_local.run import INPUTS, REPORT, STAGES, Run, list_runs, open_run, remove
-from sg_local.views.verdict import artefacts, stage_times
 from sg_local.words import size
 
 
@@ -77,6 +76,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
     """Show what a run was made from, its stages, its files and its funnel."""
+    from sg_local.views.verdict import artefacts, stage_times
+
     found = open_run(runs, run)
     data = found.settings
     if as_json:

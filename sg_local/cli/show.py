@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from sg_local.cli import output
 from sg_local.cli.output import Column
-from sg_local.filters import Funnel
 from sg_local.run import Run
 from sg_local.views.funnel import funnel_card
 from sg_local.views.records import ConfusionView
-from sg_local.views.verdict import artefacts, verdict_card
+
+if TYPE_CHECKING:
+    from sg_local.filters import Funnel
 
 
 def show_verdict(run: Run) -> None:
     """The verdict card on stdout."""
+    from sg_local.views.verdict import verdict_card
+
     card = verdict_card(run)
     if sys.stdout.isatty():
         from sg_local.console import verdict
@@ -45,6 +49,8 @@ def _plain_confusion(view: ConfusionView) -> None:
 
 def show_files(run: Run) -> None:
     """The files a run has made so far, on stdout."""
+    from sg_local.views.verdict import artefacts
+
     _plain_files(artefacts(run))
 
 

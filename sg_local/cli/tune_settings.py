@@ -26,9 +26,7 @@ from sg_local.cli.options import (
 )
 from sg_local.cli.output import Column
 from sg_local.cli.run import read_task
-from sg_local.job import trials
 from sg_local.job.options import Options
-from sg_local.job.preset_file import outcome_rows, write_preset
 from sg_local.job.search import Outcome, SearchSettings
 
 
@@ -103,6 +101,9 @@ def tune_settings_command(
     the one wins whose worst gain is the highest (maximin, as in SELF-GUIDE). Those rows prove no gain any more:
     use the preset on other tasks. Stop it when you like, the same line goes on.
     """
+    from sg_local.job import trials
+    from sg_local.job.preset_file import write_preset
+
     read = [read_task(name, tests) for name in tasks]
     at = trials.bench(read, options, environment.home(), lambda title: telling(trials.STAGES, title), note)
     settings = SearchSettings(axes["temperatures"], axes["epochs"], axes["everything"])
@@ -132,5 +133,7 @@ def show_outcome(found: Outcome, tasks: Sequence[str], as_json: bool) -> None:
         ]
         output.show_json({"chosen": best, "worst_gain": found.best.worst, "trials": tried})
         return
+    from sg_local.job.preset_file import outcome_rows
+
     columns = [Column("temperature", True), Column("epochs", True), *(Column(task, True) for task in tasks)]
     output.show_table("Gains over the base", [*columns, Column("worst", True), Column("")], outcome_rows(found, tasks))

@@ -164,10 +164,11 @@ def _on_the_shelf(name: str, environment: Environment) -> Path | None:
     "report", cls=Command, examples=("sg-local report RUN --open", "sg-local report RUN --json | jq .tuned.score")
 )
 @run_argument
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it.  [default: RUN.html]")
 @click.option("--open", "opens", is_flag=True, help="Show the page in the browser.")
 @runs_option
 @json_option
-def report_command(run: str, opens: bool, runs: Path, as_json: bool) -> None:
+def report_command(run: str, out: Path | None, opens: bool, runs: Path, as_json: bool) -> None:
     """Write the report of a run as one HTML page."""
     from sg_local import report
 
@@ -175,7 +176,7 @@ def report_command(run: str, opens: bool, runs: Path, as_json: bool) -> None:
     if as_json:
         output.show_json(report.plain(report.read_report(found)))
         return
-    path = report.write_page(found)
+    path = report.write_page(found, out or Path(f"{run}.html"))
     click.echo(path)
     if opens:
         import webbrowser

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -135,7 +136,7 @@ class OpenRun:
 
     def _write(self, data: dict[str, Any] | None) -> None:
         """Make run.json hold this; None takes away that of a new run which has no rows yet."""
-        if data is not None and data != self.found:
+        if data is not None and (data := _plain(data)) != self.found:
             self.run.write_json(RUN, data)
             self.found = data
         elif data is None and not self.run.path(INPUTS).exists():
@@ -258,7 +259,9 @@ def _checked(job: OpenRun, options: Options, base: Base | None) -> OpenRun:
     data = job.record
     asked = {"seed": options.seed, "form": options.form, "preset": options.preset}
     wrong = [
-        f"{key} {data[key]} (now {asked[key]})" for key in asked if key in options.given and asked[key] != data[key]
+        f"{key} {data[key]} (now {asked[key]})"
+        for key in asked
+        if key in options.given and asked[key] not in (data[key], "auto")
     ]
     if base is not None and "model" in options.given and str(base.path) != data["model"]["path"]:
         wrong.append(f"model {data['model']['name']} (now {base.name})")
@@ -266,6 +269,11 @@ def _checked(job: OpenRun, options: Options, base: Base | None) -> OpenRun:
         hint = "Use another `name` for a new run."
         raise SgError(f"Run {job.run.name} was made with {', '.join(wrong)}.", hint)
     return job
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Data as JSON gives it back: lists for tuples, texts for paths."""
+    return dict(json.loads(json.dumps(data, default=str)))
 
 
 def _plan(layers: Layers, seed: int, home: Home) -> Plan:

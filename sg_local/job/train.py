@@ -7,7 +7,6 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from sg_local.filters.remedies import starved
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import provenance
 from sg_local.job.job import OpenRun
@@ -47,6 +46,8 @@ def train(job: OpenRun, tell: Listener) -> str:
     try:
         done = training.train(training_job(job, trainer, before), on_step)
     except NoRows as error:
+        from sg_local.filters.remedies import starved
+
         raise starved(error, job.run) from error
     for warning in done.warnings:
         tell(Said(warning, warning=True))

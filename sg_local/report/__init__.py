@@ -26,15 +26,14 @@ __all__ = [
     "write_report",
 ]
 
-PAGE = "report.html"
 
 
-def write_page(run: Run) -> Path:
-    """Write report.html into the run folder. Raises SgError where the run was not evaluated yet."""
+def write_page(run: Run, path: Path) -> Path:
+    """Write the page; the run is only read. Raises SgError where it was not evaluated yet."""
     text = render(run)
-    with artefact(run.path(PAGE)) as partial:
+    with artefact(path) as partial:
         partial.write_text(text, encoding="utf-8")
-    return run.path(PAGE)
+    return path
 
 
 def render(run: Run) -> str:

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 
 from sg_local.backends import Generator
 from sg_local.records import SgError
-from sg_local.serve.answers import ServeSettings, Service, predict
+from sg_local.serve.answers import ServeSettings, Service, label_scores, predict
 from sg_local.serve.worker import Worker
 
-__all__ = ["ServeSettings", "Service", "Worker", "predict", "serve"]
+__all__ = ["ServeSettings", "Service", "Worker", "label_scores", "predict", "serve"]
 
 
 def serve(

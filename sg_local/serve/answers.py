@@ -85,6 +85,19 @@ def predict(
         raise failed[0]
 
 
+def label_scores(
+    generator: Generator, task: Task, form: Form, texts: Iterable[str], settings: ServeSettings | None = None
+) -> Iterator[tuple[float, ...]]:
+    """For each text, log P(label and its end | prompt) of every label, in nats, in the task's order of labels.
+
+    Raises SgError for a text that does not fit the context.
+    """
+    settings = dataclasses.replace(settings or ServeSettings(), restricted=True)
+    asks = (task_ask(generator, task, form, text.strip(), settings, id=str(i)) for i, text in enumerate(texts))
+    for score in generator.score(ask for ask in asks if isinstance(ask, ScoredPrompt)):
+        yield score.logprobs
+
+
 def is_scored(task: Task, settings: ServeSettings) -> bool:
     """Whether a task's answers are chosen among its labels instead of written."""
     return settings.restricted and bool(task.labels)

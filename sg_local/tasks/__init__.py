@@ -10,6 +10,7 @@ from sg_local.tasks.files import (
     read_tests,
     shipped_folder,
     shipped_tasks,
+    task_from,
     tests_of,
     with_tests,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "read_tests",
     "shipped_folder",
     "shipped_tasks",
+    "task_from",
     "tests_of",
     "with_tests",
 ]

@@ -14,7 +14,7 @@ import json
 import random
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,14 @@ def read_task(path: Path) -> Task:
         place = f"{path}:{found[1]}" if found else str(path)
         raise SgError(f"{place}: this is not TOML ({error}).", "Mend this line.", exit_code=2) from error
     return _from_toml(source, data)
+
+
+def task_from(data: Mapping[str, Any]) -> Task:
+    """A task from a mapping with the keys of a task file; paths in it are relative to the working folder.
+
+    Raises SgError (usage) for anything malformed.
+    """
+    return _from_toml(TaskSource(Path("task"), ""), dict(data))
 
 
 def read_tests(path: Path) -> tuple[TestRow, ...]:

@@ -9,7 +9,7 @@ from sg_local.run import STAGES, Run, file_digest
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.words import counted, duration, size
 
-FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile", "report.html")
+FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile")
 
 
 def verdict_card(run: Run) -> VerdictCard:

@@ -1,0 +1,280 @@
+"""The Python face of a job: open a task, run its stages, ask the tuned model.
+
+    import sg_local as sg
+
+    with sg.open_job(sg.load_task("support_routing")) as job:
+        job.run(listen=print)
+        print(job.predict(["Where is my parcel?"]))
+
+Everything that the command line does with a run goes through the same stages. Nothing here prints, asks or reads a
+config file; of the environment only the folders of models and caches are read, and `home` names others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from sg_local.home import folders
+from sg_local.job.events import Listener, deaf
+from sg_local.job.job import OpenRun, job_for_run, job_for_task
+from sg_local.job.options import Home, Options, Tables
+from sg_local.records import Candidate, SgError, Task, Verdict
+from sg_local.run import ADAPTER, CANDIDATES, REPORT, VERDICTS
+
+if TYPE_CHECKING:
+    from sg_local.filters import Funnel
+    from sg_local.report import Report
+
+TaskLike = Task | str | Path | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One synthesised pair with the last word on it.
+
+    `input` and `output` are what trains: a person's edit where there is one, and the label that the filters' policy
+    chose. `judge` is `filters` or a person's name, empty before the filters ran; `rule` and `reason` say why a row
+    was rejected. `vote_share` lies in 0 to 1; `label_asked` is the label (or text) that the input was written for.
+    """
+
+    id: str
+    input: str
+    output: str
+    kept: bool
+    judge: str
+    rule: str
+    reason: str
+    vote_share: float
+    label_asked: str | None
+
+
+class Job:
+    """One run: its task, model and settings, and the stages that fill its folder.
+
+    Made by `open_job` and `load`. A context manager: leaving it lets go of the engine. Stages hold the run's lock
+    while they work; one that is finished with the same settings and inputs returns at once, one that was finished
+    with others raises SgError, or is made again with `redo=True`. Every failure that a user can fix is an SgError.
+    """
+
+    def __init__(self, opened: OpenRun) -> None:
+        self._opened = opened
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._opened.run.name
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder: journals of rows, the adapter, exported files, report.json."""
+        return self._opened.run.root
+
+    @property
+    def task(self) -> Task:
+        """The task as the run has it."""
+        return self._opened.task
+
+    @property
+    def opened(self) -> OpenRun:
+        """The run as the rooms see it (plan, form, engine, journals), for whoever builds on them; it may change."""
+        return self._opened
+
+    def synth(self, *, redo: bool = False, listen: Listener = deaf) -> tuple[JobRow, ...]:
+        """Let the model write inputs and outputs; every row, as `rows` gives them."""
+        self._perform("synth", redo, listen)
+        return self.rows()
+
+    def filter(self, settings: Tables | None = None, *, redo: bool = False, listen: Listener = deaf) -> Funnel:
+        """Judge the rows by rules; how many each step and rule left.
+
+        `settings` change filter settings, such as {"near_duplicate": {"threshold": 0.8}}; the run remembers them.
+        """
+        from sg_local import filters
+        from sg_local.job.filter import refilter
+
+        if settings:
+            with self._opened.lock():
+                refilter(self._opened, settings)
+        else:
+            self._perform("filter", redo, listen)
+        return filters.funnel(self._opened.run, self.task)
+
+    def train(self, *, redo: bool = False, listen: Listener = deaf) -> Path:
+        """Finetune the LoRA adapter on the kept rows; the adapter's GGUF file, which fits the unmodified base."""
+        self._perform("train", redo, listen)
+        return self._opened.run.path(ADAPTER)
+
+    def export(self, *, redo: bool = False, listen: Listener = deaf) -> tuple[Path, ...]:
+        """Write the files that other programs load; the paths of the fused GGUF files.
+
+        Raises SgError with exit code 3 where a file lost the tuning and none passed its gate.
+        """
+        self._perform("export", redo, listen)
+        return tuple(sorted(self.folder.glob("fused-*.gguf")))
+
+    def evaluate(self, *, redo: bool = False, listen: Listener = deaf) -> Report:
+        """Answer the task's test rows with every system, and report the scores with confidence intervals."""
+        self._perform("eval", redo, listen)
+        return self.report
+
+    def run(self, *, listen: Listener = deaf) -> Report:
+        """All stages one after the other, going on where an earlier try stopped; the report.
+
+        Where no fused file passes its gate, the adapter is evaluated all the same, then the export's SgError is
+        raised (exit code 3).
+        """
+        from sg_local.job.stages import perform_all
+
+        with self._opened.lock():
+            refused = perform_all(self._opened, listen)
+        if refused is not None:
+            raise refused
+        return self.report
+
+    def predict(self, texts: Iterable[str], *, base: bool = False, free: bool = False) -> list[str]:
+        """The tuned model's answer for each text, in order; `base` asks the untuned model.
+
+        A classification answers with one of its labels, a task with a schema with JSON that fits it, unless `free`.
+        Raises SgError before there is an adapter, and for a text that does not fit the model's context.
+        """
+        from sg_local import serve
+
+        settings = serve.ServeSettings(n_ctx=self._opened.plan["engine"].n_ctx, restricted=not free)
+        generator = self._opened.adapted(base=base)
+        return list(serve.predict(generator, self.task, self._opened.form, texts, settings))
+
+    def predict_proba(self, texts: Iterable[str], *, base: bool = False) -> list[dict[str, float]]:
+        """For each text, every label's probability under the tuned model, in the task's order of labels; sums to 1.
+
+        The likeliest label is the one that `predict` answers with. The probabilities are the model's own, given that
+        the answer is one of the labels; they are not calibrated. Raises SgError for a generation task.
+        """
+        if not self.task.labels:
+            raise SgError(f"Task {self.task.name} has no labels.", "Use predict: its answers are free text.")
+        from sg_local import serve
+
+        settings = serve.ServeSettings(n_ctx=self._opened.plan["engine"].n_ctx)
+        generator = self._opened.adapted(base=base)
+        scores = serve.label_scores(generator, self.task, self._opened.form, texts, settings)
+        return [dict(zip(self.task.labels, _softmax(logprobs), strict=True)) for logprobs in scores]
+
+    def rows(self) -> tuple[JobRow, ...]:
+        """Every synthesised pair with the last verdict on it, in the order of synthesis; empty before `synth`."""
+        from sg_local import filters
+
+        run = self._opened.run
+        verdicts = filters.final_verdicts(run) if run.path(VERDICTS).exists() else {}
+        return tuple(_row(candidate, verdicts.get(candidate.id)) for candidate in run.read(CANDIDATES, Candidate))
+
+    @property
+    def report(self) -> Report:
+        """The last evaluation. Raises SgError before there was one."""
+        from sg_local.report import read_report
+
+        if not self._opened.run.path(REPORT).exists():
+            raise SgError(f"Run {self.name} has no report yet.", f"Run `eval {self.name}` first.")
+        return read_report(self._opened.run)
+
+    def close(self) -> None:
+        """Let go of the engine; the next call that needs it opens it again."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _perform(self, stage: str, redo: bool, listen: Listener) -> None:
+        from sg_local.job.stages import perform
+
+        with self._opened.lock():
+            perform(self._opened, stage, listen, again=redo)
+
+
+def load_task(source: TaskLike, tests: int | None = None) -> Task:
+    """A task from a file (.toml, or Super-NaturalInstructions .json), a shipped task's name, or a mapping.
+
+    A mapping has the keys of a task file: instruction, examples, kind, labels, tests, name, schema. `tests` draws so
+    many of its test rows, always the same ones. Raises SgError for what is missing or malformed.
+    """
+    from sg_local import tasks
+
+    if isinstance(source, Task):
+        return tasks.with_tests(source, tests)
+    if isinstance(source, Mapping):
+        return tasks.with_tests(tasks.task_from(source), tests)
+    return tasks.load_task(str(source), tests)
+
+
+def open_job(
+    task: TaskLike,
+    *,
+    model: str | Path | None = None,
+    settings: Tables | None = None,
+    runs: str | Path = "runs",
+    name: str | None = None,
+    home: str | Path | None = None,
+    **options: Any,
+) -> Job:
+    """The job of a task: the run of this name in the folder `runs` goes on, or a new one is begun.
+
+    `model` is a known model's name or the path of a GGUF file (None: the embedded SmolLM2-135M); `name` defaults to
+    task and model; `settings` holds stage settings, such as {"synth": {"n_inputs": 80}, "train": {"epochs": 2}};
+    `home` holds models and caches. Further options: `seed` (int), `preset` ("recommended", "paper", a file), `form`
+    ("auto", "chat", "plain"), `backend` and `trainer` (by name), and `redo` (make again what was made otherwise).
+
+    Nothing is written before a stage runs. Raises SgError for what does not exist, and where the run was made from
+    another task, model, seed or form.
+    """
+    chosen = {**options, "model": None if model is None else str(model), "name": name}
+    _check_options(options)
+    given = frozenset(key for key, value in chosen.items() if value is not None)
+    found = Options(runs=Path(runs), settings=dict(settings or {}), given=given, **chosen)
+    return Job(job_for_task(load_task(task), found, _home(home)))
+
+
+def load(run: str | Path, *, runs: str | Path = "runs", home: str | Path | None = None) -> Job:
+    """A run that exists: by its name in the folder `runs`, or by its folder's path. Raises SgError without one."""
+    path = Path(run)
+    folder, name = (path.parent, path.name) if path.name != str(run) else (Path(runs), str(run))
+    return Job(job_for_run(name, Options(runs=folder), _home(home)))
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    known = {"seed", "preset", "form", "backend", "trainer", "redo"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise SgError(f"open_job has no option {unknown[0]!r}.", f"It has: {', '.join(sorted(known))}.", exit_code=2)
+
+
+def _home(home: str | Path | None) -> Home:
+    return Home(Path(home).expanduser() if home is not None else folders().data)
+
+
+def _row(candidate: Candidate, verdict: Verdict | None) -> JobRow:
+    if verdict is None:
+        last = Verdict(candidate.id, keep=False, judge="")
+    else:
+        last = verdict
+    return JobRow(
+        id=candidate.id,
+        input=candidate.input if last.input is None else last.input,
+        output=candidate.output if last.output is None else last.output,
+        kept=last.keep,
+        judge=last.judge,
+        rule=last.rule,
+        reason=last.reason,
+        vote_share=candidate.vote_share,
+        label_asked=candidate.label_asked,
+    )
+
+
+def _softmax(logprobs: Sequence[float]) -> list[float]:
+    top = max(logprobs)
+    weights = [math.exp(value - top) for value in logprobs]
+    return [weight / sum(weights) for weight in weights]
