@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sg_local.job.face import Job, JobRow, load, load_task, open_job
     from sg_local.records import Pair, SgError, Task, TestRow
 
-
 __version__ = "0.1.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -99,7 +99,7 @@ class OpenRun:
             self._write(self.record)
             try:
                 yield
-            except SgError:
+            except Exception:
                 if not self.worked:
                     self._write(before)
                 raise
