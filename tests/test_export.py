@@ -232,7 +232,7 @@ def test_a_lost_delta_is_rejected_with_exit_code_3_and_advice(tmp_path):
     assert job.run.stamp("export") is None
     row = json.loads(job.run.path("export.json").read_text())["fused"][0]
     assert (row["passed"], len(row["lost"])) == (False, 5)  # two get Q6_K in this mix
-    advised = caught.value.hint.rpartition("try --type ")[2].rstrip(".")
+    advised = caught.value.hint.rpartition("try `type=")[2].rstrip("`.")
     again = dataclasses.replace(job, settings=dataclasses.replace(job.settings, types=(advised,)))
     assert export.export(again).fused[0].lost == {}
 

@@ -55,7 +55,7 @@ def test_what_cannot_fit_is_refused_with_numbers_and_what_could_be_done() -> Non
     settings = TrainSettings(batch_size=64)
     with pytest.raises(SgError, match=r"needs about \d\.\d GB .*weights 0\.6 GB.* and 2\.2 GB is free") as caught:
         check_fits(rows(64), settings, SMOL, Place(int(2.2 * GB)))
-    assert "train.batch_size=16 --set train.grad_accumulation=4" in caught.value.hint
+    assert "`train.batch_size=16` with `train.grad_accumulation=4`" in caught.value.hint
     check_fits(rows(64), dataclasses.replace(settings, batch_size=16, grad_accumulation=4), SMOL, Place(int(2.2 * GB)))
     with pytest.raises(SgError) as caught:
         check_fits(rows(8), TrainSettings(), VICUNA, Place(16 * GB))

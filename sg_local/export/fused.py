@@ -208,7 +208,7 @@ def check_disk(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if wanted > free:
         message = f"The export needs {wanted / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free."
-        raise SgError(message, "Free some space, or choose a smaller --type.")
+        raise SgError(message, "Free some space, or choose a smaller `type`.")
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def check(job: Export) -> LoraAdapter:
     wrong = [type for type in job.settings.types if type not in ("auto", "same", *EXPORT_TYPES)]
     if wrong:
         known = ", ".join(("auto", "same", *EXPORT_TYPES))
-        raise SgError(f"There is no export type {wrong[0]!r}.", f"--type takes one of: {known}.", exit_code=2)
+        raise SgError(f"There is no export type {wrong[0]!r}.", f"`export.types` takes one of: {known}.", exit_code=2)
     check_trainable(job.base)
     adapter = read_adapter(job.adapter)
     with GgufFile(job.base) as base:
@@ -274,5 +274,5 @@ def _advice(fuser: Fuser, failed: FusedFile, fused: Sequence[FusedFile]) -> str:
     for type in fuser.candidates():
         finer = type == "same" or fuser.size_of(type) >= failed.size_bytes
         if type != failed.type and finer and fuser.looks_fit(type):
-            return f"Type {type} holds the delta on a sample of tensors: try --type {type}."
+            return f"Type {type} holds the delta on a sample of tensors: try `type={type}`."
     return "No type passed: serve the base with adapter.gguf instead."

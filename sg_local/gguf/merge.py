@@ -215,7 +215,7 @@ def _types(source: GgufFile, adapter: LoraAdapter, file_type: str) -> dict[str, 
 
 def _same_type(tensor: Tensor, touched: bool) -> str:
     if touched and tensor.type not in GRIDS and tensor.type not in FLOATS:
-        hint = f"Types with a grid to keep: {', '.join((*GRIDS, *FLOATS))}. Use --type auto."
+        hint = f"Types with a grid to keep: {', '.join((*GRIDS, *FLOATS))}. Use `type=auto`."
         raise SgError(f"{tensor.name} is of type {tensor.type}, whose grid cannot be kept.", hint)
     return tensor.type
 

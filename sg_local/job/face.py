@@ -253,7 +253,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _home(home: str | Path | None) -> Home:
-    return Home(Path(home).expanduser() if home is not None else folders().data)
+    if home is not None:
+        return Home(Path(home).expanduser())
+    found = folders()
+    return Home(found.data, models=found.models)
 
 
 def _row(candidate: Candidate, verdict: Verdict | None) -> JobRow:

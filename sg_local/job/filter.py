@@ -26,7 +26,7 @@ def filter_rows(job: OpenRun, tell: Listener) -> str:
 
 
 def refilter(job: OpenRun, tables: Mapping[str, Any]) -> None:
-    """Filter again with these changed settings; the run remembers them as if they were given with `--set`."""
+    """Filter again with these changed settings; the run remembers them as if they had been given when it began."""
 
     job.plan = job.plan.changed("filter", tables)
     job.remember({"filter": tables})

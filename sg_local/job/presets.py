@@ -160,7 +160,7 @@ def typed(hint: Any, value: Any, place: str) -> Any:
         except (TypeError, ValueError):
             pass
     name = getattr(hint, "__name__", str(hint))
-    raise SgError(f"{place}: {value!r} is not a value of type {name}.", "See `sg-local config show`.", exit_code=2)
+    raise SgError(f"{place}: {value!r} is not a value of type {name}.", "See `config show`.", exit_code=2)
 
 
 def nested(assignments: Mapping[str, str]) -> dict[str, Any]:

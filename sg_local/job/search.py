@@ -129,7 +129,7 @@ def search(job: Search) -> Outcome:
     return Outcome(best, tuple(standings))
 
 
-ADVICE = "Look at the tasks one by one with `sg-local run TASK`, or search other temperatures."
+ADVICE = "Look at the tasks one by one with `run TASK`, or search other temperatures."
 
 
 def _trials(

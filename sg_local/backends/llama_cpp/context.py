@@ -135,7 +135,7 @@ class Context:
         log().clear()
         pointer = lib.llama_init_from_model(model, params)
         if not pointer:
-            hint = "A smaller `--set engine.n_ctx=` or `engine.n_parallel=` needs less memory."
+            hint = "A smaller `engine.n_ctx` or `engine.n_parallel=` needs less memory."
             raise SgError(f"llama.cpp could not make a context of {self.n_cells} tokens: {log().cause()}.", hint)
         return pointer
 

@@ -129,7 +129,7 @@ class LlamaGenerator:
     def _check_length(self, id: str, n_tokens: int) -> None:
         if n_tokens > self._context.plan.n_ctx:
             message = f"Prompt {id} needs {n_tokens} tokens, the context holds {self._context.plan.n_ctx}."
-            raise SgError(message, "Shorten the task's instruction or examples, or raise `--set engine.n_ctx=`.")
+            raise SgError(message, "Shorten the task's instruction or examples, or raise `engine.n_ctx`.")
 
     def _load_adapter(self, path: Path) -> object:
         if not path.exists():

@@ -28,7 +28,7 @@ class Facts:
 def check_file(path: Path) -> Facts:
     """The header's facts. Raises SgError for a missing, damaged or unfit file."""
     if not path.exists():
-        raise SgError(f"There is no model at {path}.", "`sg-local models list` shows the models on this machine.")
+        raise SgError(f"There is no model at {path}.", "`models ls` shows the models on this machine.")
     with GgufFile(path) as file:
         if file.value("general.type", "model") != "model":
             kind = file.value("general.type")

@@ -179,7 +179,7 @@ class Scheduler:
             if not len(self._prefix):
                 raise SgError(
                     f"Prompt {rows[0].prompt.id}: the engine has no room for it.",
-                    "Use a smaller `--set engine.n_ctx=`.",
+                    "Use a smaller `engine.n_ctx`.",
                 )
             self._prefix.clear()
         self._limit = max(1, len(rows) // 2)

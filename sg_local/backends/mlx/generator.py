@@ -150,7 +150,7 @@ class MlxGenerator:
     def _check_length(self, id: str, n_tokens: int) -> None:
         if n_tokens > self._n_ctx:
             message = f"Prompt {id} needs {n_tokens} tokens, the context holds {self._n_ctx}."
-            raise SgError(message, "Shorten the task's instruction or examples, or raise `--set engine.n_ctx=`.")
+            raise SgError(message, "Shorten the task's instruction or examples, or raise `engine.n_ctx`.")
 
     def _continuations(self, prompt: ScoredPrompt, tokens: list[int]) -> list[list[int]]:
         end = [self._vocab.eos] if prompt.end else []

@@ -77,7 +77,7 @@ def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None
 def _arguments(config: ModelConfig, path: Path, n_layers: int) -> ModelArgs:
     if config.rope_dim != config.head_dim:
         message = f"{path}: the MLX backend rotates whole heads of {config.head_dim}, not {config.rope_dim} of them."
-        raise SgError(message, "Train with --trainer torch.")
+        raise SgError(message, "Train with `trainer=torch`.")
     linear = {"type": "linear", "factor": config.rope_factor}
     return ModelArgs(
         model_type="llama",

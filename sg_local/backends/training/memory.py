@@ -138,7 +138,7 @@ def _hint(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelCon
         smaller = load_of(rows, dataclasses.replace(settings, batch_size=size), shape, place)
         if training_need(shape, smaller).total <= place.free_bytes:
             times = settings.grad_accumulation * -(-settings.batch_size // size)
-            return f"Fewer rows at a time fit: --set train.batch_size={size} --set train.grad_accumulation={times}."
+            return f"Fewer rows at a time fit: `train.batch_size={size}` with `train.grad_accumulation={times}`."
     return "Use a smaller model, or a machine with more memory."
 
 
