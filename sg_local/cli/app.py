@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -103,7 +104,8 @@ class Program(Group):
         if entry is None:
             return None
         module = importlib.import_module(f"sg_local.cli.{entry.module}")
-        return getattr(module, f"{name.replace('-', '_')}_command")
+        found: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
+        return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands by their table: completing loads none of them."""
@@ -116,7 +118,9 @@ class Program(Group):
             with formatter.section(section):
                 formatter.write_dl([(name, e.summary) for name, e in COMMANDS.items() if e.section == section])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(  # type: ignore[override]  # one way to call it, where Click has two
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
         """Run the command line; returns never: ends with SystemExit and the exit code."""
         extra["standalone_mode"] = False
         _draw_what_can_be_drawn()
@@ -189,7 +193,7 @@ def show_error(message: str, hint: str) -> None:
 def _draw_what_can_be_drawn() -> None:
     """Let a terminal without Unicode show ? for what it lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
-        if stream.isatty():
+        if stream.isatty() and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 

@@ -71,7 +71,7 @@ class Environment:
         return _Everywhere(self.options)
 
 
-class _Everywhere(dict):
+class _Everywhere(dict[str, Any]):
     """A default map that answers every subcommand's name with itself."""
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -64,8 +64,8 @@ def show(environment: Environment, stage: str | None, kind: Any, as_json: bool, 
     layers = (*environment.home().layers, ("--set", options.settings))
     found = make_plan([preset_layer(options.preset, kind), *layers])
     rows = [] if stage else [(name, shown(_value(options, name)), _source(name, environment)) for name in SHOWN]
-    chosen = {stage: found[stage]} if stage in found.stages else found.stages
-    if stage and stage not in found.stages:
+    chosen = found.stages if stage is None else {name: own for name, own in found.stages.items() if name == stage}
+    if not chosen:
         raise click.BadParameter(f"{stage!r} is no stage; there are {', '.join(found.stages)}", param_hint="STAGE")
     for name, settings in chosen.items():
         rows += [(dotted, shown(value), found.source(dotted)) for dotted, value in flat(settings, name)]
@@ -89,7 +89,7 @@ def _source(name: str, environment: Environment) -> str:
         ParameterSource.ENVIRONMENT: f"environment {OPTIONS[name]}",
         ParameterSource.DEFAULT_MAP: f"file {environment.config_path}",
     }
-    return words.get(source, "default")
+    return words.get(source, "default") if source is not None else "default"
 
 
 def shown(value: Any) -> str:

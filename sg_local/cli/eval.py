@@ -69,7 +69,7 @@ class Wanted:
 @job_options("eval")
 @click.pass_obj
 def eval_command(
-    environment: Environment, run: str, tests: int | Path | None, retain: bool, options: Options, **wanted: Any
+    environment: Environment, /, run: str, tests: int | Path | None, retain: bool, options: Options, **wanted: Any
 ) -> None:
     """Measure the tuned model against its base, with intervals.
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -20,9 +20,10 @@ from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
 SET_METAVAR = "STAGE.FIELD=VALUE"
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A length of time in seconds, from texts such as 90s, 20m, 1h30m."""
 
     name = "20m|1h30m"
@@ -36,7 +37,7 @@ class Duration(click.ParamType):
         return total
 
 
-class Choice(click.Choice):
+class Choice(click.Choice[str]):
     """A choice that suggests the nearest word, and accepts more than it shows."""
 
     def __init__(self, choices: Sequence[str], hidden: Sequence[str] = ()) -> None:
@@ -56,7 +57,7 @@ class Choice(click.Choice):
         return [CompletionItem(word) for word in self.shown if word.startswith(incomplete)]
 
 
-def runs_option(command: Callable) -> Callable:
+def runs_option(command: Decorated) -> Decorated:
     """--runs DIR."""
     return click.option(
         "--runs",
@@ -68,37 +69,37 @@ def runs_option(command: Callable) -> Callable:
     )(command)
 
 
-def json_option(command: Callable) -> Callable:
+def json_option(command: Decorated) -> Decorated:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
 
 
-def set_option(command: Callable) -> Callable:
+def set_option(command: Decorated) -> Decorated:
     """--set STAGE.FIELD=VALUE, many times."""
     return click.option(
         "--set", "sets", multiple=True, metavar=SET_METAVAR, help="Change one setting; may be given many times."
     )(command)
 
 
-def time_option(command: Callable) -> Callable:
+def time_option(command: Decorated) -> Decorated:
     """--time 20m: a budget for the training."""
     help = "Train no longer than this: the epochs are cut to what fits."
     return click.option("--time", "time_s", type=Duration(), help=help)(command)
 
 
-def redo_option(command: Callable) -> Callable:
+def redo_option(command: Decorated) -> Decorated:
     """--redo."""
     return click.option("--redo", is_flag=True, help="Make it again although it is finished.")(command)
 
 
-def name_option(command: Callable) -> Callable:
+def name_option(command: Decorated) -> Decorated:
     """--name RUN."""
     return click.option("--name", metavar="RUN", help="The run's name.  [default: from the task and the model]")(
         command
     )
 
 
-def model_option(command: Callable) -> Callable:
+def model_option(command: Decorated) -> Decorated:
     """--model NAME|PATH.gguf."""
     return click.option(
         "--model",
@@ -109,7 +110,7 @@ def model_option(command: Callable) -> Callable:
     )(command)
 
 
-def backend_option(command: Callable) -> Callable:
+def backend_option(command: Decorated) -> Decorated:
     """--backend."""
     return click.option(
         "--backend",
@@ -121,7 +122,7 @@ def backend_option(command: Callable) -> Callable:
     )(command)
 
 
-def trainer_option(command: Callable) -> Callable:
+def trainer_option(command: Decorated) -> Decorated:
     """--trainer."""
     return click.option(
         "--trainer",
@@ -133,7 +134,7 @@ def trainer_option(command: Callable) -> Callable:
     )(command)
 
 
-def form_option(command: Callable) -> Callable:
+def form_option(command: Decorated) -> Decorated:
     """--form."""
     return click.option(
         "--form",
@@ -145,14 +146,14 @@ def form_option(command: Callable) -> Callable:
     )(command)
 
 
-def seed_option(command: Callable) -> Callable:
+def seed_option(command: Decorated) -> Decorated:
     """--seed."""
     return click.option(
         "--seed", type=int, default=0, show_default=True, envvar=OPTIONS["seed"], help="Decides every random draw."
     )(command)
 
 
-def preset_option(command: Callable) -> Callable:
+def preset_option(command: Decorated) -> Decorated:
     """--preset."""
     return click.option(
         "--preset",
@@ -165,14 +166,14 @@ def preset_option(command: Callable) -> Callable:
     )(command)
 
 
-def fast_copy_option(command: Callable) -> Callable:
+def fast_copy_option(command: Decorated) -> Decorated:
     """--no-fast-copy."""
     return click.option(
         "--no-fast-copy", is_flag=True, help="Run the model's file as given, never a faster copy of its weights."
     )(command)
 
 
-def model_options(command: Callable) -> Callable:
+def model_options(command: Decorated) -> Decorated:
     """--model, --backend, --trainer, --form, --seed, --preset, --no-fast-copy."""
     for option in (
         fast_copy_option,

@@ -33,7 +33,7 @@ from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
 
 
-class Tests(click.ParamType):
+class Tests(click.ParamType[Any]):
     """A number of test rows, or a file that holds them."""
 
     name = "N|FILE"

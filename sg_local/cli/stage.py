@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import click
 
@@ -159,6 +160,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 @click.pass_obj
 def export_command(
     environment: Environment,
+    /,
     run: str,
     types: tuple[str, ...],
     plain_template: bool,
@@ -171,7 +173,7 @@ def export_command(
     Each file is measured against base + adapter before it gets its name, and the table says what was found; one that
     lost the tuning is refused, and the exit code is 3.
     """
-    given = {name: value for name, value in places.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in places.items() if value is not None}
     given |= {"types": types} if types else {}
     given |= {"plain_template": True} if plain_template else {}
     with job_for_run(run, options, environment.home()) as job:

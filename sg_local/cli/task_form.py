@@ -6,13 +6,14 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import click
 
 from sg_local import prompts
 from sg_local.cli import output
 from sg_local.prompts import match_label
-from sg_local.records import KINDS, Pair, SgError, Task
+from sg_local.records import KINDS, Kind, Pair, SgError, Task
 from sg_local.run import artefact
 from sg_local.tasks import MAX_EXAMPLES, read_task
 
@@ -36,7 +37,8 @@ class Draft:
     def task(self) -> Task:
         """The task; whether it is well-formed is checked when its file is read back."""
         pairs = tuple(Pair(*pair) for pair in self.examples)
-        return Task(self.name, self.kind, self.instruction, pairs, self.labels, schema=self.schema)
+        kind = cast(Kind, self.kind or "generation")
+        return Task(self.name, kind, self.instruction or "", pairs, self.labels, schema=self.schema)
 
 
 def draft_from(path: Path, name: str) -> Draft:

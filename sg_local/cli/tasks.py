@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,7 +47,7 @@ def ls(folder: Path | None, as_json: bool) -> None:
     output.show_table("Tasks", columns, cells)
 
 
-def _row(path: Path) -> dict:
+def _row(path: Path) -> dict[str, Any]:
     from sg_local import tasks
 
     task = tasks.read_task(path)
@@ -123,7 +124,7 @@ def check(task: str, as_json: bool) -> None:
 @click.option("--label", "labels", multiple=True, help="A label; give each one.")
 @click.option("--example", "examples", nargs=2, multiple=True, metavar="INPUT OUTPUT", help="A demonstration.")
 @click.option("--force", is_flag=True, help="Replace the file where it exists.")
-def new(path: Path, source: Path | None, force: bool, **given: object) -> None:
+def new(path: Path, source: Path | None, force: bool, **given: Any) -> None:
     """Write a task file: a guided form on a terminal, or from --from or the options in a script."""
     path = path if path.suffix else path.with_suffix(".toml")
     if path.exists() and not force:

@@ -34,7 +34,7 @@ def _listed(numbers: Sequence[float]) -> str:
     return ",".join(f"{number:g}" for number in numbers)
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[Any]):
     """Numbers with commas between, each above zero."""
 
     name = "N,N,..."
@@ -88,6 +88,7 @@ class Numbers(click.ParamType):
 @click.pass_obj
 def tune_settings_command(
     environment: Environment,
+    /,
     tasks: tuple[str, ...],
     tests: int | None,
     out: Path | None,

@@ -92,7 +92,7 @@ def _json_line(answer: str) -> str:
 @runs_option
 @job_options()
 @click.pass_obj
-def serve_command(environment: Environment, run: str, free: bool, options: Options, **where: Any) -> None:
+def serve_command(environment: Environment, /, run: str, free: bool, options: Options, **where: Any) -> None:
     """Answer OpenAI-style requests with the tuned model, on this machine.
 
     A bare user message gets the tuned task's answer; other conversations go through the model's chat template.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+At: TypeAlias = "SynthEvent | TrainStep | ExportEvent | EvalEvent"
+"""Where a stage stands, in its room's own words."""
 
 if TYPE_CHECKING:
     from sg_local.evaluate import EvalEvent
     from sg_local.export import ExportEvent
     from sg_local.records import TrainStep
     from sg_local.synth import SynthEvent
-
-    At = SynthEvent | TrainStep | ExportEvent | EvalEvent
 
 
 @dataclass(frozen=True)

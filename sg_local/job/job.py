@@ -81,7 +81,7 @@ class OpenRun:
     @property
     def n_ctx(self) -> int:
         """The tokens that prompt and answer may take in training and in serving: what the evaluation has, too."""
-        return min(self.plan["engine"].n_ctx, self.plan["eval"].n_ctx)
+        return int(min(self.plan["engine"].n_ctx, self.plan["eval"].n_ctx))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

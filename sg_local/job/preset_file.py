@@ -56,6 +56,6 @@ def _dotted(values: Mapping[str, Any], prefix: str) -> list[str]:
 
 def _story(found: Outcome, tasks: Sequence[str]) -> str:
     """How the preset came about, for the head of its file."""
-    lines = ["Chosen by `sg-local tune-settings`: the highest worst gain over the base on the test rows of"]
+    lines = ["Chosen by sg-local tune-settings: the highest worst gain over the base on the test rows of"]
     lines += [f"{', '.join(tasks)}.", "", "  ".join(["temperature", "epochs", *tasks, "worst"])]
     return "\n".join([*lines, *("  ".join(row).rstrip() for row in outcome_rows(found, tasks))])

@@ -135,7 +135,7 @@ def changed(settings: T, values: Values, where: str = "") -> T:
             new[name] = changed(old, value, place)
         else:
             new[name] = typed(hints[name], value, place)
-    return dataclasses.replace(settings, **new)
+    return typing.cast(T, dataclasses.replace(typing.cast(Any, settings), **new))
 
 
 def typed(hint: Any, value: Any, place: str) -> Any:
@@ -181,5 +181,5 @@ def merged(first: Values, second: Values) -> dict[str, Any]:
     for name, value in second.items():
         old = result.get(name)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[name] = merged(old, value) if both else value
+        result[name] = merged(typing.cast(Values, old), value) if both else value
     return result
