@@ -207,7 +207,7 @@ def test_an_export_that_is_refused_is_evaluated_all_the_same_and_exits_with_thre
         perform(job, stage, narrate, **more)
 
     monkeypatch.setattr(stages, "perform", refuse)
-    monkeypatch.setattr(stages, "SCRIPTED", "none")
+    monkeypatch.setattr(stages, "makes_weights", lambda trainer: True)
     result = run(*JOB, code=3)
     assert "The evaluation goes on" in result.stderr and "eval: finished before" in result.stderr
     assert "Error: fused-Q4_0.gguf did not pass" in result.stderr and "base, best prompt" in result.stdout

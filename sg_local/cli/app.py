@@ -53,7 +53,7 @@ COMMANDS = {
     "inspect": Entry("use", USE, "Say what a GGUF file holds and where it came from."),
     "runs": Entry("runs", LOOK, "List, show and delete runs."),
     "tasks": Entry("tasks", LOOK, "List, show, write and check task files."),
-    "models": Entry("models", LOOK, "List, show, add and download base models."),
+    "models": Entry("models", LOOK, "List, show, add, download and remove base models."),
     "doctor": Entry("doctor", LOOK, "Say what this machine can do, and how to mend what it cannot."),
     "config": Entry("config_commands", LOOK, "Show the settings in force and where each one came from."),
     "completion": Entry("completion", LOOK, "Print the completion script for bash, zsh or fish."),
