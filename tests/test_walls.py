@@ -52,7 +52,8 @@ MAY_IMPORT = {
 """Which rooms each room may import besides itself. `cli` may import all, and nobody imports `cli`.
 
 `report` holds report.json's records, reader and writer, besides the page: `evaluate` makes a report, `export` tells its
-scores to the files, and neither needs the other. Of the job, `views` knows the events only; the face (`sg_local/__init__.py`) may import all but cli, console and views.
+scores to the files, and neither needs the other. Of the job, `views` knows the events only; the face
+(`sg_local/__init__.py`) may import all but cli, console and views.
 """
 
 ONE_IMPORTER = {"rich": {"console"}, "click": {"cli"}, "huggingface_hub": {"models"}}

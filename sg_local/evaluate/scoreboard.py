@@ -191,8 +191,8 @@ def require(report: Report, gates: Sequence[Gate]) -> None:
         if not OPERATORS[gate.compare](value, gate.bound):
             raise SgError(
                 f"The gate {gate.text!r} is not met: {gate.key} is {value:g}.",
-                "See `report RUN` for what held it back.",
-                exit_code=3,
+                f"See `report {report.run}` for what held it back.",
+                exit_code=GATE_NOT_MET,
             )
 
 
