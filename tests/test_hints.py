@@ -23,8 +23,8 @@ SAID = [
     ("Try `form=plain`.", "Try `--form plain`."),
     ("Run `train my-run` first.", "Run `sg-local train my-run` first."),
     (
-        "Let fewer do: `filter r vote_share.threshold=0.2`.",
-        "Let fewer do: `sg-local filter r --set vote_share.threshold=0.2`.",
+        "Let fewer do: `filter r filter.vote_share.threshold=0.2`.",
+        "Let fewer do: `sg-local filter r --set filter.vote_share.threshold=0.2`.",
     ),
     ('Quote `name = "..."` and `yes`.', 'Quote `name = "..."` and `yes`.'),
     ("Install it with `pip install x`.", "Install it with `pip install x`."),
