@@ -1,7 +1,8 @@
 """Ways to answer questions with a model: greedy, by vote, and restricted to the labels.
 
-A way is a frozen value, so that its digest says what shaped an answer. All prompts of one call go to the
-engine as one stream, in which every prompt begins with the same instruction and demonstrations.
+A way is a frozen value, so that its digest says what shaped an answer: its class's name and its fields are in the ids
+of the answers on disk. All prompts of one call go to the engine as one stream, in which every prompt begins with the
+same instruction and demonstrations.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from sg_local import prompts
-from sg_local.evaluate.job import Evaluation, Question
+from sg_local.evaluate.job import EvalQuestion, Evaluation
 from sg_local.prompts import Form, Room
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segments, seed_of
 
@@ -32,7 +33,7 @@ class Way(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]: ...
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Greedy:
 
     form: Form
 
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
         room = answer_room(job)
         sampling = _sampling(job, self.form, Sampling(temperature=0.0, max_tokens=room.n_new))
@@ -66,7 +67,7 @@ class Vote:
     top_k: int
     gate: str = ""
 
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
         room = answer_room(job)
         drawn = Sampling(temperature=self.temperature, top_k=self.top_k, max_tokens=room.n_new)
@@ -98,7 +99,7 @@ class Restricted:
 
     form: Form
 
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
         labels = job.task.labels
         answers = tuple(prompts.answer_text(self.form, label) for label in labels)
@@ -117,7 +118,7 @@ def best_label(labels: Sequence[str], scores: Sequence[float], means: Sequence[f
     return max(zip(labels, scores, shift, strict=True), key=lambda one: one[1] - one[2])[0]
 
 
-def segments(job: Evaluation, form: Form, question: Question, room: Room) -> Segments:
+def segments(job: Evaluation, form: Form, question: EvalQuestion, room: Room) -> Segments:
     """The prompt for one question, as synthesis, training and serving would ask it."""
     return prompts.fitted_answer(room, job.task, form, question.input, question.examples).segments
 

@@ -96,7 +96,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Question:
+class EvalQuestion:
     """One input to answer, the demonstrations shown with it, and what counts as right (empty: unknown)."""
 
     index: int
@@ -110,17 +110,17 @@ class Question:
         return row_id("answer", system, fingerprint, self.index, self.input, shown)
 
 
-def held_out_questions(job: Evaluation, leaked: Sequence[bool]) -> list[Question]:
+def held_out_questions(job: Evaluation, leaked: Sequence[bool]) -> list[EvalQuestion]:
     """The test rows that did not leak, under their places in the task."""
     examples = job.task.examples
     return [
-        Question(i, row.input, examples, row.outputs)
+        EvalQuestion(i, row.input, examples, row.outputs)
         for i, (row, out) in enumerate(zip(job.task.tests, leaked, strict=True))
         if not out
     ]
 
 
-def dev_questions(job: Evaluation) -> list[Question]:
+def dev_questions(job: Evaluation) -> list[EvalQuestion]:
     """Rows with a known output that may choose between prompt forms: never test rows.
 
     Every demonstration, shown the others only; for classification then a draw from the rows that the adapter was
@@ -129,25 +129,25 @@ def dev_questions(job: Evaluation) -> list[Question]:
     """
     examples = job.task.examples
     left_out = [
-        Question(i, pair.input, examples[:i] + examples[i + 1 :], (pair.output,)) for i, pair in enumerate(examples)
+        EvalQuestion(i, pair.input, examples[:i] + examples[i + 1 :], (pair.output,)) for i, pair in enumerate(examples)
     ]
     if job.task.kind == "generation":
         return left_out
     rng = random.Random(job.settings.seed)
     drawn = rng.sample(job.pairs, min(job.settings.n_dev, len(job.pairs)))
-    rows = [Question(i, pair.input, examples, (pair.output,)) for i, pair in enumerate(drawn, len(examples))]
+    rows = [EvalQuestion(i, pair.input, examples, (pair.output,)) for i, pair in enumerate(drawn, len(examples))]
     return left_out + rows
 
 
-def calibration_questions(job: Evaluation) -> list[Question]:
+def calibration_questions(job: Evaluation) -> list[EvalQuestion]:
     """Synthetic inputs without their outputs, for a label's mean score: never test rows."""
     inputs = sorted({row.input for row in job.run.read(CANDIDATES, Candidate)} or {pair.input for pair in job.pairs})
     rng = random.Random(job.settings.seed)
     drawn = rng.sample(inputs, min(job.settings.n_calibration, len(inputs)))
-    return [Question(i, text, job.task.examples) for i, text in enumerate(drawn)]
+    return [EvalQuestion(i, text, job.task.examples) for i, text in enumerate(drawn)]
 
 
-def with_context(job: Evaluation, questions: Sequence[Question]) -> list[Question]:
+def with_context(job: Evaluation, questions: Sequence[EvalQuestion]) -> list[EvalQuestion]:
     """The questions with `n_context` synthetic pairs among their demonstrations."""
     rng = random.Random(job.settings.seed)
     drawn = tuple(rng.sample(job.pairs, min(job.settings.n_context, len(job.pairs))))

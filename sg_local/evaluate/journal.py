@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sg_local.evaluate.answering import Reply, Way
-from sg_local.evaluate.job import EvalEvent, Evaluation, OnEvent, Question
+from sg_local.evaluate.answering import Ids, Reply, Way
+from sg_local.evaluate.job import EvalEvent, EvalQuestion, Evaluation, OnEvent
 from sg_local.evaluate.systems import System
 from sg_local.records import Answer, digest
 from sg_local.run import ANSWERS, file_digest
 
 
-class Journal:
+class AnswerJournal:
     """Every answer of an evaluation. `given` holds this evaluation's by name, `public` those of the report's systems.
 
     A chunk that an earlier try left unfinished is asked for again as a whole and only its missing rows are
@@ -34,7 +34,7 @@ class Journal:
         self.adapter = (file_digest(path) or "") if path else ""
         self.job.generator.use_adapter(path)
 
-    def ask(self, name: str, title: str, way: Way, questions: Sequence[Question]) -> list[Answer]:
+    def ask(self, name: str, title: str, way: Way, questions: Sequence[EvalQuestion]) -> list[Answer]:
         """One answer for each question, in order, from the journal where it has them; `title` is for people."""
         shape = [self.job.task.schema] if self.job.task.schema and self.job.settings.constrain else []
         made_by = digest([type(way).__name__, _shape(way), self.job.generator.info.digest, *shape])
@@ -48,7 +48,7 @@ class Journal:
             self.on_event(EvalEvent(name, title, start + len(chunk), len(ids), self._latest(chunk_ids)))
         return self._give(name, ids)
 
-    def derive(self, name: str, questions: Sequence[Question], replies: Sequence[Reply]) -> list[Answer]:
+    def derive(self, name: str, questions: Sequence[EvalQuestion], replies: Sequence[Reply]) -> list[Answer]:
         """Journal answers that were worked out from others, or from no model at all."""
         ids = [q.id(name, digest([r.text, *r.scores])) for q, r in zip(questions, replies, strict=True)]
         self._append(name, questions, ids, replies)
@@ -63,7 +63,7 @@ class Journal:
         if set(self.known) - self.used:
             self.job.run.replace(ANSWERS, [row for row in self.known.values() if row.id in self.used])
 
-    def _append(self, name: str, questions: Sequence[Question], ids: Sequence[str], replies: Sequence[Reply]) -> None:
+    def _append(self, name: str, questions: Sequence[EvalQuestion], ids: Ids, replies: Sequence[Reply]) -> None:
         rows = [
             Answer(id, name, question.index, question.input, reply.text, reply.scores)
             for id, question, reply in zip(ids, questions, replies, strict=True)
@@ -72,12 +72,12 @@ class Journal:
         self.job.run.append(ANSWERS, rows)
         self.known.update({row.id: row for row in rows})
 
-    def _give(self, name: str, ids: Sequence[str]) -> list[Answer]:
+    def _give(self, name: str, ids: Ids) -> list[Answer]:
         self.used.update(ids)
         self.given[name] = [self.known[id] for id in ids]
         return self.given[name]
 
-    def _latest(self, ids: Sequence[str]) -> tuple[str, ...]:
+    def _latest(self, ids: Ids) -> tuple[str, ...]:
         return tuple(f"{row.input} -> {row.text}" for row in (self.known[id] for id in ids[-3:]))
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from sg_local import prompts
 from sg_local.evaluate.answering import Ids, Reply
-from sg_local.evaluate.job import Evaluation, Question
-from sg_local.evaluate.journal import Journal
+from sg_local.evaluate.job import EvalQuestion, Evaluation
+from sg_local.evaluate.journal import AnswerJournal
 from sg_local.prompts import Form
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, Segments
-from sg_local.report.records import Perplexity, Retained, RetainedAnswer
+from sg_local.report.records import Perplexity, RetainedAnswer, RetainResult
 
 PASSAGES = (
     (
@@ -60,7 +60,7 @@ class Memory:
     answers: tuple[str, ...]
 
 
-def remember(journal: Journal, name: str) -> Memory:
+def remember(journal: AnswerJournal, name: str) -> Memory:
     """Ask the model as it stands; the journal keeps it under `retain_text_NAME` and `retain_answer_NAME`."""
     title = f"texts outside the task: {name}"
     texts = journal.ask(f"retain_text_{name}", title, Passages(), _questions(PASSAGES))
@@ -68,9 +68,9 @@ def remember(journal: Journal, name: str) -> Memory:
     return Memory(tuple(row.scores for row in texts), tuple(row.text for row in answers))
 
 
-def retained(base: Memory, tuned: Memory) -> Retained:
+def retained(base: Memory, tuned: Memory) -> RetainResult:
     """Perplexity per token and the answers, base against tuned."""
-    return Retained(
+    return RetainResult(
         Perplexity(perplexity(base.passages), perplexity(tuned.passages)),
         tuple(map(RetainedAnswer, QUESTIONS, base.answers, tuned.answers)),
     )
@@ -85,7 +85,7 @@ def perplexity(rows: Sequence[tuple[float, ...]]) -> float:
 class Passages:
     """Scores each passage after its first words; the reply holds (log-probability, tokens)."""
 
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each passage, in order."""
         parts = [split_passage(question.input) for question in questions]
         asked = [ScoredPrompt(id, text(head), (rest,)) for id, (head, rest) in zip(ids, parts, strict=True)]
@@ -103,7 +103,7 @@ class Chat:
 
     form: Form
 
-    def replies(self, job: Evaluation, questions: Sequence[Question], ids: Ids) -> list[Reply]:
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
         sampling = Sampling(max_tokens=N_NEW_TOKENS, stop=("\n\n", "\nQuestion:"))
         asked = [Prompt(id, self._segments(q.input), sampling) for id, q in zip(ids, questions, strict=True)]
@@ -127,5 +127,5 @@ def text(words: str) -> Segments:
     return (Segment(words, trusted=False),)
 
 
-def _questions(texts: Sequence[str]) -> list[Question]:
-    return [Question(i, one, ()) for i, one in enumerate(texts)]
+def _questions(texts: Sequence[str]) -> list[EvalQuestion]:
+    return [EvalQuestion(i, one, ()) for i, one in enumerate(texts)]

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from sg_local import metrics
 from sg_local.evaluate.answering import Greedy, Reply, Restricted, Vote, best_label
-from sg_local.evaluate.job import Evaluation, Question, calibration_questions, dev_questions, with_context
-from sg_local.evaluate.journal import Journal
+from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions, dev_questions, with_context
+from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.retain import Memory, remember, retained
 from sg_local.evaluate.systems import EACH, EXAMPLES, MODELS, SAME, SYSTEMS, System
 from sg_local.prompts import Form
 from sg_local.records import Answer, SgError
-from sg_local.report.records import BASE, TUNED, Retained
+from sg_local.report.records import BASE, TUNED, RetainResult
 from sg_local.run import ADAPTER
 
-Questions = Sequence[Question]
+Questions = Sequence[EvalQuestion]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Settled:
     """What the rounds settled besides the answers: the base's form by system, and what tuning cost elsewhere."""
 
     chosen: dict[str, str]
-    retain: Retained | None
+    retain: RetainResult | None
 
 
 @dataclass(frozen=True)
 class Contest:
     """What a system finds when its turn comes: the journal, the test questions, the forms chosen before it."""
 
-    journal: Journal
+    journal: AnswerJournal
     questions: Questions
     chosen: dict[str, Form] = field(default_factory=dict)
 
@@ -48,12 +48,12 @@ class Contest:
         return self.journal.job
 
     @cached_property
-    def dev(self) -> list[Question]:
+    def dev(self) -> list[EvalQuestion]:
         """The rows that choose between prompt forms."""
         return dev_questions(self.job)
 
     @cached_property
-    def calibration(self) -> list[Question]:
+    def calibration(self) -> list[EvalQuestion]:
         """The rows that give each label's mean score."""
         return calibration_questions(self.job)
 
@@ -62,7 +62,7 @@ class Contest:
         return self.chosen[system.on] if system.form == SAME else self.job.form
 
 
-def answer_all(journal: Journal, questions: Questions) -> Settled:
+def answer_all(journal: AnswerJournal, questions: Questions) -> Settled:
     """Every system's answers, published in the journal."""
     job, contest, memories = journal.job, Contest(journal, questions), {}
     for model, adapter in _weights(job).items():
@@ -85,7 +85,7 @@ def _weights(job: Evaluation) -> dict[str, Path | None]:
     return {model: adapters[model] for model in MODELS if model == BASE or adapters[model] is not None}
 
 
-def _retained(memories: Mapping[str, Memory]) -> Retained | None:
+def _retained(memories: Mapping[str, Memory]) -> RetainResult | None:
     return retained(memories[BASE], memories[TUNED]) if memories else None
 
 

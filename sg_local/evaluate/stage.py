@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sg_local import metrics
-from sg_local.evaluate.job import Evaluation, OnEvent, Question, held_out_questions
-from sg_local.evaluate.journal import Journal
+from sg_local.evaluate.job import EvalQuestion, Evaluation, OnEvent, held_out_questions
+from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.rounds import Settled, answer_all
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.evaluate.systems import served
@@ -32,7 +32,7 @@ def evaluate(job: Evaluation, on_event: OnEvent = lambda event: None) -> Report:
         return read_report(job.run)
     started = time.monotonic()
     questions, leaked = clean_questions(job)
-    journal = Journal(job, on_event)
+    journal = AnswerJournal(job, on_event)
     settled = answer_all(journal, questions)
     journal.prune()
     seconds = round(time.monotonic() - started, 1)
@@ -56,7 +56,7 @@ def _stamped(job: Evaluation) -> dict[str, Any]:
     }
 
 
-def clean_questions(job: Evaluation) -> tuple[list[Question], Excluded]:
+def clean_questions(job: Evaluation) -> tuple[list[EvalQuestion], Excluded]:
     """The test rows that nobody has seen, and the places of those that leaked, by where from."""
     if not job.task.tests:
         hint = "Add [[tests]] to the task, or give `tests=FILE`."
@@ -76,7 +76,7 @@ def clean_questions(job: Evaluation) -> tuple[list[Question], Excluded]:
 
 
 def build_report(
-    journal: Journal, questions: Sequence[Question], leaked: Excluded, settled: Settled, seconds: float
+    journal: AnswerJournal, questions: Sequence[EvalQuestion], leaked: Excluded, settled: Settled, seconds: float
 ) -> Report:
     """Every figure, in percent, and each test row's scores; `seconds` is what the answers took."""
     job = journal.job
@@ -110,7 +110,7 @@ def build_report(
     )
 
 
-def _row(board: Scoreboard, i: int, question: Question) -> ScoredRow:
+def _row(board: Scoreboard, i: int, question: EvalQuestion) -> ScoredRow:
     scores = {system.name: round(100 * board.primary(system)[i], 2) for system in board.texts}
     return ScoredRow(question.index, question.input, question.wanted, scores)
 

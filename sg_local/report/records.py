@@ -111,7 +111,7 @@ class RetainedAnswer:
 
 
 @dataclass(frozen=True)
-class Retained:
+class RetainResult:
     """What tuning cost elsewhere."""
 
     perplexity: Perplexity
@@ -158,7 +158,7 @@ class Report:
     n: int
     excluded: Excluded
     chosen: Mapping[str, str]
-    retain: Retained | None
+    retain: RetainResult | None
     served: str
     systems: Mapping[str, SystemResult]
     gains: Mapping[str, Gain]

@@ -250,11 +250,8 @@ def _play(state: ReviewState) -> PlayView:
 
 def _balance(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, int, int], ...]:
     """Rows past the filters for each label: before, and now."""
-
-    def of(label: str, kept: dict[str, bool]) -> int:
-        return sum(kept[row.id] for row in state.rows if row.output == label)
-
-    return tuple((label, of(label, before), of(label, now)) for label in state.labels)
+    ids = {label: [row.id for row in state.rows if row.output == label] for label in state.labels}
+    return tuple((label, sum(before[id] for id in of), sum(now[id] for id in of)) for label, of in ids.items())
 
 
 def _edge(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, str], ...]:
