@@ -162,6 +162,11 @@ class Room:
         """How a user makes more room."""
         return f"Shorten it, or raise `engine.n_ctx` and `{self.stage}.n_ctx`, up to what the model was trained for."
 
+    def for_answer(self, answer: str) -> Room:
+        """The room with as many tokens as this answer and its end take, where that is more than is kept anyway."""
+        n_answer = len(self.tokenize((Segment(answer, trusted=False),), bos=False)) + 1
+        return replace(self, n_new=max(self.n_new, n_answer))
+
     def holds(self, segments: Segments) -> bool:
         """Whether the answer has its room behind this prompt."""
         return len(self.tokenize(segments)) + self.n_new <= self.n_ctx

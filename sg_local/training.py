@@ -171,10 +171,8 @@ def _token_example(job: Training, room: Room, row: TrainingRow, end: tuple[int, 
     """
     shown = tuple(pair for pair in job.task.examples if pair.input != row.input)
     answer = prompts.answer_text(job.form, row.output)
-    n_answer = len(room.tokenize((Segment(answer, trusted=False),), bos=False)) + len(end)
-    room = dataclasses.replace(room, n_new=max(room.n_new, n_answer))
     try:
-        segments = prompts.fitted_answer(room, job.task, job.form, row.input, shown).segments
+        segments = prompts.fitted_answer(room.for_answer(answer), job.task, job.form, row.input, shown).segments
     except TooLong:
         return None
     prompt = room.tokenize(segments)

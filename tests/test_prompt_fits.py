@@ -1,6 +1,7 @@
 """One prompt near a full context: synthesis, evaluation, serving and training ask a long input in the same tokens."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,9 @@ from sg_local.backends.scripted import ScriptedGenerator, ScriptedTrainer
 from sg_local.evaluate import EvalSettings, Evaluation
 from sg_local.evaluate.answering import Greedy, Restricted, Vote
 from sg_local.evaluate.job import Question
+from sg_local.export import Export, ExportSettings, gate
 from sg_local.prompts import Room, TooLong, answer_prompt, fitted_answer
-from sg_local.records import InputRow, Sampling, SgError
+from sg_local.records import InputRow, Pair, Sampling, SgError
 from sg_local.serve.answers import task_ask
 from sg_local.synth import Synthesis, SynthSettings, answer
 from sg_local.training import Training, TrainingRow, token_examples, usable
@@ -129,6 +131,22 @@ def n_left_out(task, form, spy, text, tokens):
     """How many demonstrations, from the first on, the prompt lacks."""
     (found,) = [n for n in range(len(task.examples) + 1) if whole(task, form, spy, text, n) == tokens]
     return found
+
+
+def test_an_export_is_held_to_rows_as_they_were_trained(run, task, form, spy):
+    for n_words in LENGTHS:
+        text = long_input(n_words)
+        valid = (Pair(text, task.examples[0].output),)
+        settings = ExportSettings(n_ctx=N_CTX)
+        job = Export(run, task, form, Path("base"), "digest", Path("adapter"), valid, settings)
+        trained = outcome(by_training, run, task, form, spy, text)
+        if trained is None:
+            with pytest.raises(TooLong):
+                gate.greedy_answers(job, spy)
+            continue
+        gate.mean_nll(job, spy), gate.greedy_answers(job, spy)
+        gate.near_ties(job, spy, ["one"], ["other"])
+        assert asked(spy) == trained
 
 
 def test_rooms_agree_before_anything_is_set():

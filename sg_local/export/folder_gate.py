@@ -24,20 +24,19 @@ from sg_local.export.gate import (
     NEAR_TIE,
     Findings,
     Reference,
-    answer_budget,
-    answer_ids,
     brief,
     check_answers,
     check_nll,
     check_retained,
     example_prompts,
+    gate_room,
     held_out_inputs,
     held_out_rows,
 )
 from sg_local.export.job import Check, Export, unmeasured
 from sg_local.export.reading import WEIGHTS, Ask, Request
 from sg_local.gguf import Retained
-from sg_local.prompts import Form, answer_prompt, answer_stops, answer_text, render
+from sg_local.prompts import Form, answer_stops, answer_text, answer_tokens, fitted_answer, render
 from sg_local.records import Segment
 
 NEEDS = {"hf": ("torch", "transformers", "tokenizers"), "mlx": ("mlx", "mlx_lm", "tokenizers")}
@@ -65,10 +64,12 @@ def speech_of(job: Export, generator: Generator, template: str | None, kind: str
     info = generator.info
     tokens = tuple(generator.tokenize(prompt) for prompt in example_prompts(job))
     end = generator.tokenize((Segment(info.eos),), bos=False)[-1:]
+    room = gate_room(job, generator)
 
     def ask(text: str, answer: str) -> Ask:
-        prompt = answer_prompt(job.task, job.form, text)
-        ids = answer_ids(generator, prompt, answer_text(job.form, answer))
+        said = answer_text(job.form, answer)
+        prompt = fitted_answer(room.for_answer(said), job.task, job.form, text).segments
+        ids = answer_tokens(generator.tokenize, prompt, said)
         return Ask(generator.tokenize(prompt), ids + end, answer)
 
     request = Request(
@@ -79,7 +80,7 @@ def speech_of(job: Export, generator: Generator, template: str | None, kind: str
         asked=tuple(map(ask, held_out_inputs(job), reference.answers)),
         ends=end,
         stops=answer_stops(job.task, job.form),
-        budget=answer_budget(job, generator),
+        budget=room.n_new,
     )
     return Speech(Form("chat", template or "", info.bos, info.eos, add_bos=False), tokens, request)
 

@@ -19,8 +19,18 @@ from pathlib import Path
 from sg_local.backends import EngineSettings, Generator, open_generator
 from sg_local.export.job import Check, Export, unmeasured
 from sg_local.gguf import GgufFile, Retained
-from sg_local.prompts import Form, answer_prompt, answer_stops, answer_text, render
-from sg_local.records import Pair, Prompt, Sampling, ScoredPrompt, Segment, Segments
+from sg_local.prompts import (
+    Form,
+    Room,
+    answer_prompt,
+    answer_room,
+    answer_stops,
+    answer_text,
+    answer_tokens,
+    fitted_answer,
+    render,
+)
+from sg_local.records import Pair, Prompt, Sampling, ScoredPrompt, Segments
 from sg_local.run import CANDIDATES, TRAIN
 
 ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template")
@@ -184,40 +194,33 @@ def example_prompts(job: Export) -> list[Segments]:
     return [answer_prompt(job.task, job.form, pair.input) for pair in job.task.examples]
 
 
+def gate_room(job: Export, generator: Generator) -> Room:
+    """The room of a prompt and its answer in the gate."""
+    n_ctx = min(job.settings.n_ctx, generator.info.n_ctx_train)
+    return answer_room(generator.tokenize, job.task, n_ctx, job.settings.max_tokens, "export")
+
+
 def mean_nll(job: Export, generator: Generator) -> float | None:
     """Nats per token of the validation outputs and their end, given their prompts; None without rows."""
-    rows = held_out_rows(job)
-    prompts, n_tokens = [], 0
+    rows, room = held_out_rows(job), gate_room(job, generator)
+    asked, n_tokens = [], 0
     for i, pair in enumerate(rows):
-        segments, text = answer_prompt(job.task, job.form, pair.input), answer_text(job.form, pair.output)
-        n_tokens += len(answer_ids(generator, segments, text)) + 1
-        prompts.append(ScoredPrompt(str(i), segments, (text,), end=True))
+        text = answer_text(job.form, pair.output)
+        segments = fitted_answer(room.for_answer(text), job.task, job.form, pair.input).segments
+        n_tokens += len(answer_tokens(generator.tokenize, segments, text)) + 1
+        asked.append(ScoredPrompt(str(i), segments, (text,), end=True))
     if not rows:
         return None
-    return -sum(score.logprobs[0] for score in generator.score(prompts)) / n_tokens
-
-
-def answer_ids(generator: Generator, prompt: Segments, text: str) -> tuple[int, ...]:
-    """Tokens of an answer behind its prompt, without an end: what the joint text has, where the prompt's stay whole."""
-    answer, anchor = Segment(text, trusted=False), Segment("\n", trusted=False)
-    before, joint = generator.tokenize(prompt), generator.tokenize((*prompt, answer))
-    if joint[: len(before)] != before:  # inside a text, where sentencepiece puts no space in front
-        before, joint = (generator.tokenize(part, bos=False) for part in ((anchor,), (anchor, answer)))
-    return joint[len(before) :]
-
-
-def answer_budget(job: Export, generator: Generator) -> int:
-    """How many tokens a greedy answer may have: three times the longest example's."""
-    longest = max(len(generator.tokenize((Segment(p.output, False),), bos=False)) for p in job.task.examples)
-    return min(job.settings.max_tokens, 3 * longest + 8)
+    return -sum(score.logprobs[0] for score in generator.score(asked)) / n_tokens
 
 
 def greedy_answers(job: Export, generator: Generator) -> tuple[str, ...]:
     """Greedy answers to the held-out inputs, in order."""
-    sampling = Sampling(max_tokens=answer_budget(job, generator), stop=answer_stops(job.task, job.form))
-    inputs = held_out_inputs(job)
-    prompts = [Prompt(str(i), answer_prompt(job.task, job.form, text), sampling) for i, text in enumerate(inputs)]
-    texts = {done.prompt_id: done.text.strip() for done in generator.generate(prompts)}
+    inputs, room = held_out_inputs(job), gate_room(job, generator)
+    sampling = Sampling(max_tokens=room.n_new, stop=answer_stops(job.task, job.form))
+    built = [fitted_answer(room, job.task, job.form, text).segments for text in inputs]
+    asked = [Prompt(str(i), segments, sampling) for i, segments in enumerate(built)]
+    texts = {done.prompt_id: done.text.strip() for done in generator.generate(asked)}
     return tuple(texts[str(i)] for i in range(len(inputs)))
 
 
@@ -225,11 +228,11 @@ def near_ties(job: Export, generator: Generator, ours: Sequence[str], theirs: Se
     """How many answers differ only because the model can hardly decide: the file finds the adapter's answer within
     NEAR_TIE of its own. Rounding alone turns such an answer over, in any file and from one batch to the next.
     """
-    rows = zip(held_out_inputs(job), ours, theirs, strict=True)
+    rows, room = zip(held_out_inputs(job), ours, theirs, strict=True), gate_room(job, generator)
     prompts = [
         ScoredPrompt(
             str(i),
-            answer_prompt(job.task, job.form, text),
+            fitted_answer(room, job.task, job.form, text).segments,
             (answer_text(job.form, one), answer_text(job.form, other)),
             end=True,
         )
