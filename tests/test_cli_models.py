@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from test_model_stores import in_hub, in_ollama
 from tiny_models import TinySpec, write_model
 
 from sg_local.cli.app import app
+from sg_local.cli.config import Environment
 from sg_local.cli.models import DownloadLine
 from sg_local.gguf.config import TRAINABLE_ARCHITECTURES
 from sg_local.home import folders
+from sg_local.job.job import find_base
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,12 @@ def test_ls_counts_other_programs_models_and_names_the_switch(home, tiny):
 def test_a_model_of_ollama_can_be_shown(home, tiny):
     in_ollama(home / ".ollama/models", "registry.ollama.ai/library/mine/latest", tiny.read_bytes())
     assert "llama" in run("models", "show", "mine").stdout
+
+
+def test_a_run_takes_a_model_of_ollama_where_it_lies(home, tiny):
+    blob = in_ollama(home / ".ollama/models", "registry.ollama.ai/library/mine/7b", tiny.read_bytes())
+    base = find_base("mine:7b", "auto", Environment.read(os.environ).home())
+    assert (base.name, base.path) == ("mine:7b", blob)
 
 
 def test_a_card_that_is_not_here_is_shown_with_the_command(home):

@@ -78,6 +78,11 @@ def test_a_shipped_card_is_complete(path):
         ('[source]\nrepo = "a/b"', "does not say where"),
         ('[source]\nrepo = "a/b"\npackage = "c"\nfile = "d.gguf"', "does not say where"),
         ('source = "x"', "not a model card"),
+        ('[source]\nrepo = "a"\nfile = "c.gguf"', "repo must be OWNER/REPO"),
+        ('[source]\nrepo = "a/b--c"\nfile = "c.gguf"', "repo must be OWNER/REPO"),
+        ('[source]\nrepo = "a/b"\nfile = "../c.gguf"', "file '../c.gguf' is not inside it"),
+        ('[source]\nrepo = "a/b"\nfile = "c.gguf"\n[source.files]\nQ8_0 = "/c.gguf"', "'/c.gguf' is not inside it"),
+        ('[source]\npackage = "a.b"\nfile = "c.gguf"', "package must be the name"),
         ('parameters = "many"\n[source]\npath = "x"', "parameters must be a whole number"),
         (f'layers = {"9" * 5000}\n[source]\npath = "x"', "not TOML"),
         ('layers = true\n[source]\npath = "x"', "layers must be a whole number"),
@@ -144,6 +149,11 @@ def test_a_card_of_0_1_0_is_still_read_and_a_new_one_hides_it(home, tiny):
 def test_a_path_is_a_model(home, tiny):
     found = models.find_model(str(tiny), home)
     assert found == models.Model("tiny", tiny)
+
+
+def test_a_name_that_is_too_long_for_a_path_is_refused(home):
+    with pytest.raises(SgError, match="no model named"):
+        models.find_model("a" * 5000, home)
 
 
 def test_a_missing_path_never_becomes_a_name(home):

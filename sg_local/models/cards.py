@@ -20,6 +20,8 @@ from sg_local.records import SgError, from_dict
 from sg_local.run import artefact
 from sg_local.tasks import shipped_folder
 
+REPO_PART = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -102,12 +104,23 @@ def read_card(path: Path) -> Card:
         raise SgError(f"{path}: this is not TOML ({error}).", "Mend this line, or delete the card.") from error
     except SgError as error:
         raise SgError(f"{path}: this is not a model card ({error.message}).", error.hint) from error
-    origins = [card.source.path, card.source.package, card.source.repo]
-    if sum(origin is not None for origin in origins) == 1 and (card.source.path or card.source.file):
-        return card
-    raise SgError(
-        f"{path}: the card does not say where the model is.", "[source] has package or repo with file, or path."
-    )
+    fault = _fault(card.source)
+    if fault:
+        raise SgError(f"{path}: {fault}.", "[source] has package or repo with file, or path.")
+    return card
+
+
+def is_repo(repo: str) -> bool:
+    """Whether OWNER/REPO can be a repository on the Hub, by the rules of its own client."""
+    parts = repo.split("/")
+    if len(parts) != 2 or repo.endswith(".git") or "--" in repo or ".." in repo:
+        return False
+    return all(REPO_PART.fullmatch(part) for part in parts)
+
+
+def is_inside(file: str) -> bool:
+    """Whether a file's name stays inside the folder it is looked for in."""
+    return bool(file) and not {"", ".", ".."} & set(file.split("/"))
 
 
 def add(name: str, path: Path, folders: ModelFolders) -> Path:
@@ -171,6 +184,19 @@ def _check_values(data: dict[str, Any], record: type[Card] | type[Source]) -> No
         held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         if type(value) is not kind or not all(type(item) is str for item in held):
             raise SgError(f"{known.name} must be {words}", "Mend this value.")
+
+
+def _fault(source: Source) -> str:
+    """What is wrong with where a model comes from, or an empty string."""
+    origins = [source.path, source.package, source.repo]
+    if sum(origin is not None for origin in origins) != 1 or not (source.path or source.file):
+        return "the card does not say where the model is"
+    if source.package is not None and not source.package.isidentifier():
+        return "package must be the name that Python imports"
+    if source.repo is not None and not is_repo(source.repo):
+        return "repo must be OWNER/REPO, as on the Hub"
+    files = [] if source.path is not None else [source.file, *source.files.values()]
+    return next((f"file {file!r} is not inside it" for file in files if not is_inside(file)), "")
 
 
 def _table(data: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ tensor types) is for the stage to check; here it must be one whole, readable mod
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,7 +59,7 @@ class Entry:
 
 def find_model(name: str, folders: ModelFolders) -> Model:
     """The model with this name or path, which must be on this machine; SgError says how to get it otherwise."""
-    if Path(name).is_file():
+    if os.path.isfile(name):
         return checked(Model(Path(name).stem, Path(name).absolute()))
     card = find_card(name, folders)
     if card is not None:
@@ -123,7 +124,7 @@ def checked(model: Model) -> Model:
     """The model, when its file is there and one whole model."""
     from sg_local.gguf.config import check_model  # loads NumPy, which a mistyped name does not need
 
-    if not model.path.exists():
+    if not os.path.exists(model.path):
         raise SgError(f"There is no model file at {model.path}.", "See `models ls`.", exit_code=2)
     check_model(model.path)
     return model
@@ -132,19 +133,19 @@ def checked(model: Model) -> Model:
 def _where(card: Card, folders: ModelFolders) -> Found | None:
     source = card.source
     if source.path is not None:
-        found: Found | None = Found(card.name, Path(source.path), OWN)
+        found: Found | None = Found(card.name, Path(source.path).expanduser(), OWN)
     elif source.package is not None:
         found = _in_package(source.package, source.file)
     else:
         found = find_source(source, folders)
-    return found if found is not None and found.path.is_file() else None
+    return found if found is not None and os.path.isfile(found.path) else None
 
 
 def _in_package(package: str, file: str) -> Found | None:
     spec = find_spec(package)
     folders = (spec.submodule_search_locations if spec is not None else None) or ()
     paths = (Path(folder, file) for folder in folders)
-    return next((Found(package, path, PACKAGE) for path in paths if path.is_file()), None)
+    return next((Found(package, path, PACKAGE) for path in paths if os.path.isfile(path)), None)
 
 
 def _how_to_get(card: Card, folders: ModelFolders) -> str:

@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sg_local.models.cards import Card, Source
+from sg_local.models.cards import Card, Source, is_inside, is_repo
 
 HUB_NAME = re.compile(r"(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+\.gguf)(?:@(?P<revision>[^@]+))?", re.IGNORECASE)
 REPO_NAME = re.compile(r"(?:hf\.co/)?(?P<repo>[^/@:]+/[^/@:]+):(?P<quantisation>[^/@:]+)")
-REPO_PART = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 QUANTISATION = re.compile(r"(?:^|[.\-_])(F32|BF16|F16|I?Q\d\w*)(?=[.\-]|$)", re.IGNORECASE)
 PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
@@ -24,7 +23,7 @@ PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 def hub_card(name: str) -> Card | None:
     """A bare card for a name of the form OWNER/REPO/FILE.gguf, with or without @REVISION; else None."""
     found = HUB_NAME.fullmatch(name)
-    if found is None or not is_repo(found["repo"]) or {"", ".", ".."} & set(found["file"].split("/")):
+    if found is None or not is_repo(found["repo"]) or not is_inside(found["file"]):
         return None
     return Card(name, Source(found["file"], repo=found["repo"], revision=found["revision"]))
 
@@ -35,14 +34,6 @@ def hub_repo(name: str) -> tuple[str, str] | None:
     if found is None or not is_repo(found["repo"]) or not quantisation(f"m-{found['quantisation']}.gguf"):
         return None
     return found["repo"], found["quantisation"].upper()
-
-
-def is_repo(repo: str) -> bool:
-    """Whether OWNER/REPO can be a repository on the Hub, by the rules of huggingface_hub."""
-    parts = repo.split("/")
-    if len(parts) != 2 or repo.endswith(".git") or "--" in repo or ".." in repo:
-        return False
-    return all(REPO_PART.fullmatch(part) for part in parts)
 
 
 def cached(source: Source, hub: Path) -> Path | None:
