@@ -27,7 +27,7 @@ from sg_local.cli.options import (
 from sg_local.cli.output import Column
 from sg_local.cli.run import read_task
 from sg_local.job.options import Options
-from sg_local.job.search import Outcome, SearchSettings
+from sg_local.job.search import SearchOutcome, SearchSettings
 
 
 def _listed(numbers: Sequence[float]) -> str:
@@ -123,7 +123,7 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def show_outcome(found: Outcome, tasks: Sequence[str], as_json: bool) -> None:
+def show_outcome(found: SearchOutcome, tasks: Sequence[str], as_json: bool) -> None:
     """The table of settings, or everything as JSON, on stdout."""
     if as_json:
         best = dataclasses.asdict(found.best.setting)

@@ -10,11 +10,11 @@ from typing import Any
 from sg_local.job import presets
 from sg_local.job.options import Options
 from sg_local.job.plan import flat, make_plan
-from sg_local.job.search import Outcome
+from sg_local.job.search import SearchOutcome
 from sg_local.run import artefact
 
 
-def write_preset(found: Outcome, tasks: Sequence[str], options: Options, paths: Sequence[Path]) -> None:
+def write_preset(found: SearchOutcome, tasks: Sequence[str], options: Options, paths: Sequence[Path]) -> None:
     """The winner as a preset file at each path, with the settings that every trial shared."""
     best = found.best.setting
     base, given = presets.preset_base(options.preset)
@@ -26,7 +26,7 @@ def write_preset(found: Outcome, tasks: Sequence[str], options: Options, paths: 
             partial.write_text(text, encoding="utf-8")
 
 
-def outcome_rows(found: Outcome, tasks: Sequence[str]) -> list[tuple[str, ...]]:
+def outcome_rows(found: SearchOutcome, tasks: Sequence[str]) -> list[tuple[str, ...]]:
     """Each setting's temperature, epochs, gain on every task, worst gain, and whether it won."""
     rows = []
     for standing in found.standings:
@@ -54,7 +54,7 @@ def _dotted(values: Mapping[str, Any], prefix: str) -> list[str]:
     return names
 
 
-def _story(found: Outcome, tasks: Sequence[str]) -> str:
+def _story(found: SearchOutcome, tasks: Sequence[str]) -> str:
     """How the preset came about, for the head of its file."""
     lines = ["Chosen by sg-local tune-settings: the highest worst gain over the base on the test rows of"]
     lines += [f"{', '.join(tasks)}.", "", "  ".join(["temperature", "epochs", *tasks, "worst"])]

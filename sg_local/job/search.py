@@ -94,7 +94,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchOutcome:
     """The winner, and every setting's standing in the order of the grid."""
 
     best: Standing
@@ -107,7 +107,7 @@ def grid(settings: SearchSettings) -> list[Setting]:
     return [Setting(temperature, n) for n in epochs for temperature in temperatures]
 
 
-def search(job: Search) -> Outcome:
+def search(job: Search) -> SearchOutcome:
     """Try the grid, going on where an earlier search in the same folder stopped.
 
     Raises SgError when no setting can be used on every task.
@@ -126,7 +126,7 @@ def search(job: Search) -> Outcome:
     if best is None:
         reasons = [trial.failed for standing in standings for trial in standing.trials if trial.failed]
         raise SgError(f"No setting could be used on every task; the first reason: {reasons[0]}", ADVICE)
-    return Outcome(best, tuple(standings))
+    return SearchOutcome(best, tuple(standings))
 
 
 ADVICE = "Look at the tasks one by one with `run TASK`, or search other temperatures."

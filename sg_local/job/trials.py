@@ -15,7 +15,7 @@ from sg_local.job import presets
 from sg_local.job.events import Listener
 from sg_local.job.job import find_base, job_for_task
 from sg_local.job.options import Home, Options
-from sg_local.job.search import TRIALS, Outcome, Search, SearchSettings, Setting, Trial, grid, search
+from sg_local.job.search import TRIALS, Search, SearchOutcome, SearchSettings, Setting, Trial, grid, search
 from sg_local.job.stages import perform
 from sg_local.records import NoRows, SgError, Task, digest
 from sg_local.report import read_report
@@ -55,7 +55,7 @@ def bench(tasks: Sequence[Task], options: Options, home: Home, telling: Telling,
     return Bench(root, by_name, options, home, telling, say)
 
 
-def try_all(at: Bench, settings: SearchSettings) -> Outcome:
+def try_all(at: Bench, settings: SearchSettings) -> SearchOutcome:
     """Every trial that is needed, going on where an earlier search stopped. Hold the folder's lock."""
     check_facts(at)
     rows = ", ".join(f"{len(task.tests)} of {name}" for name, task in at.tasks.items())
