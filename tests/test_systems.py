@@ -1,15 +1,18 @@
 """The table of systems is whole, and nobody else tells a system by its name."""
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
-from tiny_runs import REWRITE, SETTINGS, TASK
+from tiny_runs import REWRITE, SETTINGS, TASK, job_of
 
-from sg_local.evaluate import SYSTEMS, is_untuned
+from sg_local.evaluate import SYSTEMS, System, evaluate, is_untuned, judged_rows, on_the_card, rounds, systems
 from sg_local.evaluate.rounds import WAYS
 from sg_local.evaluate.systems import EACH, MODELS, SAME, TRAINED, served
-from sg_local.report.records import FAMILIES
+from sg_local.records import Answer
+from sg_local.report.records import FAMILIES, TUNED
+from sg_local.run import ANSWERS, Run
 
 PACKAGE = Path(__file__).parent.parent / "sg_local"
 MAY_SPELL = {
@@ -78,6 +81,27 @@ def test_a_system_held_to_one_form_is_named_and_titled_after_it():
 
 def test_a_tune_on_the_examples_is_no_untuned_base():
     assert is_untuned("base_chat") and is_untuned("base") and not is_untuned("tuned_examples_restricted")
+
+
+def test_a_new_row_is_a_new_system_everywhere(tmp_path, monkeypatch):
+    row = System("tuned_again", "tuned", "free", "tuned, asked again", "vote", TUNED, TRAINED, on=TUNED)
+    for module in (systems, rounds):
+        monkeypatch.setattr(module, "SYSTEMS", (*SYSTEMS, row))
+    seen = set()
+    report = evaluate(job_of(tmp_path), lambda event: seen.add(event.title))
+    found = report.systems["tuned_again"]
+    assert (found.title, found.role, found.family, found.form) == ("tuned, asked again", "tuned", "free", "chat")
+    assert found.against == "base_vote" and report.gain("tuned_again", "base").like
+    assert report.outcomes[-1].tuned == "tuned_again" and "tuned_again" in report.confusion.tables
+    assert list(on_the_card(report.systems))[-1] == "tuned_again" and "tuned, asked again" in seen
+    assert {row.index for row in judged_rows(Run(tmp_path), "all", "tuned_again")} == {0, 1, 2, 3}
+
+
+def test_one_prompt_form_is_chosen_without_asking(tmp_path):
+    job = job_of(tmp_path)
+    report = evaluate(dataclasses.replace(job, form=job.forms[1], forms=job.forms[1:]))
+    assert set(report.chosen.values()) == {"plain"} == {report.base.form, report.tuned.form}
+    assert not [answer for answer in job.run.read(ANSWERS, Answer) if answer.system.startswith("dev_")]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
