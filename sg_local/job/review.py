@@ -137,13 +137,16 @@ def merge_from(job: OpenRun, other: Path) -> Merge:
 
 def another_answer(job: OpenRun, row_id: str, text: str, n: int) -> str:
     """Another answer of the model for an input; `n` counts the answers asked for in this sitting."""
+    settings, tokenize = job.plan["synth"], job.generator.tokenize
+    n_ctx = min(settings.n_ctx, job.generator.info.n_ctx_train)
+    room = prompts.answer_room(tokenize, job.task, n_ctx, settings.max_tokens, "synth")
     sampling = Sampling(
         temperature=REGENERATE_TEMPERATURE,
-        max_tokens=job.plan["synth"].max_tokens,
+        max_tokens=room.n_new,
         stop=prompts.answer_stops(job.task, job.form),
     )
     seed = seed_of(row_id, "again", n, time.time_ns())
-    prompt = Prompt(row_id, prompts.answer_prompt(job.task, job.form, text), sampling, seed)
+    prompt = Prompt(row_id, prompts.fitted_answer(room, job.task, job.form, text).segments, sampling, seed)
     return prompts.parse_output(job.task, next(iter(job.generator.generate([prompt]))).text)
 
 
