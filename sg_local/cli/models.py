@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -64,7 +65,9 @@ def ls(environment: Environment, found: bool, as_json: bool) -> None:
 
 def _listed(entry: Entry, found: bool) -> bool:
     """What `ls` shows: the cards and the Hugging Face cache; with --found, all that is here."""
-    return entry.path is not None if found else entry.where not in ("Ollama", "LM Studio", "llama.cpp") or entry.is_card
+    from sg_local import models
+
+    return entry.path is not None if found else entry.is_card or entry.where not in models.OTHER_PROGRAMS
 
 
 def _cells(entry: Entry, found: bool) -> tuple[str, ...]:
@@ -93,7 +96,7 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
     from sg_local import models
     from sg_local.gguf.config import check_model
 
-    card = None if Path(model).is_file() else models.find_card(model, environment.models)
+    card = None if os.path.isfile(model) else models.find_card(model, environment.models)
     if card is not None and card.summary and models.locate(card, environment.models) is None:
         _show_card(card, as_json)
         return

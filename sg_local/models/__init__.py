@@ -5,9 +5,11 @@ from sg_local.models.fetch import Fetcher
 from sg_local.models.find import DEFAULT, Entry, Model, find_card, find_model, list_models, locate
 from sg_local.models.hub import quantisation
 from sg_local.models.pull import pull, removal, remove, why_not_trained
+from sg_local.models.stores import OTHER_PROGRAMS
 
 __all__ = [
     "DEFAULT",
+    "OTHER_PROGRAMS",
     "Card",
     "Entry",
     "Fetcher",

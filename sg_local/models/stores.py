@@ -21,6 +21,7 @@ from sg_local.models.cards import Source
 from sg_local.models.hub import cached, cached_names, hub_card, hub_repo, is_model_file, quantisation
 
 HUGGING_FACE, OLLAMA, LM_STUDIO, LLAMA_CPP = "Hugging Face", "Ollama", "LM Studio", "llama.cpp"
+OTHER_PROGRAMS = (OLLAMA, LM_STUDIO, LLAMA_CPP)
 HOST, NAMESPACE, TAG = "registry.ollama.ai", "library", "latest"
 OLLAMA_NAME = re.compile(
     r"(?:(?:(?P<host>[\w.-]+)/)?(?P<namespace>[\w-]+)/)?(?P<model>\w[\w.-]*)(?::(?P<tag>[\w.-]+))?", re.ASCII
