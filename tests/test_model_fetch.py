@@ -57,6 +57,15 @@ def test_a_file_lands_where_every_client_of_the_hub_looks(hub, fetch):
     assert partials(fetch) == []
 
 
+def test_the_hubs_own_client_agrees(fetch):
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+
+    path = fetch(REPO, FILE)
+    assert try_to_load_from_cache(REPO, FILE, cache_dir=fetch.cache) == str(path)
+    seen = scan_cache_dir(fetch.cache)
+    assert seen.warnings == [] and seen.size_on_disk == len(DATA)
+
+
 def test_progress_is_told_up_to_the_whole(fetch):
     told = []
     Fetcher(fetch.cache, lambda here, whole: told.append((here, whole)), fetch.endpoint)(REPO, FILE)
