@@ -1,7 +1,7 @@
 """SELF-GUIDE's protocol (arXiv 2407.12874) over its own 14 + 8 tasks, for whoever has the files and the hardware.
 
     python benchmarks/paper.py FOLDER [--model NAME|PATH.gguf] [--split held-out|dev|all] [--runs DIR] [--tests N]
-                               [--quick] [-- SG-LOCAL OPTIONS]
+                               [--quick] [-- OPTION ...]
 
 FOLDER holds Super-NaturalInstructions JSON files under their own names (task190_snli_classification.json); tasks that
 are not there are named and left out. Each task is one `sg-local run` with `--preset paper` and the chat form, kept
@@ -50,7 +50,7 @@ PUBLISHED = {
     GENERATION: 17.9,
 }  # points gained over few-shot, held out, vicuna-7b-v1.5, all weights
 AUTHORS = {CLASSIFICATION: "authors_label", GENERATION: "authors_rouge_l"}
-PAPER = ("--preset", "paper", "--form", "chat", "--set", "export.types=none")
+PAPER = ("preset=paper", "form=chat", "export.types=none")
 QUICK = ("synth.n_asked=40", "synth.n_votes=3", "eval.n_votes=3", "eval.n_dev=4", "train.epochs=1")
 QUICK_TESTS = 8
 LEFT_OUT = 0.1
@@ -124,12 +124,11 @@ def measure(entry: Entry, args: argparse.Namespace) -> tuple[dict[str, Any] | No
         tests = write_tests(entry, args.runs / "tests", limit)
     except SgError as error:
         return None, error.message
-    quick = [word for change in QUICK for word in ("--set", change)] if args.quick else []
-    options = [*PAPER, "--model", args.model, *quick, *args.options]
-    report, problem = run_task(str(entry.path), args.runs, tests, options)
-    if report is None:
+    options = [*PAPER, f"model={args.model}", *(QUICK if args.quick else ()), *args.options]
+    job, report, problem = run_task(str(entry.path), args.runs, tests, options)
+    if job is None or report is None:
         return None, problem
-    return row_of(entry, Run(args.runs / entry.path.stem), report), ""
+    return row_of(entry, job.opened.run, report), ""
 
 
 def write_tests(entry: Entry, folder: Path, limit: int | None) -> Path:

@@ -1,19 +1,19 @@
-"""What tuning gains, task by task: the full job over a list of tasks, through the command line, in one table.
+"""What tuning gains, task by task: the full job over a list of tasks, through the Python face, in one table.
 
-    python benchmarks/quality.py [TASK ...] [--runs DIR] [--tests N] [--full] [-- SG-LOCAL OPTIONS]
+    python benchmarks/quality.py [TASK ...] [--runs DIR] [--tests N] [--full] [-- OPTION ...]
 
 A TASK is what `sg-local run` takes: a shipped name, a .toml or a Super-NaturalInstructions .json file. Each is one run
-in DIR, so that the same line again goes on where it stopped and finished runs are only read; what a run left on its
-standard error lies beside it. Without tasks: two shipped ones with few rows, as a trial of the machinery; `--full`
-takes all that ship, with the preset as it is. Options behind `--` go to every `sg-local run` (`--preset paper`,
-`--set train.epochs=3`); use another DIR for other options.
+in DIR, so that the same line again goes on where it stopped and finished runs are only read; what a run told lies in a
+log beside it. Without tasks: two shipped ones with few rows, as a trial of the machinery; `--full`
+takes all that ship, with the preset as it is. Options behind `--` go to every job: settings (`train.epochs=3`) and
+options of `open_job` (`preset=paper`, `seed=1`); use another DIR for other options.
 
 Columns, percent of the task's metric on its test rows: `base` is the untuned model, greedy, in the prompt form chosen
 without the test rows; `free` the strongest untuned free-text system on the test rows; `vote` the untuned model with
 SELF-GUIDE's voting and filters; `any` the strongest untuned system of all, calibrated labels included; `tuned` is free
 text and `labels` the tuned model restricted to the labels. `gain` is tuned - free, `gain any` the tuned model
 (restricted to labels where there are some) - any, both with paired 95 % bootstrap intervals; those of a mean resample
-the rows inside each task. With `-- --set eval.tuned_examples=true` the tune on the examples alone counts among `free`
+the rows inside each task. With `-- eval.tuned_examples=true` the tune on the examples alone counts among `free`
 and `any`. `free` and `any` are the best of several on the test rows themselves, which leans against us; the gain over
 `base`, whose form nobody chose on test rows, stands below the table. `*` before a gain: a trivial system (copy the
 input, the commonest label, a random training output) reaches it too, that is, beats the same base and is not surely
@@ -25,28 +25,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
+import sg_local as sg
 from sg_local import metrics
 from sg_local.metrics import paired, resamples
-from sg_local.report import Report, read_report
-from sg_local.run import REPORT, Run
+from sg_local.report import Report
 from sg_local.tasks import shipped_tasks
 
 QUICK_TASKS = ("support_routing", "iso_date")
-QUICK_OPTIONS = ("--set", "synth.n_inputs=64", "--set", "train.epochs=1")
+QUICK_OPTIONS = ("synth.n_inputs=64", "train.epochs=1")
 QUICK_TESTS = 24
 ROUNDS = 2000
 GATE_NOT_MET = 3
-"""`sg-local run` ends with it where no exported file kept the tuning; the adapter is evaluated all the same."""
+"""A job fails with it where no exported file kept the tuning; the adapter is evaluated all the same."""
 
 
 def main() -> int:
@@ -59,7 +57,7 @@ def main() -> int:
     args.runs.mkdir(parents=True, exist_ok=True)
     rows, failed = [], {}
     for name in names:
-        report, problem = run_task(name, args.runs, tests, options)
+        _, report, problem = run_task(name, args.runs, tests, options)
         if report is None:
             failed[Path(name).stem] = problem
             print(f"{Path(name).stem}: {problem}", file=sys.stderr)
@@ -93,31 +91,45 @@ def split_at(words: Sequence[str], mark: str) -> tuple[list[str], str, list[str]
     return list(words[:place]), mark, list(words[place + 1 :])
 
 
-def run_task(task: str, runs: Path, tests: int | Path | None, options: Sequence[str]) -> tuple[Report | None, str]:
-    """The report of one task's run, made or read back, or what went wrong. `tests` is a number of rows or a file."""
-    name = Path(task).stem
-    command = [
-        sys.executable,
-        "-c",
-        "from sg_local.cli import main; main()",
-        "run",
-        task,
-        "--yes",
-        "--runs",
-        str(runs),
-        "--name",
-        name,
-    ]
-    command += ["--tests", str(tests)] if tests else []
-    started = time.monotonic()
+def run_task(
+    task: str, runs: Path, tests: int | Path | None, options: Sequence[str]
+) -> tuple[sg.Job | None, Report | None, str]:
+    """One task's run, made or read back, and its report, or what went wrong. `tests`: so many rows, or a file."""
+    name, started = Path(task).stem, time.monotonic()
+    settings, chosen = options_of(options)
+    job = None
     with open(runs / f"{name}.log", "a") as log:
-        quiet = {**os.environ, "NO_COLOR": "1"}
-        done = subprocess.run([*command, *options], stdout=log, stderr=log, env=quiet, check=False)
-    run = Run(runs / name)
-    if done.returncode in (0, GATE_NOT_MET) and run.path(REPORT).exists():
-        return read_report(run), ""
-    last = (runs / f"{name}.log").read_text().strip().splitlines()[-3:]
-    return None, f"exit {done.returncode} after {time.monotonic() - started:.0f} s: {' '.join(last)}"
+        try:
+            job = sg.open_job(sg.load_task(task, tests), runs=runs, name=name, settings=settings, **chosen)
+            with job:
+                return job, job.run(listen=lambda event: note(event, log)), ""
+        except sg.SgError as error:
+            if job is not None and error.exit_code == GATE_NOT_MET:
+                return job, job.report, ""
+            return None, None, f"after {time.monotonic() - started:.0f} s: {error.message} {error.hint}"
+
+
+def note(event: sg.Event, log: TextIO) -> None:
+    """What happened, as a line of the log; every step is left out."""
+    if not isinstance(event, sg.Moved):
+        print(event, file=log, flush=True)
+
+
+def options_of(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`train.epochs=3` as nested settings, `preset=paper` as an option of the job; a word without `=` switches on."""
+    settings: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if "." in name:
+            *groups, last = name.split(".")
+            table = settings
+            for group in groups:
+                table = table.setdefault(group, {})
+            table[last] = value
+        else:
+            chosen[name] = (int(value) if value.isdigit() else value) if equals else True
+    return settings, chosen
 
 
 def row_of(name: str, report: Report) -> dict[str, Any]:
