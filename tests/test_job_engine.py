@@ -84,11 +84,13 @@ def replaced(job):
     return job
 
 
-def test_training_has_the_room_that_the_evaluation_has(tmp_path, routing):
+def test_training_and_serving_have_the_room_that_the_evaluation_has(tmp_path, routing):
     settings = {"engine": {"n_ctx": 900}, "eval": {"n_ctx": 700, "max_tokens": 20}}
     with job_for_task(routing, options(tmp_path, **settings), Home(tmp_path)) as job:
         assert job.n_ctx == 700
         room = training_job(job, None).room
+        served = job.serve_settings(restricted=False)
+    assert (served.n_ctx, served.max_tokens, served.restricted) == (700, 20, False)
     assert (room.n_ctx, room.n_new, room.stage) == (700, 11, "eval")
     assert options_n_ctx(tmp_path, routing, {"engine": {"n_ctx": 600}}) == 600
 

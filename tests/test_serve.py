@@ -23,6 +23,7 @@ from sg_local import prompts, serve
 from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
 from sg_local.cli.hints import on_the_command_line
 from sg_local.records import Completion, Prompt, Sampling, Score, Segment, SgError
+from sg_local.serve.answers import label_scores
 from sg_local.serve.app import is_loopback, make_app, open_socket
 
 FORM = prompts.forms(TEMPLATE, eos="<|im_end|>")[0]
@@ -105,6 +106,16 @@ def test_predict_chooses_among_labels(echo, routing):
     lines = ["technical fault", "a delivery", "billing, please"]
     assert list(serve.predict(echo, routing, FORM, lines)) == ["technical", "delivery", "billing"]
     assert [ask.end for ask in echo.scored] == [True] * 3 and echo.asked == []
+
+
+def test_label_scores_keep_the_order_of_the_texts(tmp_path, routing):
+    class Backwards(Echo):
+        def score(self, prompts):
+            yield from reversed(list(super().score(prompts)))
+
+    texts = ["technical fault", "a delivery", "billing, please"]
+    found = list(label_scores(Backwards(tmp_path), routing, FORM, texts))
+    assert found == [(-1, -1, 0), (-1, 0, -1), (0, -1, -1)]
 
 
 def test_predict_can_write_freely_and_canonically(tmp_path, routing):

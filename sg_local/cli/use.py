@@ -57,7 +57,7 @@ def predict_command(
         raise SgError("There is no text to answer.", hint, exit_code=2)
     with job_for_run(run, options, environment.home()) as job:
         lines = _stdin_lines() if text in (None, "-") else iter([text])
-        settings = serve.ServeSettings(n_ctx=job.n_ctx, max_tokens=job.plan["eval"].max_tokens, restricted=not free)
+        settings = job.serve_settings(restricted=not free)
         generator = job.adapted(base=base)
         for answer in serve.predict(generator, job.task, job.form, lines, settings):
             click.echo(_json_line(answer) if as_json else " ".join(answer.split("\n")))
@@ -102,9 +102,7 @@ def serve_command(environment: Environment, /, run: str, free: bool, options: Op
     from sg_local import serve
 
     with job_for_run(run, options, environment.home()) as job:
-        settings = serve.ServeSettings(
-            **where, n_ctx=job.n_ctx, max_tokens=job.plan["eval"].max_tokens, restricted=not free
-        )
+        settings = job.serve_settings(**where, restricted=not free)
         generator = job.adapted()
         chat = job.forms[0] if job.forms[0].template is not None else None
         service = serve.Service(job.run.name, chat, job.task, job.form)

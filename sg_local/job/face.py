@@ -143,7 +143,7 @@ class Job:
         """
         from sg_local import serve
 
-        settings = serve.ServeSettings(n_ctx=self._opened.plan["engine"].n_ctx, restricted=not free)
+        settings = self._opened.serve_settings(restricted=not free)
         generator = self._opened.adapted(base=base)
         return list(serve.predict(generator, self.task, self._opened.form, texts, settings))
 
@@ -157,7 +157,7 @@ class Job:
             raise SgError(f"Task {self.task.name} has no labels.", "Use predict: its answers are free text.")
         from sg_local import serve
 
-        settings = serve.ServeSettings(n_ctx=self._opened.plan["engine"].n_ctx)
+        settings = self._opened.serve_settings()
         generator = self._opened.adapted(base=base)
         scores = serve.label_scores(generator, self.task, self._opened.form, texts, settings)
         return [dict(zip(self.task.labels, _softmax(logprobs), strict=True)) for logprobs in scores]

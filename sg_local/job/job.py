@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts
 from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
@@ -28,6 +28,9 @@ from sg_local.records import SgError, Task, from_dict
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, file_digest, open_run
 
 logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from sg_local.serve import ServeSettings
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ class OpenRun:
     def n_ctx(self) -> int:
         """The tokens that prompt and answer may take in training and in serving: what the evaluation has, too."""
         return int(min(self.plan["engine"].n_ctx, self.plan["eval"].n_ctx))
+
+    def serve_settings(self, **own: Any) -> ServeSettings:
+        """How the run is served: with the context and the longest answer that it was evaluated with."""
+        from sg_local.serve import ServeSettings
+
+        return ServeSettings(n_ctx=self.n_ctx, max_tokens=self.plan["eval"].max_tokens, **own)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

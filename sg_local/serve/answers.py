@@ -94,8 +94,8 @@ def label_scores(
     """
     settings = dataclasses.replace(settings or ServeSettings(), restricted=True)
     asks = (task_ask(generator, task, form, text.strip(), settings, id=str(i)) for i, text in enumerate(texts))
-    for score in generator.score(ask for ask in asks if isinstance(ask, ScoredPrompt)):
-        yield score.logprobs
+    found = {score.prompt_id: score.logprobs for score in generator.score(_scored(asks))}
+    yield from (found[id] for id in sorted(found, key=int))
 
 
 def is_scored(task: Task, settings: ServeSettings) -> bool:
@@ -158,13 +158,19 @@ def _written(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
         yield ask
 
 
+def _scored(asks: Iterable[Ask | None]) -> Iterator[ScoredPrompt]:
+    """The asks, all of the kind that is scored."""
+    for ask in asks:
+        assert isinstance(ask, ScoredPrompt)
+        yield ask
+
+
 def _choose(generator: Generator, asks: Iterable[Ask | None]) -> Iterator[Completion]:
     """Completions of scored asks."""
     asked: dict[str, ScoredPrompt] = {}
 
     def remembered() -> Iterator[ScoredPrompt]:
-        for ask in asks:
-            assert isinstance(ask, ScoredPrompt)
+        for ask in _scored(asks):
             asked[ask.id] = ask
             yield ask
 
