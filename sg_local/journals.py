@@ -30,7 +30,7 @@ class Parsed:
     rows: list[Any] = field(default_factory=list)
 
 
-class Journal:
+class JournalFile:
     """One journal. Opening it reads nothing."""
 
     def __init__(self, path: Path) -> None:

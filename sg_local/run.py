@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from sg_local import __version__
-from sg_local.journals import Journal
+from sg_local.journals import JournalFile
 from sg_local.records import MadeOtherwise as MadeOtherwise
 from sg_local.records import SgError, digest, to_json
 from sg_local.words import did_you_mean
@@ -55,7 +55,7 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._journals: dict[str, Journal] = {}
+        self._journals: dict[str, JournalFile] = {}
 
     @property
     def name(self) -> str:
@@ -100,8 +100,8 @@ class Run:
         """The lines of a journal as plain data, for rooms that do not know the record."""
         return self._journal(name).lines()
 
-    def _journal(self, name: str) -> Journal:
-        return self._journals.setdefault(name, Journal(self.path(name)))
+    def _journal(self, name: str) -> JournalFile:
+        return self._journals.setdefault(name, JournalFile(self.path(name)))
 
     def replace(self, name: str, rows: Iterable[Any]) -> None:
         """Write a whole journal anew, atomically."""

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from sg_local import journals
 from sg_local.cli.app import app
-from sg_local.journals import Journal
+from sg_local.journals import JournalFile
 from sg_local.records import Candidate, InputRow, Pair, SgError, TestRow, Verdict, to_json
 from sg_local.run import CANDIDATES, INPUTS, VERDICTS, Run
 
@@ -36,10 +36,10 @@ def parses(monkeypatch) -> Counter[type]:
 
 
 @pytest.fixture
-def journal(tmp_path) -> Journal:
+def journal(tmp_path) -> JournalFile:
     """A journal of four rows."""
     (tmp_path / "rows.jsonl").write_text(text(ROWS[:4]))
-    return Journal(tmp_path / "rows.jsonl")
+    return JournalFile(tmp_path / "rows.jsonl")
 
 
 def test_a_whole_run_parses_every_row_of_its_journals_once(own_folder, parses):
@@ -129,7 +129,7 @@ def test_a_broken_line_behind_parsed_rows_has_its_number(journal):
 
 
 def test_one_file_is_read_as_two_kinds_of_record(tmp_path):
-    journal = Journal(tmp_path / "tests.jsonl")
+    journal = JournalFile(tmp_path / "tests.jsonl")
     journal.append(text([TestRow("a", ("b",))]))
     assert journal.read(TestRow) == [TestRow("a", ("b",))]
     assert list(journal.lines()) == [{"input": "a", "outputs": ["b"]}]

@@ -9,7 +9,6 @@ that it changes (unset: the settings' own defaults).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tomllib
 import types
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sg_local.records import Kind, SgError
+from sg_local.words import did_you_mean
 
 T = TypeVar("T")
 Values = Mapping[str, Any]
@@ -124,8 +124,7 @@ def changed(settings: T, values: Values, where: str = "") -> T:
     for name, value in values.items():
         place = f"{where}.{name}" if where else name
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"There is: {', '.join(hints)}."
+            hint = did_you_mean(name, list(hints)) or f"There is: {', '.join(hints)}."
             raise SgError(f"There is no setting {place!r}.", hint, exit_code=2)
         old = getattr(settings, name)
         if dataclasses.is_dataclass(old):
