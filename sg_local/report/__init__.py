@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 
-
 def write_page(run: Run, path: Path) -> Path:
     """Write the page; the run is only read. Raises SgError where it was not evaluated yet."""
     text = render(run)
