@@ -1,0 +1,70 @@
+"""The card at the end of a run, from its report."""
+
+import dataclasses
+
+import pytest
+from small_reports import report_of
+from tiny_runs import SETTINGS, TASK, job_of
+
+from sg_local.evaluate import SYSTEMS, evaluate
+from sg_local.records import TestRow
+from sg_local.report import read_report, write_report
+from sg_local.report.records import Excluded
+from sg_local.run import Run
+from sg_local.views.verdict import notes, verdict_card
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run with one test row that leaked, in which the served system was no better than its base."""
+    job = job_of(
+        tmp_path,
+        dataclasses.replace(TASK, tests=(*TASK.tests, TestRow("A fire engine!", ("red",)))),
+        settings=dataclasses.replace(SETTINGS, retain=True),
+    )
+    evaluate(job)
+    return job.run
+
+
+def test_systems_stand_in_the_tables_order_and_lost_prompt_forms_are_left_out(run):
+    titles = [system.name for system in verdict_card(run).systems]
+    assert titles == [system.title for system in SYSTEMS if system.title in titles]
+    assert "base, best prompt" in titles and "base (chat prompt)" not in titles
+
+
+def test_what_is_served_is_marked_once_among_systems_and_gains(run):
+    card = verdict_card(run)
+    assert [system.name for system in card.systems if system.chosen] == ["tuned, labels only"]
+    assert [gain.tuned for gain in card.gains if gain.chosen] == ["tuned, labels only"]
+    assert card.outcome == "open" and not card.marked and card.confusion.title == "tuned, labels only"
+
+
+def test_a_base_is_named_without_its_prompt_form(run):
+    gains = {gain.tuned: gain.base for gain in verdict_card(run).gains}
+    assert gains["tuned"] in ("base", "base, best prompt") and not any("prompt)" in base for base in gains.values())
+
+
+def test_a_gain_over_a_tune_on_the_examples_says_so(run):
+    report = read_report(run)
+    first = report.outcomes[0]
+    systems = {**report.systems, "tuned_examples": report.systems[first.base]}
+    rival = dataclasses.replace(first, base="tuned_examples")
+    write_report(run, dataclasses.replace(report, systems=systems, outcomes=(rival, *report.outcomes[1:])))
+    assert [gain.over_untuned for gain in verdict_card(run).gains] == [False, True, True, True]
+
+
+def test_the_notes_tell_the_prompt_what_leaked_and_what_was_forgotten(run):
+    said = verdict_card(run).notes
+    assert len(said) == 3 and "1 test row was left out: 1 like an example, 0 like a training row." in said
+    assert "Perplexity on a neutral text:" in said[2]
+
+
+def test_nothing_left_out_and_nothing_measured_need_no_note():
+    assert len(notes(report_of({"base": 40.0, "tuned": 91.5}, excluded=Excluded()))) == 1
+
+
+def test_a_run_of_which_nothing_is_known_about_the_served_system_is_open(tmp_path):
+    run = Run(tmp_path)
+    run.write_json("run.json", {"model": {"name": "fake"}})
+    write_report(run, report_of({"base": 40.0, "tuned": 91.5}))
+    assert verdict_card(run).outcome == "open"
