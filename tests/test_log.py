@@ -51,6 +51,7 @@ def test_a_run_logs_what_each_stage_decided_and_none_of_the_texts(tmp_path, task
     assert "stage export skipped: the scripted trainer makes no weights" in log
     assert "run trial begins: scripted, scripted, form plain (asked: auto)" in log and "labels by policy " in log
     assert "rejected: " in log and "generator scripted" in log and "trainer scripted" in log
+    assert "system base answers in the " in log and "weights: the base" in log
     assert "report.json, " in log and " sha256 " in log
     flat = " ".join(log.split())
     assert [text for text in texts_of(tmp_path, task) if text in flat] == []

@@ -6,6 +6,7 @@ rows that are no test rows (job.dev_questions), for each way of answering by its
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from sg_local.prompts import Form
 from sg_local.records import Answer, SgError
 from sg_local.report.records import BASE, TUNED, RetainResult
 from sg_local.run import ADAPTER
+
+logger = logging.getLogger(__name__)
 
 Questions = Sequence[EvalQuestion]
 
@@ -66,6 +69,7 @@ def answer_all(journal: AnswerJournal, questions: Questions) -> Settled:
     """Every system's answers, published in the journal."""
     job, contest, memories = journal.job, Contest(journal, questions), {}
     for model, adapter in _weights(job).items():
+        logger.info("weights: %s", "the base" if adapter is None else adapter)
         journal.use_adapter(adapter)
         for system in SYSTEMS:
             if system.model == model and system.answers(job.task, job.settings):
@@ -95,12 +99,14 @@ def answer(contest: Contest, system: System) -> None:
     if system.form != EACH:
         form = contest.form_of(system)
         settled = replace(system, form=form.name if system.form else "")
+        logger.info("system %s answers%s", system.name, f" in the {form.name} prompt" if system.form else "")
         journal.publish(settled, way(contest, system, form, contest.questions))
         return
     for form in contest.job.forms:
         one = system.in_form(form.name)
         journal.publish(one, way(contest, one, form, contest.questions))
     best = contest.chosen[system.name] = best_form(contest, system)
+    logger.info("system %s answers in the %s prompt, the best of %d", system.name, best.name, len(contest.job.forms))
     replies = [Reply(row.text, row.scores) for row in journal.given[system.in_form(best.name).name]]
     journal.publish(replace(system, form=best.name), journal.derive(system.name, contest.questions, replies))
 

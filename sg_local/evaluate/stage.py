@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from sg_local.report.file import read_report, write_report
 from sg_local.report.records import AdapterFacts, BaseFacts, Confusion, Excluded, Report, ScoredRow
 from sg_local.run import ADAPTER, CANDIDATES, REPORT, STAGES, file_digest
 
+logger = logging.getLogger(__name__)
+
 READS = (ADAPTER, CANDIDATES)
 
 
@@ -32,6 +35,8 @@ def evaluate(job: Evaluation, on_event: OnEvent = lambda event: None) -> Report:
         return read_report(job.run)
     started = time.monotonic()
     questions, leaked = clean_questions(job)
+    n_examples, n_training = len(leaked.examples), len(leaked.training)
+    logger.info("%d test rows; left out: %d like examples, %d as in training", len(questions), n_examples, n_training)
     journal = AnswerJournal(job, on_event)
     settled = answer_all(journal, questions)
     journal.prune()
