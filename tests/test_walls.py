@@ -8,7 +8,9 @@ from __future__ import annotations
 import ast
 import configparser
 import graphlib
+import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,37 +19,36 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "sg_local"
 BENCHMARKS = PACKAGE.parent / "benchmarks"
+ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 ENGINES = {"llama_cpp", "torch", "mlx", "mlx_lm", "transformers", "peft", "safetensors"}
 
-GROUND = {"records", "words", "schemas"}
-DISK = {"records", "words", "run"}
-STAGES = {"synth", "filters", "review", "training", "export", "evaluate"}
-TOOLS = {"prompts", "gguf", "backends"}
+DISK = {"records", "run"}
+STAGES = {"synth", "filters", "review", "export", "evaluate"}
 MAY_IMPORT = {
     "records": set(),
-    "home": set(),
     "words": set(),
     "schemas": set(),
+    "home": set(),
     "journals": {"records"},
-    "run": {"records", "words", "journals"},
     "prompts": {"records"},
-    "metrics": {"records", "prompts"},
-    "tasks": {*GROUND, "prompts"},
-    "gguf": {"records", "run"},
-    "models": {*DISK, "home", "tasks", "gguf"},
-    "backends": {*DISK, "gguf"},
-    "synth": {*DISK, "tasks", "prompts", "backends"},
-    "filters": {*DISK, "schemas", "prompts", "metrics"},
-    "review": {"records", "run"},
-    "training": {*DISK, *TOOLS},
-    "export": {*DISK, *TOOLS, "report"},
-    "evaluate": {*DISK, "tasks", "prompts", "backends", "metrics", "report"},
-    "serve": {*DISK, "prompts", "backends"},
+    "review": {"records"},
+    "run": {"records", "words", "journals"},
+    "metrics": {"prompts"},
+    "tasks": {"records", "words", "schemas", "prompts"},
+    "gguf": DISK,
     "report": DISK,
-    "doctor": {"records", "home", "models", "backends"},
-    "job": {*GROUND, *DISK, *STAGES, *TOOLS, "home", "metrics", "tasks", "models", "serve", "report"},
-    "views": {*DISK, *STAGES, "job", "report"},
-    "console": {"records", "views", "review"},
+    "filters": {*DISK, "words", "schemas", "prompts", "metrics"},
+    "models": {*DISK, "words", "home", "tasks", "gguf"},
+    "backends": {*DISK, "gguf"},
+    "doctor": {"home", "models", "backends"},
+    "synth": {*DISK, "prompts", "backends"},
+    "training": {*DISK, "prompts", "gguf", "backends"},
+    "export": {*DISK, "prompts", "gguf", "report", "backends"},
+    "evaluate": {*DISK, "prompts", "metrics", "report", "backends"},
+    "serve": {"records", "prompts", "backends"},
+    "job": {*DISK, *STAGES, "words", "home", "prompts", "tasks", "report", "models", "backends", "training", "serve"},
+    "views": {*DISK, *STAGES, "words", "report", "job"},
+    "console": {"review", "views"},
 }
 """Which rooms each room may import besides itself. `cli` may import all, and nobody imports `cli`.
 
@@ -101,8 +102,44 @@ def test_a_room_imports_only_what_the_table_allows(path):
         assert rooms(path) <= MAY_IMPORT[room]
 
 
-def test_the_arrows_run_in_no_circle():
-    graphlib.TopologicalSorter(MAY_IMPORT).prepare()
+def test_no_arrow_is_allowed_in_vain():
+    found: dict[str, set[str]] = {room: set() for room in MAY_IMPORT}
+    for path in sources():
+        found.setdefault(room_of(path), set()).update(rooms(path))
+    assert {room: found[room] for room in MAY_IMPORT} == MAY_IMPORT
+
+
+def floors() -> list[list[str]]:
+    """The rooms from the ground up: each imports only from the floors below its own. CycleError for a circle."""
+    sorter = graphlib.TopologicalSorter(MAY_IMPORT)
+    sorter.prepare()
+    found = []
+    while sorter.is_active():
+        found.append(sorted(sorter.get_ready()))
+        sorter.done(*found[-1])
+    return [*found, ["cli"]]
+
+
+def table() -> str:
+    """The arrows as docs/architecture.md shows them, from the top down."""
+    order = [room for floor in floors()[-2::-1] for room in floor]
+    below = list(reversed(order))
+    arrows = {room: ", ".join(sorted(MAY_IMPORT[room], key=below.index)) or "nothing" for room in order}
+    return "\n".join(["| room | may import |", "|---|---|", *(f"| {room} | {arrows[room]} |" for room in order)])
+
+
+def test_the_papers_show_the_same_arrows():
+    assert table() in ARCHITECTURE.read_text(encoding="utf-8"), f"docs/architecture.md should hold:\n{table()}"
+
+
+def test_the_papers_draw_the_same_floors():
+    drawing = re.findall(r"^ (\d)  (.+)$", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE)
+    names = {room for floor in floors() for room in floor}
+    drawn = {
+        int(number): sorted(itertools.takewhile(names.__contains__, re.split(r" {2,}", line)))
+        for number, line in drawing
+    }
+    assert drawn == dict(enumerate(floors()))
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "views").glob("*.py")), ids=lambda path: path.name)
