@@ -10,7 +10,7 @@ from sg_local.backends import TrainSettings
 from sg_local.backends.scripted import ScriptedGenerator, ScriptedTrainer
 from sg_local.evaluate import EvalSettings, Evaluation
 from sg_local.evaluate.answering import Greedy, Restricted, Vote
-from sg_local.evaluate.job import Question
+from sg_local.evaluate.job import EvalQuestion
 from sg_local.export import Export, ExportSettings, gate
 from sg_local.prompts import Room, TooLong, answer_prompt, fitted_answer
 from sg_local.records import InputRow, Pair, Sampling, SgError
@@ -65,7 +65,7 @@ def by_synthesis(run, task, form, spy, text):
 def by_evaluation(run, task, form, spy, text):
     job = Evaluation(run, task, form, (form,), spy, EvalSettings(n_ctx=N_CTX), ())
     for system in (Greedy(form), Vote(form, 1, 0.3, 10), *([Restricted(form)] if task.labels else [])):
-        system.replies(job, [Question(0, text, task.examples)], ["a"])
+        system.replies(job, [EvalQuestion(0, text, task.examples)], ["a"])
     return asked(spy)
 
 
