@@ -19,6 +19,7 @@ from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 from sg_local.backends import EngineSettings, Generator, TrainSettings, open_generator, open_trainer
 from sg_local.backends.training.lora import init_a
 from sg_local.gguf import dequantize, quantize, read_adapter
+from sg_local.gguf.architectures import LLAMA
 from sg_local.records import MadeOtherwise, Prompt, Sampling, ScoredPrompt, Segment, SgError, TokenExample, TrainStep
 
 mx = pytest.importorskip("mlx.core")
@@ -36,8 +37,9 @@ from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
 from sg_local.backends.mlx.weights import load_model
 from sg_local.backends.training.handover import Handover, write_job
 from sg_local.backends.training.loop import OutOfMemory, StepPlan
-from sg_local.backends.training.parity import TOLERANCE, Logits, ParityGate, parity_gate
+from sg_local.backends.training.parity import Logits, ParityGate, parity_gate
 
+TOLERANCE = LLAMA.tolerance
 F32 = TinySpec(type="F32", head_type="F32", width=64, ffn=128)
 TALKER = replace(F32, tied=False)
 SMALL = EngineSettings(n_ctx=256, n_parallel=4, n_threads=1, fast_copy=False)

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from sg_local.backends.training.lora import MODULES
 from sg_local.export.safetensors import SafeTensor, size_bytes, write_safetensors
 from sg_local.export.tokenizer import tokenizer_config, tokenizer_json
 from sg_local.gguf import (
+    ARCHITECTURES,
+    ROPE_FACTORS,
+    Architecture,
     GgufFile,
     LoraAdapter,
     Measure,
@@ -27,7 +29,6 @@ from sg_local.gguf import (
     Retained,
     Tensor,
     read_config,
-    rotary_heads,
     rows_to_hf,
 )
 from sg_local.records import SgError
@@ -36,11 +37,6 @@ WEIGHTS, PROVENANCE, PEFT = "model.safetensors", "sg_local.json", "adapter"
 SLAB_BYTES = 32 << 20  # float32 bytes at a time, as in gguf.GgufFile.slabs
 # Llama 3.1's rotary scaling: its published config; GGUF keeps the factors that follow from these and one more.
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-_ENDS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_INSIDE = {target: module for module, target in MODULES.items()} | {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class FolderPlan:
     def size_bytes(self) -> int:
         """The weights' size on the disk, about that of the folder."""
         with GgufFile(self.source) as file:
-            tensors = _tensors(file)
+            tensors = _tensors(file, ARCHITECTURES[file.value("general.architecture")])
         pairs = self.adapter.pairs.values() if self.peft else ()
         return size_bytes(tensors) + sum(a.nbytes + b.nbytes for a, b in pairs)
 
@@ -96,23 +92,11 @@ def write_note(folder: Path, data: Mapping[str, Any]) -> None:
 
 
 def model_config(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
-    """config.json: the keys of transformers' LlamaConfig that mlx-lm reads too."""
+    """config.json: the keys of transformers' config that mlx-lm reads too."""
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.ffn,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "head_dim": shape.head_dim,
-        "vocab_size": shape.vocab,
-        "max_position_embeddings": shape.context,
-        "rms_norm_eps": shape.norm_eps,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": shape.tied,
+        "architectures": [shape.row.model_class],
+        "model_type": shape.row.model_type,
+        **shape.settings(),
         "torch_dtype": "float16",
         **rope_fields(file, shape),
         **_special_ids(file),
@@ -135,8 +119,8 @@ def write_peft(folder: Path, adapter: LoraAdapter, shape: ModelConfig, base_name
     """The adapter as peft reads it: B's rows of queries and keys in Hugging Face's order."""
     arrays = {}
     for name, (a, b) in adapter.pairs.items():
-        heads = rotary_heads(name, shape.heads, shape.kv_heads)
-        stem = f"base_model.model.{module_name(name)}"
+        heads = shape.rotary_heads(name)
+        stem = f"base_model.model.{shape.row.module_name(name)}"
         arrays[f"{stem}.lora_A.weight"] = a
         arrays[f"{stem}.lora_B.weight"] = b if heads is None else rows_to_hf(b, heads)
     tensors = [SafeTensor(name, array.shape, "F32") for name, array in arrays.items()]
@@ -145,12 +129,12 @@ def write_peft(folder: Path, adapter: LoraAdapter, shape: ModelConfig, base_name
         tensors,
         lambda tensor: [np.ascontiguousarray(arrays[tensor.name], np.float32)],
     )
-    _write_json(folder / "adapter_config.json", peft_config(adapter, base_name))
+    _write_json(folder / "adapter_config.json", peft_config(adapter, base_name, shape.row))
 
 
-def peft_config(adapter: LoraAdapter, base_name: str) -> dict[str, Any]:
+def peft_config(adapter: LoraAdapter, base_name: str, row: Architecture) -> dict[str, Any]:
     """adapter_config.json. Modules are named in full, so that any choice of layers is said exactly."""
-    modules = {module_name(name): pair[0].shape[0] for name, pair in adapter.pairs.items()}
+    modules = {row.module_name(name): pair[0].shape[0] for name, pair in adapter.pairs.items()}
     rank = next(iter(modules.values()))
     return {
         "peft_type": "LORA",
@@ -167,38 +151,39 @@ def peft_config(adapter: LoraAdapter, base_name: str) -> dict[str, Any]:
     }
 
 
-def module_name(tensor: str) -> str:
-    """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj'."""
-    parts = tensor.removesuffix(".weight").split(".")
-    return _ENDS[parts[0]] if parts[0] != "blk" else f"model.layers.{parts[1]}.{_INSIDE[parts[2]]}"
+def _tensors(file: GgufFile, row: Architecture) -> list[SafeTensor]:
+    return [SafeTensor(name, tensor.shape) for name, tensor in _written(file, row).items()]
 
 
-def _tensors(file: GgufFile) -> list[SafeTensor]:
-    return [SafeTensor(f"{module_name(t.name)}.weight", t.shape) for t in _written(file)]
-
-
-def _written(file: GgufFile) -> list[Tensor]:
-    """The tensors that a folder holds; rotary factors go into its config."""
-    return [tensor for tensor in file.tensors.values() if tensor.name != "rope_freqs.weight"]
+def _written(file: GgufFile, row: Architecture) -> dict[str, Tensor]:
+    """The tensors that a folder holds, by their names in it; rotary factors go into its config."""
+    tensors = (tensor for tensor in file.tensors.values() if tensor.name != ROPE_FACTORS)
+    return {f"{row.module_name(tensor.name)}.{tensor.name.rpartition('.')[2]}": tensor for tensor in tensors}
 
 
 def _write_weights(
     path: Path, file: GgufFile, adapter: LoraAdapter, shape: ModelConfig, on_bytes: Callable[[int], None]
 ) -> list[Retained]:
-    sources = {f"{module_name(tensor.name)}.weight": tensor for tensor in _written(file)}
+    sources = _written(file, shape.row)
     retained: list[Retained] = []
 
     def chunks(target: SafeTensor) -> Iterator[np.ndarray]:
         tensor, measure = sources[target.name], Measure()
         for slab in _slabs(tensor, shape):
-            half = _merged(file, adapter, tensor, slab, measure)
-            heads = rotary_heads(tensor.name, shape.heads, shape.kv_heads)
-            yield half if heads is None else rows_to_hf(half, half.shape[0] // shape.head_dim)
+            old = file.dequantize(tensor.name, *slab)
+            if offset := shape.row.offset_of(tensor.name):
+                old = old - offset
+            delta = adapter.delta(tensor.name, *slab) if tensor.name in adapter.pairs else None
+            half = _half(tensor.name, old if delta is None else old + delta)
+            if delta is not None:
+                measure.add(old, half.astype(np.float32), delta)
+            permuted = shape.rotary_heads(tensor.name) is not None
+            yield rows_to_hf(half, half.shape[0] // shape.head_dim) if permuted else half
             on_bytes(half.nbytes)
         if tensor.name in adapter.pairs:
             retained.append(measure.result(tensor.name, "F16"))
 
-    write_safetensors(path, _tensors(file), chunks)
+    write_safetensors(path, _tensors(file, shape.row), chunks)
     return retained
 
 
@@ -209,18 +194,12 @@ def _slabs(tensor: Tensor, shape: ModelConfig) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, tensor.rows)
 
 
-def _merged(
-    file: GgufFile, adapter: LoraAdapter, tensor: Tensor, slab: tuple[int, int], measure: Measure
-) -> np.ndarray:
-    """Rows of a tensor in float16, with the adapter's change where it has one."""
-    old = file.dequantize(tensor.name, *slab)
-    delta = adapter.delta(tensor.name, *slab) if tensor.name in adapter.pairs else None
+def _half(name: str, weights: np.ndarray) -> np.ndarray:
+    """Rows of a tensor in float16. Raises SgError for values beyond it."""
     with np.errstate(over="ignore"):
-        half = (old if delta is None else old + delta).astype(np.float16)
+        half = weights.astype(np.float16)
     if not np.isfinite(half).all():
-        raise SgError(f"{tensor.name} holds values beyond float16's range.", "Export GGUF files instead.")
-    if delta is not None:
-        measure.add(old, half.astype(np.float32), delta)
+        raise SgError(f"{name} holds values beyond float16's range.", "Export GGUF files instead.")
     return half
 
 
@@ -236,7 +215,7 @@ def _generation(file: GgufFile) -> dict[str, Any]:
 
 def _llama3(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
     """The settings of Llama 3's rotary scaling whose factors the file holds."""
-    held = file.dequantize("rope_freqs.weight").reshape(-1)
+    held = file.dequantize(ROPE_FACTORS).reshape(-1)
     scaling = {"rope_type": "llama3", "factor": float(held.max()), **LLAMA3}
     if not np.allclose(_llama3_factors(shape, scaling), held, rtol=1e-3):
         message = f"{file.path} scales its rotary frequencies in a way that no folder's config says."

@@ -1,8 +1,8 @@
 """GGUF files: read, check, decode, merge, write as a stream; adapter GGUFs; provenance; the retained-delta measure."""
 
 from sg_local.gguf.adapter import LoraAdapter, Pair, check_adapter, read_adapter, write_adapter
+from sg_local.gguf.architectures import ARCHITECTURES, ENDS, ROPE_FACTORS, Architecture, Matrix, row_of_type
 from sg_local.gguf.config import (
-    TARGETS,
     GgufInfo,
     ModelConfig,
     check_model,
@@ -11,7 +11,7 @@ from sg_local.gguf.config import (
     read_config,
     why_not_trainable,
 )
-from sg_local.gguf.layout import rotary_heads, rows_to_gguf, rows_to_hf
+from sg_local.gguf.layout import rows_to_gguf, rows_to_hf
 from sg_local.gguf.merge import MergeSettings, Weighed, copy_with_fields, merge, plan_merge, weigh
 from sg_local.gguf.provenance import FACTS, PREFIX, Origin, adopt, shown_facts
 from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
@@ -22,6 +22,12 @@ from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, FLOATS, TYPES, Tens
 from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, pack_fields, stream_gguf, write_gguf
 
 __all__ = [
+    "ARCHITECTURES",
+    "ENDS",
+    "ROPE_FACTORS",
+    "Architecture",
+    "Matrix",
+    "row_of_type",
     "EXPORT_TYPES",
     "FACTS",
     "FILE_TYPES",
@@ -29,7 +35,6 @@ __all__ = [
     "FLOATS",
     "GRIDS",
     "PREFIX",
-    "TARGETS",
     "TYPES",
     "Field",
     "FilePlan",
@@ -66,7 +71,6 @@ __all__ = [
     "quantize",
     "read_adapter",
     "read_config",
-    "rotary_heads",
     "rows_to_gguf",
     "rows_to_hf",
     "shown_facts",

@@ -1,8 +1,8 @@
 """Adapter GGUFs: LoRA pairs as llama.cpp's --lora and Ollama's ADAPTER read them.
 
 Tensors are NAME.lora_a (r, in) and NAME.lora_b (out, r) in the base's own row order; the change they make to NAME is
-alpha / r * B @ A. Only the seven matrices of each block may be adapted: on a tied model, an adapted embedding or
-head aborts llama.cpp.
+alpha / r * B @ A. Only the matrices of the blocks (`architectures`) may be adapted: on a tied model, an adapted
+embedding or head aborts llama.cpp.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sg_local.gguf.config import TARGETS
+from sg_local.gguf.architectures import targets_of
 from sg_local.gguf.reader import GgufFile
 from sg_local.gguf.writer import FilePlan, TensorPlan, pack_fields, write_gguf
 from sg_local.records import SgError
@@ -46,7 +46,7 @@ def write_adapter(
 ) -> None:
     """Write an adapter GGUF atomically, in float32. Raises SgError for a tensor that must not be adapted."""
     for name, (a, b) in pairs.items():
-        _check_target(name)
+        _check_target(architecture, name)
         assert a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1], (name, a.shape, b.shape)
     fields = {
         "general.architecture": architecture,
@@ -91,7 +91,7 @@ def check_adapter(adapter: LoraAdapter, base: GgufFile, base_digest: str | None 
         found = base.value("general.architecture")
         raise SgError(f"The adapter is for {adapter.architecture} models, the base is a {found} model.")
     for name, (a, b) in adapter.pairs.items():
-        _check_target(name)
+        _check_target(adapter.architecture, name)
         shape = base.tensors[name].shape if name in base.tensors else None
         if shape != (b.shape[0], a.shape[1]):
             wanted = (b.shape[0], a.shape[1])
@@ -108,8 +108,8 @@ def _pair(file: GgufFile, name: str) -> Pair:
     return a, b
 
 
-def _check_target(name: str) -> None:
-    parts = name.split(".")
-    if len(parts) != 4 or parts[0] != "blk" or parts[2] not in TARGETS or parts[3] != "weight":
-        hint = f"Adapt only {', '.join(TARGETS)}: with embeddings or the head adapted llama.cpp stops."
+def _check_target(architecture: str, name: str) -> None:
+    parts, targets = name.split("."), targets_of(architecture)
+    if len(parts) != 4 or parts[0] != "blk" or parts[2] not in targets or parts[3] != "weight":
+        hint = f"Adapt only {', '.join(targets)}: with embeddings or the head adapted llama.cpp stops."
         raise SgError(f"The adapter changes {name}, which cannot be adapted.", hint)

@@ -1,28 +1,25 @@
 """A model's shape as its metadata tells it, and whether we can use it, train it and merge into it.
 
 `check_model` refuses what no engine here can open; `check_trainable` also refuses what the trainers and the merge
-cannot handle, before any work is done. Trainers handle dense models of the llama architecture.
+cannot handle, before any work is done. Trainers handle the dense models of `architectures`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sg_local.gguf.reader import GgufFile
+from sg_local.gguf.architectures import ARCHITECTURES, CONFIG, ROPE_FACTORS, Architecture
+from sg_local.gguf.reader import GgufFile, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES
 from sg_local.records import SgError
 
-TRAINABLE_ARCHITECTURES = ("llama",)
 TRAINABLE_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
-TARGETS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-_OTHERS = ("token_embd.weight", "output.weight", "output_norm.weight", "rope_freqs.weight")
-_BLOCK = re.compile(r"blk\.(\d+)\.(" + "|".join((*TARGETS, "attn_norm", "ffn_norm")) + r")\.weight")
-_SUPPORTED = (
-    "sg-local trains dense models of the llama architecture: Llama 2 and 3, Vicuna, SmolLM2, TinyLlama and kin."
+_SUPPORTED = " ".join(
+    f"sg-local trains dense models of the {row.name} architecture: {row.models}." for row in ARCHITECTURES.values()
 )
 
 
@@ -31,7 +28,8 @@ class ModelConfig:
     """What a trainer builds a network from. `tied`: the head is the embedding matrix.
 
     `rope_scaling` is `none` or `linear` (positions divided by `rope_factor`). With `rope_factors` the file holds
-    rope_freqs.weight, by which llama.cpp divides each rotary frequency (Llama 3.1).
+    rope_freqs.weight, by which llama.cpp divides each rotary frequency (Llama 3.1). `extra` holds the architecture's
+    own settings, by transformers' names.
     """
 
     architecture: str
@@ -50,13 +48,26 @@ class ModelConfig:
     rope_factor: float
     rope_factors: bool
     tied: bool
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def row(self) -> Architecture:
+        """What is known of the model's architecture."""
+        return ARCHITECTURES[self.architecture]
 
     def shape_of(self, target: str) -> tuple[int, int]:
         """Rows and columns of one adapted matrix, such as `attn_k`."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        rows = {"attn_q": q, "attn_k": kv, "attn_v": kv, "ffn_gate": self.ffn, "ffn_up": self.ffn}
-        columns = {"attn_output": q, "ffn_down": self.ffn}
-        return rows.get(target, self.hidden), columns.get(target, self.hidden)
+        return self.row.shape_of(target, {"hidden": self.hidden, "q": q, "kv": kv, "ffn": self.ffn})
+
+    def rotary_heads(self, tensor: str) -> int | None:
+        """The heads by which a tensor's rows are permuted between GGUF and transformers, or None."""
+        return self.row.rotary_heads(tensor, self.heads, self.kv_heads)
+
+    def settings(self) -> dict[str, Any]:
+        """The config of transformers and mlx-lm, but for what depends on who reads it (rotary scaling, token ids)."""
+        sizes = {key: getattr(self, name) for key, name in CONFIG.items()}
+        return {**sizes, **self.row.constants, **self.extra, "tie_word_embeddings": self.tied}
 
 
 @dataclass(frozen=True)
@@ -118,24 +129,27 @@ def read_config(path: Path) -> ModelConfig:
 
 def why_not_architecture(architecture: str) -> str:
     """One sentence on why no file of an architecture can be trained on, or an empty string."""
-    return "" if architecture in TRAINABLE_ARCHITECTURES else f"its architecture is {architecture or 'not named'}."
+    row = ARCHITECTURES.get(architecture)
+    return f"its architecture is {architecture or 'not named'}." if row is None else row.refused
 
 
 def why_not_trainable(file: GgufFile) -> str:
     """One sentence on why a file cannot be trained on, or an empty string."""
-    reason = why_not_architecture(file.value("general.architecture", ""))
+    architecture = file.value("general.architecture", "")
+    reason = why_not_architecture(architecture)
     if reason:
         return reason
-    unfit = next(filter(None, (_unfit_tensor(tensor) for tensor in file.tensors.values())), "")
+    row = ARCHITECTURES[architecture]
+    unfit = next(filter(None, (_unfit_tensor(row, tensor) for tensor in file.tensors.values())), "")
     if unfit:
         return unfit
     for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
-        if isinstance(file.value(f"llama.{key}"), list):
-            return f"llama.{key} differs between layers."
-    scaling = file.value("llama.rope.scaling.type", "none")
-    if scaling not in ("none", "linear"):
+        if isinstance(file.value(f"{row.name}.{key}"), list):
+            return f"{row.name}.{key} differs between layers."
+    scaling = file.value(f"{row.name}.rope.scaling.type", "none")
+    if scaling not in row.rope_scalings:
         return f"its rotary scaling is {scaling}; none, linear and Llama 3's frequency factors are handled."
-    return _misshapen(file)
+    return _misshapen(file, row)
 
 
 def _check_generates(file: GgufFile) -> None:
@@ -150,20 +164,20 @@ def _check_generates(file: GgufFile) -> None:
         raise SgError(f"{path} holds no {'tokenizer' if file.tensors else 'weights'}.", "Give a whole model's GGUF.")
 
 
-def _unfit_tensor(tensor: Any) -> str:
+def _unfit_tensor(row: Architecture, tensor: Tensor) -> str:
     name = tensor.name
     if "_exps." in name or "ffn_gate_inp" in name or len(tensor.shape) > 2:
         return f"it is a mixture of experts (tensor {name})."
-    if ".attn_qkv." in name:
+    if ".attn_qkv." in name and not row.knows(name):
         return f"its attention matrices are fused into one (tensor {name})."
     if tensor.type not in TRAINABLE_TYPES:
         return f"tensor {name} is of type {tensor.type}; handled are {', '.join(TRAINABLE_TYPES)}."
-    if name not in _OTHERS and _BLOCK.fullmatch(name) is None:
-        return f"it holds a tensor beyond the plain llama architecture ({name})."
+    if not row.knows(name):
+        return f"it holds a tensor beyond the plain {row.name} architecture ({name})."
     return ""
 
 
-def _misshapen(file: GgufFile) -> str:
+def _misshapen(file: GgufFile, row: Architecture) -> str:
     """Check that the metadata and the tensors tell the same story."""
     try:
         config = _config(file)
@@ -172,7 +186,7 @@ def _misshapen(file: GgufFile) -> str:
     if len(file.tensors["token_embd.weight"].shape) != 2:
         return "token_embd.weight is not a matrix."
     for layer in range(config.layers):
-        for target in TARGETS:
+        for target in row.targets:
             name = f"blk.{layer}.{target}.weight"
             tensor = file.tensors.get(name)
             if tensor is None or tensor.shape != config.shape_of(target):
@@ -182,32 +196,37 @@ def _misshapen(file: GgufFile) -> str:
 
 
 def _config(file: GgufFile) -> ModelConfig:
-    hidden, heads = _need(file, "embedding_length"), _need(file, "attention.head_count")
+    """The shape that the metadata tells. Raises SgError for a key or a tensor that it cannot do without."""
+    row = ARCHITECTURES[file.value("general.architecture")]
+
+    def value(key: str, default: Any = None) -> Any:
+        return file.value(f"{row.name}.{key}", default)
+
+    def need(key: str) -> Any:
+        if not value(key):
+            raise SgError(f"the metadata key {row.name}.{key} is missing.")
+        return value(key)
+
+    hidden, heads = need("embedding_length"), need("attention.head_count")
     if "token_embd.weight" not in file.tensors:
         raise SgError("token_embd.weight is missing.")
-    head_dim = file.value("llama.attention.key_length", hidden // heads)
+    head_dim = value("attention.key_length", hidden // heads)
     return ModelConfig(
-        architecture="llama",
+        architecture=row.name,
         hidden=hidden,
-        layers=_need(file, "block_count"),
+        layers=need("block_count"),
         heads=heads,
-        kv_heads=file.value("llama.attention.head_count_kv", heads),
+        kv_heads=value("attention.head_count_kv", heads),
         head_dim=head_dim,
-        ffn=_need(file, "feed_forward_length"),
+        ffn=need("feed_forward_length"),
         vocab=file.tensors["token_embd.weight"].shape[0],
-        context=_need(file, "context_length"),
-        norm_eps=_need(file, "attention.layer_norm_rms_epsilon"),
-        rope_base=file.value("llama.rope.freq_base", 10000.0),
-        rope_dim=file.value("llama.rope.dimension_count", head_dim),
-        rope_scaling=file.value("llama.rope.scaling.type", "none"),
-        rope_factor=file.value("llama.rope.scaling.factor", 1.0),
-        rope_factors="rope_freqs.weight" in file.tensors,
+        context=need("context_length"),
+        norm_eps=need("attention.layer_norm_rms_epsilon"),
+        rope_base=value("rope.freq_base", 10000.0),
+        rope_dim=value("rope.dimension_count", head_dim),
+        rope_scaling=value("rope.scaling.type", "none"),
+        rope_factor=value("rope.scaling.factor", 1.0),
+        rope_factors=ROPE_FACTORS in file.tensors,
         tied="output.weight" not in file.tensors,
+        extra={key: need(name) for key, name in row.settings.items()},
     )
-
-
-def _need(file: GgufFile, key: str) -> Any:
-    value = file.value(f"llama.{key}")
-    if not value:
-        raise SgError(f"the metadata key llama.{key} is missing.")
-    return value

@@ -1,7 +1,7 @@
 """Row order of query and key matrices: GGUF keeps rotary pairs side by side, Hugging Face half a head apart.
 
-The map is that of llama.cpp's converter for the llama architecture: within each head, GGUF row 2i is Hugging Face
-row i, and GGUF row 2i + 1 is Hugging Face row i + d/2. On a LoRA pair it applies to B (out, r) alone.
+The map is that of llama.cpp's converter: within each head, GGUF row 2i is Hugging Face row i, and GGUF row 2i + 1 is
+Hugging Face row i + d/2. Which matrices it is for, `architectures` says. On a LoRA pair it applies to B (out, r) alone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,3 @@ def rows_to_gguf(rows: np.ndarray, heads: int) -> np.ndarray:
 def rows_to_hf(rows: np.ndarray, heads: int) -> np.ndarray:
     """GGUF row order to Hugging Face's: the inverse of `rows_to_gguf`."""
     return rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
-
-
-def rotary_heads(name: str, heads: int, kv_heads: int) -> int | None:
-    """The heads by which a tensor's rows are permuted, or None for a tensor that is the same in both orders."""
-    if ".attn_q." in name:
-        return heads
-    return kv_heads if ".attn_k." in name else None

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from sg_local.gguf.adapter import LoraAdapter
+from sg_local.gguf.architectures import ARCHITECTURES
 from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.quant_mix import bits, is_matrix, mix
 from sg_local.gguf.quants import dequantize, quantize
@@ -206,7 +207,7 @@ def _copied(source: GgufFile, tensor: Tensor, type: str) -> Iterator[np.ndarray]
 def _types(source: GgufFile, adapter: LoraAdapter, file_type: str) -> dict[str, str]:
     if file_type == "same":
         return {name: _same_type(tensor, name in adapter.pairs) for name, tensor in source.tensors.items()}
-    types = mix(source.tensors, file_type)
+    types = mix(source.tensors, file_type, ARCHITECTURES[source.value("general.architecture")])
     for name, tensor in source.tensors.items():
         if name not in adapter.pairs and is_matrix(tensor) and bits(types[name]) >= bits(tensor.type):
             types[name] = tensor.type

@@ -1,14 +1,16 @@
 """Which type each tensor of a file gets: llama.cpp's own mixes for whole-file types, without an importance matrix.
 
-The rules are those of llama.cpp's quantiser for dense llama models (src/llama-quant.cpp): matrices alone are
-quantised; the head gets Q6_K (Q8_0 where rows do not divide by 256); in Q4_K_M and Q5_K_M about half of the value
-and down matrices get Q6_K; a K type that does not divide a row falls back to a 32-weight type of about its size.
+The rules are those of llama.cpp's quantiser for dense models (src/llama-quant.cpp): matrices alone are quantised; the
+head gets Q6_K (Q8_0 where rows do not divide by 256); in Q4_K_M and Q5_K_M about half of the architecture's heavy
+matrices (value and down) get Q6_K; a K type that does not divide a row falls back to a 32-weight type of about its
+size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sg_local.gguf.architectures import Architecture
 from sg_local.gguf.reader import Tensor
 from sg_local.gguf.types import TYPES
 
@@ -17,7 +19,7 @@ _MAIN = {"F16": "F16", "Q8_0": "Q8_0", "Q6_K": "Q6_K", "Q5_K_M": "Q5_K", "Q4_K_M
 _FALLBACKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
-def mix(tensors: Mapping[str, Tensor], file_type: str) -> dict[str, str]:
+def mix(tensors: Mapping[str, Tensor], file_type: str, row: Architecture) -> dict[str, str]:
     """The type of each tensor, by name, in a file of type F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or Q4_0."""
     n_layers = 1 + max((_layer(name) for name in tensors), default=-1)
     tied = "output.weight" not in tensors
@@ -26,7 +28,8 @@ def mix(tensors: Mapping[str, Tensor], file_type: str) -> dict[str, str]:
         if not is_matrix(tensor):
             types[name] = tensor.type
             continue
-        wanted = _wanted(name, file_type, tied, n_layers)
+        head = name == "output.weight" or (tied and name == "token_embd.weight")
+        wanted = _of_head(file_type) if head else _of_block(name, file_type, row, n_layers)
         types[name] = fitting(wanted, tensor.columns)
     return types
 
@@ -48,16 +51,16 @@ def bits(type: str) -> float:
     return 8 * TYPES[type].block_bytes / TYPES[type].block
 
 
-def _wanted(name: str, file_type: str, tied: bool, n_layers: int) -> str:
+def _of_head(file_type: str) -> str:
     main = _MAIN[file_type]
-    if main in ("F16", "Q8_0"):
-        return main
-    if name == "output.weight" or (tied and name == "token_embd.weight"):
-        return "Q6_K"
-    heavy = ".attn_v." in name or ".ffn_down." in name
+    return main if main in ("F16", "Q8_0") else "Q6_K"
+
+
+def _of_block(name: str, file_type: str, row: Architecture, n_layers: int) -> str:
+    heavy = any(matrix.heavy and f".{matrix.stem}." in name for matrix in row.matrices)
     if file_type.endswith("_M") and heavy and _more_bits(_layer(name), n_layers):
         return "Q6_K"
-    return main
+    return _MAIN[file_type]
 
 
 def _more_bits(layer: int, n_layers: int) -> bool:

@@ -16,12 +16,12 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 from mlx.utils import tree_unflatten
-from mlx_lm.models.llama import Model, TransformerBlock
 from mlx_lm.tuner.lora import LoRALinear
 
+from sg_local.backends.mlx.forward import Model, TransformerBlock
 from sg_local.backends.training.checkpoint import Arrays
-from sg_local.backends.training.lora import MODULES, init_a, tensor_name
-from sg_local.gguf import Pair, rotary_heads, rows_to_hf
+from sg_local.backends.training.lora import init_a
+from sg_local.gguf import Architecture, Pair, row_of_type, rows_to_hf
 from sg_local.run import replacing, write_text
 
 MLX_FOLDER = "mlx"
@@ -66,7 +66,7 @@ class Lora:
         self.model, self.shape = model, shape
         self.modules: dict[str, LoRALinear] = {}
         for layer in shape.layers:
-            self.modules |= _adapt(model.layers[layer], layer, shape)
+            self.modules |= _adapt(model.layers[layer], layer, shape, row_of(model))
 
     def initialise(self, seed: int) -> None:
         """The seeded first value: A as every engine draws it, B zero."""
@@ -111,7 +111,7 @@ def apply_adapter(model: Model, pairs: Mapping[str, Pair], alpha: float, layers:
         if int(layer) not in wanted:
             continue
         block = model.layers[wanted.index(int(layer))]
-        module = next(ours for ours, theirs in MODULES.items() if theirs == target)
+        module = row_of(model).module_in_layer(target)
         lora = _wrap(_module_of(block, module), LoraShape(range(0), a.shape[0], alpha))
         lora.lora_a, lora.lora_b = mx.array(np.ascontiguousarray(a.T)), mx.array(np.ascontiguousarray(b.T))
         block.update_modules(tree_unflatten([(module, lora)]))
@@ -127,29 +127,36 @@ def remove_adapter(model: Model) -> None:
 def write_mlx_adapter(out: Path, lora: Lora) -> None:
     """Write adapters.safetensors and adapter_config.json in `out/mlx`, for `mlx_lm.load(..., adapter_path=)`."""
     folder, shape, args, pairs = out / MLX_FOLDER, lora.shape, lora.model.args, lora.pairs()
+    row = row_of(lora.model)
     arrays: dict[str, mx.array] = {}
     for layer in shape.layers:
-        for module in MODULES:
-            name = tensor_name(layer, module)
+        for module in row.modules:
+            name = row.tensor_name(layer, module)
             a, b = pairs[name]
-            heads = rotary_heads(name, args.num_attention_heads, args.num_key_value_heads)
+            heads = row.rotary_heads(name, args.num_attention_heads, args.num_key_value_heads)
             b = b if heads is None else rows_to_hf(b, heads)
             arrays[f"model.layers.{layer}.{module}.lora_a"] = mx.array(np.ascontiguousarray(a.T))
             arrays[f"model.layers.{layer}.{module}.lora_b"] = mx.array(np.ascontiguousarray(b.T))
+    how = {"rank": shape.rank, "scale": shape.scale, "dropout": shape.dropout}
     config = {
         "fine_tune_type": "lora",
         "num_layers": len(shape.layers),
-        "lora_parameters": {"rank": shape.rank, "scale": shape.scale, "dropout": shape.dropout, "keys": list(MODULES)},
+        "lora_parameters": {**how, "keys": list(row.modules)},
     }
     with replacing(folder / "adapters.safetensors") as file:
         mx.save_safetensors(file, arrays)
     write_text(folder / "adapter_config.json", json.dumps(config, indent=2))
 
 
-def _adapt(block: TransformerBlock, layer: int, shape: LoraShape) -> dict[str, LoRALinear]:
-    found = {module: _wrap(_module_of(block, module), shape) for module in MODULES}
+def row_of(model: Model) -> Architecture:
+    """The model's row in the table of architectures."""
+    return row_of_type(model.args.model_type)
+
+
+def _adapt(block: TransformerBlock, layer: int, shape: LoraShape, row: Architecture) -> dict[str, LoRALinear]:
+    found = {module: _wrap(_module_of(block, module), shape) for module in row.modules}
     block.update_modules(tree_unflatten(list(found.items())))
-    return {tensor_name(layer, module): lora for module, lora in found.items()}
+    return {row.tensor_name(layer, module): lora for module, lora in found.items()}
 
 
 def _wrap(linear: nn.Module, shape: LoraShape) -> LoRALinear:

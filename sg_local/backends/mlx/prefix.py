@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
-from mlx_lm.models.llama import Model
 
 from sg_local.backends.llama_cpp.prefix import WORTH_TOKENS, common_length, shared_length
-from sg_local.backends.mlx.forward import KeysValues
+from sg_local.backends.mlx.forward import KeysValues, Model
 
 _STEP = 512  # prompt tokens computed at a time: bounds the memory of attention scores
 

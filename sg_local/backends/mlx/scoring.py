@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.llama import Model
 
-from sg_local.backends.mlx.forward import KeysValues, head, run_layers
+from sg_local.backends.mlx.forward import KeysValues, Model, head, run_layers
 from sg_local.backends.mlx.prefix import Prefix
 
 

@@ -1,8 +1,8 @@
-"""Builds mlx-lm's llama model from a GGUF file, tensor by tensor, and never through `mx.load`.
+"""Builds mlx-lm's model of a GGUF's architecture from the file, tensor by tensor, and never through `mx.load`.
 
 `mx.load` reads Q4_K wrongly without an error and drops or refuses other types. Here every tensor goes through our own
-reader. The rows stay as the GGUF has them: llama.cpp stores q and k for the interleaved form of rotary embedding,
-which is mlx-lm's `rope_traditional`. All arithmetic is float32.
+reader. The rows stay as the GGUF has them: where llama.cpp stores q and k for the interleaved form of rotary
+embedding, mlx-lm computes that form (`rope_traditional`). All arithmetic is float32.
 
 Dense, every weight is float32 (fast on a CPU with OpenBLAS). Quantised, the types of `grids.BITS` stay on their own
 grid, as linear layers and as embedding; the others (Q6_K, Q3_K, Q2_K) become float16, F16 and BF16 stay what they are.
@@ -11,23 +11,19 @@ Quantised models have run on the CPU only; on Metal nothing of this was ever run
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 from mlx import nn
-from mlx_lm.models.llama import Model, ModelArgs
 
+from sg_local.backends.mlx.forward import Model
 from sg_local.backends.mlx.grids import BITS, GROUP, affine, pack
-from sg_local.backends.training.lora import MODULES
-from sg_local.gguf import GgufFile, ModelConfig, Tensor, read_config
+from sg_local.gguf import ARCHITECTURES, ROPE_FACTORS, GgufFile, ModelConfig, Tensor, read_config
 from sg_local.records import SgError
 
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
-_LINEARS = {ours: theirs for theirs, ours in MODULES.items()}
-_ROPE_FACTORS = "rope_freqs.weight"
 _EMBEDDING = "token_embd.weight"
 
 
@@ -46,15 +42,15 @@ class FactorRope(nn.Module):
 
 
 def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None = None) -> Model:
-    """The file's model, evaluated and frozen. Raises SgError for one that is not a plain llama.
+    """The file's model, evaluated and frozen. Raises SgError for one that is no row of the architectures.
 
     With `layers` it holds these blocks alone, numbered anew, and never rounds a weight: a slice to compare with.
     """
     config = read_config(path)
     wanted = range(config.layers) if layers is None else layers
     with GgufFile(path) as file:
-        names = {tensor.name: _module_name(tensor.name, wanted) for tensor in file.tensors.values()}
-        model = Model(_arguments(config, path, len(wanted)))
+        names = {name: config.row.module_name(name, tuple(wanted)) for name in file.tensors}
+        model = _empty_model(config, path, len(wanted))
         if keep_quantised:
             grids = {names[tensor.name]: BITS.get(tensor.type) for tensor in file.tensors.values()}
             nn.quantize(model, class_predicate=lambda name, _: _grid(grids.get(name)))
@@ -68,33 +64,30 @@ def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None
     try:
         model.load_weights(weights, strict=True)
     except ValueError as error:
-        raise SgError(f"{path} is not a complete llama model: {error}", "Use a GGUF of a plain llama model.") from error
+        message = f"{path} is not a complete {config.architecture} model: {error}"
+        raise SgError(message, "Fetch the file again.") from error
     model.freeze()
     model.eval()
     return model
 
 
-def _arguments(config: ModelConfig, path: Path, n_layers: int) -> ModelArgs:
+def _empty_model(config: ModelConfig, path: Path, n_layers: int) -> Model:
+    """mlx-lm's model of this shape with `n_layers` blocks."""
     if config.rope_dim != config.head_dim:
         message = f"{path}: the MLX backend rotates whole heads of {config.head_dim}, not {config.rope_dim} of them."
         raise SgError(message, "Train with `trainer=torch`.")
+    module = importlib.import_module(f"mlx_lm.models.{config.row.model_type}")
     linear = {"type": "linear", "factor": config.rope_factor}
-    return ModelArgs(
-        model_type="llama",
-        hidden_size=config.hidden,
-        num_hidden_layers=n_layers,
-        intermediate_size=config.ffn,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        head_dim=config.head_dim,
-        rms_norm_eps=config.norm_eps,
-        vocab_size=config.vocab,
-        max_position_embeddings=config.context,
-        rope_theta=config.rope_base,
-        rope_traditional=True,
-        rope_scaling=linear if config.rope_scaling == "linear" else None,
-        tie_word_embeddings=config.tied,
-    )
+    settings = {
+        **config.settings(),
+        "model_type": config.row.model_type,
+        "num_hidden_layers": n_layers,
+        "rope_theta": config.rope_base,
+        "rope_traditional": config.row.has_rotary_pairs,
+        "rope_scaling": linear if config.rope_scaling == "linear" else None,
+    }
+    model: Model = module.Model(module.ModelArgs.from_dict(settings))
+    return model
 
 
 def _grid(bits: int | None) -> dict[str, int] | bool:
@@ -103,21 +96,10 @@ def _grid(bits: int | None) -> dict[str, int] | bool:
 
 
 def _use_rope_factors(file: GgufFile, model: Model) -> None:
-    if _ROPE_FACTORS in file.tensors:
-        factors = mx.array(file.dequantize(_ROPE_FACTORS))
+    if ROPE_FACTORS in file.tensors:
+        factors = mx.array(file.dequantize(ROPE_FACTORS))
         for layer in model.layers:
             layer.self_attn.rope = FactorRope(model.args.rope_theta, factors)
-
-
-def _module_name(tensor: str, layers: Sequence[int]) -> str | None:
-    """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj'; None for what is no module of these layers."""
-    stem = tensor.removesuffix(".weight")
-    if not stem.startswith("blk."):
-        return _TOP.get(stem)
-    _, layer, part = stem.split(".", 2)
-    if int(layer) not in layers:
-        return None
-    return f"model.layers.{layers.index(int(layer))}.{_LINEARS.get(part) or _NORMS[part]}"
 
 
 def _parts(file: GgufFile, tensor: Tensor, keep_quantised: bool, *, round_others: bool) -> dict[str, mx.array]:
@@ -125,10 +107,13 @@ def _parts(file: GgufFile, tensor: Tensor, keep_quantised: bool, *, round_others
     if keep_quantised and tensor.type in BITS:
         slabs = [_packed(file.rows(tensor, start, stop), tensor.type) for start, stop in file.slabs(tensor)]
         return {part: mx.array(np.concatenate([slab[part] for slab in slabs])) for part in slabs[0]}
-    weight = mx.array(file.dequantize(tensor.name))
+    values = file.dequantize(tensor.name)
+    if offset := ARCHITECTURES[file.value("general.architecture")].offset_of(tensor.name):
+        values = values - offset
+    weight = mx.array(values)
     if keep_quantised and round_others and tensor.type != "F32" and tensor.name != _EMBEDDING:
         weight = weight.astype(mx.bfloat16 if tensor.type == "BF16" else mx.float16)
-    return {"weight": weight}
+    return {tensor.name.rpartition(".")[2]: weight}
 
 
 def _packed(raw: np.ndarray, type: str) -> dict[str, np.ndarray]:

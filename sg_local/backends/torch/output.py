@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.model import Base
 from sg_local.backends.training.checkpoint import Job, adapter_metadata
-from sg_local.backends.training.lora import MODULES, adapted_layers
-from sg_local.gguf import GgufFile, rotary_heads, rows_to_gguf, write_adapter
+from sg_local.backends.training.lora import adapted_layers
+from sg_local.gguf import GgufFile, rows_to_gguf, write_adapter
 from sg_local.run import artefact
 
 ADAPTER = "adapter.gguf"
@@ -33,7 +33,7 @@ def gguf_pairs(base: Base, adapter: Lora) -> dict:
     """(A, B) by tensor name, B's rows in the base's order: queries and keys keep rotary pairs side by side."""
     pairs = {}
     for name, (a, b) in adapter.matrices().items():
-        heads = rotary_heads(name, base.shape.heads, base.shape.kv_heads)
+        heads = base.shape.rotary_heads(name)
         b = b.cpu().numpy()
         pairs[name] = (a.cpu().numpy(), b if heads is None else rows_to_gguf(b, heads))
     return pairs
@@ -47,7 +47,7 @@ def _write_peft(base: Base, adapter: Lora, job: Job, model: Path) -> None:
         r=job.settings.rank,
         lora_alpha=job.settings.alpha,
         lora_dropout=job.settings.dropout,
-        target_modules=[module.rpartition(".")[2] for module in MODULES],
+        target_modules=[module.rpartition(".")[2] for module in base.shape.row.modules],
         layers_to_transform=list(adapted_layers(base.shape.layers, job.settings.n_layers)),
     )
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}

@@ -21,25 +21,10 @@ import numpy as np
 from sg_local.backends import TrainSettings
 from sg_local.records import SgError, TokenExample
 
-# The seven linear modules of a llama block, as transformers and mlx-lm name them, and as GGUF does.
-MODULES: dict[str, str] = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 SCHEDULES = ("linear", "cosine")
 
 # Batches are sorted by length inside windows of this many steps: little padding, yet fresh company each epoch.
 _WINDOW_STEPS = 8
-
-
-def tensor_name(layer: int, module: str) -> str:
-    """The GGUF weight that a module of a layer holds: (3, 'self_attn.q_proj') -> 'blk.3.attn_q.weight'."""
-    return f"blk.{layer}.{MODULES[module]}.weight"
 
 
 def adapted_layers(n_model: int, n_layers: int | None) -> range:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.training.lora import adapted_layers, n_answer, shared_prefix
-from sg_local.gguf import TARGETS, ModelConfig
+from sg_local.gguf import ModelConfig
 from sg_local.records import SgError, TokenExample
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
 
 def parameters(shape: ModelConfig) -> int:
     """Weights of the base: embeddings, a head of its own where it has one, and the matrices of every layer."""
-    layer = sum(rows * columns for rows, columns in map(shape.shape_of, TARGETS))
+    layer = sum(rows * columns for rows, columns in map(shape.shape_of, shape.row.targets))
     return shape.vocab * shape.hidden * (1 if shape.tied else 2) + shape.layers * layer
 
 
@@ -105,12 +105,12 @@ def training_need(shape: ModelConfig, load: Load) -> Need:
     """What LoRA training takes, with w = 4 bytes a number (CPU, float32) or 2 (CUDA, bfloat16).
 
     weights   w for each parameter of the base; 16 bytes (value, gradient, Adam's two moments, all float32) for each
-              of the adapter's rank * (rows + columns) over the seven matrices of every adapted layer
+              of the adapter's rank * (rows + columns) over the matrices of every adapted layer
     tokens    the larger of a step and the parity gate's copy. A step: the numbers that `_kept` counts, and logits. The
               gate: a float32 copy of the base, of two layers for a large one
     """
     width = 2 if load.on_cuda else 4
-    sides = sum(map(sum, map(shape.shape_of, TARGETS)))
+    sides = sum(map(sum, map(shape.shape_of, shape.row.targets)))
     weights = width * parameters(shape) + 16 * load.rank * load.n_layers * sides
     step = round(OVERHEAD * width * _kept(shape, load)) + 4 * shape.vocab * load.n_logits
     return Need(weights, max(step, _gate(shape, load)), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 Logits = Callable[[Sequence[int], tuple[int, ...]], np.ndarray]
 """(token ids, layers) -> float32 logits (tokens, vocabulary) of the model reduced to these layers."""
 
-TOLERANCE = 1e-3  # logits; a right copy stays near 1e-4, a wrong row order is off by more than 1
 MIN_TOKENS, MAX_TOKENS = 64, 96
 FULL_COPY_BYTES = 1 << 30
 COPY = "parity-f32.gguf"
@@ -39,7 +38,10 @@ _FLASH_OFF = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
 
 @dataclass(frozen=True)
 class ParityGate:
-    """One job's gate. `layers` are those that the reference copy keeps; `folder` holds the copy meanwhile."""
+    """One job's gate. `layers` are those that the reference copy keeps; `folder` holds the copy meanwhile.
+
+    `tolerance` is how far a logit may differ: the architecture's.
+    """
 
     model: Path
     folder: Path
@@ -47,13 +49,14 @@ class ParityGate:
     layers: tuple[int, ...]
     n_layers: int
     n_threads: int
+    tolerance: float
 
     def check_base(self, logits: Logits) -> float:
-        """Make the reference copy and compare. The largest difference; SgError above TOLERANCE."""
+        """Make the reference copy and compare. The largest difference; SgError above the tolerance."""
         self._write_copy()
         found = self._difference(logits, None)
-        logger.info("parity of the base: logits differ by %.2g, %g is allowed", found, TOLERANCE)
-        if found > TOLERANCE:
+        logger.info("parity of the base: logits differ by %.2g, %g is allowed", found, self.tolerance)
+        if found > self.tolerance:
             raise SgError(
                 f"The trainer reads {self.model.name} otherwise than llama.cpp: logits differ by {found:.2g}.",
                 "Training was not started. Please report this model: it is a fault in sg-local.",
@@ -62,12 +65,12 @@ class ParityGate:
         return found
 
     def check_adapter(self, adapter: Path, logits: Logits) -> float:
-        """Compare with the adapter applied on both sides. The largest difference; SgError above TOLERANCE."""
+        """Compare with the adapter applied on both sides. The largest difference; SgError above the tolerance."""
         if not (self.folder / COPY).exists():
             self._write_copy()
         found = self._difference(logits, self._fitting(adapter))
-        logger.info("parity of the adapter: logits differ by %.2g, %g is allowed", found, TOLERANCE)
-        if found > TOLERANCE:
+        logger.info("parity of the adapter: logits differ by %.2g, %g is allowed", found, self.tolerance)
+        if found > self.tolerance:
             raise SgError(
                 f"{adapter} does not do in llama.cpp what it did in training: logits differ by {found:.2g}.",
                 "Do not use this adapter. Please report it: it is a fault in sg-local.",
@@ -123,7 +126,8 @@ def parity_gate(model: Path, folder: Path, examples: Sequence[TokenExample], n_t
     layers = tuple(range(shape.layers))
     if _float32_bytes(model) > FULL_COPY_BYTES and shape.layers > 2:
         layers = (0, shape.layers - 1)
-    return ParityGate(model, folder, probe_tokens(examples, shape.context), layers, shape.layers, n_threads)
+    tokens = probe_tokens(examples, shape.context)
+    return ParityGate(model, folder, tokens, layers, shape.layers, n_threads, shape.row.tolerance)
 
 
 def probe_tokens(examples: Sequence[TokenExample], n_context: int) -> tuple[int, ...]:
