@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class Entry:
+class Listing:
     """Where a command lives, the heading it stands under, and its one-line help."""
 
     module: str
@@ -39,24 +39,24 @@ class Entry:
 
 JOB, USE, LOOK = "The job", "Use what came out", "Look around"
 COMMANDS = {
-    "run": Entry("run", JOB, "Make a model good at a task: all stages, going on where an earlier try stopped."),
-    "synth": Entry("stage", JOB, "Let the model write training pairs for a task."),
-    "filter": Entry("stage", JOB, "Judge the synthesised pairs by rules, and show the funnel."),
-    "review": Entry("review", JOB, "Judge the synthesised pairs yourself, one key each."),
-    "train": Entry("stage", JOB, "Finetune a LoRA adapter on the kept pairs."),
-    "export": Entry("stage", JOB, "Write the GGUF files that other programs load."),
-    "eval": Entry("eval", JOB, "Measure the tuned model against its base, with intervals."),
-    "tune-settings": Entry("tune_settings", JOB, "Search temperature and epochs over several tasks for a preset."),
-    "serve": Entry("use", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
-    "predict": Entry("use", USE, "Answer one text, or one per line of standard input."),
-    "report": Entry("use", USE, "Write the report of a run as one HTML page."),
-    "inspect": Entry("use", USE, "Say what a GGUF file holds and where it came from."),
-    "runs": Entry("runs", LOOK, "List, show and delete runs."),
-    "tasks": Entry("tasks", LOOK, "List, show, write and check task files."),
-    "models": Entry("models", LOOK, "List, show, add, download and remove base models."),
-    "doctor": Entry("doctor", LOOK, "Say what this machine can do, and how to mend what it cannot."),
-    "config": Entry("config_commands", LOOK, "Show the settings in force and where each one came from."),
-    "completion": Entry("completion", LOOK, "Print the completion script for bash, zsh or fish."),
+    "run": Listing("run", JOB, "Make a model good at a task: all stages, going on where an earlier try stopped."),
+    "synth": Listing("stage", JOB, "Let the model write training pairs for a task."),
+    "filter": Listing("stage", JOB, "Judge the synthesised pairs by rules, and show the funnel."),
+    "review": Listing("review", JOB, "Judge the synthesised pairs yourself, one key each."),
+    "train": Listing("stage", JOB, "Finetune a LoRA adapter on the kept pairs."),
+    "export": Listing("stage", JOB, "Write the GGUF files that other programs load."),
+    "eval": Listing("eval", JOB, "Measure the tuned model against its base, with intervals."),
+    "tune-settings": Listing("tune_settings", JOB, "Search temperature and epochs over several tasks for a preset."),
+    "serve": Listing("use", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
+    "predict": Listing("use", USE, "Answer one text, or one per line of standard input."),
+    "report": Listing("use", USE, "Write the report of a run as one HTML page."),
+    "inspect": Listing("use", USE, "Say what a GGUF file holds and where it came from."),
+    "runs": Listing("runs", LOOK, "List, show and delete runs."),
+    "tasks": Listing("tasks", LOOK, "List, show, write and check task files."),
+    "models": Listing("models", LOOK, "List, show, add, download and remove base models."),
+    "doctor": Listing("doctor", LOOK, "Say what this machine can do, and how to mend what it cannot."),
+    "config": Listing("config_commands", LOOK, "Show the settings in force and where each one came from."),
+    "completion": Listing("completion", LOOK, "Print the completion script for bash, zsh or fish."),
 }
 
 
@@ -71,7 +71,7 @@ class Command(click.Command):
         _write_examples(formatter, self.examples)
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group with examples in its help and a suggestion for a mistyped command."""
 
     command_class = Command
@@ -93,7 +93,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Program(Group):
+class Program(CommandGroup):
     """The root group: commands by section, loaded on demand; errors rendered once, here."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from sg_local.cli import output
-from sg_local.cli.app import Group
+from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import stage_names
 from sg_local.cli.config import OPTIONS, Environment
 from sg_local.cli.options import (
@@ -28,7 +28,7 @@ SHOWN = ("model", "backend", "trainer", "form", "seed", "preset", "runs")
 
 
 @click.group(
-    "config", cls=Group, examples=("sg-local config show", "sg-local config show synth", "sg-local config path")
+    "config", cls=CommandGroup, examples=("sg-local config show", "sg-local config show synth", "sg-local config path")
 )
 def config_command() -> None:
     """Show the settings in force and where each one came from."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sg_local.cli import output
-from sg_local.cli.app import Group
+from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import model_names
 from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.options import json_option
@@ -29,7 +29,7 @@ PULL = "sg-local models pull"
 
 @click.group(
     "models",
-    cls=Group,
+    cls=CommandGroup,
     examples=("sg-local models ls", "sg-local models add my-model model.gguf", "sg-local models pull vicuna-7b-v1.5"),
 )
 def models_command() -> None:

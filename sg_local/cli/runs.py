@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sg_local.cli import output
-from sg_local.cli.app import Group
+from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import run_argument
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
@@ -22,7 +22,7 @@ from sg_local.run import INPUTS, REPORT, STAGES, Run, list_runs, open_run, remov
 from sg_local.words import size
 
 
-@click.group("runs", cls=Group, examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs rm RUN"))
+@click.group("runs", cls=CommandGroup, examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs rm RUN"))
 def runs_command() -> None:
     """List, show and delete runs."""
 

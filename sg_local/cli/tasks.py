@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sg_local.cli import output
-from sg_local.cli.app import Group
+from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import task_argument
 from sg_local.cli.options import Choice, json_option
 from sg_local.cli.output import Column
@@ -23,7 +23,7 @@ from sg_local.tasks.lint import lint
 
 @click.group(
     "tasks",
-    cls=Group,
+    cls=CommandGroup,
     examples=("sg-local tasks ls", "sg-local tasks new my_task.toml", "sg-local tasks check my_task.toml"),
 )
 def tasks_command() -> None:
