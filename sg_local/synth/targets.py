@@ -36,7 +36,7 @@ def _labels(job: Synthesis, index: int, accepted: Sequence[InputRow]) -> list[st
     rng = random.Random(seed_of(row_id(job.task.digest, "labels", index, job.seed)))
     if not job.settings.balance:
         return [rng.choice(labels) for _ in range(size)]
-    counts = Counter({label: 0 for label in labels})
+    counts = Counter(dict.fromkeys(labels, 0))
     counts.update(row.label_asked for row in accepted if row.label_asked)
     asked = []
     for _ in range(size):
