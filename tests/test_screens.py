@@ -1,33 +1,28 @@
-"""The recorded screens in docs/screens: small, of no machine, fetching nothing; and the code that records them runs."""
+"""The recorded screens in docs/screens: drawn again from their data, they show the same text; small, of no machine.
+
+Where a change of words or layout is meant: `python tests/screens.py` draws them anew.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 import screens
-from click.testing import CliRunner
-
-from sg_local.cli.app import app
-from sg_local.run import Run
 
 RECORDED = sorted(screens.SCREENS.glob("*.svg"))
+NAMES = [path.stem for path in RECORDED]
 LARGEST = 150_000
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A folder with a finished run of the scripted backend."""
-    folder = tmp_path_factory.mktemp("finished")
-    line = ["run", "support_routing", "--backend", "scripted", "--yes", "--name", "trial", "--runs", f"{folder}/runs"]
-    done = CliRunner().invoke(
-        app,
-        [*line, "--set", "synth.n_inputs=60", "--set", "eval.resamples=50"],
-        env={"SG_LOCAL_HOME": str(folder / "home")},
-    )
-    assert done.exit_code == 0, done.output
-    return folder
+def drawn(tmp_path_factory):
+    """Every screen, drawn anew."""
+    folder = tmp_path_factory.mktemp("screens")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(screens.pyte.graphics.TEXT, 2, "+strikethrough")
+        return screens.drawn(folder)
 
 
 def is_clean(text):
@@ -36,27 +31,37 @@ def is_clean(text):
     return not re.search(r"https?:|url\((?!#)|/(tmp|root|home|work|usr)/", text)
 
 
-def test_every_screen_is_recorded():
-    assert {path.stem for path in RECORDED} == {"review", "thresholds", "doctor", "run", "verdict", "half_way"}
+def test_every_screen_is_recorded(drawn):
+    assert set(NAMES) == {"review", "thresholds", "doctor", "run", "verdict", "half_way"} == set(drawn)
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_screen_shows_what_is_recorded(drawn, name):
+    recorded = (screens.SCREENS / f"{name}.svg").read_text(encoding="utf-8")
+    assert screens.cells(drawn[name]) == screens.cells(recorded)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=NAMES)
 def test_a_recorded_screen_is_small_and_of_no_machine(path):
     text = path.read_text(encoding="utf-8")
     assert path.stat().st_size < LARGEST and is_clean(text) and text.startswith("<svg")
 
 
-def test_the_review_is_recorded_by_driving_it(finished, monkeypatch):
-    monkeypatch.setitem(screens.pyte.graphics.TEXT, 2, "+strikethrough")
-    made = dict(screens.review(finished, "trial"))
-    assert set(made) == {"review", "thresholds"} and all(map(is_clean, made.values()))
-    assert "not&#160;judged" in made["review"] and "was&#160;0.7" in made["thresholds"]
-    assert re.search(r"opacity|fill: #[0-9a-f]{6}", made["review"])
+@pytest.mark.parametrize("path", RECORDED, ids=NAMES)
+def test_its_text_is_read_as_a_terminal_shows_it(path):
+    lines = screens.cells(path.read_text(encoding="utf-8"))
+    assert len(lines) > 10 and max(map(len, lines)) <= screens.WIDTH
+    edges = [line for line in lines if line.startswith("│")]
+    assert all(len(line) == screens.WIDTH and line.endswith("│") for line in edges)
 
 
-def test_a_finished_run_is_drawn_from_its_folder(finished, monkeypatch):
-    monkeypatch.chdir(finished)
-    made = dict(screens.finished(Run(screens.Path("runs/trial"))))
-    assert set(made) == {"run", "verdict"} and all(map(is_clean, made.values()))
-    assert "✔" in made["run"] and ">synth" in made["run"] and "gain&#160;of" in made["verdict"]
-    assert os.path.commonprefix(list(made.values())).startswith("<svg")
+def test_colours_and_fonts_do_not_count():
+    plain = screens.svg(screens.Text("a word\nand another"), 20, "one")
+    coloured = screens.svg(screens.Text("a word\nand another", "bold red"), 20, "two")
+    assert screens.cells(plain) == screens.cells(coloured) == ["a word", "and another"]
+    assert screens.cells(plain) != screens.cells(screens.svg(screens.Text("a word\nand  another"), 20, "one"))
+
+
+def test_the_data_names_no_machine():
+    texts = [path.read_text(encoding="utf-8") for path in screens.DATA.rglob("*") if path.is_file()]
+    assert texts and all(map(is_clean, texts))
