@@ -60,7 +60,7 @@ class Training:
     task: Task
     form: Form
     generator: Generator
-    trainer: Trainer
+    trainer: Trainer | None
     rows: tuple[TrainingRow, ...]
     settings: TrainSettings
     seed: int = 0
@@ -123,6 +123,7 @@ def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: Non
 
     sets = prepare(job)
     job.before(sets)
+    assert job.trainer is not None, "a job without a trainer is only handed over"
     adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), job.settings, note)
     return _finish(job, sets, adapter, steps, started)
 

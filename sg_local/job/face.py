@@ -200,8 +200,9 @@ def load_task(source: TaskLike, tests: int | str | Path | None = None) -> Task:
     """A task from a file (.toml, or Super-NaturalInstructions .json), a shipped task's name, or a mapping.
 
     A mapping has the keys of a task file: instruction, examples, kind, labels, tests, name, schema. `tests` draws so
-    many of its test rows, always the same ones, or is a file of test rows that take their place. Raises SgError for what
-    is missing or malformed.
+    many of its test rows, always the same ones, or is a file of test rows that take their place.
+
+    Raises SgError for what is missing or malformed.
     """
     from sg_local import tasks
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local import filters, prompts, review
+from sg_local.filters import FilterSettings
 from sg_local.job.filter import refilter
 from sg_local.job.job import OpenRun
 from sg_local.job.plan import flat
@@ -191,7 +192,7 @@ def save_thresholds(job: OpenRun, state: ReviewState) -> ReviewState:
     return review.reloaded(state, rows_of(job, job.run.read(VERDICTS, Verdict)))
 
 
-def thresholds(settings: Any, has_labels: bool) -> tuple[MovableThreshold, ...]:
+def thresholds(settings: FilterSettings, has_labels: bool) -> tuple[MovableThreshold, ...]:
     """The numbers of the filters that a reviewer may move: those of the rules that are on and look at this kind."""
     found = []
     without = LABELS_LEAVE_OUT if has_labels else LABELS_ONLY
@@ -203,7 +204,7 @@ def thresholds(settings: Any, has_labels: bool) -> tuple[MovableThreshold, ...]:
     return tuple(found)
 
 
-def with_thresholds(settings: Any, moved: tuple[MovableThreshold, ...]) -> Any:
+def with_thresholds(settings: FilterSettings, moved: tuple[MovableThreshold, ...]) -> FilterSettings:
     """Filter settings with these numbers."""
     for threshold in moved:
         group, name = threshold.name.split(".")

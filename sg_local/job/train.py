@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import provenance
@@ -16,6 +16,7 @@ from sg_local.run import ADAPTER, MadeOtherwise, Run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sg_local.backends import Trainer
     from sg_local.records import TrainStep
     from sg_local.training import Sets, Trained, Training
 
@@ -68,7 +69,9 @@ def launch_line(job: OpenRun, folder: Path) -> str:
     return f"torchrun --nproc-per-node 2 -m sg_local.backends.torch {folder}"
 
 
-def training_job(job: OpenRun, trainer: Any, before: Any = lambda sets: None) -> Training:
+def training_job(
+    job: OpenRun, trainer: Trainer | None, before: Callable[[Sets], None] = lambda sets: None
+) -> Training:
     """The training room's view of a job."""
     from sg_local import filters, training
 
