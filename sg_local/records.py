@@ -13,7 +13,7 @@ import hashlib
 import json
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 Kind = Literal["classification", "generation"]
@@ -257,6 +257,25 @@ class Verdict:
     input: str | None = None
     output: str | None = None
     step: int = 0
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """How many rows each step left. `rules` maps a rule to its rejections, `examples` to up to two (text, reason).
+
+    `labels` maps each label to (asked, kept). `policy` and `why` tell how labels were chosen.
+    """
+
+    asked: int
+    parsed: int
+    accepted: int
+    kept: int
+    rules: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    labels: dict[str, tuple[int, int]] = field(default_factory=dict)
+    by_person: int = 0
+    policy: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)

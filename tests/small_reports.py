@@ -30,7 +30,7 @@ def report_of(scores, adapter=None, **more):
         "form": "plain",
         "n_training": 4,
         "stages": {},
-        "funnel": {},
+        "funnel": None,
         "versions": {},
         "metric": "exact_match",
         "n": 40,

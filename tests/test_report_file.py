@@ -30,6 +30,9 @@ def test_a_report_of_0_1_0_reads_like_one_of_today():
     ]
     assert report.base.metrics == {key: data["base"][key] for key in ("exact_match", "authors_label", "macro_f1")}
     assert report.excluded == Excluded() and report.rows[0].outputs == tuple(data["rows"][0]["outputs"])
+    assert report.funnel.kept == data["funnel"]["kept"] and report.funnel.labels["billing"] == (
+        *data["funnel"]["labels"]["billing"],
+    )
     assert report.confusion.labels == tuple(data["confusion"]["labels"])
 
 
@@ -48,13 +51,21 @@ def test_what_is_written_reads_back(tmp_path):
     report = evaluate(job_of(tmp_path, REWRITE, pairs=(Pair("SOME TEXT", "some text"),)))
     assert read_report(Run(tmp_path)) == report
     data = json.loads((tmp_path / REPORT).read_text())
-    assert data["tuned"] == data["systems"]["tuned"] and data["retain"] is None and "confusion" not in data
+    assert data["tuned"] == data["systems"]["tuned"] and data["retain"] is None and data["funnel"] == {}
+    assert "confusion" not in data and "export" not in data
     assert data["served"] == "tuned" and data["systems"]["tuned"]["form"] == "chat"
     assert {key: data["verdicts"][0][key] for key in ("tuned", "base", "like")} == {
         "tuned": "tuned",
         "base": report.outcomes[0].base,
         "like": True,
     }
+
+
+def test_a_broken_funnel_is_named_with_the_filters_stamp(tmp_path):
+    job = job_of(tmp_path)
+    job.run.write_stamp("filter", {}, funnel={"asked": 4})
+    with pytest.raises(SgError, match=r"filter.json: funnel.parsed is missing"):
+        evaluate(job)
 
 
 def test_what_a_later_version_adds_is_passed_over(tmp_path):

@@ -15,7 +15,7 @@ from sg_local.evaluate.rounds import Settled, answer_all
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.evaluate.systems import served
 from sg_local.records import SgError, digest
-from sg_local.report.file import read_report, write_report
+from sg_local.report.file import read_funnel, read_report, write_report
 from sg_local.report.records import AdapterFacts, BaseFacts, Confusion, Excluded, Report, ScoredRow
 from sg_local.run import ADAPTER, CANDIDATES, REPORT, STAGES, file_digest
 
@@ -99,7 +99,7 @@ def build_report(
         form=job.form.name,
         n_training=len(job.pairs),
         stages={**{name: stamp["seconds"] for name, stamp in stamps.items() if "seconds" in stamp}, "eval": seconds},
-        funnel=stamps["filter"].get("funnel", {}),
+        funnel=read_funnel(job.run),
         versions={name: stamp["version"] for name, stamp in stamps.items() if "version" in stamp},
         metric=job.task.metric,
         n=len(questions),

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 
 from sg_local.filters.labels import Labelling, choose, choose_outputs
 from sg_local.filters.rules import GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
-from sg_local.records import Candidate, InputRow, Pair, Task, Verdict, digest
+from sg_local.records import Candidate, Funnel, InputRow, Pair, Task, Verdict, digest
 from sg_local.run import CANDIDATES, INPUTS, VERDICTS, Run
 
 __all__ = [
@@ -53,25 +53,6 @@ class Kept:
     id: str
     pair: Pair
     candidate: Candidate
-
-
-@dataclass(frozen=True)
-class Funnel:
-    """How many rows each step left. `rules` maps a rule to its rejections, `examples` to up to two (text, reason).
-
-    `labels` maps each label to (asked, kept). `policy` and `why` tell how labels were chosen.
-    """
-
-    asked: int
-    parsed: int
-    accepted: int
-    kept: int
-    rules: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
-    labels: dict[str, tuple[int, int]] = field(default_factory=dict)
-    by_person: int = 0
-    policy: str = ""
-    why: str = ""
 
 
 def input_gate(task: Task, settings: FilterSettings) -> Callable[[str, Sequence[str]], str]:

@@ -66,7 +66,7 @@ def gather(run: Run) -> dict[str, Any]:
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
         "kept": _spread(rows, N_KEPT),
         "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
-        "rejected": report.funnel.get("examples", {}),
+        "rejected": report.funnel.examples if report.funnel is not None else {},
         "answers": answer_lines(run, report)[:N_ANSWERS],
         "confusions": _confusions(report),
         "stages": list(_stages(run)),
@@ -109,13 +109,13 @@ def _charts(run: Run, report: Report, rows: Sequence[Mapping[str, Any]]) -> Iter
     curve = (run.stamp("train") or {}).get("curve", [])
     if curve:
         yield "losses", charts.losses(curve)
-    if funnel:
-        steps = {step: funnel[step] for step in ("asked", "parsed", "accepted", "kept")}
+    if funnel is not None:
+        steps = {"asked": funnel.asked, "parsed": funnel.parsed, "accepted": funnel.accepted, "kept": funnel.kept}
         yield "funnel", charts.bars(steps, "Rows left after each step", "rows")
-    if funnel.get("rules"):
-        yield "rules", charts.bars(funnel["rules"], "Rows rejected by each rule", "rows rejected")
-    if funnel.get("labels"):
-        yield "balance", charts.balance(funnel["labels"])
+    if funnel is not None and funnel.rules:
+        yield "rules", charts.bars(funnel.rules, "Rows rejected by each rule", "rows rejected")
+    if funnel is not None and funnel.labels:
+        yield "balance", charts.balance(funnel.labels)
     groups = {
         "inputs, synthetic": [row["input"] for row in rows],
         "inputs, test": [row.input for row in report.rows],

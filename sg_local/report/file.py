@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
-from sg_local.records import SgError
+from sg_local.records import Funnel, SgError
 from sg_local.report.records import BASE, TUNED, Report, SystemResult
 from sg_local.run import REPORT, Run, read_json
 
 TOP = (BASE, "base_vote", TUNED)
 """Systems whose figures stand at the top of the file as well, for short lines of jq."""
+EMPTY: dict[str, Any] = {"retain": None, "funnel": {}}
+"""What the file says where there is none; other keys are left out then."""
 
 
 def read_report(run: Run) -> Report:
@@ -34,6 +36,15 @@ def read_report(run: Run) -> Report:
         raise SgError(f"{path}: {wrong}.", hint) from wrong
 
 
+def read_funnel(run: Run) -> Funnel | None:
+    """The filters' account in their stamp; None before they had one. Raises SgError for what is wrong in it."""
+    told = (run.stamp("filter") or {}).get("funnel")
+    try:
+        return _restored(Funnel, told, "funnel") if told else None
+    except _Misfit as wrong:
+        raise SgError(f"{run.path('stages/filter.json')}: {wrong}.", f"Run `filter {run.name}` again.") from wrong
+
+
 def write_report(run: Run, report: Report) -> None:
     """Write report.json, atomically."""
     run.write_json(REPORT, plain(report))
@@ -47,8 +58,8 @@ def plain(report: Report) -> dict[str, Any]:
         if name == "systems":
             found |= {top: systems[top] for top in TOP if top in systems}
             value = systems
-        if value is not None or name == "retain":
-            found[_keys(Report).get(name, name)] = value
+        if value is not None or name in EMPTY:
+            found[_keys(Report).get(name, name)] = EMPTY[name] if value is None else value
     return found
 
 
@@ -69,9 +80,11 @@ def _flat(system: SystemResult) -> dict[str, Any]:
 
 def _of_today(data: Any) -> Any:
     """The file's data with each system's metrics apart, and with what 0.1.0 did not say."""
-    systems = data.get("systems") if isinstance(data, dict) else None
-    if not isinstance(systems, dict):
+    if not isinstance(data, dict):
         return data
+    systems, funnel = data.get("systems"), data.get("funnel") or None
+    if not isinstance(systems, dict):
+        return {**data, "funnel": funnel}
     known = {one.name for one in dataclasses.fields(SystemResult)}
     apart = {}
     for name, system in systems.items():
@@ -80,7 +93,7 @@ def _of_today(data: Any) -> Any:
         alike = name.replace(TUNED, BASE, 1)
         metrics = {key: value for key, value in system.items() if key not in known and isinstance(value, (int, float))}
         apart[name] = {"against": alike if name != alike in systems else BASE, **system, "metrics": metrics}
-    return {"served": _served_by_0_1_0(systems), **data, "systems": apart}
+    return {"served": _served_by_0_1_0(systems), **data, "systems": apart, "funnel": funnel}
 
 
 def _served_by_0_1_0(systems: Mapping[str, Any]) -> str | None:
@@ -109,7 +122,7 @@ def _restored(hint: Any, value: Any, place: str) -> Any:
         return _record(hint, _checked(value, dict, place), place)
     if origin is tuple:
         return tuple(_restored(args[0], one, f"{place}[{i}]") for i, one in enumerate(_checked(value, list, place)))
-    if origin is Mapping:
+    if origin in (Mapping, dict):
         return {k: _restored(args[1], one, f"{place}.{k}") for k, one in _checked(value, dict, place).items()}
     if origin is Literal:
         if value not in args:

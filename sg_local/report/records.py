@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sg_local.records import Kind
+from sg_local.records import Funnel, Kind
 
 Role = Literal["base", "tuned", "trivial"]
 Family = Literal["free", "restricted", "trivial"]
@@ -139,8 +139,8 @@ class Report:
     """What an evaluation found. `served` is the system that predict and serve answer with.
 
     `chosen` holds the prompt form of each base system that had a choice, `gains` every tuned system over every base
-    under `TUNED-BASE`, `stages` the seconds of each stage. `funnel` is the filters' account and `export` the export's
-    results, both as those rooms wrote them.
+    under `TUNED-BASE`, `stages` the seconds of each stage. `funnel` is the filters' account, where they have given one,
+    and `export` the export's results as export.json has them.
     """
 
     run: str
@@ -152,7 +152,7 @@ class Report:
     form: str
     n_training: int
     stages: Mapping[str, float]
-    funnel: Mapping[str, Any]
+    funnel: Funnel | None
     versions: Mapping[str, str]
     metric: str
     n: int
