@@ -12,19 +12,18 @@ stands in. NumPy and rouge-score are loaded by the functions that need them, not
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sg_local.prompts import match_label, normalise
+from sg_local.splitting import holds, pieces, words
 
 Metric = Callable[[str, Sequence[str]], float]
 
 LEVEL = 0.95
 OTHER = "(none)"
-WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -61,24 +60,48 @@ def exact_match(text: str, references: Sequence[str]) -> float:
     return float(any(answer == normalise(reference) for reference in references))
 
 
-def rouge_l() -> Metric:
-    """A metric: the best ROUGE-L F-measure over the references, words stemmed, as rouge-score computes it.
+def exact_label(labels: Sequence[str]) -> Metric:
+    """Exact match among labels: 1 where the answer names the label of a reference and no other, else 0."""
 
-    rouge-score knows ASCII letters and digits only. A reference without any is compared word by word instead.
+    def score(text: str, references: Sequence[str]) -> float:
+        label = match_label(labels, text)
+        return float(label is not None and label in {match_label(labels, reference) for reference in references})
+
+    return score
+
+
+def rouge_l() -> Metric:
+    """A metric: the best ROUGE-L F-measure over the references, as rouge-score computes it, over words in any script.
+
+    English words are stemmed as rouge-score stems them. A reference without a word is compared by what stands between
+    its spaces.
     """
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    scorer = RougeScorer(["rougeL"], tokenizer=Stemmed())
 
     def score(text: str, references: Sequence[str]) -> float:
         return max(one(text, reference) for reference in references)
 
     def one(text: str, reference: str) -> float:
-        if re.search(r"[a-z0-9]", reference.lower()):
+        if words(reference):
             return float(scorer.score(reference, text)["rougeL"].fmeasure)
         return lcs_f1(text.split(), reference.split())
 
     return score
+
+
+class Stemmed:
+    """rouge-score's tokenizer for words in any script: those in ASCII are what its own makes of them."""
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        self._english = DefaultTokenizer(use_stemmer=True)
+
+    def tokenize(self, text: str) -> list[str]:
+        """The stemmed words of a text in order."""
+        return [stem for word in words(text) for stem in (self._english.tokenize(word) if word.isascii() else (word,))]
 
 
 def authors_label(labels: Sequence[str]) -> Metric:
@@ -98,14 +121,13 @@ def authors_rouge_l(text: str, references: Sequence[str]) -> float:
 
 def names_label(labels: Sequence[str], text: str) -> bool:
     """True where some label stands in the text as words, both normalised."""
-    words = f" {normalise(text)} "
-    return any(f" {normalise(label)} " in words for label in labels)
+    return any(holds(text, label) for label in labels)
 
 
 def metrics_of(kind: str, labels: Sequence[str]) -> dict[str, Metric]:
     """The metrics of a task by name, the deciding one first."""
     if kind == "classification":
-        return {"exact_match": exact_match, "authors_label": authors_label(labels)}
+        return {"exact_match": exact_label(labels), "authors_label": authors_label(labels)}
     return {"rouge_l": rouge_l(), "exact_match": exact_match, "authors_rouge_l": authors_rouge_l}
 
 
@@ -199,7 +221,7 @@ class Words:
 
     @classmethod
     def of(cls, text: str) -> Words:
-        sequence = tuple(WORD.findall(text.lower())) or tuple(text.split())
+        sequence = pieces(text)
         return cls(sequence, frozenset(sequence))
 
 

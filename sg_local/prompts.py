@@ -20,6 +20,7 @@ import jinja2
 import jinja2.sandbox
 
 from sg_local.records import ModelInfo, Pair, Segment, Segments, SgError, Task
+from sg_local.splitting import bare, folded, unclosed
 
 MARK = re.compile("\ue000(\\d+)\ue001")
 BOS_MARK = "\ue002"
@@ -248,16 +249,21 @@ def majority(votes: Mapping[str, int]) -> str:
 
 
 def match_label(labels: Sequence[str], text: str) -> str | None:
-    """The label that equals the text after normalising, else None."""
-    wanted = normalise(text)
-    return next((label for label in labels if normalise(label) == wanted), None)
+    """The one label that the text names, else None: as it stands, but for letter case, for what encloses it, or bare.
+
+    The strictest reading that any label fits decides, so that labels apart only in their signs stay apart.
+    """
+    for reading in (str.strip, folded, unclosed, normalise):
+        wanted = reading(text)
+        found = [label for label in labels if reading(label) == wanted]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def normalise(text: str) -> str:
-    """Lower case, punctuation removed, white space folded: the form in which exact match compares."""
-    bare = re.sub(r"[^\w\s]", "", text.lower())
-    folded = " ".join(bare.split())
-    return folded or " ".join(text.lower().split())
+    """Lower case, punctuation removed, white space folded: the form in which exact match compares (splitting.bare)."""
+    return bare(text)
 
 
 def unquote(text: str) -> str:

@@ -29,6 +29,12 @@ def test_nearest_finds_the_most_similar_above_the_threshold():
     assert nearest("q r s", others, 0.5) == (0.0, "")
 
 
+def test_nearest_knows_every_script():
+    text, other = "我的包裹还没有到，请帮我查一下", "我的包裹还没有到货，请帮我查一下吧"
+    assert nearest(other, [text], 0.7) == (pytest.approx(28 / 30), text)
+    assert nearest("\U0001f44d", ["\U0001f44e"], 0.7) == (0.0, "")
+
+
 @pytest.mark.parametrize(
     ("text", "accepted", "rule"),
     [

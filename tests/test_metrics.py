@@ -31,10 +31,25 @@ def test_exact_match_normalises_and_takes_any_reference(text, references, expect
         ("the cat", ("the cat sat",), 0.8),
         ("", ("the cat",), 0.0),
         ("\u732b \u72ac", ("\u732b \u72ac",), 1.0),
+        ("Счёт на 15:00 отменён", ("Встреча перенесена на 15:00",), 2 * 3 / (5 + 5)),
+        ("Встреча перенесена на пятницу", ("Встреча перенесена на 15:00",), 2 * 3 / (4 + 5)),
+        ("Зарядка не работает.", ("Зарядка не работает",), 1.0),
+        ("会議は延期されました。", ("会議は延期されました",), 1.0),
+        ("猫が10匹います", ("会議は10時に延期されました",), 2 * 2 / (7 + 13)),
+        ("Für Möller", ("Für Müller",), 0.5),
+        ("\U0001f44e", ("\U0001f44d",), 0.0),
     ],
 )
 def test_rouge_l_stems_and_takes_the_best_reference(text, references, expected):
     assert metrics.rouge_l()(text, references) == pytest.approx(expected)
+
+
+def test_exact_match_of_labels_keeps_apart_what_differs_in_signs():
+    score = metrics.metrics_of("classification", ("A", "A-", "C++"))["exact_match"]
+    found = [
+        (text, ref) for text in ("A", "A-", "a-.", "c++", "C") for ref in ("A", "A-", "C++") if score(text, (ref,))
+    ]
+    assert found == [("A", "A"), ("A-", "A-"), ("a-.", "A-"), ("c++", "C++")]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from sg_local import prompts
-from sg_local.prompts import Form
+from sg_local.prompts import Form, match_label
 from sg_local.records import Pair, Segment, SgError
 
 CHATML = (
@@ -68,9 +68,30 @@ def test_parse_output_spells_labels_canonically(routing, raw, output):
     assert prompts.parse_output(routing, raw) == output
 
 
-@pytest.mark.parametrize(("text", "normal"), [(" A,  b! ", "a b"), ("?!", "?!"), ("C++", "c")])
+@pytest.mark.parametrize(("text", "normal"), [(" A,  b! ", "a b"), ("?!", "?!"), ("C++", "c++")])
 def test_normalise(text, normal):
     assert prompts.normalise(text) == normal
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "label"),
+    [
+        (("C", "C++", "C#"), "C++.", "C++"),
+        (("C", "C++", "C#"), "c", "C"),
+        (("-1", "0", "1"), "-1", "-1"),
+        (("-1", "0", "1"), "+1", "1"),
+        ((">50K", "<=50K"), "<=50k.", "<=50K"),
+        ((">50K", "<=50K"), "50K", None),
+        (("A", "A-", "A*"), "a-", "A-"),
+        (("A", "A-", "A*"), "A", "A"),
+        (("A", "A-"), "**A**", None),
+        (("\U0001f44d ok", "\U0001f44e ok"), "\U0001f44e OK", "\U0001f44e ok"),
+        (("yes", "no"), "**Yes!**", "yes"),
+        (("कि", "का"), "का", "का"),
+    ],
+)
+def test_labels_apart_only_in_their_signs_stay_apart(labels, text, label):
+    assert match_label(labels, text) == label
 
 
 def test_one_line_tasks_stop_at_a_line_end(fluent):

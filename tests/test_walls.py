@@ -29,15 +29,16 @@ MAY_IMPORT = {
     "words": set(),
     "schemas": set(),
     "home": set(),
+    "splitting": set(),
     "journals": {"records"},
-    "prompts": {"records"},
-    "review": {"records"},
+    "prompts": {"records", "splitting"},
+    "review": {"records", "splitting"},
     "run": {"records", "words", "journals"},
-    "metrics": {"prompts"},
-    "tasks": {"records", "words", "schemas", "prompts"},
+    "metrics": {"splitting", "prompts"},
+    "tasks": {"records", "words", "schemas", "splitting", "prompts"},
     "gguf": DISK,
-    "report": DISK,
-    "filters": {*DISK, "words", "schemas", "prompts", "metrics"},
+    "report": {*DISK, "splitting"},
+    "filters": {*DISK, "words", "schemas", "splitting", "prompts", "metrics"},
     "models": {*DISK, "words", "home", "tasks", "gguf"},
     "backends": {*DISK, "gguf"},
     "doctor": {"home", "models", "backends"},
@@ -57,7 +58,7 @@ scores to the files, and neither needs the other. Of the job, `views` knows the 
 (`sg_local/__init__.py`) may import all but cli, console and views.
 """
 
-ONE_IMPORTER = {"rich": {"console"}, "click": {"cli"}, "huggingface_hub": {"models"}}
+ONE_IMPORTER = {"rich": {"console"}, "click": {"cli"}, "huggingface_hub": {"models"}, "regex": {"splitting"}}
 """Libraries that only these rooms import."""
 
 

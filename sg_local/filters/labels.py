@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sg_local.filters.settings import POLICIES
-from sg_local.filters.similarity import rouge_l, words
+from sg_local.filters.similarity import pieces, rouge_l
 from sg_local.prompts import majority
 from sg_local.records import Candidate, SgError
 
@@ -241,7 +241,7 @@ def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | No
 
 
 def _alike(first: str, second: str, similar: float) -> bool:
-    return rouge_l(words(first), words(second)) >= similar
+    return rouge_l(pieces(first), pieces(second)) >= similar
 
 
 def _agreement(candidates: Sequence[Candidate], voted: dict[str, str], similar: float) -> tuple[float, str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from sg_local.metrics import lcs_f1
+from sg_local.splitting import pieces, words
 
-
-def words(text: str) -> tuple[str, ...]:
-    """The lower-case words of a text, punctuation dropped."""
-    return tuple(re.findall(r"\w+", text.lower()))
+__all__ = ["nearest", "pieces", "rouge_l", "words"]
 
 
 def rouge_l(first: Sequence[str], second: Sequence[str]) -> float:
@@ -23,10 +20,10 @@ def nearest(text: str, others: Iterable[str], at_least: float = 0.0) -> tuple[fl
 
     Only pairs whose lengths allow `at_least` are compared.
     """
-    mine = words(text)
+    mine = pieces(text)
     best, found = at_least, ""
     for other in others:
-        theirs = words(other)
+        theirs = pieces(other)
         total = len(mine) + len(theirs)
         if total and 2 * min(len(mine), len(theirs)) / total < best:
             continue

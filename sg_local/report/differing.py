@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 
-PIECE = re.compile(r"\s+|\w+|[^\w\s]")
+from sg_local.splitting import stretches
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Piece:
 
 def compare(one: str, other: str) -> tuple[list[Piece], list[Piece]]:
     """Both texts in pieces that join to the text again; words and punctuation are compared whole."""
-    a, b = PIECE.findall(one), PIECE.findall(other)
+    a, b = stretches(one), stretches(other)
     left: list[Piece] = []
     right: list[Piece] = []
     for tag, a0, a1, b0, b1 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
 from sg_local.records import Candidate, Verdict
+from sg_local.splitting import stretches, words
 
 ORDERS = ("file", "doubt", "votes", "neighbour", "length", "likelihood")
 NEAR = 0.5
@@ -116,7 +116,7 @@ def _unlike(row: ReviewRow, has_labels: bool) -> float:
     asked = row.candidate.label_asked
     if asked is None or asked == row.output:
         return 0.0
-    one, other = _words(asked), _words(row.output)
+    one, other = frozenset(words(asked)), frozenset(words(row.output))
     return 1.0 if has_labels or not one | other else 1.0 - len(one & other) / len(one | other)
 
 
@@ -136,16 +136,12 @@ def order_key(order: str, row: ReviewRow) -> tuple[float, int]:
 
 def neighbours(texts: Sequence[str]) -> list[tuple[int, float]]:
     """For each text the index of the other text that shares most words, and their Jaccard index; (-1, 0.0) for none."""
-    bags = [_words(text) for text in texts]
+    bags = [frozenset(words(text)) for text in texts]
     posts: dict[str, list[int]] = defaultdict(list)
     for i, bag in enumerate(bags):
         for word in bag:
             posts[word].append(i)
     return [_nearest(i, bags, posts) for i in range(len(texts))]
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", text.lower()))
 
 
 def _nearest(i: int, bags: Sequence[frozenset[str]], posts: dict[str, list[int]]) -> tuple[int, float]:
@@ -158,7 +154,7 @@ def _nearest(i: int, bags: Sequence[frozenset[str]], posts: dict[str, list[int]]
 
 def words_apart(one: str, other: str) -> list[tuple[str, bool]]:
     """The second text in stretches (text, differs), where its words differ from the first one's."""
-    before, after = (re.findall(r"\s+|\w+|[^\w\s]", text) for text in (one, other))
+    before, after = stretches(one), stretches(other)
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     return [("".join(after[j:k]), tag != "equal") for tag, _, _, j, k in matcher.get_opcodes() if k > j]
 

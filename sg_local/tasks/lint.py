@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sg_local.prompts import normalise
 from sg_local.records import SgError, Task
+from sg_local.splitting import unclosed
 from sg_local.words import counted
 
 MANY_WORDS = 300
@@ -91,8 +92,8 @@ def _tests(task: Task) -> Iterator[Advice]:
 
 
 def _alike_labels(task: Task) -> Iterator[Advice]:
-    folded = Counter(normalise(label) for label in task.labels)
-    if any(count > 1 for count in folded.values()):
+    alike = Counter(unclosed(label) for label in task.labels)
+    if any(count > 1 for count in alike.values()):
         finding = "Two labels are the same but for letter case or punctuation."
         yield Advice("error", finding, "Answers are compared without them: rename one.")
 
