@@ -13,6 +13,14 @@ from sg_local.records import Pair, Task, TestRow
 from sg_local.run import Run
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Measure coverage on the fast tests alone: tracing costs a third, and real weights are slow without it."""
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker("no_cover")
+
+
 @pytest.fixture
 def routing() -> Task:
     """A classification task with three labels."""

@@ -14,7 +14,7 @@ from tiny_models import TinySpec, write_model
 from sg_local.cli.app import app
 from sg_local.cli.config import Environment
 from sg_local.cli.models import DownloadLine
-from sg_local.gguf.config import TRAINABLE_ARCHITECTURES
+from sg_local.gguf import ARCHITECTURES
 from sg_local.home import folders
 from sg_local.job.job import find_base
 
@@ -74,7 +74,7 @@ def test_a_card_that_is_not_here_is_shown_with_the_command(home):
     for fact in ("Apache-2.0", "Q4_K_M", "Qwen/Qwen3-4B-GGUF", "chatml", "36"):
         assert fact in shown.stdout
     assert "sg-local models pull qwen3-4b" in shown.stderr
-    assert ("not trained" in shown.stderr) == ("qwen3" not in TRAINABLE_ARCHITECTURES)
+    assert ("not trained" in shown.stderr) == ("qwen3" not in ARCHITECTURES)
     assert json.loads(run("models", "show", "qwen3-4b", "--json").stdout)["path"] is None
 
 
