@@ -13,6 +13,7 @@ from sg_local import gguf, models, prompts
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.export import ModelfileParts, modelfile, task_template
 from sg_local.export.template import turns_of
+from sg_local.home import ModelFolders
 from sg_local.records import Pair, SgError, Task
 
 NASTY = Task(
@@ -169,7 +170,7 @@ def test_smollm2_ids_by_transformers_apply_chat_template(embedded, routing):
 
 
 def test_the_vicuna_card_s_template_carries_a_task(tmp_path, routing):
-    card = models.read_cards(tmp_path)["vicuna-7b-v1.5"]
+    card = models.read_cards(ModelFolders.of(tmp_path))["vicuna-7b-v1.5"]
     form = prompts.forms(card.chat_template, "<s>", "</s>", True)[0]
     found = by_llama_cpp_python(task_template(routing, form, add_bos=True), "vicuna", [user("hi")])
     assert found == "<s>" + text_of(prompts.answer_prompt(routing, form, "hi"))
