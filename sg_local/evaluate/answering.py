@@ -33,7 +33,9 @@ class Way(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]: ...
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
+        """One reply for each question, in order."""
+        ...
 
 
 @dataclass(frozen=True)

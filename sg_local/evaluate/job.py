@@ -92,6 +92,7 @@ class Evaluation:
 
     @property
     def test_inputs(self) -> list[str]:
+        """The test rows' inputs, those that leak among them."""
         return [row.input for row in self.task.tests]
 
 

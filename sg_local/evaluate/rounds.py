@@ -48,6 +48,7 @@ class Contest:
 
     @property
     def job(self) -> Evaluation:
+        """The evaluation that the journal is kept for."""
         return self.journal.job
 
     @cached_property

@@ -36,6 +36,7 @@ class ProgressView:
 
 
 def synth_progress(event: SynthEvent) -> Progress:
+    """Rows written so far, the share that passes, and the rule that rejects most."""
     accepted = event.asked - sum(event.rejected.values())
     facts = {"tokens": f"{event.n_tokens:,}"}
     if event.rejected:
@@ -54,6 +55,7 @@ EXPORT_PHASES = {
 
 
 def export_progress(event: ExportEvent) -> Progress:
+    """Bytes of a merge, steps of a check, or what a file's gate found."""
     if event.phase == "merge":
         return Progress(f"merging {event.file}", event.done, event.wanted, "bytes")
     if event.fused is not None:
@@ -94,4 +96,5 @@ class TrainingView:
 
 
 def eval_progress(event: EvalEvent) -> Progress:
+    """Answers so far, under what is being answered."""
     return Progress(event.title, event.done, event.wanted, "answers", latest=event.latest)
