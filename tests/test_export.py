@@ -19,7 +19,7 @@ from sg_local.export import gate
 from sg_local.export.card import model_card
 from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
-from sg_local.records import Pair, SgError, Task
+from sg_local.records import Candidate, Pair, SgError, Task
 from sg_local.report import write_report
 from sg_local.run import Run, file_digest
 
@@ -485,9 +485,8 @@ def test_an_adapter_already_in_the_run_keeps_its_bytes(tmp_path):
 def test_greedy_inputs_are_topped_up_with_rows_that_were_not_trained_on(tmp_path):
     job = make_job(tmp_path, TinySpec(layers=1), n_answers=6)
     job.run.root.mkdir()
-    rows = [{"input": f"row {i}"} for i in range(4)]
-    job.run.path("candidates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    job.run.path("train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    job.run.append("candidates.jsonl", [Candidate(str(i), f"row {i}", "out", {"out": 1}, 1, 1.0) for i in range(4)])
+    job.run.path("train.jsonl").write_text(json.dumps({"input": "row 0"}) + "\n")
     assert gate.held_out_inputs(job) == [*(pair.input for pair in VALID), "row 1", "row 2"]
 
 

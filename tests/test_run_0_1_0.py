@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import sg_local as sg
 from sg_local.cli.app import app
 from sg_local.records import Candidate
 from sg_local.run import CANDIDATES, REPORT, VERDICTS, Run
@@ -96,6 +97,15 @@ def test_evaluated_otherwise_it_keeps_every_answer(route):
 
 def test_it_answers(route):
     assert sg_local("predict", "route", "Where is my parcel?").stdout.strip() in ("billing", "delivery", "technical")
+
+
+def test_the_python_face_opens_it(route):
+    before = contents(route)
+    with sg.load(route.root) as job:
+        assert job.report.n == 6 and len(job.rows()) == 32
+        assert [row.judge for row in job.rows() if row.reason == "unnatural input"] == ["ada"]
+        assert set(job.predict(["Where is my parcel?"])) <= {"billing", "delivery", "technical"}
+    assert contents(route) == before
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["as it is", "without seals"])

@@ -30,7 +30,7 @@ from sg_local.prompts import (
     fitted_answer,
     render,
 )
-from sg_local.records import Pair, Prompt, Sampling, ScoredPrompt, Segments
+from sg_local.records import Candidate, Pair, Prompt, Sampling, ScoredPrompt, Segments
 from sg_local.run import CANDIDATES, TRAIN
 
 ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template")
@@ -248,7 +248,7 @@ def held_out_inputs(job: Export) -> list[str]:
     were not kept. Answers are compared between two systems, so nobody needs to know the right ones.
     """
     trained = {row["input"] for row in job.run.lines(TRAIN)}
-    spare = (row["input"] for row in job.run.lines(CANDIDATES))
+    spare = (row.input for row in job.run.read(CANDIDATES, Candidate))
     inputs = dict.fromkeys([*(pair.input for pair in job.valid), *(text for text in spare if text not in trained)])
     return list(inputs)[: job.settings.n_answers]
 
