@@ -85,6 +85,11 @@ def test_verbose_says_it_on_stderr_and_only_there(tmp_path):
     assert "sg_local." not in quiet.stderr and quiet.stdout == done.stdout
 
 
+def test_it_is_said_where_the_option_stands():
+    done = CliRunner().invoke(app, ["runs", "ls", "--verbose"])
+    assert done.exit_code == 2 and "It stands before the command: `sg-local --verbose runs ls`." in done.stderr
+
+
 def test_nobody_listens_once_the_command_is_done(tmp_path):
     ours = logging.getLogger("sg_local")
     before = (ours.level, list(ours.handlers), logging.getLogger(wire.TEXTS).level)

@@ -166,10 +166,18 @@ def _from_click(error: click.ClickException) -> SgError:
     ctx = getattr(error, "ctx", None)
     hint = f"See `{ctx.command_path} --help`." if ctx is not None else ""
     if isinstance(error, click.NoSuchOption):
-        near = did_you_mean(error.option_name, _options(ctx))
+        near = _before_the_command(error.option_name, ctx) or did_you_mean(error.option_name, _options(ctx))
         return SgError(f"There is no option {error.option_name}.", near or hint, exit_code=2)
     message = " ".join(error.format_message().split())
     return SgError(message if message.endswith((".", "?")) else message + ".", hint, exit_code=error.exit_code)
+
+
+def _before_the_command(option: str, ctx: click.Context | None) -> str:
+    """Where an option of the program was looked for in one of its commands."""
+    if ctx is None or ctx.parent is None or option not in _options(ctx.find_root()):
+        return ""
+    words = ctx.command_path.partition(" ")[2]
+    return f"It stands before the command: `sg-local {option} {words}`."
 
 
 def _options(ctx: click.Context | None) -> list[str]:
