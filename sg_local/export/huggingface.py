@@ -228,7 +228,8 @@ def _llama3_factors(shape: ModelConfig, scaling: Mapping[str, Any]) -> np.ndarra
     low, high, context = (float(scaling[key]) for key in LLAMA3)
     lengths = 2 * np.pi * shape.rope_base ** (np.arange(0, shape.head_dim, 2) / shape.head_dim)
     smooth = np.clip((context / lengths - low) / (high - low), 0.0, 1.0)
-    return 1.0 / ((1.0 - smooth) / scaling["factor"] + smooth)
+    found: np.ndarray = 1.0 / ((1.0 - smooth) / scaling["factor"] + smooth)
+    return found
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

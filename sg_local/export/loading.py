@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.records import Prompt, Sampling, Segment, SgError
@@ -16,7 +17,7 @@ from sg_local.records import Prompt, Sampling, Segment, SgError
 N_TOKENS = 16
 
 
-def answer(request: dict) -> str:
+def answer(request: dict[str, Any]) -> str:
     """The greedy answer of one model file. Raises SgError for a file that does not load."""
     cache = Path(request["cache"]) if request["cache"] is not None else None
     settings = EngineSettings(n_ctx=request["n_ctx"], n_parallel=1, fast_copy=False, cache=cache)

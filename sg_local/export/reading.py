@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,7 +82,8 @@ class TransformersReader:
         ids = self._torch.tensor([list(tokens)])
         with self._torch.no_grad():
             logits = self._model(ids, past_key_values=state, use_cache=True, logits_to_keep=n_last).logits
-        return logits[0].numpy()
+        found: np.ndarray = logits[0].numpy()
+        return found
 
 
 class MlxReader:
@@ -96,7 +97,7 @@ class MlxReader:
         import mlx_lm
 
         self._mx = mx
-        self._model, _ = mlx_lm.load(folder)
+        self._model = mlx_lm.load(folder)[0]
         if not mx.metal.is_available():
             self._model.set_dtype(mx.float32)
 
@@ -110,7 +111,7 @@ class MlxReader:
         return np.array(logits.astype(self._mx.float32))
 
 
-READERS = {"hf": TransformersReader, "mlx": MlxReader}
+READERS: Mapping[str, Callable[[str], Reader]] = {"hf": TransformersReader, "mlx": MlxReader}
 
 
 class Desk:
@@ -138,7 +139,8 @@ class Desk:
 
     def answer(self, prompt: Sequence[int]) -> str:
         """The greedy answer, trimmed."""
-        state, tokens, text = copy.deepcopy(self._state), [], ""
+        state, text = copy.deepcopy(self._state), ""
+        tokens: list[int] = []
         logits = self._reader.read(state, prompt[self._n_shared :], 1)
         while len(tokens) < self._request.budget:
             token = int(logits[-1].argmax())
@@ -166,7 +168,8 @@ class Desk:
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all the prompts begin with, one short of the shortest at most."""
-    first, last = min(prompts), max(prompts)  # what these two share in the order of a dictionary, all share
+    # What the first and the last share in the order of a dictionary, all share.
+    first, last = (pick(map(tuple, prompts)) for pick in (min, max))
     limit = min(map(len, prompts)) - 1
     differ = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
     return max(0, min(limit, next(differ, limit)))
@@ -177,7 +180,8 @@ def log_probabilities(logits: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
     wide = logits.astype(np.float64)
     top = wide.max(axis=1)
     totals = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
-    return wide[np.arange(len(tokens)), list(tokens)] - totals
+    found: np.ndarray = wide[np.arange(len(tokens)), list(tokens)] - totals
+    return found
 
 
 def findings(request: Request) -> Iterator[dict[str, Any]]:

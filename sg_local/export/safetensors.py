@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class SafeTensor:
 
 def header(tensors: Sequence[SafeTensor]) -> bytes:
     """Everything in front of the tensors' bytes. `format` pt is what transformers and mlx-lm look for."""
-    entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    entries: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
     at = 0
     for tensor in tensors:
         place = [at, at + tensor.n_bytes]
@@ -60,5 +61,5 @@ def write_safetensors(
         for tensor in tensors:
             n_written = 0
             for chunk in chunks(tensor):
-                n_written += file.write(memoryview(np.ascontiguousarray(chunk)).cast("B"))
+                n_written += file.write(np.ascontiguousarray(chunk).data.cast("B"))
             assert n_written == tensor.n_bytes, (tensor, n_written)

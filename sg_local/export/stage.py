@@ -226,15 +226,19 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
     job.run.write_json(RESULTS, _with_earlier(job, results))
     if job.run.path(REPORT).exists():
         write_report(job.run, replace(read_report(job.run), export=results))
-    if all(made.passed for made in (*report.fused, *report.folders)):
+    made: list[FusedFile | FusedFolder] = [*report.fused, *report.folders]
+    if all(one.passed for one in made):
         job.run.write_stamp("export", job.settings, (ADAPTER,), seconds=report.seconds)
     return report
 
 
 def as_json(report: ExportReport) -> dict[str, Any]:
     """The report as plain data, each file with its verdict."""
-    plain = json.loads(json.dumps(asdict(report)))
-    made = (*zip(plain["fused"], report.fused, strict=True), *zip(plain["folders"], report.folders, strict=True))
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(report)))
+    made: list[tuple[dict[str, Any], FusedFile | FusedFolder]] = [
+        *zip(plain["fused"], report.fused, strict=True),
+        *zip(plain["folders"], report.folders, strict=True),
+    ]
     for row, one in made:
         row["passed"] = one.passed
     return plain

@@ -126,7 +126,7 @@ def _spm(file: GgufFile) -> dict[str, Any]:
     spaces = [{"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}]
     if file.value("tokenizer.ggml.add_space_prefix", True):
         spaces.insert(0, {"type": "Prepend", "prepend": _SPACE})
-    back = [{"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}]
+    back: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}]
     back += [{"type": "ByteFallback"}, {"type": "Fuse"}]
     back += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if len(spaces) == 2 else []
     return {

@@ -33,7 +33,7 @@ class LoraAdapter:
 
     def scale(self, name: str) -> float:
         """alpha / r of one pair."""
-        return self.alpha / self.pairs[name][0].shape[0]
+        return self.alpha / len(self.pairs[name][0])
 
     def delta(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """The change to the base's rows [start, stop), float32 (rows, in)."""

@@ -105,7 +105,8 @@ def _decoder(type: str) -> Callable[[int, int, int], None] | None:
     library = ggml()
     if library is None or type not in _DECODERS:
         return None
-    return getattr(library, _DECODERS[type])
+    function: Callable[[int, int, int], None] = getattr(library, _DECODERS[type])
+    return function
 
 
 def _by_rows(work: Callable[[int, int], None], rows: int, columns: int) -> None:

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -112,7 +113,7 @@ class GgufFile:
         stop = tensor.rows if stop is None else min(stop, tensor.rows)
         data = np.empty((stop - start, tensor.row_bytes), np.uint8)
         self._file.seek(tensor.offset + start * tensor.row_bytes)
-        if self._file.readinto(memoryview(data).cast("B")) != data.nbytes:
+        if self._file.readinto(data.data.cast("B")) != data.nbytes:
             raise _truncated(self.path, f"tensor {tensor.name}")
         return data
 
@@ -162,7 +163,7 @@ class GgufFile:
         self.tensors[name] = tensor
 
 
-def _open(path: Path):
+def _open(path: Path) -> FileIO:
     try:
         return open(path, "rb", buffering=0)
     except IsADirectoryError as error:

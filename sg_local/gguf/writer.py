@@ -77,7 +77,7 @@ def stream_gguf(file: BinaryIO, plan: FilePlan, chunks: Callable[[TensorPlan], I
     for tensor in plan.tensors:
         n_written = 0
         for chunk in chunks(tensor):
-            n_written += file.write(memoryview(np.ascontiguousarray(chunk)).cast("B"))
+            n_written += file.write(np.ascontiguousarray(chunk).data.cast("B"))
         assert n_written == tensor.n_bytes, (tensor, n_written)
         file.write(b"\0" * (plan.padded(n_written) - n_written))
 

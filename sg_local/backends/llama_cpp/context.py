@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import llama_cpp as lib
 import numpy as np
@@ -46,6 +47,27 @@ class Context:
         self._memory = lib.llama_get_memory(self._pointer)
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="llama-decode")
         self._make_batch()
+
+    def _make_batch(self) -> None:
+        """A llama_batch over NumPy memory, so that whole runs of tokens are written at once."""
+        n = self.n_batch
+        self._n_tokens, self._n_rows, self._read_rows = 0, 0, 0
+        self._tokens, self._positions = np.zeros(n, np.int32), np.zeros(n, np.int32)
+        self._counts = np.zeros(n, np.int32)
+        self._sequences = np.zeros((n, MAX_SEQUENCES), np.int32)
+        self._lists = (self._sequences.ctypes.data + np.arange(n) * self._sequences.strides[0]).astype(np.uintp)
+        self._wanted = np.zeros(n, np.int8)
+        self._batch: Any = lib.llama_batch()
+        arrays: dict[str, np.ndarray] = {
+            "token": self._tokens,
+            "pos": self._positions,
+            "n_seq_id": self._counts,
+            "seq_id": self._lists,
+            "logits": self._wanted,
+        }
+        types: dict[str, Any] = {name: type for name, type, *_ in lib.llama_batch._fields_}
+        for name, array in arrays.items():
+            setattr(self._batch, name, ctypes.cast(array.ctypes.data, types[name]))
 
     @property
     def pointer(self) -> object:
@@ -113,7 +135,8 @@ class Context:
     def _compute(self) -> int:
         future = self._worker.submit(lib.llama_decode, self._pointer, self._batch)
         try:
-            return future.result()
+            answer: int = future.result()
+            return answer
         except KeyboardInterrupt:
             self._flag[0] = b"\1"
             concurrent.futures.wait([future])
@@ -139,26 +162,6 @@ class Context:
             raise SgError(f"llama.cpp could not make a context of {self.n_cells} tokens: {log().cause()}.", hint)
         return pointer
 
-    def _make_batch(self) -> None:
-        """A llama_batch over NumPy memory, so that whole runs of tokens are written at once."""
-        n = self.n_batch
-        self._n_tokens = self._n_rows = self._read_rows = 0
-        self._tokens, self._positions, self._counts = (np.zeros(n, np.int32) for _ in range(3))
-        self._sequences = np.zeros((n, MAX_SEQUENCES), np.int32)
-        self._lists = (self._sequences.ctypes.data + np.arange(n) * self._sequences.strides[0]).astype(np.uintp)
-        self._wanted = np.zeros(n, np.int8)
-        self._batch = lib.llama_batch()
-        arrays = {
-            "token": self._tokens,
-            "pos": self._positions,
-            "n_seq_id": self._counts,
-            "seq_id": self._lists,
-            "logits": self._wanted,
-        }
-        types = dict(lib.llama_batch._fields_)
-        for name, array in arrays.items():
-            setattr(self._batch, name, ctypes.cast(array.ctypes.data, types[name]))
-
 
 def pool_size(model: object, plan: ContextPlan) -> int:
     """Cells in the pool: every sequence at full length if that fits KV_BYTES, never less than one and a batch.
@@ -173,5 +176,6 @@ def pool_size(model: object, plan: ContextPlan) -> int:
 def cell_bytes(model: object) -> int:
     """Bytes of one token's keys and values over all layers, in F16."""
     heads = max(1, lib.llama_model_n_head(model))
-    width = lib.llama_model_n_embd(model) * lib.llama_model_n_head_kv(model) // heads
-    return 2 * 2 * width * lib.llama_model_n_layer(model)
+    width: int = lib.llama_model_n_embd(model) * lib.llama_model_n_head_kv(model) // heads
+    n_layers: int = lib.llama_model_n_layer(model)
+    return 2 * 2 * width * n_layers

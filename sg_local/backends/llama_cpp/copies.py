@@ -90,7 +90,7 @@ def write_copy(source: Source, out: Path, format: str, n_threads: int, *, whole:
 
 
 def _params(source: Source, n_threads: int, *, whole: bool = False) -> lib.llama_model_quantize_params:
-    params = lib.llama_model_quantize_default_params()
+    params: lib.llama_model_quantize_params = lib.llama_model_quantize_default_params()
     params.nthread = n_threads
     params.max_buf_size = 256 << 20
     if not whole and not source.whole:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import llama_cpp as lib
 
@@ -75,9 +76,9 @@ class LlamaGenerator:
 
     def use_adapter(self, path: Path | None) -> None:
         """Answer with this adapter from now on; None: the base. Raises SgError for an adapter of another base."""
-        adapter = None if path is None else self._load_adapter(path)
+        adapter: Any = None if path is None else self._load_adapter(path)
         n = 0 if adapter is None else 1
-        pointers = (lib.llama_adapter_lora_p_ctypes * 1)(adapter) if n else None
+        pointers: Any = (lib.llama_adapter_lora_p_ctypes * 1)(adapter) if n else None
         scales = (ctypes.c_float * 1)(1.0) if n else None
         log().clear()
         if lib.llama_set_adapters_lora(self._context.pointer, pointers, n, scales):
@@ -131,7 +132,7 @@ class LlamaGenerator:
             message = f"Prompt {id} needs {n_tokens} tokens, the context holds {self._context.plan.n_ctx}."
             raise SgError(message, "Shorten the task's instruction or examples, or raise `engine.n_ctx`.")
 
-    def _load_adapter(self, path: Path) -> object:
+    def _load_adapter(self, path: Path) -> Any:
         if not path.exists():
             raise SgError(f"There is no adapter at {path}.", "Training writes RUN/adapter/adapter.gguf.")
         with GgufFile(Path(self.info.path)) as base:

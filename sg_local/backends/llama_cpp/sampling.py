@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import llama_cpp as lib
 import numpy as np
@@ -33,17 +34,18 @@ class Candidates:
         self._data = np.zeros(vocab_size, TOKEN_DATA)
         self._all = np.arange(vocab_size, dtype=np.int32)
         self._pointer = ctypes.cast(self._data.ctypes.data, ctypes.POINTER(lib.llama_token_data))
-        self._array = lib.llama_token_data_array()
+        self._array: Any = lib.llama_token_data_array()
 
     def choose(self, chain: object, row: np.ndarray, ids: np.ndarray | None) -> int:
         """Run the chain over these ids (None: all) with their logits; the chosen token."""
         self._run(chain, row, ids)
-        return self._array.data[self._array.selected].id
+        return int(self._array.data[self._array.selected].id)
 
     def allowed(self, grammar: object) -> np.ndarray:
         """Ids that a grammar sampler lets pass."""
         self._run(grammar, np.zeros(self._all.size, np.float32), None)
-        return self._all[np.isfinite(self._data["logit"])]
+        found: np.ndarray = self._all[np.isfinite(self._data["logit"])]
+        return found
 
     def _run(self, sampler: object, row: np.ndarray, ids: np.ndarray | None) -> None:
         ids = self._all if ids is None else ids

@@ -31,6 +31,9 @@ class Converter(SchemaConverter):
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
+_CONVERTER: Any = Converter  # llama-cpp-python gives it no types
+
+
 @functools.lru_cache(maxsize=8)
 def grammar_of(schema: str) -> str:
     """GBNF for JSON that fits the schema (JSON text), one space allowed before it, as plain prompts want.
@@ -38,7 +41,7 @@ def grammar_of(schema: str) -> str:
     Keys come in the schema's order, required ones first. Bounds on numbers are not in the grammar. Raises SgError for
     what the converter cannot express.
     """
-    converter = Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+    converter: Any = _CONVERTER(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
     try:
         name = converter.visit(converter.resolve_refs(json.loads(schema), "schema"), "answer")
         rules = converter.format_grammar()

@@ -139,17 +139,18 @@ class Scorer:
             self._context.put(tokens[start : start + room], start, part.sequences, wants_logits=False)
             assert self._context.decode(), "the pool holds one sequence at full length and a batch"
             start += room
-        part.last_row = self._context.put(tokens[start:], start, part.sequences, wants_logits=True)
+        part.last_row = self._ask(tokens[start:], start, part.sequences)
         own = iter(part.sequences)
         for continuation in inner:
             sequence = next(own) if continuation else 0
             at = len(tokens)
-            part.rows.append(
-                [
-                    self._context.put([token], at + i, [sequence], wants_logits=True)
-                    for i, token in enumerate(continuation)
-                ]
-            )
+            part.rows.append([self._ask([token], at + i, [sequence]) for i, token in enumerate(continuation)])
+
+    def _ask(self, tokens: list[int], start: int, sequences: list[int]) -> int:
+        """Put tokens whose last one's logits are wanted; their row."""
+        row = self._context.put(tokens, start, sequences, wants_logits=True)
+        assert row is not None, "logits were asked for"
+        return row
 
     def _read(self, part: Part, logits: np.ndarray, scores: list[float]) -> None:
         normalisers: dict[int, float] = {}

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sg_local.backends import EngineSettings, Generator, Trainer
+from sg_local.backends import EngineSettings, Generator
 from sg_local.backends.mlx.blas import prefer_openblas
 from sg_local.records import SgError
+
+if TYPE_CHECKING:
+    from sg_local.backends.mlx.trainer import MlxTrainer
 
 
 def open_generator(model: Path, settings: EngineSettings) -> Generator:
@@ -26,7 +30,7 @@ def open_generator(model: Path, settings: EngineSettings) -> Generator:
     return MlxGenerator(model, settings)
 
 
-def open_trainer(model: Path) -> Trainer:
+def open_trainer(model: Path) -> MlxTrainer:
     """A trainer bound to one base GGUF. Raises SgError for an unfit file, or without llama-cpp-python."""
     _prepare()
     from sg_local.backends.mlx.trainer import MlxTrainer

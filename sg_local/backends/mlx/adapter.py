@@ -11,10 +11,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx import nn
+from mlx.nn.layers.base import Module
 from mlx.utils import tree_unflatten
 from mlx_lm.tuner.lora import LoRALinear
 
@@ -27,11 +28,11 @@ from sg_local.run import replacing, write_text
 MLX_FOLDER = "mlx"
 
 
-class KeyedDropout(nn.Module):
+class KeyedDropout(Module):
     """Dropout whose mask is a function of a key that the trainer sets, so that a recomputed layer draws it again."""
 
     def __init__(self, p: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # MLX gives it no types
         self._keep = 1.0 - p
         self._key: mx.array | None = None
 
@@ -127,13 +128,13 @@ def remove_adapter(model: Model) -> None:
 def write_mlx_adapter(out: Path, lora: Lora) -> None:
     """Write adapters.safetensors and adapter_config.json in `out/mlx`, for `mlx_lm.load(..., adapter_path=)`."""
     folder, shape, args, pairs = out / MLX_FOLDER, lora.shape, lora.model.args, lora.pairs()
-    row = row_of(lora.model)
+    row, n_heads = row_of(lora.model), args.num_attention_heads
     arrays: dict[str, mx.array] = {}
     for layer in shape.layers:
         for module in row.modules:
             name = row.tensor_name(layer, module)
             a, b = pairs[name]
-            heads = row.rotary_heads(name, args.num_attention_heads, args.num_key_value_heads)
+            heads = row.rotary_heads(name, n_heads, args.num_key_value_heads or n_heads)
             b = b if heads is None else rows_to_hf(b, heads)
             arrays[f"model.layers.{layer}.{module}.lora_a"] = mx.array(np.ascontiguousarray(a.T))
             arrays[f"model.layers.{layer}.{module}.lora_b"] = mx.array(np.ascontiguousarray(b.T))
@@ -159,13 +160,15 @@ def _adapt(block: TransformerBlock, layer: int, shape: LoraShape, row: Architect
     return {row.tensor_name(layer, module): lora for module, lora in found.items()}
 
 
-def _wrap(linear: nn.Module, shape: LoraShape) -> LoRALinear:
-    lora = LoRALinear.from_base(linear, r=shape.rank, dropout=0.0, scale=shape.scale)
+def _wrap(linear: Module, shape: LoraShape) -> LoRALinear:
+    lora: LoRALinear = LoRALinear.from_base(linear, r=shape.rank, dropout=0.0, scale=shape.scale)
     lora.dropout = KeyedDropout(shape.dropout)
     return lora
 
 
-def _module_of(block: TransformerBlock, path: str) -> nn.Module:
+def _module_of(block: TransformerBlock, path: str) -> Module:
+    found: Any = block
     for part in path.split("."):
-        block = block[part]
-    return block
+        found = found[part]
+    module: Module = found
+    return module

@@ -65,6 +65,7 @@ def _run(command: list[str], on_step: Callable[[TrainStep], None]) -> _End:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
             try:
+                assert child.stdout is not None, "it was asked for"
                 for line in child.stdout:
                     record = json.loads(line)
                     if "path" in record:

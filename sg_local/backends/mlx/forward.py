@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
-from mlx import nn
-from mlx_lm.models.llama import Model, TransformerBlock
+from mlx_lm.models.llama import Model as Model
+from mlx_lm.models.llama import TransformerBlock as TransformerBlock
 
 from sg_local.backends.training.lora import shared_prefix
 from sg_local.records import TokenExample
@@ -42,7 +44,9 @@ def make_batch(rows: Sequence[TokenExample], *, share_prefix: bool) -> Batch:
     n_shared = shared_prefix(rows) if share_prefix and len(rows) > 1 else 0
     width = max(len(row.tokens) for row in rows) - 1 - n_shared
     inputs = np.zeros((len(rows), width), np.int32)
-    places, targets, weights = [], [], []
+    places: list[int] = []
+    targets: list[int] = []
+    weights: list[float] = []
     for i, row in enumerate(rows):
         own = row.tokens[n_shared:-1]
         inputs[i, : len(own)] = own
@@ -64,7 +68,7 @@ def summed_loss(model: Model, batch: Batch, *, recompute: bool = False) -> mx.ar
 
     `recompute` keeps no activations inside the layers and computes them again for the gradient: less memory, more work.
     """
-    past: list[KeysValues | None] = [None] * len(model.layers)
+    past: Sequence[KeysValues | None] = [None] * len(model.layers)
     if batch.prefix.size:
         _, past = run_layers(model, batch.prefix, past, recompute=recompute)
     hidden, _ = run_layers(model, batch.inputs, past, recompute=recompute)
@@ -75,7 +79,9 @@ def summed_loss(model: Model, batch: Batch, *, recompute: bool = False) -> mx.ar
 
 def head(model: Model, hidden: mx.array) -> mx.array:
     """Logits of normed hidden states."""
-    return model.model.embed_tokens.as_linear(hidden) if model.args.tie_word_embeddings else model.lm_head(hidden)
+    tied = model.args.tie_word_embeddings
+    found: mx.array = model.model.embed_tokens.as_linear(hidden) if tied else model.lm_head(hidden)
+    return found
 
 
 def logits(model: Model, tokens: Sequence[int], layers: Sequence[int]) -> np.ndarray:
@@ -87,7 +93,7 @@ def logits(model: Model, tokens: Sequence[int], layers: Sequence[int]) -> np.nda
 
 
 def run_layers(
-    model: Model, tokens: mx.array, past: list[KeysValues | None], *, recompute: bool = False
+    model: Model, tokens: mx.array, past: Sequence[KeysValues | None], *, recompute: bool = False
 ) -> tuple[mx.array, list[KeysValues]]:
     """The last layer's hidden states (rows, tokens, width) before the norm, and each layer's own keys and values.
 
@@ -120,14 +126,14 @@ class _Past:
 
 def _run(layer: TransformerBlock, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
     cache = _Past(past)
-    mask = "causal" if hidden.shape[1] > 1 else None
+    mask: Any = "causal" if hidden.shape[1] > 1 else None  # mlx-lm's annotation forgets its own words
     return layer(hidden, mask, cache), cache.made
 
 
 def _recomputed(layer: TransformerBlock, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
     """`_run` under MLX's checkpointing, which sees gradients only for what comes in as an argument."""
 
-    def inner(parameters: dict, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
+    def inner(parameters: dict[str, Any], hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
         layer.update(parameters)
         return _run(layer, hidden, past)
 

@@ -121,7 +121,8 @@ class MlxGenerator:
         """Free the model and the vocabulary. Closing twice is fine."""
         self._grammars.close()
         self._tokens.close()
-        self._model = self._prefix = None
+        for name in ("_model", "_prefix"):  # the last hold on the arrays
+            vars(self).pop(name, None)
         mx.clear_cache()
 
     def _batch_generator(self) -> BatchGenerator:
@@ -197,7 +198,7 @@ class MlxGenerator:
             row.finish = "stop"
             return
         row.n_new += 1
-        row.logprob += logprob.item()
+        row.logprob += float(logprob)
         piece = self._vocab.piece(token)
         row.data += piece
         cut = first_stop(row.data, len(piece), row.prompt.sampling.stop)

@@ -19,7 +19,8 @@ class Prefix:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.clear()
+        self._tokens: list[int] = []
+        self._caches: list[KVCache] = model.make_cache()
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -53,9 +54,13 @@ class Prefix:
         """The first tokens' keys and values, layer by layer, as `forward.run_layers` takes them."""
         if not n_tokens:
             return [None] * len(self._caches)
-        return [(cache.keys[..., :n_tokens, :], cache.values[..., :n_tokens, :]) for cache in self._caches]
+        return [_first(cache, n_tokens) for cache in self._caches]
 
     def clear(self) -> None:
         """Forget everything, as an exchanged adapter demands."""
-        self._tokens: list[int] = []
-        self._caches: list[KVCache] = self._model.make_cache()
+        self._tokens, self._caches = [], self._model.make_cache()
+
+
+def _first(cache: KVCache, n_tokens: int) -> KeysValues:
+    assert cache.keys is not None and cache.values is not None, "a prefix was computed"
+    return cache.keys[..., :n_tokens, :], cache.values[..., :n_tokens, :]

@@ -7,11 +7,13 @@ sums. Tested with two processes on one CPU (the ring backend); Metal and several
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
-from mlx import nn
+from mlx.nn.utils import average_gradients
 from mlx.utils import tree_map
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Processes:
     rank: int = 0
     size: int = 1
 
-    def share(self, rows: tuple) -> tuple:
+    def share(self, rows: tuple[T, ...]) -> tuple[T, ...]:
         """The rows that this process computes: every size-th."""
         return rows[self.rank :: self.size]
 
@@ -29,13 +31,14 @@ class Processes:
         """A tree of arrays summed over all processes."""
         if self.size == 1:
             return arrays
-        return tree_map(lambda mean: mean * self.size, nn.average_gradients(arrays))
+        return tree_map(lambda mean: mean * self.size, average_gradients(arrays))
 
     def sum_numbers(self, *numbers: float) -> tuple[float, ...]:
         """Numbers summed over all processes, in float32 where they are several."""
         if self.size == 1:
             return numbers
-        return tuple(mx.distributed.all_sum(mx.array(numbers, mx.float32)).tolist())
+        summed = mx.distributed.all_sum(mx.array(numbers, mx.float32))
+        return tuple(float(number) for number in summed)
 
 
 def join() -> Processes:

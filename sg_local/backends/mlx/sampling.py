@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import llama_cpp as lib
 import mlx.core as mx
@@ -70,7 +71,7 @@ class RowSampler:
         self._plain: mx.array | None = None
 
     @property
-    def processors(self) -> list:
+    def processors(self) -> list[Callable[[mx.array, mx.array], mx.array]]:
         """What `BatchGenerator.insert` takes as this row's logits processors."""
         return [self.process] if self.sampling.penalises or self.grammar is not None else []
 
@@ -103,7 +104,7 @@ class RowSampler:
         if self.sampling.penalises:
             self._drawn.append(token)
         if self.grammar is not None:
-            self.grammar.accept(token.item())
+            self.grammar.accept(int(token))
         return token
 
     def _draw(self, logprobs: mx.array) -> mx.array:

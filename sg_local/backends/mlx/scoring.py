@@ -27,7 +27,7 @@ def score_continuations(
 
 
 def _rest(
-    model: Model, past: list[KeysValues | None], continuations: Sequence[Sequence[int]], width: int
+    model: Model, past: Sequence[KeysValues | None], continuations: Sequence[Sequence[int]], width: int
 ) -> np.ndarray:
     """The share of every token after the first. Padding stands on the right, where nothing attends to it."""
     inputs, targets = (np.zeros((len(continuations), width), np.int32) for _ in range(2))
@@ -46,4 +46,6 @@ def _log_softmax(model: Model, hidden: mx.array) -> mx.array:
 
 
 def _joined(old: KeysValues | None, new: KeysValues) -> KeysValues:
-    return new if old is None else tuple(mx.concatenate(pair, axis=2) for pair in zip(old, new, strict=True))
+    if old is None:
+        return new
+    return mx.concatenate([old[0], new[0]], axis=2), mx.concatenate([old[1], new[1]], axis=2)

@@ -11,11 +11,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
 import numpy as np
-from mlx import nn
+from mlx.nn.utils import value_and_grad
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from sg_local.backends import TrainSettings, machine
@@ -23,7 +24,7 @@ from sg_local.backends.mlx import blas
 from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, write_mlx_adapter
 from sg_local.backends.mlx.child import train_in_child
 from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
-from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
+from sg_local.backends.mlx.forward import Batch, logits, make_batch, summed_loss
 from sg_local.backends.mlx.processes import Processes, join
 from sg_local.backends.mlx.weights import load_model
 from sg_local.backends.training.checkpoint import Arrays, Job, Progress, adapter_metadata
@@ -80,7 +81,7 @@ class MlxEngine:
         total = normaliser([row for batch in plan.batches for row in batch])
         with memory_errors():
             loss, gradient, n_tokens = self._gradient(plan, total)
-            norm = math.sqrt(sum(mx.square(g).sum().item() for _, g in tree_flatten(gradient)))
+            norm = math.sqrt(sum(float(mx.square(g).sum()) for _, g in _leaves(gradient)))
             if math.isfinite(loss) and math.isfinite(norm):
                 self._update(gradient, norm, plan.lr)
         return StepResult(loss, norm, n_tokens)
@@ -93,12 +94,12 @@ class MlxEngine:
         with memory_errors():
             for places in micro_batches(range(len(order)), self.rows_at_once):
                 batch = make_batch([order[i] for i in places], share_prefix=self.settings.share_prefix)
-                loss += summed_loss(self.model, batch).item()
+                loss += float(summed_loss(self.model, batch))
         return loss / normaliser(rows)
 
     def arrays(self) -> Arrays:
         """The adapter by canonical name, and the optimiser's state under `adam.`."""
-        moments = tree_flatten(self.optimizer.state)
+        moments = _leaves(self.optimizer.state)
         return self.lora.arrays() | {f"{_ADAM}{name}": np.array(array) for name, array in moments}
 
     def restore(self, arrays: Arrays) -> None:
@@ -122,10 +123,10 @@ class MlxEngine:
         # Without bias correction, MLX's default, the first steps would be up to ten times as long as torch's.
         return optim.AdamW(self.settings.lr, weight_decay=self.settings.weight_decay, bias_correction=True)
 
-    def _gradient(self, plan: StepPlan, total: float) -> tuple[float, dict, int]:
+    def _gradient(self, plan: StepPlan, total: float) -> tuple[float, dict[str, Any], int]:
         """Loss, gradient and computed tokens of a step, one micro-batch in memory at a time."""
-        compute = nn.value_and_grad(self.model, self._share_of_loss)
-        loss, gradient, n_tokens = 0.0, None, 0
+        compute = value_and_grad(self.model, self._share_of_loss)
+        loss, gradient, n_tokens = 0.0, None, 0.0
         shares = [self.processes.share(rows) for rows in plan.batches]
         parts = [rows[i : i + self.rows_at_once] for rows in shares for i in range(0, len(rows), self.rows_at_once)]
         for micro, rows in enumerate(parts):
@@ -135,16 +136,16 @@ class MlxEngine:
             value, part = compute(batch, total)
             gradient = part if gradient is None else tree_map(mx.add, gradient, part)
             mx.eval(value, gradient)
-            loss, n_tokens = loss + value.item(), n_tokens + batch.n_tokens
+            loss, n_tokens = loss + float(value), n_tokens + batch.n_tokens
         if gradient is None:  # fewer rows than processes
             gradient = tree_map(mx.zeros_like, self.model.trainable_parameters())
         loss, n_tokens = self.processes.sum_numbers(loss, n_tokens)
         return loss, self.processes.sum_tree(gradient), int(n_tokens)
 
-    def _share_of_loss(self, batch, total: float) -> mx.array:
+    def _share_of_loss(self, batch: Batch, total: float) -> mx.array:
         return summed_loss(self.model, batch, recompute=self.recompute) / total
 
-    def _update(self, gradient: dict, norm: float, lr: float) -> None:
+    def _update(self, gradient: dict[str, Any], norm: float, lr: float) -> None:
         scale = min(1.0, self.settings.max_grad_norm / (norm + _CLIP_EPS))
         self.optimizer.learning_rate = lr
         self.optimizer.update(self.model, tree_map(lambda g: g * scale, gradient))
@@ -207,8 +208,10 @@ class MlxTrainer:
         job = Job(
             work.train, work.valid, out, settings, self.base_digest, "mlx", time.monotonic() - began, gate is not None
         )
-        how = {"recompute": self.device.is_metal, "rows_at_once": rows_at_once, "processes": self.processes}
-        progress = run_loop(MlxEngine(lora, settings, **how), job, on_step)
+        engine = MlxEngine(
+            lora, settings, recompute=self.device.is_metal, rows_at_once=rows_at_once, processes=self.processes
+        )
+        progress = run_loop(engine, job, on_step)
         mx.clear_cache()
         if gate is None:
             return _record(job, progress, out / ADAPTER, "")
@@ -247,6 +250,12 @@ class MlxTrainer:
             metadata = adapter_metadata(file, job)
         write_adapter(path, self.config.architecture, lora.pairs(), lora.shape.alpha, metadata)
         return path
+
+
+def _leaves(tree: Any) -> list[tuple[str, mx.array]]:
+    """A tree's arrays by their dotted names."""
+    found: Any = tree_flatten(tree)
+    return list(found)
 
 
 def _record(job: Job, progress: Progress, path: Path, digest: str) -> Adapter:

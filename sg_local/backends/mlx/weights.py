@@ -17,7 +17,8 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from mlx import nn
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.quantized import quantize
 
 from sg_local.backends.mlx.forward import Model
 from sg_local.backends.mlx.grids import BITS, GROUP, affine, pack
@@ -27,11 +28,11 @@ from sg_local.records import SgError
 _EMBEDDING = "token_embd.weight"
 
 
-class FactorRope(nn.Module):
+class FactorRope(Module):
     """Interleaved rotary embedding whose frequencies are divided by the file's own factors (Llama 3.1 and later)."""
 
     def __init__(self, base: float, factors: mx.array) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # MLX gives it no types
         n = factors.shape[0]
         self.dims = 2 * n
         self._periods = base ** (mx.arange(n, dtype=mx.float32) / n) * factors
@@ -53,7 +54,7 @@ def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None
         model = _empty_model(config, path, len(wanted))
         if keep_quantised:
             grids = {names[tensor.name]: BITS.get(tensor.type) for tensor in file.tensors.values()}
-            nn.quantize(model, class_predicate=lambda name, _: _grid(grids.get(name)))
+            quantize(model, class_predicate=lambda name, _: _grid(grids.get(name)))
         weights: list[tuple[str, mx.array]] = []
         for tensor in file.tensors.values():
             if names[tensor.name] is not None:

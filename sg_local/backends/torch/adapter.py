@@ -37,7 +37,8 @@ class Lora:
         size = sum(self.rank * (p.weight.shape[1] * len(p.names) + sum(p.sizes)) for p in chosen)
         device = base.blocks[0].attn_norm.device
         self.flat = torch.zeros(size, device=device)
-        self.flat.grad = torch.zeros(size, device=device)
+        self.gradient = torch.zeros(size, device=device)
+        self.flat.grad = self.gradient
         self._at = 0
         self.parts: Mapping[tuple[str, ...], Part] = {p.names: self._part(p) for p in chosen}
 
@@ -51,7 +52,7 @@ class Lora:
         cut = slice(self._at, self._at + rows * columns)
         self._at = cut.stop
         leaf = self.flat[cut].view(rows, columns).requires_grad_()
-        leaf.grad = self.flat.grad[cut].view(rows, columns)
+        leaf.grad = self.gradient[cut].view(rows, columns)
         return leaf
 
     def start(self) -> None:
@@ -59,7 +60,8 @@ class Lora:
         with torch.no_grad():
             self.flat.zero_()
             for name, (a, _) in self.matrices().items():
-                a.copy_(torch.from_numpy(init_a(name, *a.shape, self.seed)))
+                rank, n_in = a.shape
+                a.copy_(torch.from_numpy(init_a(name, rank, n_in, self.seed)))
 
     def matrices(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """(A, B) by tensor name, as views of the storage, rows in transformers' order."""

@@ -20,8 +20,8 @@ from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
 from sg_local.backends.torch.model import Base
 from sg_local.backends.torch.packing import pack_rows
-from sg_local.backends.training.checkpoint import Job
-from sg_local.backends.training.loop import Arrays, OutOfMemory, StepPlan, StepResult
+from sg_local.backends.training.checkpoint import Arrays, Job
+from sg_local.backends.training.loop import OutOfMemory, StepPlan, StepResult
 from sg_local.backends.training.lora import dropout_seed, micro_batches, normaliser, shared_prefix
 from sg_local.backends.training.memory import recomputes
 from sg_local.records import TokenExample
@@ -46,7 +46,7 @@ class TorchEngine:
         self.optimiser = self._optimiser()
 
     def step(self, plan: StepPlan) -> StepResult:
-        gradient, sums = self.lora.flat.grad.zero_(), torch.zeros(2, device=self.device)
+        gradient, sums = self.lora.gradient.zero_(), torch.zeros(2, device=self.device)
         divisor = normaliser([row for batch in plan.batches for row in batch])
         try:
             for micro, batch in enumerate(plan.batches):

@@ -7,7 +7,9 @@ only at answer positions, a chunk at a time, so the full (tokens, vocabulary) ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +47,7 @@ def hidden_states(base: Base, adapter: Lora | None, pack: Pack, how: Pass = Pass
 
 def answer_loss(base: Base, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
     """The summed, weighted negative log-likelihood of the pack's targets, in nats."""
-    return _AnswerLoss.apply(hidden, base.model.lm_head.weight, pack.targets, pack.weights)
+    return _answer_loss(hidden, base.model.lm_head.weight, pack.targets, pack.weights)
 
 
 def logits(base: Base, adapter: Lora | None, pack: Pack) -> torch.Tensor:
@@ -69,7 +71,7 @@ class _Layer:
         block, eps = self.block, self.base.shape.norm_eps
         x = x + self._project(block.attn_output, self._attend(_norm(x, block.attn_norm, eps)))
         gate_up = self._project(block.gate_up, _norm(x, block.ffn_norm, eps))
-        return x + self._project(block.ffn_down, _Gated.apply(gate_up))
+        return x + self._project(block.ffn_down, _gated(gate_up))
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         shape, n_tokens = self.base.shape, len(x)
@@ -84,14 +86,13 @@ class _Layer:
 
     def _project(self, projection: Projection, x: torch.Tensor) -> torch.Tensor:
         part = None if self.adapter is None else self.adapter.parts.get(projection.names)
-        if part is None:
+        if self.adapter is None or part is None:
             return F.linear(x, projection.weight)
-        scale = self.adapter.scale
-        return _Adapted.apply(x, projection.weight, self._kept(projection, x), scale, part.a, *part.b)
+        kept = self._kept(projection, x, self.adapter.dropout)
+        return _adapted(x, projection.weight, kept, self.adapter.scale, part.a, *part.b)
 
-    def _kept(self, projection: Projection, x: torch.Tensor) -> torch.Tensor | None:
+    def _kept(self, projection: Projection, x: torch.Tensor, rate: float) -> torch.Tensor | None:
         """The dropout mask over the adapter's input, scaled; None where nothing is dropped."""
-        rate = self.adapter.dropout
         if self.dropout_seed is None or rate == 0:
             return None
         at = self.block.projections.index(projection) + len(self.block.projections) * self.block.index
@@ -139,7 +140,15 @@ class _Adapted(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, kept, scale, a, *b):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        kept: torch.Tensor | None,
+        scale: float,
+        a: torch.Tensor,
+        *b: torch.Tensor,
+    ) -> torch.Tensor:
         out = F.linear(x, weight)
         source = x.to(a.dtype) if kept is None else x * kept
         low = source @ a.T
@@ -150,7 +159,7 @@ class _Adapted(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, kept, low, a, *b = ctx.saved_tensors
         source = x.to(a.dtype) if kept is None else x * kept
         grad_low, grad_b = torch.empty_like(low), []
@@ -183,13 +192,13 @@ class _Gated(torch.autograd.Function):
     """silu(gate) * up of (tokens, 2 * width), which alone is kept; silu and its slope are computed again."""
 
     @staticmethod
-    def forward(ctx, gate_up):
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate_up)
         gate, up = gate_up.chunk(2, dim=1)
         return F.silu(gate).mul_(up)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         gate, up = ctx.saved_tensors[0].chunk(2, dim=1)
         share = torch.sigmoid(gate)
         active = gate * share  # silu; its slope is share + silu * (1 - share)
@@ -204,7 +213,9 @@ class _AnswerLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, head, targets, weights):
+    def forward(
+        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
         grads, total = [], hidden.new_zeros((), dtype=torch.float32)
         for h, target, weight in zip(*(t.split(_CHUNK_ROWS) for t in (hidden, targets, weights)), strict=True):
             scores = F.linear(h, head).float()
@@ -218,5 +229,11 @@ class _AnswerLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return ctx.saved_tensors[0] * grad.to(ctx.saved_tensors[0].dtype), None, None, None
+
+
+# `apply` has no types of its own.
+_adapted: Callable[..., torch.Tensor] = _Adapted.apply
+_gated: Callable[[torch.Tensor], torch.Tensor] = _Gated.apply
+_answer_loss: Callable[..., torch.Tensor] = _AnswerLoss.apply

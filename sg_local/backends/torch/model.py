@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from transformers import PreTrainedModel
 
 from sg_local.gguf import ROPE_FACTORS, GgufFile, ModelConfig, read_config, rows_to_hf
 from sg_local.records import SgError
@@ -62,7 +62,7 @@ class Base:
     `blocks` may be a slice of the file's layers; then the model holds these alone.
     """
 
-    model: PreTrainedModel
+    model: Any  # transformers' class of the architecture: its parts have no types of their own
     shape: ModelConfig
     blocks: tuple[Block, ...]
 
@@ -85,15 +85,14 @@ def slice_of(base: Base, layers: Sequence[int]) -> Base:
     return Base(base.model, base.shape, tuple(block for block in base.blocks if block.index in layers))
 
 
-def _empty_model(path: Path, shape: ModelConfig, n_layers: int) -> PreTrainedModel:
+def _empty_model(path: Path, shape: ModelConfig, n_layers: int) -> Any:
     """transformers' model of this shape with `n_layers` blocks and no values; its rope scaling is for `ends`."""
     if shape.rope_dim != shape.head_dim:
         raise SgError(f"{path} rotates only part of each head, which the torch trainer does not support.")
     model_class = getattr(transformers, shape.row.model_class)
     rope = {"rope_type": "default", "rope_theta": shape.rope_base}
     settings = {**shape.settings(), "num_hidden_layers": n_layers, "rope_parameters": rope, "use_cache": False}
-    model: PreTrainedModel = model_class(model_class.config_class(**settings))
-    return model
+    return model_class(model_class.config_class(**settings))
 
 
 class _Filler:
@@ -111,7 +110,7 @@ class _Filler:
             weights = weights - offset
         return torch.from_numpy(np.ascontiguousarray(weights)).to(self.device, self.dtype)
 
-    def block(self, layer: torch.nn.Module, index: int) -> Block:
+    def block(self, layer: Any, index: int) -> Block:
         block = Block(
             index,
             self.tensor(f"blk.{index}.attn_norm.weight"),
@@ -125,11 +124,11 @@ class _Filler:
             _put(layer.get_submodule(self.shape.row.module_in_layer(stem)), norm)
         return block
 
-    def _stacked(self, layer: torch.nn.Module, index: int, *stems: str) -> Projection:
+    def _stacked(self, layer: Any, index: int, *stems: str) -> Projection:
         """Stack the modules' rows in one matrix; each module's own weight becomes a view of its rows."""
         modules = tuple(map(self.shape.row.module_in_layer, stems))
         parts = [layer.get_submodule(module) for module in modules]
-        sizes = tuple(part.out_features for part in parts)
+        sizes: tuple[int, ...] = tuple(part.out_features for part in parts)
         names = tuple(f"blk.{index}.{stem}.weight" for stem in stems)
         weight = torch.empty(sum(sizes), parts[0].in_features, device=self.device, dtype=self.dtype)
         for part, name, rows in zip(parts, names, weight.split(sizes), strict=True):
@@ -137,7 +136,7 @@ class _Filler:
             _put(part, rows)
         return Projection(weight, sizes, names, modules)
 
-    def ends(self, model: PreTrainedModel) -> None:
+    def ends(self, model: Any) -> None:
         """Embeddings, head, last norm, and the rotary table, which the meta device left without values."""
         _put(model.model.embed_tokens, self.tensor("token_embd.weight"))
         _put(model.model.norm, self.tensor("output_norm.weight"))

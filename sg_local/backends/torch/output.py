@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -13,7 +14,7 @@ from sg_local.backends.torch.adapter import Lora
 from sg_local.backends.torch.model import Base
 from sg_local.backends.training.checkpoint import Job, adapter_metadata
 from sg_local.backends.training.lora import adapted_layers
-from sg_local.gguf import GgufFile, rows_to_gguf, write_adapter
+from sg_local.gguf import GgufFile, Pair, rows_to_gguf, write_adapter
 from sg_local.run import artefact
 
 ADAPTER = "adapter.gguf"
@@ -29,27 +30,28 @@ def write_outputs(base: Base, adapter: Lora, job: Job, model: Path) -> Path:
     return path
 
 
-def gguf_pairs(base: Base, adapter: Lora) -> dict:
+def gguf_pairs(base: Base, adapter: Lora) -> dict[str, Pair]:
     """(A, B) by tensor name, B's rows in the base's order: queries and keys keep rotary pairs side by side."""
     pairs = {}
     for name, (a, b) in adapter.matrices().items():
         heads = base.shape.rotary_heads(name)
-        b = b.cpu().numpy()
-        pairs[name] = (a.cpu().numpy(), b if heads is None else rows_to_gguf(b, heads))
+        rows = b.cpu().numpy()
+        pairs[name] = (a.cpu().numpy(), rows if heads is None else rows_to_gguf(rows, heads))
     return pairs
 
 
 def _write_peft(base: Base, adapter: Lora, job: Job, model: Path) -> None:
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-        base_model_name_or_path=model.name,
-        r=job.settings.rank,
-        lora_alpha=job.settings.alpha,
-        lora_dropout=job.settings.dropout,
-        target_modules=[module.rpartition(".")[2] for module in base.shape.row.modules],
-        layers_to_transform=list(adapted_layers(base.shape.layers, job.settings.n_layers)),
-    )
+    settings: dict[str, Any] = {
+        "task_type": "CAUSAL_LM",
+        "inference_mode": True,
+        "base_model_name_or_path": model.name,
+        "r": job.settings.rank,
+        "lora_alpha": job.settings.alpha,
+        "lora_dropout": job.settings.dropout,
+        "target_modules": [module.rpartition(".")[2] for module in base.shape.row.modules],
+        "layers_to_transform": list(adapted_layers(base.shape.layers, job.settings.n_layers)),
+    }
+    config = LoraConfig(**settings)
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     text = json.dumps(fields, indent=2, sort_keys=True, default=str)
     with artefact(job.out / "peft") as partial:

@@ -61,7 +61,10 @@ def pack_rows(rows: Sequence[TokenExample], n_prefix: int, device: torch.device)
     n_prefix = n_prefix if len(rows) > 1 else 0
     assert all(n_prefix < row.n_prompt for row in rows)
     tokens, positions = list(rows[0].tokens[:n_prefix]), list(range(n_prefix))
-    answers, targets, weights, starts = [], [], [], []
+    answers: list[int] = []
+    targets: list[int] = []
+    weights: list[float] = []
+    starts: list[int] = []
     for row in rows:
         starts.append(len(tokens))
         answers += range(len(tokens) + row.n_prompt - n_prefix - 1, len(tokens) + len(row.tokens) - n_prefix - 1)

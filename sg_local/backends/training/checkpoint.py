@@ -106,7 +106,7 @@ def best_path(out: Path, step: int) -> Path:
 def save_checkpoint(job: Job, progress: Progress, arrays: Arrays) -> None:
     """Put the whole state under one name, at once: after a kill there is the old file or the new one."""
     state = {"identity": job.identity(), "progress": dataclasses.asdict(progress)}
-    packed = {**arrays, _STATE: np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)}
+    packed: dict[str, Any] = {**arrays, _STATE: np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)}
     with replacing(job.out / CHECKPOINT) as file:
         np.savez(file, **packed)
 

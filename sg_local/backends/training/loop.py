@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -270,7 +270,7 @@ class _Loop:
 
     def _save_best(self) -> None:
         if self.job.writes:
-            arrays = {k: v for k, v in self.engine.arrays().items() if not k.startswith("adam.")}
+            arrays: dict[str, Any] = {k: v for k, v in self.engine.arrays().items() if not k.startswith("adam.")}
             path = best_path(self.job.out, self.progress.best_step)
             with replacing(path) as file:
                 np.savez(file, **arrays)

@@ -136,7 +136,7 @@ def _hint(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelCon
     while size > 1:
         size //= 2
         smaller = load_of(rows, dataclasses.replace(settings, batch_size=size), shape, place)
-        if training_need(shape, smaller).total <= place.free_bytes:
+        if place.free_bytes is not None and training_need(shape, smaller).total <= place.free_bytes:
             times = settings.grad_accumulation * -(-settings.batch_size // size)
             return f"Fewer rows at a time fit: `train.batch_size={size}` with `train.grad_accumulation={times}`."
     return "Use a smaller model, or a machine with more memory."
