@@ -13,11 +13,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.torch.adapter import Lora
+from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.engine import TorchEngine
 from sg_local.backends.torch.model import load_base
 from sg_local.backends.torch.output import peft_tensors
-from sg_local.backends.training.checkpoint import Job
+from sg_local.backends.training.checkpoint import TrainJob
 from sg_local.backends.training.loop import StepPlan
 from sg_local.records import TokenExample
 
@@ -31,8 +31,8 @@ Step = Callable[[StepPlan], float]
 def ours(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
     """One optimiser step of our trainer."""
     base = load_base(model, CPU, torch.float32)
-    lora = Lora(base, settings)
-    engine = TorchEngine(base, lora, Job(rows, [], Path(), settings, "", "torch"))
+    lora = TorchLora(base, settings)
+    engine = TorchEngine(base, lora, TrainJob(rows, [], Path(), settings, "", "torch"))
     engine.start()
     return lambda plan: engine.step(plan).loss
 
@@ -40,7 +40,7 @@ def ours(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> 
 def plain(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
     """One optimiser step as the libraries' own examples have it: padded rows, labels, model(...).loss, AdamW."""
     base = load_base(model, CPU, torch.float32)
-    lora = Lora(base, settings)
+    lora = TorchLora(base, settings)
     lora.start()
     first = peft_tensors(base, lora)
     with warnings.catch_warnings():
@@ -79,8 +79,8 @@ def ours_mlx(model: Path, rows: Sequence[TokenExample], settings: TrainSettings)
     """One optimiser step of our MLX trainer, or None where mlx is missing."""
     if not has_mlx():
         return None
-    from sg_local.backends.mlx.adapter import Lora as MlxLora
     from sg_local.backends.mlx.adapter import LoraShape
+    from sg_local.backends.mlx.adapter import MlxLora as MlxLora
     from sg_local.backends.mlx.trainer import MlxEngine
     from sg_local.backends.mlx.weights import load_model
 

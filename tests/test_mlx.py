@@ -30,7 +30,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from sg_local.backends.mlx import blas, grids, trainer
-from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, remove_adapter
+from sg_local.backends.mlx.adapter import LoraShape, MlxLora, apply_adapter, remove_adapter
 from sg_local.backends.mlx.child import train_in_child
 from sg_local.backends.mlx.device import memory_errors
 from sg_local.backends.mlx.forward import logits, make_batch, summed_loss
@@ -143,7 +143,7 @@ def test_a_slice_of_the_file_computes_what_these_layers_of_the_whole_compute(tmp
 
 def test_a_kept_grid_stays_packed_under_its_adapter(tmp_path: Path) -> None:
     loaded = load_model(write_model(tmp_path / "m.gguf", TinySpec(type="Q4_K", layers=1)), keep_quantised=True)
-    Lora(loaded, LoraShape(range(1), 4, 8.0))
+    MlxLora(loaded, LoraShape(range(1), 4, 8.0))
     linear = loaded.layers[0].mlp.down_proj.linear
     assert isinstance(linear, nn.QuantizedLinear)
     assert linear.bits == 4
@@ -154,9 +154,9 @@ def test_a_kept_grid_stays_packed_under_its_adapter(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def lora(model: Path) -> Lora:
+def lora(model: Path) -> MlxLora:
     """The tiny model under an adapter that already does something."""
-    found = Lora(load_model(model, keep_quantised=False), LoraShape(range(2), 4, 8.0))
+    found = MlxLora(load_model(model, keep_quantised=False), LoraShape(range(2), 4, 8.0))
     found.initialise(0)
     arrays, rng = found.arrays(), np.random.default_rng(1)
     drawn = {k: rng.normal(0, 0.05, v.shape).astype(np.float32) for k, v in arrays.items() if k.endswith("lora_b")}
@@ -164,7 +164,7 @@ def lora(model: Path) -> Lora:
     return found
 
 
-def gradient(lora: Lora, examples: list[TokenExample], *, share: bool, recompute: bool = False) -> np.ndarray:
+def gradient(lora: MlxLora, examples: list[TokenExample], *, share: bool, recompute: bool = False) -> np.ndarray:
     batch = make_batch(examples, share_prefix=share)
     compute = nn.value_and_grad(lora.model, lambda batch: summed_loss(lora.model, batch, recompute=recompute))
     _, found = compute(batch)
@@ -172,13 +172,13 @@ def gradient(lora: Lora, examples: list[TokenExample], *, share: bool, recompute
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-def test_a_shared_prefix_gives_the_gradient_of_full_rows(lora: Lora, recompute: bool) -> None:
+def test_a_shared_prefix_gives_the_gradient_of_full_rows(lora: MlxLora, recompute: bool) -> None:
     plain = gradient(lora, rows(6), share=False)
     shared = gradient(lora, rows(6), share=True, recompute=recompute)
     assert np.linalg.norm(shared - plain) <= 1e-4 * np.linalg.norm(plain)
 
 
-def test_loss_is_taken_on_answers_alone_with_each_rows_weight(lora: Lora) -> None:
+def test_loss_is_taken_on_answers_alone_with_each_rows_weight(lora: MlxLora) -> None:
     examples, expected = rows(5), 0.0
     for row in examples:
         logits = mlx_logits(lora.model, list(row.tokens)).astype(np.float64)
@@ -196,7 +196,7 @@ def test_a_single_row_keeps_its_prefix_to_itself() -> None:
 def test_small_batches_add_up_to_one_large_step(model: Path) -> None:
     found = []
     for size in (6, 2):
-        lora = Lora(load_model(model, keep_quantised=False), LoraShape(range(2), 4, 8.0))
+        lora = MlxLora(load_model(model, keep_quantised=False), LoraShape(range(2), 4, 8.0))
         engine = trainer.MlxEngine(lora, FAST, recompute=False)
         engine.start()
         examples = rows(6)
@@ -207,7 +207,7 @@ def test_small_batches_add_up_to_one_large_step(model: Path) -> None:
 
 
 def test_the_first_values_are_those_of_every_trainer(model: Path) -> None:
-    lora = Lora(load_model(model, keep_quantised=False), LoraShape(range(2), 4, 8.0))
+    lora = MlxLora(load_model(model, keep_quantised=False), LoraShape(range(2), 4, 8.0))
     lora.initialise(3)
     a, b = lora.pairs()["blk.1.ffn_down.weight"]
     np.testing.assert_array_equal(a, init_a("blk.1.ffn_down.weight", 4, F32.ffn, 3))

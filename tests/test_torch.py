@@ -17,14 +17,14 @@ from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
 from sg_local.backends.torch.__main__ import main
-from sg_local.backends.torch.adapter import Lora
+from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.engine import TorchEngine
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states, logits
 from sg_local.backends.torch.model import load_base
 from sg_local.backends.torch.output import peft_tensors
 from sg_local.backends.torch.packing import pack_rows, pack_tokens
 from sg_local.backends.torch.trainer import TorchTrainer
-from sg_local.backends.training.checkpoint import CHECKPOINT, Job
+from sg_local.backends.training.checkpoint import CHECKPOINT, TrainJob
 from sg_local.backends.training.handover import Handover, write_job
 from sg_local.backends.training.loop import StepPlan, run_loop
 from sg_local.backends.training.lora import normaliser, shared_prefix
@@ -59,7 +59,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lively(model: Path, settings: TrainSettings = SETTINGS) -> tuple:
     """A loaded base and an adapter whose B is not zero, so that every path matters."""
     base = load_base(model, CPU, torch.float32)
-    lora = Lora(base, settings)
+    lora = TorchLora(base, settings)
     lora.start()
     draw = torch.Generator().manual_seed(1)
     for _, b in lora.matrices().values():
@@ -67,7 +67,7 @@ def lively(model: Path, settings: TrainSettings = SETTINGS) -> tuple:
     return base, lora
 
 
-def gradient(base, lora: Lora, rows: list[TokenExample], n_prefix: int, how: Pass = PLAIN_PASS) -> tuple:
+def gradient(base, lora: TorchLora, rows: list[TokenExample], n_prefix: int, how: Pass = PLAIN_PASS) -> tuple:
     lora.flat.grad.zero_()
     pack = pack_rows(rows, n_prefix, CPU)
     loss = answer_loss(base, hidden_states(base, lora, pack, how), pack) / normaliser(rows)
@@ -143,7 +143,7 @@ MODULE_OF = {
 }
 
 
-def own_gradients(lora: Lora, flat, name: str) -> tuple:
+def own_gradients(lora: TorchLora, flat, name: str) -> tuple:
     """The gradients of one module's A and B, cut out of the flat vector by where the matrices lie."""
     start = lora.flat.data_ptr()
     return tuple(
@@ -151,7 +151,7 @@ def own_gradients(lora: Lora, flat, name: str) -> tuple:
     )
 
 
-def peft_model(base, lora: Lora):
+def peft_model(base, lora: TorchLora):
     """peft's own model over a copy of the base, with our adapter's weights."""
     import copy
 
@@ -207,7 +207,7 @@ def test_dropout_follows_its_seed_and_leaves_evaluation_alone(model) -> None:
 
 
 def test_only_the_last_layers_are_adapted(model) -> None:
-    lora = Lora(load_base(model, CPU, torch.float32), dataclasses.replace(SETTINGS, n_layers=1))
+    lora = TorchLora(load_base(model, CPU, torch.float32), dataclasses.replace(SETTINGS, n_layers=1))
     assert {name.split(".")[1] for name in lora.matrices()} == {"1"}
 
 
@@ -216,7 +216,7 @@ def test_accumulated_parts_make_the_step_of_the_whole(model, tmp_path) -> None:
     found = []
     for parts in ((tuple(rows),), (tuple(rows[:3]), tuple(rows[3:]))):
         base, lora = lively(model)
-        engine = TorchEngine(base, lora, Job(rows, [], tmp_path, SETTINGS, "", "torch"))
+        engine = TorchEngine(base, lora, TrainJob(rows, [], tmp_path, SETTINGS, "", "torch"))
         result = engine.step(StepPlan(0, parts, 1e-3))
         found.append((result.loss, lora.flat.clone()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
@@ -226,15 +226,15 @@ def test_accumulated_parts_make_the_step_of_the_whole(model, tmp_path) -> None:
 def test_a_loss_that_is_not_finite_updates_nothing_and_stops_with_the_last_checkpoint(model, tmp_path) -> None:
     rows = rows_of(16)
     base = load_base(model, CPU, torch.float32)
-    lora = Lora(base, SETTINGS)
-    engine = TorchEngine(base, lora, Job(rows, [], tmp_path, SETTINGS, "", "torch"))
+    lora = TorchLora(base, SETTINGS)
+    engine = TorchEngine(base, lora, TrainJob(rows, [], tmp_path, SETTINGS, "", "torch"))
 
     def poison(step) -> None:
         if step.step == 3:
             lora.flat[0] = float("nan")
 
     with pytest.raises(SgError, match="diverged at step 4") as caught:
-        run_loop(engine, Job(rows, [], tmp_path, SETTINGS, "", "torch"), poison)
+        run_loop(engine, TrainJob(rows, [], tmp_path, SETTINGS, "", "torch"), poison)
     assert CHECKPOINT in caught.value.hint
     with np.load(tmp_path / CHECKPOINT) as arrays:
         assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
@@ -256,7 +256,7 @@ def test_training_lowers_the_loss_and_llama_cpp_computes_the_same_with_the_adapt
 def test_the_peft_folder_loads_in_peft_and_computes_the_same(model, tmp_path) -> None:
     TorchTrainer(model).train(rows_of(12), [], tmp_path, dataclasses.replace(SETTINGS, lr=1e-2), lambda step: None)
     base = load_base(model, CPU, torch.float32)
-    lora = Lora(base, SETTINGS)
+    lora = TorchLora(base, SETTINGS)
     with np.load(tmp_path / CHECKPOINT) as arrays:
         lora.restore(arrays)
     tokens = rows_of(1)[0].tokens

@@ -18,7 +18,7 @@ from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 
 if TYPE_CHECKING:
-    from sg_local.doctor import Check
+    from sg_local.doctor import Finding
     from sg_local.views.records import FindingView
 
 STATUS = {"ok": "ok", "warn": "warning", "fail": "missing"}
@@ -49,15 +49,17 @@ def _at_home(text: str) -> str:
     return re.sub(rf"(?<![\w/]){re.escape(home)}(?=/|$)", "~", text) if home != "/" else text
 
 
-def _config(environment: Environment) -> Check:
+def _config(environment: Environment) -> Finding:
     """Where settings come from; a broken file has been refused before any command runs."""
-    from sg_local.doctor import Check
+    from sg_local.doctor import Finding
 
     there = environment.config_path.is_file()
-    return Check("settings", "config file", "ok", str(environment.config_path), "" if there else "not there: defaults")
+    return Finding(
+        "settings", "config file", "ok", str(environment.config_path), "" if there else "not there: defaults"
+    )
 
 
-def _show(checks: Sequence[Check]) -> None:
+def _show(checks: Sequence[Finding]) -> None:
     if sys.stdout.isatty():
         from sg_local.console import cards
 
@@ -69,18 +71,18 @@ def _show(checks: Sequence[Check]) -> None:
     click.echo(verdict_of(checks))
 
 
-def _found(check: Check) -> str:
+def _found(check: Finding) -> str:
     return f"{check.value}: {check.why}" if check.why else check.value
 
 
-def views_of(checks: Sequence[Check]) -> list[FindingView]:
+def views_of(checks: Sequence[Finding]) -> list[FindingView]:
     """The findings as the console shows them."""
     from sg_local.views.records import FindingView
 
     return [FindingView(c.topic, c.name, STATUS[c.status], _at_home(c.value), _at_home(c.why), c.mend) for c in checks]
 
 
-def verdict_of(checks: Sequence[Check]) -> str:
+def verdict_of(checks: Sequence[Finding]) -> str:
     """Whether the main job can run here, in a sentence."""
     lacks = [check.name for check in checks if check.status == "fail"]
     if not lacks:

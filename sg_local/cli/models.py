@@ -22,7 +22,7 @@ from sg_local.records import SgError
 from sg_local.words import duration, size
 
 if TYPE_CHECKING:
-    from sg_local.models import Card, Entry
+    from sg_local.models import Card, ModelEntry
 
 PULL = "sg-local models pull"
 
@@ -63,14 +63,14 @@ def ls(environment: Environment, found: bool, as_json: bool) -> None:
     click.echo(f"Get one with: {PULL} NAME", err=True)
 
 
-def _listed(entry: Entry, found: bool) -> bool:
+def _listed(entry: ModelEntry, found: bool) -> bool:
     """What `ls` shows: the cards and the Hugging Face cache; with --found, all that is here."""
     from sg_local import models
 
     return entry.path is not None if found else entry.is_card or entry.where not in models.OTHER_PROGRAMS
 
 
-def _cells(entry: Entry, found: bool) -> tuple[str, ...]:
+def _cells(entry: ModelEntry, found: bool) -> tuple[str, ...]:
     here = "yes" if entry.path else "no" if entry.get.startswith(PULL) else entry.get
     bytes_text = size(entry.size_bytes) if entry.size_bytes else ""
     return (entry.name, _count(entry.parameters), entry.quantisation, bytes_text, entry.where if found else here)

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sg_local.doctor import engines, machine
-from sg_local.doctor.findings import Check, Output, Status, command_output
+from sg_local.doctor.findings import Finding, Output, Status, command_output
 
-__all__ = ["Check", "examine", "worst"]
+__all__ = ["Finding", "examine", "worst"]
 
 
-def examine(home: Path, runs: Path, output: Output | None = None) -> list[Check]:
+def examine(home: Path, runs: Path, output: Output | None = None) -> list[Finding]:
     """Every check, in the order to read them. `output` runs a command and gives its stdout, None where it fails.
 
     `home` is the user's sg-local folder, `runs` the folder of runs; neither needs to exist.
@@ -41,7 +41,7 @@ def examine(home: Path, runs: Path, output: Output | None = None) -> list[Check]
     ]
 
 
-def worst(checks: Iterable[Check]) -> Status:
+def worst(checks: Iterable[Finding]) -> Status:
     """The worst status: what the exit code follows from."""
     found = {check.status for check in checks}
     return "fail" if "fail" in found else "warn" if "warn" in found else "ok"

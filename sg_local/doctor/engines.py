@@ -17,19 +17,19 @@ from pathlib import Path
 
 from sg_local import backends, models
 from sg_local.backends import Backend
-from sg_local.doctor.findings import Check, Output, Status
+from sg_local.doctor.findings import Finding, Output, Status
 from sg_local.home import ModelFolders
 
 OLDEST_PYTHON = (3, 11)  # setup.cfg, python_requires
 ENGINES = {name: backend for name, backend in backends.BACKENDS.items() if backend.packages}
 
 
-def check_python(version: tuple[int, ...]) -> Check:
+def check_python(version: tuple[int, ...]) -> Finding:
     """Whether this Python is new enough."""
     text = ".".join(map(str, version))
     if version >= OLDEST_PYTHON:
-        return Check("system", "Python", "ok", text, sys.executable)
-    return Check(
+        return Finding("system", "Python", "ok", text, sys.executable)
+    return Finding(
         "system", "Python", "fail", text, "sg-local needs Python 3.11 or newer", "install Python 3.11 or newer"
     )
 
@@ -56,64 +56,64 @@ def probe_all(output: Output) -> dict[str, str | None]:
         return dict(zip(installed, printed, strict=True))
 
 
-def check_engine(name: str, loads: dict[str, str | None]) -> Check:
+def check_engine(name: str, loads: dict[str, str | None]) -> Finding:
     """Whether an engine is installed and loads; `loads` holds what each engine's probe printed."""
     engine, found = ENGINES[name], versions(ENGINES[name])
     first, *_ = packages = list(engine.packages.values())
     mend = f"pip install 'sg-local[{engine.extra}]'"
     if len(found) < len(packages):
-        return Check("engine", name, "fail" if _is_chosen(name) else "ok", "not installed", engine.use, mend)
+        return Finding("engine", name, "fail" if _is_chosen(name) else "ok", "not installed", engine.use, mend)
     value = ", ".join(f"{package} {version}" for package, version in found.items())
     device = loads.get(name)
     if device is None:
         again = f"pip install --force-reinstall --no-cache-dir {first}"
         status: Status = "fail" if _is_chosen(name) else "warn"
-        return Check("engine", name, status, value, "it is installed, but importing it fails", again)
-    return Check("engine", name, "ok", f"{value} ({device})", engine.use)
+        return Finding("engine", name, status, value, "it is installed, but importing it fails", again)
+    return Finding("engine", name, "ok", f"{value} ({device})", engine.use)
 
 
-def check_compiler() -> Iterator[Check]:
+def check_compiler() -> Iterator[Finding]:
     """The C++ compiler, which only installing llama-cpp-python needs: no finding where that is installed."""
     if versions(ENGINES["llama.cpp"]):
         return
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     why = "pip builds llama-cpp-python from source, for about seven minutes on two cores"
     if compiler is not None:
-        yield Check("engine", "C++ compiler", "ok", compiler, why)
+        yield Finding("engine", "C++ compiler", "ok", compiler, why)
         return
     mend = "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install build-essential"
-    yield Check("engine", "C++ compiler", "fail", "none", why, mend)
+    yield Finding("engine", "C++ compiler", "fail", "none", why, mend)
 
 
-def check_choices(loads: dict[str, str | None]) -> Iterator[Check]:
+def check_choices(loads: dict[str, str | None]) -> Iterator[Finding]:
     """Which generator and trainer `auto` takes here, and why."""
     generator, trainer = backends.choose_generator(), backends.choose_trainer()
     why = "its tokens are canonical, and it reads every quantisation"
-    yield Check("choice", "--backend auto", "ok" if loads.get(generator) else "fail", generator, why)
+    yield Finding("choice", "--backend auto", "ok" if loads.get(generator) else "fail", generator, why)
     if trainer == "mlx":
         why = "MLX uses the Apple GPU" if backends.on_apple_silicon() else "torch is not installed, MLX is"
     else:
         why = f"it trains on {'CUDA' if loads.get('torch') == 'CUDA' else 'the CPU'} here"
-    yield Check("choice", "--trainer auto", "ok" if loads.get(trainer) else "fail", trainer, why)
+    yield Finding("choice", "--trainer auto", "ok" if loads.get(trainer) else "fail", trainer, why)
 
 
-def check_model(home: Path) -> Check:
+def check_model(home: Path) -> Finding:
     """Whether the default model is on this machine."""
     folders = ModelFolders.of(home)
     card = models.read_cards(folders)[models.DEFAULT]
     path = models.locate(card, folders)
     if path is None:
-        return Check(
+        return Finding(
             "model", "default model", "warn", "not here", "any other GGUF serves as well: --model PATH.gguf", card.get
         )
-    return Check("model", "default model", "ok", card.name, str(path))
+    return Finding("model", "default model", "ok", card.name, str(path))
 
 
-def check_serving() -> Check:
+def check_serving() -> Finding:
     """Whether `sg-local serve` has its HTTP packages."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
-        return Check(
+        return Finding(
             "engine",
             "server",
             "warn",
@@ -121,7 +121,7 @@ def check_serving() -> Check:
             "`sg-local serve` needs it",
             "pip install 'sg-local[serve]'",
         )
-    return Check("engine", "server", "ok", f"uvicorn {importlib.metadata.version('uvicorn')}")
+    return Finding("engine", "server", "ok", f"uvicorn {importlib.metadata.version('uvicorn')}")
 
 
 def _is_chosen(name: str) -> bool:

@@ -14,7 +14,7 @@ PROBE_S = 60  # a first import of torch reads hundreds of megabytes from a cold 
 
 
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One finding. `why` is a clause on what it means for the job; `mend` is what helps, '' where nothing is due."""
 
     topic: str

@@ -13,19 +13,19 @@ from pathlib import Path
 
 from sg_local import backends
 from sg_local.doctor.engines import ENGINES, versions
-from sg_local.doctor.findings import Check, Output, gib
+from sg_local.doctor.findings import Finding, Output, gib
 
 LITTLE_MEMORY, LITTLE_DISK = 2 << 30, 2 << 30  # the default model's whole job stays below both
 FEATURES = ("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 
 
-def check_cpu(output: Output) -> Check:
+def check_cpu(output: Output) -> Finding:
     """The processor and the instruction sets that matrix products gain from."""
     name, features = cpu(_read("/proc/cpuinfo"), output)
     value = f"{name}: {' '.join(features) or 'no vector instructions known to us'}"
     if platform.machine() in ("x86_64", "AMD64") and "avx2" not in features:
-        return Check("system", "CPU", "warn", value, "without AVX2 everything takes several times as long")
-    return Check("system", "CPU", "ok", value)
+        return Finding("system", "CPU", "warn", value, "without AVX2 everything takes several times as long")
+    return Finding("system", "CPU", "ok", value)
 
 
 def cpu(cpuinfo: str, output: Output) -> tuple[str, list[str]]:
@@ -40,33 +40,33 @@ def cpu(cpuinfo: str, output: Output) -> tuple[str, list[str]]:
     return name, [feature for feature in FEATURES if feature in flags]
 
 
-def check_amx(output: Output) -> Iterator[Check]:
+def check_amx(output: Output) -> Iterator[Finding]:
     """Whether llama.cpp's AMX kernels compute here; no finding where the processor or llama.cpp is not there."""
     if "amx_tile" not in _read("/proc/cpuinfo").split() or not versions(ENGINES["llama.cpp"]):
         return
     found = output((sys.executable, "-m", "sg_local.backends.llama_cpp.amx"))
     if found is not None:
-        yield Check("system", "AMX", "ok", found)
+        yield Finding("system", "AMX", "ok", found)
         return
     why = "llama.cpp's AMX kernels, as they were compiled here, crash: sg-local leaves them out"
-    yield Check("system", "AMX", "ok", "not used", why)
+    yield Finding("system", "AMX", "ok", "not used", why)
 
 
-def check_cores() -> Check:
+def check_cores() -> Finding:
     """Logical cores that this process may use, and what the machine has."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     value = f"{usable} of {os.cpu_count()} logical cores"
-    return Check("system", "cores", "ok", value, "other busy programs slow the engine much")
+    return Finding("system", "cores", "ok", value, "other busy programs slow the engine much")
 
 
-def check_memory(total: int | None, available: int | None) -> Check:
+def check_memory(total: int | None, available: int | None) -> Finding:
     """Memory in bytes, total and what can be had now; None where the system does not say."""
     if total is None or available is None:
-        return Check("system", "memory", "warn", "unknown", "this system does not say how much is free")
+        return Finding("system", "memory", "warn", "unknown", "this system does not say how much is free")
     value = f"{gib(available)} free of {gib(total)}"
     if available < LITTLE_MEMORY:
-        return Check("system", "memory", "warn", value, "the default model's job wants 2 GiB", "close other programs")
-    return Check("system", "memory", "ok", value)
+        return Finding("system", "memory", "warn", value, "the default model's job wants 2 GiB", "close other programs")
+    return Finding("system", "memory", "ok", value)
 
 
 def memory(output: Output) -> tuple[int | None, int | None]:
@@ -93,39 +93,39 @@ def darwin_memory(memsize: str | None, vm_stat: str | None) -> tuple[int | None,
     return total, int(page[1]) * sum(map(int, pages))
 
 
-def check_gpu(output: Output) -> Check:
+def check_gpu(output: Output) -> Finding:
     """NVIDIA and Apple GPUs. None is no lack: everything runs on the CPU."""
     if backends.on_apple_silicon():
-        return Check("system", "GPU", "ok", "Apple GPU", "MLX trains on it, llama.cpp writes on it")
+        return Finding("system", "GPU", "ok", "Apple GPU", "MLX trains on it, llama.cpp writes on it")
     query = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     found = output(query)
     if not found:
-        return Check("system", "GPU", "ok", "none", "everything runs on the CPU")
-    return Check(
+        return Finding("system", "GPU", "ok", "none", "everything runs on the CPU")
+    return Finding(
         "system", "GPU", "ok", "; ".join(found.splitlines()), "torch trains on it where its CUDA build is installed"
     )
 
 
-def check_openblas() -> Check:
+def check_openblas() -> Finding:
     """OpenBLAS, without which MLX on Linux computes tens of times more slowly."""
     mlx_here = platform.system() == "Linux" and bool(versions(ENGINES["mlx"]))
     names = sorted(path.name for path in Path(sys.prefix, "lib").glob("libopenblas*.so*"))
     found = ctypes.util.find_library("openblas") or next(iter(names), None)
     if found is not None or not mlx_here:
-        return Check("system", "OpenBLAS", "ok", found or "none", "only MLX on Linux needs it")
+        return Finding("system", "OpenBLAS", "ok", found or "none", "only MLX on Linux needs it")
     why = "MLX computes tens of times more slowly without it"
-    return Check("system", "OpenBLAS", "warn", "none", why, "sudo apt install libopenblas0-pthread")
+    return Finding("system", "OpenBLAS", "warn", "none", why, "sudo apt install libopenblas0-pthread")
 
 
-def check_disk(name: str, folder: Path) -> Check:
+def check_disk(name: str, folder: Path) -> Finding:
     """Free space where the folder is, or will be."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     value = f"{gib(free)} free at {folder}"
     if free < LITTLE_DISK:
         why = "the default model's job wants 2 GiB, larger models more"
-        return Check("system", name, "warn", value, why, "free some space, or name another folder")
-    return Check("system", name, "ok", value)
+        return Finding("system", name, "warn", value, why, "free some space, or name another folder")
+    return Finding("system", name, "ok", value)
 
 
 def _read(path: str) -> str:

@@ -34,7 +34,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """One row of `models ls`. `path` is None where the model is not on this machine; then `get` is the command.
 
     `where` names what it lies in: Hugging Face, Ollama, LM Studio, llama.cpp, package, or own file. `is_card` says
@@ -73,7 +73,7 @@ def find_model(name: str, folders: ModelFolders) -> Model:
     raise unknown(name, folders)
 
 
-def list_models(folders: ModelFolders) -> list[Entry]:
+def list_models(folders: ModelFolders) -> list[ModelEntry]:
     """Every card, then every other model on this machine, by whoever it was fetched; opens no model file."""
     cards = [(card, _where(card, folders)) for card in read_cards(folders).values()]
     shown = {found.path.resolve() for _, found in cards if found is not None}
@@ -155,9 +155,9 @@ def _how_to_get(card: Card, folders: ModelFolders) -> str:
     return f"Get it with: {card.get}" if here is None else f"{here} is here. Get this one with: {card.get}"
 
 
-def _entry(card: Card, found: Found | None, is_card: bool) -> Entry:
+def _entry(card: Card, found: Found | None, is_card: bool) -> ModelEntry:
     path = None if found is None else found.path
-    return Entry(
+    return ModelEntry(
         name=card.name,
         summary=card.summary,
         path=path,

@@ -16,12 +16,12 @@ from sg_local.backends import EngineSettings
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
 from sg_local.backends.llama_cpp.model import check_file, describe, load
-from sg_local.backends.llama_cpp.probe import Choice, Question, Trial, choose, unprobed
+from sg_local.backends.llama_cpp.probe import EngineChoice, ProbeRequest, SpeedTrial, choose, unprobed
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
 from sg_local.run import file_digest
 
-__all__ = ["Choice", "LlamaGenerator", "Trial", "open_generator"]
+__all__ = ["EngineChoice", "LlamaGenerator", "SpeedTrial", "open_generator"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     """
     facts = check_file(model)
     cache = settings.cache or Path.home() / ".cache" / "sg-local"
-    question = Question(
+    question = ProbeRequest(
         model=model,
         digest=file_digest(model, cache) or "",
         n_threads=settings.n_threads or physical_cores(),

@@ -29,7 +29,7 @@ BITS = {"BF16": 12.0, "F16": 12.0, "Q8_0": 7.0}  # a base of more bits per weigh
 
 
 @dataclass(frozen=True)
-class Source:
+class CopySource:
     """What must be known of a base to copy it. Sizes are in bytes, by format, of a whole copy."""
 
     path: Path
@@ -44,7 +44,7 @@ class Source:
         return self.n_slice_layers >= self.n_layers
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> CopySource:
     """The base's facts from its header."""
     with GgufFile(path) as file:
         tensors = list(file.tensors.values())
@@ -54,7 +54,7 @@ def read_source(path: Path) -> Source:
     in_blocks = sum(_copy_bytes(tensor, "F16") for tensor in matrices if tensor.name.startswith("blk."))
     rest = 2 * n_weights - in_blocks
     fitting = (SLICE_BYTES - rest) * n_layers // max(1, in_blocks)
-    return Source(
+    return CopySource(
         path=path,
         n_layers=n_layers,
         bits_per_weight=8 * sum(tensor.n_bytes for tensor in matrices) / max(1, n_weights),
@@ -63,7 +63,7 @@ def read_source(path: Path) -> Source:
     )
 
 
-def candidates(source: Source, cache: Path) -> list[str]:
+def candidates(source: CopySource, cache: Path) -> list[str]:
     """Formats worth a trial, the most exact first: they keep the weights and fit memory and disk.
 
     Where the processor multiplies BF16, that takes the place of F16, which is slower there (13 against 11 rows/s).
@@ -74,14 +74,14 @@ def candidates(source: Source, cache: Path) -> list[str]:
     return [name for name in (wide, "Q8_0") if source.bits_per_weight < BITS[name] and source.sizes[name] <= affordable]
 
 
-def write_slice(source: Source, out: Path, n_threads: int) -> None:
+def write_slice(source: CopySource, out: Path, n_threads: int) -> None:
     """The base's first layers, unchanged: what a large base is measured on."""
     params = _params(source, n_threads)
     params.only_copy = True
     _quantize(source, out, params)
 
 
-def write_copy(source: Source, out: Path, format: str, n_threads: int, *, whole: bool) -> None:
+def write_copy(source: CopySource, out: Path, format: str, n_threads: int, *, whole: bool) -> None:
     """The base in another format, atomically: all of it, or the layers that trials use."""
     params = _params(source, n_threads, whole=whole)
     params.ftype = FILE_TYPES[format]
@@ -89,7 +89,7 @@ def write_copy(source: Source, out: Path, format: str, n_threads: int, *, whole:
     _quantize(source, out, params)
 
 
-def _params(source: Source, n_threads: int, *, whole: bool = False) -> lib.llama_model_quantize_params:
+def _params(source: CopySource, n_threads: int, *, whole: bool = False) -> lib.llama_model_quantize_params:
     params: lib.llama_model_quantize_params = lib.llama_model_quantize_default_params()
     params.nthread = n_threads
     params.max_buf_size = 256 << 20
@@ -100,7 +100,7 @@ def _params(source: Source, n_threads: int, *, whole: bool = False) -> lib.llama
     return params
 
 
-def _quantize(source: Source, out: Path, params: lib.llama_model_quantize_params) -> None:
+def _quantize(source: CopySource, out: Path, params: lib.llama_model_quantize_params) -> None:
     log().clear()
     with artefact(out, shared=True) as partial:
         if lib.llama_model_quantize(os.fsencode(source.path), os.fsencode(partial), ctypes.byref(params)):

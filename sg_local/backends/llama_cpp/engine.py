@@ -14,11 +14,11 @@ import llama_cpp as lib
 from sg_local.backends.llama_cpp.context import Context
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.prefix import Prefix
-from sg_local.backends.llama_cpp.probe import Choice
+from sg_local.backends.llama_cpp.probe import EngineChoice
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
 from sg_local.backends.llama_cpp.scheduler import Scheduler
-from sg_local.backends.llama_cpp.scoring import Question, Scorer
+from sg_local.backends.llama_cpp.scoring import Scorer, ScoreRequest
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.gguf import GgufFile
 from sg_local.gguf.adapter import check_adapter, read_adapter
@@ -33,7 +33,7 @@ class Parts:
     model: object
     vocab: Vocab
     context: Context
-    choice: Choice
+    choice: EngineChoice
 
 
 class LlamaGenerator:
@@ -110,14 +110,14 @@ class LlamaGenerator:
                 segments, tokens = prompt.segments, self._prompt_tokens(prompt.id, prompt.segments, 1)
             yield Row.of(prompt, tokens, self._tools)
 
-    def _question(self, prompt: ScoredPrompt) -> Question:
+    def _question(self, prompt: ScoredPrompt) -> ScoreRequest:
         tokens = self._prompt_tokens(prompt.id, prompt.segments, 0)
         end = [self._vocab.eos] if prompt.end else []
         continuations = [self._vocab.continuation(prompt.segments, tokens, text) + end for text in prompt.continuations]
         if not all(continuations):
             raise SgError(f"Prompt {prompt.id}: a continuation without text has no probability of its own.")
         self._check_length(prompt.id, len(tokens) + max(map(len, continuations), default=0) - 1)
-        return Question(prompt.id, tokens, continuations)
+        return ScoreRequest(prompt.id, tokens, continuations)
 
     def _prompt_tokens(self, id: str, segments: Segments, n_new: int) -> list[int]:
         tokens = self._vocab.tokenize(segments)

@@ -43,7 +43,7 @@ VERSION = 1  # of what is measured and how; a new one makes old choices void
 
 
 @dataclass(frozen=True)
-class Trial:
+class SpeedTrial:
     """New tokens a second that one format reached with so many sequences."""
 
     format: str
@@ -52,18 +52,18 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """What the engine runs: `path` in `format` with `n_parallel` sequences, and the trials that led there."""
 
     format: str
     path: str
     n_parallel: int
     n_threads: int
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[SpeedTrial, ...] = ()
 
 
 @dataclass(frozen=True)
-class Question:
+class ProbeRequest:
     """The model to choose for, and what is already decided. `n_parallel` None: to be chosen."""
 
     model: Path
@@ -74,13 +74,13 @@ class Question:
     cache: Path
 
 
-def unprobed(question: Question) -> Choice:
+def unprobed(question: ProbeRequest) -> EngineChoice:
     """The given file and the usual number of sequences, without a trial."""
     n_parallel = question.n_parallel or N_PARALLEL
-    return Choice(GIVEN, str(question.model), n_parallel, question.n_threads)
+    return EngineChoice(GIVEN, str(question.model), n_parallel, question.n_threads)
 
 
-def choose(question: Question) -> Choice:
+def choose(question: ProbeRequest) -> EngineChoice:
     """The remembered choice, or a new one after at most about ten seconds of trials."""
     if question.model.stat().st_size < TOO_SMALL_BYTES:
         return unprobed(question)
@@ -98,16 +98,16 @@ def choose(question: Question) -> Choice:
     return choice
 
 
-def _key(question: Question) -> str:
+def _key(question: ProbeRequest) -> str:
     build = f"{lib.__version__} {(lib.llama_print_system_info() or b'').decode()}"
     facts = (VERSION, question.digest, cpu_name(), build, question.n_threads, question.gpu_layers, question.n_parallel)
     return hashlib.sha256("\0".join(map(str, facts)).encode()).hexdigest()[:32]
 
 
-def _remembered(entry: Path, question: Question) -> Choice | None:
+def _remembered(entry: Path, question: ProbeRequest) -> EngineChoice | None:
     """The choice on disk, if its file is still there. The given file may have moved since."""
     with contextlib.suppress(OSError, ValueError, SgError):
-        choice = from_dict(Choice, json.loads(entry.read_text()))
+        choice = from_dict(EngineChoice, json.loads(entry.read_text()))
         if choice.format == GIVEN:
             return dataclasses.replace(choice, path=str(question.model))
         if Path(choice.path).exists():
@@ -118,20 +118,20 @@ def _remembered(entry: Path, question: Question) -> Choice | None:
 class _Probe:
     """One series of trials."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: ProbeRequest) -> None:
         self._question = question
         self._deadline = time.monotonic() + BUDGET_S
-        self._trials: list[Trial] = []
+        self._trials: list[SpeedTrial] = []
         self._source = read_source(question.model)
         self._cache = question.cache
 
-    def run(self) -> Choice:
+    def run(self) -> EngineChoice:
         with contextlib.ExitStack() as files:
             given = self._given(files)
             winner, file = self._race_formats(given, files)
             n_parallel = self._choose_parallel(given if file is None else file, winner)
             path = str(self._question.model) if file is None else str(self._keep(winner, file))
-        return Choice(winner, path, n_parallel, self._question.n_threads, tuple(self._trials))
+        return EngineChoice(winner, path, n_parallel, self._question.n_threads, tuple(self._trials))
 
     def _given(self, files: contextlib.ExitStack) -> Path:
         if self._source.whole:
@@ -182,7 +182,7 @@ class _Probe:
 
     def _note(self, format: str, n_parallel: int, seconds: float) -> None:
         """Keep the better of two trials of the same."""
-        trial = Trial(format, n_parallel, round(n_parallel * N_WRITTEN / seconds, 1))
+        trial = SpeedTrial(format, n_parallel, round(n_parallel * N_WRITTEN / seconds, 1))
         same = [t for t in self._trials if (t.format, t.n_parallel) == (format, n_parallel)]
         self._trials = [t for t in self._trials if t not in same]
         logger.info("tried %s with %d sequences: %.1f tokens a second", format, n_parallel, trial.tokens_per_s)

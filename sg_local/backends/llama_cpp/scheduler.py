@@ -27,7 +27,7 @@ from sg_local.records import Completion, SgError
 
 
 @dataclass
-class Group:
+class RowGroup:
     """Rows with the same tokens, of which `n_done` are in the pool; more than one row only before the first draw."""
 
     rows: list[Row]
@@ -53,7 +53,7 @@ class Scheduler:
         self._n_parallel = self._limit = context.plan.n_parallel
         self._free = list(range(self._n_parallel, 0, -1))
         self._queue: deque[Row] = deque()
-        self._groups: list[Group] = []
+        self._groups: list[RowGroup] = []
 
     def run(self) -> Iterator[Completion]:
         """Completions as rows end. However it is left, the pool keeps nothing but the shared prefix."""
@@ -106,9 +106,9 @@ class Scheduler:
         used = shared + sum(len(group.tokens) - shared + len(group.rows) for group in self._groups)
         return used + len(row.tokens) - shared + 1 <= self._context.n_cells
 
-    def _join(self) -> Group:
+    def _join(self) -> RowGroup:
         """The queue's first row with those behind it that have the same tokens, given sequences and a start."""
-        group = Group([self._take()], 0)
+        group = RowGroup([self._take()], 0)
         while self._queue and self._queue[0].tokens == group.tokens and self._has_room_beside(group):
             group.rows.append(self._take())
         donor, group.n_done = self._donor(group.tokens)
@@ -117,7 +117,7 @@ class Scheduler:
                 self._context.share(donor, sequence, group.n_done)
         return group
 
-    def _has_room_beside(self, group: Group) -> bool:
+    def _has_room_beside(self, group: RowGroup) -> bool:
         return bool(self._free) and self._n_running() + len(group.rows) < self._limit
 
     def _take(self) -> Row:
@@ -137,7 +137,7 @@ class Scheduler:
                     best, length = group.rows[0].sequence, common
         return best, length
 
-    def _batch(self) -> list[tuple[Group, int, int | None]]:
+    def _batch(self) -> list[tuple[RowGroup, int, int | None]]:
         """Put this step's tokens: (group, tokens put, row of logits where the group's tokens are complete)."""
         put, room = [], self._context.n_batch
         for group in self._groups:
@@ -150,10 +150,10 @@ class Scheduler:
             room -= len(pending)
         return put
 
-    def _draw(self, batch: list[tuple[Group, int, int | None]]) -> list[Completion]:
+    def _draw(self, batch: list[tuple[RowGroup, int, int | None]]) -> list[Completion]:
         logits = self._context.logits()
         done: list[Completion] = []
-        groups: list[Group] = []
+        groups: list[RowGroup] = []
         for group, n_put, row in batch:
             group.n_done += n_put
             if row is None:
@@ -161,7 +161,7 @@ class Scheduler:
                 continue
             self._writer.write(group.rows, logits[row])
             done.extend(self._release(row) for row in group.rows if row.finish is not None)
-            groups.extend(Group([row], group.n_done) for row in group.rows if row.finish is None)
+            groups.extend(RowGroup([row], group.n_done) for row in group.rows if row.finish is None)
         self._groups = groups + self._groups[len(batch) :]
         return done
 
@@ -192,9 +192,9 @@ class Scheduler:
             self._queue.appendleft(row)
 
     @staticmethod
-    def _without(group: Group, rows: list[Row]) -> Group:
+    def _without(group: RowGroup, rows: list[Row]) -> RowGroup:
         left = [row for row in group.rows if not any(row is other for other in rows)]
-        return Group(left, group.n_done)
+        return RowGroup(left, group.n_done)
 
     def _abandon(self) -> None:
         """Free what unfinished rows hold."""

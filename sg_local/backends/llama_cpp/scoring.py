@@ -23,7 +23,7 @@ MAX_ROWS = 128  # rows of logits kept from one decode: 25 MB for a vocabulary of
 
 
 @dataclass
-class Question:
+class ScoreRequest:
     """A prompt's tokens and its continuations' tokens (at least one each)."""
 
     id: str
@@ -35,7 +35,7 @@ class Question:
 class Part:
     """As many of a question's continuations as one decode holds; `rows` and `sequences` follow `indices`."""
 
-    question: Question
+    question: ScoreRequest
     indices: list[int]
     sequences: list[int] = field(default_factory=list)
     last_row: int = 0
@@ -64,7 +64,7 @@ class Scorer:
         self._prefix = prefix
         self._scratch = np.empty(vocab_size, np.float32)
 
-    def run(self, questions: Iterable[Question]) -> Iterator[Score]:
+    def run(self, questions: Iterable[ScoreRequest]) -> Iterator[Score]:
         """One score per question. However it is left, the pool keeps nothing but the shared prefix."""
         source = iter(questions)
         self._prefix.begin()
@@ -77,7 +77,7 @@ class Scorer:
             for question in window:
                 yield Score(question.id, tuple(results[id(question)]))
 
-    def _parts(self, question: Question) -> Iterator[Part]:
+    def _parts(self, question: ScoreRequest) -> Iterator[Part]:
         """The question's continuations in portions that leave half a batch to the prompt."""
         portion = Part(question, [])
         for i in range(len(question.continuations)):

@@ -60,7 +60,7 @@ class LoraShape:
         return self.alpha / self.rank
 
 
-class Lora:
+class MlxLora:
     """The LoRA layers put into one model. `modules` maps base tensor names to them, layer by layer."""
 
     def __init__(self, model: Model, shape: LoraShape) -> None:
@@ -125,7 +125,7 @@ def remove_adapter(model: Model) -> None:
         model.update_modules(tree_unflatten(found))
 
 
-def write_mlx_adapter(out: Path, lora: Lora) -> None:
+def write_mlx_adapter(out: Path, lora: MlxLora) -> None:
     """Write adapters.safetensors and adapter_config.json in `out/mlx`, for `mlx_lm.load(..., adapter_path=)`."""
     folder, shape, args, pairs = out / MLX_FOLDER, lora.shape, lora.model.args, lora.pairs()
     row, n_heads = row_of(lora.model), args.num_attention_heads

@@ -23,7 +23,7 @@ from sg_local.backends.llama_cpp.rows import first_stop
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, gbnf_of
 from sg_local.backends.mlx.adapter import apply_adapter, remove_adapter
 from sg_local.backends.mlx.device import prepare_device
-from sg_local.backends.mlx.prefix import Prefix
+from sg_local.backends.mlx.prefix import MlxPrefix
 from sg_local.backends.mlx.sampling import RowGrammar, RowSampler
 from sg_local.backends.mlx.scoring import score_continuations
 from sg_local.backends.mlx.tokens import Tokens
@@ -37,7 +37,7 @@ _SCORE_WINDOW = 64  # prompts looked at together for what they share
 
 
 @dataclass
-class Row:
+class MlxRow:
     """One prompt being completed. `limit` is the number of new tokens that the settings or the context allow."""
 
     prompt: Prompt
@@ -67,7 +67,7 @@ class MlxGenerator:
         self._grammars = Grammars(self._vocab, Candidates(self._vocab.size))
         self._n_ctx, self._n_parallel = settings.n_ctx, settings.n_parallel or N_PARALLEL
         self._model = load_model(path, keep_quantised=self.device.is_metal)
-        self._prefix = Prefix(self._model)
+        self._prefix = MlxPrefix(self._model)
 
     def tokenize(self, segments: Segments, *, bos: bool = True) -> tuple[int, ...]:
         """Token ids as llama.cpp gives them; special strings count only in trusted segments."""
@@ -79,8 +79,8 @@ class MlxGenerator:
         Raises SgError for a prompt that leaves no room in the context, and for a grammar that does not parse.
         """
         source = (None if prompt is None else self._row(prompt) for prompt in prompts)
-        queue: deque[Row] = deque()
-        running: dict[int, Row] = {}
+        queue: deque[MlxRow] = deque()
+        running: dict[int, MlxRow] = {}
         batch = self._batch_generator()
         try:
             while True:
@@ -133,12 +133,12 @@ class MlxGenerator:
             prefill_batch_size=min(_PREFILL_ROWS, self._n_parallel),
         )
 
-    def _row(self, prompt: Prompt) -> Row:
+    def _row(self, prompt: Prompt) -> MlxRow:
         tokens = self._prompt_tokens(prompt.id, prompt.segments, 1)
         limit = min(prompt.sampling.max_tokens, self._n_ctx - len(tokens))
         gbnf = gbnf_of(prompt.sampling)
         grammar = None if gbnf is None else RowGrammar(self._grammars, gbnf, self._vocab.ends)
-        return Row(prompt, tokens, limit, RowSampler(prompt.sampling, prompt.seed, grammar))
+        return MlxRow(prompt, tokens, limit, RowSampler(prompt.sampling, prompt.seed, grammar))
 
     def _prompt_tokens(self, id: str, segments: Segments, n_new: int) -> list[int]:
         tokens = self._vocab.tokenize(segments)
@@ -161,7 +161,7 @@ class MlxGenerator:
         self._check_length(prompt.id, len(tokens) + max(map(len, found), default=0) - 1)
         return found
 
-    def _admit(self, batch: BatchGenerator, queue: deque[Row], running: dict[int, Row]) -> None:
+    def _admit(self, batch: BatchGenerator, queue: deque[MlxRow], running: dict[int, MlxRow]) -> None:
         """Start as many waiting rows as there is room for, each from as much of the prefix as it shares."""
         n = min(len(queue), self._n_parallel - len(running))
         if n <= 0:
@@ -178,7 +178,7 @@ class MlxGenerator:
         )
         running.update(zip(uids, rows, strict=True))
 
-    def _advance(self, batch: BatchGenerator, running: dict[int, Row]) -> Iterator[Completion]:
+    def _advance(self, batch: BatchGenerator, running: dict[int, MlxRow]) -> Iterator[Completion]:
         """One step of all running rows; those that end leave."""
         ended = []
         for response in batch.next_generated():
@@ -192,7 +192,7 @@ class MlxGenerator:
             row.sampler.close()
             yield row.completion()
 
-    def _append(self, row: Row, token: int) -> None:
+    def _append(self, row: MlxRow, token: int) -> None:
         logprob = row.sampler.logprobs.popleft()
         if token in self._vocab.ends:
             row.finish = "stop"

@@ -14,7 +14,7 @@ from sg_local.backends.mlx.forward import KeysValues, Model
 _STEP = 512  # prompt tokens computed at a time: bounds the memory of attention scores
 
 
-class Prefix:
+class MlxPrefix:
     """One beginning and its cache. It outlives a call, so that the next one with the same beginning starts there."""
 
     def __init__(self, model: Model) -> None:

@@ -8,11 +8,11 @@ import mlx.core as mx
 import numpy as np
 
 from sg_local.backends.mlx.forward import KeysValues, Model, head, run_layers
-from sg_local.backends.mlx.prefix import Prefix
+from sg_local.backends.mlx.prefix import MlxPrefix
 
 
 def score_continuations(
-    model: Model, prefix: Prefix, prompt: Sequence[int], continuations: Sequence[Sequence[int]]
+    model: Model, prefix: MlxPrefix, prompt: Sequence[int], continuations: Sequence[Sequence[int]]
 ) -> tuple[float, ...]:
     """Summed log-probability of each continuation (at least one token), in nats."""
     start = prefix.common(prompt)

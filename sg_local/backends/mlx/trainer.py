@@ -21,13 +21,13 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from sg_local.backends import TrainSettings, machine
 from sg_local.backends.mlx import blas
-from sg_local.backends.mlx.adapter import Lora, LoraShape, apply_adapter, write_mlx_adapter
+from sg_local.backends.mlx.adapter import LoraShape, MlxLora, apply_adapter, write_mlx_adapter
 from sg_local.backends.mlx.child import train_in_child
 from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
 from sg_local.backends.mlx.forward import Batch, logits, make_batch, summed_loss
 from sg_local.backends.mlx.processes import Processes, join
 from sg_local.backends.mlx.weights import load_model
-from sg_local.backends.training.checkpoint import Arrays, Job, Progress, adapter_metadata
+from sg_local.backends.training.checkpoint import Arrays, TrainJob, TrainProgress, adapter_metadata
 from sg_local.backends.training.handover import Handover
 from sg_local.backends.training.loop import StepPlan, StepResult, run_loop
 from sg_local.backends.training.lora import (
@@ -58,7 +58,7 @@ class MlxEngine:
 
     def __init__(
         self,
-        lora: Lora,
+        lora: MlxLora,
         settings: TrainSettings,
         *,
         recompute: bool,
@@ -205,7 +205,7 @@ class MlxTrainer:
         gate = parity_gate(self.path, out, work.train, n_threads) if self.processes.rank == 0 else None
         if gate is not None:
             gate.check_base(self._logits_of(lora, with_adapter=False))
-        job = Job(
+        job = TrainJob(
             work.train, work.valid, out, settings, self.base_digest, "mlx", time.monotonic() - began, gate is not None
         )
         engine = MlxEngine(
@@ -220,12 +220,12 @@ class MlxTrainer:
         gate.close()
         return _record(job, progress, path, file_digest(path) or "")
 
-    def _load(self, settings: TrainSettings) -> Lora:
+    def _load(self, settings: TrainSettings) -> MlxLora:
         model = load_model(self.path, keep_quantised=self.device.is_metal)
         layers = adapted_layers(self.config.layers, settings.n_layers)
-        return Lora(model, LoraShape(layers, settings.rank, settings.alpha, settings.dropout))
+        return MlxLora(model, LoraShape(layers, settings.rank, settings.alpha, settings.dropout))
 
-    def _logits_of(self, lora: Lora, *, with_adapter: bool) -> Logits:
+    def _logits_of(self, lora: MlxLora, *, with_adapter: bool) -> Logits:
         """Logits for the parity gate. On Metal a slice is loaded anew, since some weights are rounded to float16 there.
 
         Without the adapter this counts on B being zero still, so that base and adapted model are the same.
@@ -242,7 +242,7 @@ class MlxTrainer:
 
         return logits_of
 
-    def _write(self, job: Job, lora: Lora) -> Path:
+    def _write(self, job: TrainJob, lora: MlxLora) -> Path:
         """Both forms of the adapter; the GGUF last, since its presence means that training is done."""
         write_mlx_adapter(job.out, lora)
         path = job.out / ADAPTER
@@ -258,7 +258,7 @@ def _leaves(tree: Any) -> list[tuple[str, mx.array]]:
     return list(found)
 
 
-def _record(job: Job, progress: Progress, path: Path, digest: str) -> Adapter:
+def _record(job: TrainJob, progress: TrainProgress, path: Path, digest: str) -> Adapter:
     best = progress.best_step or progress.step
     return Adapter(
         path=str(path),

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.torch.model import Base, Projection
+from sg_local.backends.torch.model import LoadedBase, Projection
 from sg_local.backends.training.lora import adapted_layers, init_a
 
 
 @dataclass(frozen=True)
-class Part:
+class LoraPart:
     """The adapter of one projection with k modules: `a` is (k * rank, columns in), `b` k matrices (rows, rank)."""
 
     names: tuple[str, ...]
@@ -26,10 +26,10 @@ class Part:
     b: tuple[torch.Tensor, ...]
 
 
-class Lora:
+class TorchLora:
     """All parts by their projection's tensor names. `scale` is alpha / rank."""
 
-    def __init__(self, base: Base, settings: TrainSettings) -> None:
+    def __init__(self, base: LoadedBase, settings: TrainSettings) -> None:
         self.rank, self.seed = settings.rank, settings.seed
         self.scale, self.dropout = settings.alpha / settings.rank, settings.dropout
         wanted = adapted_layers(base.shape.layers, settings.n_layers)
@@ -40,12 +40,12 @@ class Lora:
         self.gradient = torch.zeros(size, device=device)
         self.flat.grad = self.gradient
         self._at = 0
-        self.parts: Mapping[tuple[str, ...], Part] = {p.names: self._part(p) for p in chosen}
+        self.parts: Mapping[tuple[str, ...], LoraPart] = {p.names: self._part(p) for p in chosen}
 
-    def _part(self, projection: Projection) -> Part:
+    def _part(self, projection: Projection) -> LoraPart:
         a = self._carve(self.rank * len(projection.names), projection.weight.shape[1])
         b = tuple(self._carve(rows, self.rank) for rows in projection.sizes)
-        return Part(projection.names, a, b)
+        return LoraPart(projection.names, a, b)
 
     def _carve(self, rows: int, columns: int) -> torch.Tensor:
         """The next matrix of the flat vector, as a leaf whose gradient lies in the flat gradient."""

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from sg_local.backends.torch.adapter import Lora
+from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
-from sg_local.backends.torch.model import Base
+from sg_local.backends.torch.model import LoadedBase
 from sg_local.backends.torch.packing import pack_rows
-from sg_local.backends.training.checkpoint import Arrays, Job
+from sg_local.backends.training.checkpoint import Arrays, TrainJob
 from sg_local.backends.training.loop import OutOfMemory, StepPlan, StepResult
 from sg_local.backends.training.lora import dropout_seed, micro_batches, normaliser, shared_prefix
 from sg_local.backends.training.memory import recomputes
@@ -33,7 +33,7 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 class TorchEngine:
     """A base, its adapter and AdamW, bound to one job."""
 
-    def __init__(self, base: Base, lora: Lora, job: Job) -> None:
+    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob) -> None:
         self.base, self.lora, self.settings = base, lora, job.settings
         self.device = lora.flat.device
         rows = (*job.examples, *job.valid)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sg_local.backends.torch.adapter import Lora
-from sg_local.backends.torch.model import Base, Block, Projection
+from sg_local.backends.torch.adapter import TorchLora
+from sg_local.backends.torch.model import Block, LoadedBase, Projection
 from sg_local.backends.torch.packing import Pack
 
 # Logit rows computed at a time: 256 rows of a 49k vocabulary take 50 MB in float32.
@@ -31,7 +31,7 @@ class Pass:
     recompute: bool = False
 
 
-def hidden_states(base: Base, adapter: Lora | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
+def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
     """Outputs of the last norm at the pack's answer positions: (answers, width)."""
     model = base.model.model
     with torch.no_grad():
@@ -45,12 +45,12 @@ def hidden_states(base: Base, adapter: Lora | None, pack: Pack, how: Pass = Pass
     return _norm(x[pack.answers], model.norm.weight, base.shape.norm_eps)
 
 
-def answer_loss(base: Base, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
+def answer_loss(base: LoadedBase, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
     """The summed, weighted negative log-likelihood of the pack's targets, in nats."""
     return _answer_loss(hidden, base.model.lm_head.weight, pack.targets, pack.weights)
 
 
-def logits(base: Base, adapter: Lora | None, pack: Pack) -> torch.Tensor:
+def logits(base: LoadedBase, adapter: TorchLora | None, pack: Pack) -> torch.Tensor:
     """Float32 logits at the pack's answer positions: (answers, vocabulary)."""
     with torch.no_grad():
         return F.linear(hidden_states(base, adapter, pack), base.model.lm_head.weight).float()
@@ -60,9 +60,9 @@ def logits(base: Base, adapter: Lora | None, pack: Pack) -> torch.Tensor:
 class _Layer:
     """One llama block over packed rows (tokens, width)."""
 
-    base: Base
+    base: LoadedBase
     block: Block
-    adapter: Lora | None
+    adapter: TorchLora | None
     pack: Pack
     rope: tuple[torch.Tensor, torch.Tensor]
     dropout_seed: int | None

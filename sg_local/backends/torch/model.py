@@ -56,7 +56,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Base:
+class LoadedBase:
     """A loaded base: the transformers model, the file's shape, and the same weights as blocks.
 
     `blocks` may be a slice of the file's layers; then the model holds these alone.
@@ -67,7 +67,7 @@ class Base:
     blocks: tuple[Block, ...]
 
 
-def load_base(path: Path, device: torch.device, dtype: torch.dtype, layers: Sequence[int] | None = None) -> Base:
+def load_base(path: Path, device: torch.device, dtype: torch.dtype, layers: Sequence[int] | None = None) -> LoadedBase:
     """Build the model from the file's weights, or from those layers alone. Raises SgError for one that is unfit."""
     shape = read_config(path)
     chosen = tuple(range(shape.layers)) if layers is None else tuple(layers)
@@ -77,12 +77,12 @@ def load_base(path: Path, device: torch.device, dtype: torch.dtype, layers: Sequ
         fill = _Filler(file, shape, device, dtype)
         blocks = tuple(fill.block(model.model.layers[at], layer) for at, layer in enumerate(chosen))
         fill.ends(model)
-    return Base(model.eval().requires_grad_(False), shape, blocks)
+    return LoadedBase(model.eval().requires_grad_(False), shape, blocks)
 
 
-def slice_of(base: Base, layers: Sequence[int]) -> Base:
+def slice_of(base: LoadedBase, layers: Sequence[int]) -> LoadedBase:
     """The same weights reduced to these layers, without a copy."""
-    return Base(base.model, base.shape, tuple(block for block in base.blocks if block.index in layers))
+    return LoadedBase(base.model, base.shape, tuple(block for block in base.blocks if block.index in layers))
 
 
 def _empty_model(path: Path, shape: ModelConfig, n_layers: int) -> Any:

@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 
-from sg_local.backends.torch.adapter import Lora
-from sg_local.backends.torch.model import Base
-from sg_local.backends.training.checkpoint import Job, adapter_metadata
+from sg_local.backends.torch.adapter import TorchLora
+from sg_local.backends.torch.model import LoadedBase
+from sg_local.backends.training.checkpoint import TrainJob, adapter_metadata
 from sg_local.backends.training.lora import adapted_layers
 from sg_local.gguf import GgufFile, Pair, rows_to_gguf, write_adapter
 from sg_local.run import artefact
@@ -20,7 +20,7 @@ from sg_local.run import artefact
 ADAPTER = "adapter.gguf"
 
 
-def write_outputs(base: Base, adapter: Lora, job: Job, model: Path) -> Path:
+def write_outputs(base: LoadedBase, adapter: TorchLora, job: TrainJob, model: Path) -> Path:
     """Write both forms into the job's folder, each under its name at once, and return the GGUF's path."""
     _write_peft(base, adapter, job, model)
     path = job.out / ADAPTER
@@ -30,7 +30,7 @@ def write_outputs(base: Base, adapter: Lora, job: Job, model: Path) -> Path:
     return path
 
 
-def gguf_pairs(base: Base, adapter: Lora) -> dict[str, Pair]:
+def gguf_pairs(base: LoadedBase, adapter: TorchLora) -> dict[str, Pair]:
     """(A, B) by tensor name, B's rows in the base's order: queries and keys keep rotary pairs side by side."""
     pairs = {}
     for name, (a, b) in adapter.matrices().items():
@@ -40,7 +40,7 @@ def gguf_pairs(base: Base, adapter: Lora) -> dict[str, Pair]:
     return pairs
 
 
-def _write_peft(base: Base, adapter: Lora, job: Job, model: Path) -> None:
+def _write_peft(base: LoadedBase, adapter: TorchLora, job: TrainJob, model: Path) -> None:
     settings: dict[str, Any] = {
         "task_type": "CAUSAL_LM",
         "inference_mode": True,
@@ -60,7 +60,7 @@ def _write_peft(base: Base, adapter: Lora, job: Job, model: Path) -> None:
         save_file(peft_tensors(base, adapter), partial / "adapter_model.safetensors")
 
 
-def peft_tensors(base: Base, adapter: Lora) -> dict[str, torch.Tensor]:
+def peft_tensors(base: LoadedBase, adapter: TorchLora) -> dict[str, torch.Tensor]:
     """The adapter under peft's names."""
     pairs, tensors = adapter.matrices(), {}
     for block in base.blocks:

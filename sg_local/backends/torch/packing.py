@@ -21,7 +21,7 @@ _GROUP_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Group:
+class PackGroup:
     """Packed positions [start, stop) of whole rows. `mask`: True where query (row) may see key (column).
 
     Keys are the prefix followed by the group's own tokens. None stands for plain causal attention, which a
@@ -43,7 +43,7 @@ class Pack:
     tokens: torch.Tensor
     positions: torch.Tensor
     n_prefix: int
-    groups: tuple[Group, ...]
+    groups: tuple[PackGroup, ...]
     answers: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
@@ -88,7 +88,7 @@ def pack_tokens(tokens: Sequence[int], device: torch.device) -> Pack:
     """One sequence with every position as an answer position: for reading all its logits."""
     ids = torch.tensor(tokens, device=device)
     everywhere = torch.arange(len(tokens), device=device)
-    group = Group(0, len(tokens), None)
+    group = PackGroup(0, len(tokens), None)
     return Pack(ids, everywhere, 0, (group,), everywhere, ids, torch.ones(len(tokens), device=device))
 
 
@@ -102,12 +102,12 @@ def _parts(edges: Sequence[int]) -> list[list[int]]:
     return parts
 
 
-def _group(edges: Sequence[int], n_prefix: int, device: torch.device) -> Group:
+def _group(edges: Sequence[int], n_prefix: int, device: torch.device) -> PackGroup:
     start, stop = edges[0], edges[-1]
     if len(edges) == 2 and n_prefix == 0:
-        return Group(start, stop, None)
+        return PackGroup(start, stop, None)
     lengths = torch.tensor([b - a for a, b in itertools.pairwise(edges)])
     row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     own = (row[:, None] == row[None, :]).tril()
     mask = torch.cat([torch.ones(len(row), n_prefix, dtype=torch.bool), own], dim=1)
-    return Group(start, stop, mask.to(device))
+    return PackGroup(start, stop, mask.to(device))

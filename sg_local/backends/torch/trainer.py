@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from sg_local.backends import TrainSettings, machine
-from sg_local.backends.torch.adapter import Lora
+from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.engine import TorchEngine, give_back_memory, n_processes, rank
 from sg_local.backends.torch.forward import logits
-from sg_local.backends.torch.model import Base, load_base, slice_of
+from sg_local.backends.torch.model import LoadedBase, load_base, slice_of
 from sg_local.backends.torch.output import ADAPTER, write_outputs
 from sg_local.backends.torch.packing import pack_tokens
-from sg_local.backends.training.checkpoint import Job, Progress
+from sg_local.backends.training.checkpoint import TrainJob, TrainProgress
 from sg_local.backends.training.loop import run_loop
 from sg_local.backends.training.lora import check_examples, check_settings
 from sg_local.backends.training.memory import Place, check_fits
@@ -58,13 +58,13 @@ class TorchTrainer:
         n_threads = settings.n_threads or max(1, machine.physical_cores() // n_processes())
         torch.set_num_threads(n_threads)
         base = load_base(self.model, *placement())
-        adapter = Lora(base, settings)
+        adapter = TorchLora(base, settings)
         gate = parity_gate(self.model, out, examples, n_threads) if rank() == 0 else None
         if gate is not None:
             gate.check_base(self._logits_of(base, None))
         spent_s = time.monotonic() - began
         base_digest = file_digest(self.model) or ""
-        job = Job(examples, valid, out, settings, base_digest, "torch", spent_s, writes=gate is not None)
+        job = TrainJob(examples, valid, out, settings, base_digest, "torch", spent_s, writes=gate is not None)
         progress = run_loop(TorchEngine(base, adapter, job), job, on_step)
         give_back_memory()
         if gate is None:
@@ -74,7 +74,7 @@ class TorchTrainer:
         gate.close()
         return _record(job, progress, path, file_digest(path) or "")
 
-    def _logits_of(self, base: Base, adapter: Lora | None) -> Logits:
+    def _logits_of(self, base: LoadedBase, adapter: TorchLora | None) -> Logits:
         """Logits in float32 from the layers asked for; a bfloat16 base is loaded again, those layers alone."""
 
         def logits_of(tokens: Sequence[int], layers: tuple[int, ...]) -> np.ndarray:
@@ -86,7 +86,7 @@ class TorchTrainer:
         return logits_of
 
 
-def _record(job: Job, progress: Progress, path: Path, digest: str) -> Adapter:
+def _record(job: TrainJob, progress: TrainProgress, path: Path, digest: str) -> Adapter:
     best = progress.best_step or progress.step
     return Adapter(
         path=str(path),

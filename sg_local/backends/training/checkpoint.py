@@ -29,7 +29,7 @@ _STATE = "state.json"
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainJob:
     """One training job. `spent_s` is what a time budget has already lost to loading and checks.
 
     Where several processes train together, exactly one has `writes` set and keeps the files.
@@ -59,7 +59,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainProgress:
     """Where a job stands after `step` optimiser steps. `start_loss` is the base model's validation loss.
 
     `n_steps` is the plan, cut by a time budget; `batch_size` shrinks when memory runs out.
@@ -81,7 +81,7 @@ class Progress:
         return self.step >= self.n_steps or self.stopped != ""
 
 
-def adapter_metadata(base: GgufFile, job: Job) -> dict[str, Any]:
+def adapter_metadata(base: GgufFile, job: TrainJob) -> dict[str, Any]:
     """What an adapter GGUF says of itself beside its tensors: whose base it fits, and how it was trained."""
     name = base.value("general.name") or base.path.stem
     settings = job.settings
@@ -103,7 +103,7 @@ def best_path(out: Path, step: int) -> Path:
     return out / f"best-{step:06d}.npz"
 
 
-def save_checkpoint(job: Job, progress: Progress, arrays: Arrays) -> None:
+def save_checkpoint(job: TrainJob, progress: TrainProgress, arrays: Arrays) -> None:
     """Put the whole state under one name, at once: after a kill there is the old file or the new one."""
     state = {"identity": job.identity(), "progress": dataclasses.asdict(progress)}
     packed: dict[str, Any] = {**arrays, _STATE: np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)}
@@ -111,7 +111,7 @@ def save_checkpoint(job: Job, progress: Progress, arrays: Arrays) -> None:
         np.savez(file, **packed)
 
 
-def load_checkpoint(job: Job) -> tuple[Progress, Arrays] | None:
+def load_checkpoint(job: TrainJob) -> tuple[TrainProgress, Arrays] | None:
     """The folder's checkpoint, or None where there is none.
 
     Raises MadeOtherwise when it belongs to other work, and a plain SgError when it belongs to another base.
@@ -125,7 +125,7 @@ def load_checkpoint(job: Job) -> tuple[Progress, Arrays] | None:
     _refuse_other_work(path, state["identity"], job.identity())
     fields = state["progress"]
     curve = tuple(TrainStep(**step) for step in fields.pop("curve"))
-    return Progress(**fields, curve=curve), arrays
+    return TrainProgress(**fields, curve=curve), arrays
 
 
 def _refuse_other_work(path: Path, then: dict[str, str], now: dict[str, str]) -> None:

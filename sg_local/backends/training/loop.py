@@ -25,8 +25,8 @@ import numpy as np
 from sg_local.backends.training.checkpoint import (
     CHECKPOINT,
     Arrays,
-    Job,
-    Progress,
+    TrainJob,
+    TrainProgress,
     best_path,
     load_checkpoint,
     save_checkpoint,
@@ -106,7 +106,7 @@ class Engine(Protocol):
         ...
 
 
-def run_loop(engine: Engine, job: Job, on_step: Callable[[TrainStep], None]) -> Progress:
+def run_loop(engine: Engine, job: TrainJob, on_step: Callable[[TrainStep], None]) -> TrainProgress:
     """Train from the start or from the folder's checkpoint; the engine ends holding the best adapter.
 
     Raises MadeOtherwise for a checkpoint of other work; SgError for divergence and for a row that does not fit.
@@ -117,13 +117,13 @@ def run_loop(engine: Engine, job: Job, on_step: Callable[[TrainStep], None]) -> 
 class _Loop:
     """The loop's moving parts: the engine, the job, and the progress so far."""
 
-    def __init__(self, engine: Engine, job: Job, on_step: Callable[[TrainStep], None]) -> None:
+    def __init__(self, engine: Engine, job: TrainJob, on_step: Callable[[TrainStep], None]) -> None:
         self.engine, self.job, self.on_step = engine, job, on_step
         self.plan = plan_batches(job.examples, job.settings)
-        self.progress = Progress(self.plan.n_steps(job.settings.epochs), job.settings.batch_size)
+        self.progress = TrainProgress(self.plan.n_steps(job.settings.epochs), job.settings.batch_size)
         self.clock = _Clock(job.spent_s)
 
-    def run(self) -> Progress:
+    def run(self) -> TrainProgress:
         self._begin()
         logger.info("begins after step %d of %d", self.progress.step, self.progress.n_steps)
         while not self.progress.is_done:
@@ -275,7 +275,7 @@ class _Loop:
             with replacing(path) as file:
                 np.savez(file, **arrays)
 
-    def _finish(self) -> Progress:
+    def _finish(self) -> TrainProgress:
         """Leave the engine with the best adapter, which the last one is where nothing was validated."""
         if self.job.writes and self.progress.best_loss is not None:
             with np.load(best_path(self.job.out, self.progress.best_step)) as arrays:
