@@ -15,7 +15,7 @@ from sg_local.cli import output
 from sg_local.prompts import match_label
 from sg_local.records import KINDS, Kind, Pair, SgError, Task
 from sg_local.run import artefact
-from sg_local.tasks import MAX_EXAMPLES, read_task
+from sg_local.tasks import MAX_EXAMPLES, read_task, with_labels_named
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def preview(task: Task) -> None:
 
 def prompt_text(task: Task) -> str:
     """The prompt that the task becomes, in the plain form."""
-    return "".join(segment.text for segment in prompts.answer_prompt(task, prompts.PLAIN, "(the new input)"))
+    return "".join(
+        segment.text for segment in prompts.answer_prompt(with_labels_named(task), prompts.PLAIN, "(the new input)")
+    )
 
 
 def task_toml(task: Task) -> str:

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sg_local import __version__, prompts
+from sg_local import __version__, prompts, tasks
 from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
 from sg_local.job import presets
 from sg_local.job.options import Home, Layers, Options, Tables
@@ -156,7 +156,8 @@ class OpenRun:
 def job_for_task(task: Task, options: Options, home: Home) -> OpenRun:
     """The job of a task: an existing run of the same name goes on, else a new one is begun.
 
-    Raises SgError when the run was made from another task, model, seed or form.
+    Raises SgError when the run was made from another task, model, seed or form, and (usage) before any work when a new
+    run of this task would mislead.
     """
     base = find_base(options.model, options.backend, home) if options.model or not options.name else None
     name = options.name or default_name(task.name, (base or find_base(None, options.backend, home)).name)
@@ -173,7 +174,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
     for key in ("task", "model", "form"):
         if key not in data:
             raise SgError(f"{run.path(RUN)} has no {key}.", "Make the run again.")
-    found = from_dict(Task, data["task"]) if task is None else task
+    found = from_dict(Task, data["task"]) if task is None else tasks.as_made(task, data["task_digest"])
     if found.digest != data["task_digest"]:
         hint = "Use another `name` for a new run, or go back to the task as it was."
         raise SgError(f"Run {run.name} was made from another version of task {found.name}.", hint)
@@ -237,6 +238,9 @@ def check_base(job: OpenRun) -> None:
 
 
 def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> OpenRun:
+    tasks.check_task(task)
+    if options.preset != presets.AS_PUBLISHED:
+        task = tasks.with_labels_named(task)
     plan = _plan(_layers(task, options.preset, home, options.settings), options.seed, home)
     backend, trainer = engine_names(options)
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)

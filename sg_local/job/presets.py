@@ -24,6 +24,7 @@ T = TypeVar("T")
 Values = Mapping[str, Any]
 Preset = Mapping[str, Values]
 
+AS_PUBLISHED = "paper"
 PAPER_SYNTH = {
     "n_inputs": None,
     "style": "paper",
@@ -49,7 +50,7 @@ PAPER_EVAL = {"n_votes": 10, "vote_temperature": 0.2}
 PAPER_TRAIN = {"epochs": 3.0, "batch_size": 1, "warmup": 0.0, "patience": 0}
 PRESETS: Mapping[str, Mapping[Kind, Preset]] = {
     "recommended": {"classification": {}, "generation": {}},
-    "paper": {
+    AS_PUBLISHED: {
         "classification": {
             "synth": {**PAPER_SYNTH, "n_asked": 400, "temperature": 0.6},
             "filter": {**PAPER_FILTER, "output_length": {"on": False}},

@@ -14,9 +14,13 @@ from sg_local.tasks.files import (
     tests_of,
     with_tests,
 )
+from sg_local.tasks.labels import as_made, with_labels_named
+from sg_local.tasks.lint import check_task
 
 __all__ = [
     "MAX_EXAMPLES",
+    "as_made",
+    "check_task",
     "find_task",
     "load_task",
     "read_task",
@@ -25,5 +29,6 @@ __all__ = [
     "shipped_tasks",
     "task_from",
     "tests_of",
+    "with_labels_named",
     "with_tests",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sg_local.prompts import normalise
 from sg_local.records import SgError, Task
 from sg_local.splitting import unclosed
+from sg_local.tasks.labels import unnamed_labels
 from sg_local.words import counted
 
 MANY_WORDS = 300
@@ -34,6 +35,13 @@ def lint(task: Task, fits_grammar: Callable[[str], object] | None = None) -> lis
     return sorted(found, key=lambda advice: advice.level != "error")
 
 
+def check_task(task: Task) -> None:
+    """Raises SgError (usage) for the first finding that would make a run's results mislead."""
+    for item in lint(task):
+        if item.level == "error":
+            raise SgError(f"Task {task.name} would mislead: {item.finding}", item.advice, exit_code=2)
+
+
 def _unshown_labels(task: Task) -> Iterator[Advice]:
     shown = {pair.output for pair in task.examples}
     missing = [label for label in task.labels if label not in shown]
@@ -42,6 +50,9 @@ def _unshown_labels(task: Task) -> Iterator[Advice]:
     elif missing and len(task.labels) <= 3:
         finding = f"No example has the label {', '.join(missing)}."
         yield Advice("warning", finding, "Show each label once where there are at most three.")
+    elif unnamed := unnamed_labels(task):
+        finding = f"Neither instruction nor examples name {counted(len(unnamed), 'label')}, such as {unnamed[0]}."
+        yield Advice("warning", finding, "A new run adds a line with all labels: say what each means.")
 
 
 def _few_examples(task: Task) -> Iterator[Advice]:
