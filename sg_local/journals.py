@@ -8,17 +8,19 @@ system's clock, would not be noticed.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from sg_local.reading import loads, open_file
 from sg_local.records import SgError, from_dict
 
 T = TypeVar("T")
 Identity = tuple[int, int, int]
+
+HINT = "Mend or delete this line; the rows after it are kept."
 
 
 @dataclass
@@ -53,7 +55,7 @@ class JournalFile:
     def read(self, cls: type[T]) -> list[T]:
         """The records in file order, in a list of the caller's own. No file: no records."""
         try:
-            file = open(self.path, "rb")
+            file = open_file(self.path, exit_code=1)
         except FileNotFoundError:
             self._parsed.clear()
             return []
@@ -63,7 +65,7 @@ class JournalFile:
             if parsed is None or parsed.file != now:
                 parsed = self._parsed[cls] = Parsed(now)
             for end, data in self._lines(file, parsed.end, len(parsed.rows)):
-                parsed.rows.append(from_dict(cls, data))
+                parsed.rows.append(self._record(cls, data, len(parsed.rows) + 1))
                 parsed.end = end
         return list(parsed.rows)
 
@@ -71,7 +73,7 @@ class JournalFile:
         """The lines as plain data, parsed anew each time: the caller may change them."""
         if not self.path.exists():
             return
-        with open(self.path, "rb") as file:
+        with open_file(self.path, exit_code=1) as file:
             for _, data in self._lines(file):
                 yield data
 
@@ -82,12 +84,23 @@ class JournalFile:
             if not line.endswith(b"\n"):
                 return
             try:
-                data = json.loads(line)
+                data = loads(line)
             except ValueError as error:
-                hint = "Mend or delete this line; the rows after it are kept."
-                raise SgError(f"{self.path}:{number}: this line is not JSON ({error}).", hint) from error
+                raise self._wrong(number, f"this line is not JSON ({error})") from error
+            if not isinstance(data, dict):
+                raise self._wrong(number, "this line is no object")
             end += len(line)
             yield end, data
+
+    def _record(self, cls: type[T], data: dict[str, Any], number: int) -> T:
+        """The record in a line."""
+        try:
+            return from_dict(cls, data)
+        except SgError as error:
+            raise SgError(f"{self.path}:{number}: {error.message}.", error.hint or HINT) from error
+
+    def _wrong(self, number: int, what: str) -> SgError:
+        return SgError(f"{self.path}:{number}: {what}.", HINT)
 
 
 def identity(file: BinaryIO) -> Identity:

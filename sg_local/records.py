@@ -8,13 +8,13 @@ than most, so that whoever builds a room finds every contract between rooms in o
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
+
+from sg_local.typed import Misfit, reader
 
 Kind = Literal["classification", "generation"]
 KINDS: tuple[str, ...] = typing.get_args(Kind)
@@ -338,36 +338,12 @@ def to_json(record: Any) -> str:
     return json.dumps(dataclasses.asdict(record), ensure_ascii=False, separators=(",", ":"))
 
 
-def from_dict(cls: type[T], data: dict[str, Any]) -> T:
-    """A record from its JSON form. Raises SgError for missing or unknown keys."""
-    hints = _hints(typing.cast(type, cls))
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise SgError(f"{cls.__name__}: unknown key {unknown[0]!r}", "Was this file written by a newer sg-local?")
+def from_dict(cls: type[T], data: Any) -> T:
+    """A record from its JSON form, types checked all the way down; SgError names the key that is wrong, by its path."""
     try:
-        return cls(**{key: _restore(hints[key], value) for key, value in data.items()})
-    except TypeError as error:
-        raise SgError(f"{cls.__name__}: {error}") from error
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    """A record class's fields with their types: looked up once, not for every row."""
-    return typing.get_type_hints(cls)
-
-
-def _restore(hint: Any, value: Any) -> Any:
-    """Undo what JSON does to tuples and nested records."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if value is None:
-        return None
-    if origin in (types.UnionType, typing.Union):
-        return _restore(next(a for a in args if a is not type(None)), value)
-    if origin is tuple:
-        return tuple(_restore(args[0], item) for item in value)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return from_dict(hint, value)
-    return value
+        return typing.cast(T, reader(cls)(data))
+    except Misfit as wrong:
+        raise SgError(f"{cls.__name__}: {wrong}", wrong.hint) from wrong
 
 
 def digest(value: Any) -> str:
