@@ -1,9 +1,9 @@
 """Files that somebody else may have written, as text, lines, JSON or TOML: the value, or one SgError with its place.
 
 Files that a user names and the small files of a run come in here. Only regular files are opened, up to a size. Text is
-UTF-8, a byte order mark at its head is dropped, and lines end at \\n and \\r\\n alone. JSON and TOML are held to what can
-be written again and be shown: finite numbers, no lone surrogates, at most MAX_DEPTH levels. The limits keep a hostile
-file from taking more than two seconds, or more memory than twice its size and 64 MB.
+UTF-8, a byte order mark at its head is dropped, and lines end at \\n and \\r\\n alone. JSON and TOML are held to what
+can be written again and be shown: finite numbers, no lone surrogates, at most MAX_DEPTH levels. The limits keep a
+hostile file from taking more than two seconds, or more memory than twice its size and 64 MB.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def read_bytes(path: Path, most: int = MAX_BYTES, *, exit_code: int = 2) -> byte
 
 
 def read_text(path: Path, most: int = MAX_BYTES, *, exit_code: int = 2) -> str:
-    """A file's text, with \\n at the end of its lines. Raises SgError as `read_bytes` does, and for another encoding."""
+    """A file's text, lines ending at \\n. Raises SgError as `read_bytes` does, and for another encoding."""
     return _decoded(read_bytes(path, most, exit_code=exit_code), path, 1, exit_code).replace("\r\n", "\n")
 
 
