@@ -133,8 +133,7 @@ def parse_toml(text: str, path: Path, hint: str) -> dict[str, Any]:
 
 def loads(text: str | bytes) -> Any:
     """The data of JSON text, where it can be written again and be shown; ValueError otherwise."""
-    marks = (",", "[", "{", ":") if isinstance(text, str) else (b",", b"[", b"{", b":")
-    if len(text) > MAX_VALUES and sum(text.count(mark) for mark in marks) > MAX_VALUES:  # type: ignore[arg-type]
+    if len(text) > MAX_VALUES and _n_marks(text) > MAX_VALUES:
         raise ValueError("too many values")
     try:
         data = json.loads(text, parse_constant=_refuse)
@@ -165,6 +164,13 @@ def check_plain(data: Any) -> None:
             return
         level = deeper
     raise ValueError(f"more than {MAX_DEPTH} levels")
+
+
+def _n_marks(text: str | bytes) -> int:
+    """At least the number of values that JSON text holds."""
+    if isinstance(text, bytes):
+        return sum(text.count(mark) for mark in (b",", b"[", b"{", b":"))
+    return sum(text.count(mark) for mark in ",[{:")
 
 
 def _decoded(data: bytes, path: Path, line: int, exit_code: int) -> str:

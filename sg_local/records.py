@@ -341,7 +341,7 @@ def to_json(record: Any) -> str:
 def from_dict(cls: type[T], data: Any) -> T:
     """A record from its JSON form, types checked all the way down; SgError names the key that is wrong, by its path."""
     try:
-        return typing.cast(T, reader(cls)(data))
+        return typing.cast(T, reader(typing.cast(Any, cls))(data))
     except Misfit as wrong:
         raise SgError(f"{cls.__name__}: {wrong}", wrong.hint) from wrong
 
