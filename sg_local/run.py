@@ -217,19 +217,19 @@ def artefact(path: Path, *, shared: bool = False) -> Iterator[Path]:
             remove(partial)
             raise
         _sync(partial)
-        _tell_written(path, partial)
         if partial.is_dir():
             remove(path)
         os.replace(partial, path)
         _sync(path.parent)
+    _tell_written(path)
 
 
-def _tell_written(path: Path, partial: Path) -> None:
+def _tell_written(path: Path) -> None:
     """Log a file's size and digest, where somebody listens; large files are digested by the stage that made them."""
-    if not logger.isEnabledFor(logging.INFO) or not partial.is_file():
+    if not logger.isEnabledFor(logging.INFO) or not path.is_file():
         return
-    size = partial.stat().st_size
-    found = f"sha256 {file_digest(partial)}" if size <= DIGESTED_BYTES else "not digested here"
+    size = path.stat().st_size
+    found = f"sha256 {file_digest(path)}" if size <= DIGESTED_BYTES else "not digested here"
     logger.info("wrote %s, %d bytes, %s", path, size, found)
 
 
