@@ -38,7 +38,7 @@ from sg_local.cli.narration import listener
 from sg_local.console import cards
 from sg_local.console.live import LiveNarrator
 from sg_local.console.verdict import verdict
-from sg_local.doctor import Check
+from sg_local.doctor import Finding
 from sg_local.job.events import Began, Moved, Said
 from sg_local.job.synth import tell_engine
 from sg_local.records import InputRow, Task, from_dict
@@ -123,7 +123,7 @@ def review(folder: Path, name: str) -> Iterator[tuple[str, str]]:
 
 def doctor() -> Iterator[tuple[str, str]]:
     """The doctor's findings."""
-    checks = [from_dict(Check, row) for row in json.loads((DATA / DOCTOR).read_text())]
+    checks = [from_dict(Finding, row) for row in json.loads((DATA / DOCTOR).read_text())]
     yield "doctor", svg(cards.doctor(views_of(checks), verdict_of(checks), WIDTH), WIDTH, "sg-local doctor")
 
 
