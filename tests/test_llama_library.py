@@ -81,6 +81,15 @@ def test_a_build_with_amx_is_believed_only_when_its_child_ends_well(fresh, monke
     assert len(asked) == 1
 
 
+def test_a_trial_that_does_not_end_counts_as_failed(fresh, monkeypatch):
+    def hang(command, **how):
+        raise subprocess.TimeoutExpired(command, how["timeout"])
+
+    monkeypatch.setattr(amx, "built_with_amx", lambda: True)
+    monkeypatch.setattr(amx.subprocess, "run", hang)
+    assert amx.amx_fails()
+
+
 def test_a_build_without_amx_is_not_tried(fresh, monkeypatch):
     monkeypatch.setattr(amx, "built_with_amx", lambda: False)
     monkeypatch.setattr(amx.subprocess, "run", lambda *a, **k: pytest.fail("tried"))
