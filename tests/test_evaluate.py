@@ -91,8 +91,8 @@ def test_generation_chooses_its_prompt_on_the_demonstrations_alone(tmp_path, flu
     assert [question.input for question in dev_questions(job)] == [pair.input for pair in fluent.examples]
 
 
-def test_vote_drops_what_is_not_accepted_and_falls_back_to_greedy(tmp_path):
-    job = dataclasses.replace(job_of(tmp_path), accept=lambda _, output: output != "red")
+def test_a_vote_that_elects_nothing_falls_back_to_greedy(tmp_path):
+    job = dataclasses.replace(job_of(tmp_path), elect=lambda input, votes: "")
     report = evaluate(job)
     rows = [row for row in job.run.read(ANSWERS, Answer) if row.system == "base_vote"]
     assert [row.text for row in rows] == ["red"] * 4 and report.systems["base_vote"].n == 4

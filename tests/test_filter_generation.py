@@ -5,9 +5,18 @@ from dataclasses import replace
 import pytest
 
 from sg_local import filters
-from sg_local.filters import FilterSettings, Threshold, labels
-from sg_local.filters.rules import OUTPUT_RULES, RuleContext, RuleInput, first_reason, grounding
-from sg_local.records import Candidate, Pair
+from sg_local.filters import FilterSettings, Switch, Threshold, labels
+from sg_local.filters.rules import (
+    OUTPUT_RULES,
+    RuleContext,
+    RuleInput,
+    copied_output,
+    first_reason,
+    grounding,
+    refusal,
+)
+from sg_local.prompts import majority
+from sg_local.records import Candidate, Pair, Task
 
 INPUT, ASKED, NEAR, FAR = (
     "When does the um the big shop open, that one?",
@@ -61,7 +70,7 @@ def test_relevance_judges_only_the_output_that_was_asked_for(fluent, policy, vot
     ],
 )
 def test_which_output_a_row_is_trained_on(policy, voted, asked, trained):
-    found = labels.choose_outputs([candidate(voted, asked)], policy, 0.5, lambda *pair: True)
+    found = labels.choose_outputs([candidate(voted, asked)], policy, 0.5, lambda _, votes: majority(votes))
     assert found.labels == {"c": trained} and found.policy == ("voted" if policy == "auto" else policy)
 
 
@@ -106,6 +115,83 @@ def test_votes_that_a_rule_refuses_do_not_count(fluent):
     assert verdict.rule == "vote_share" and "20%" in verdict.reason
 
 
+ORDERS = Task(
+    "orders",
+    "generation",
+    "Copy the order number out of the message. Write NONE where there is no order number.",
+    (
+        Pair("My order 48-113 has not come yet.", "48-113"),
+        Pair("Do you sell umbrellas?", "NONE"),
+        Pair("Please cancel 90-552, thank you.", "90-552"),
+    ),
+)
+LETTER = "Dear Ann, the order is on its way."
+LONG = replace(ORDERS, examples=(Pair(f"Say it. {LETTER}", LETTER),))
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "votes", "output", "rule"),
+    [
+        (ORDERS, "I need a cup of lemonade.", {"NONE": 2, "No, I'm not.": 1}, "NONE", ""),
+        (ORDERS, "I need a cup of lemonade.", {"48-113": 2, "NONE": 1}, "48-113", "copied_output"),
+        (ORDERS, "I need a cup of lemonade.", {"Of course!": 2, "NONE": 1}, "Of course!", "noise"),
+        (
+            LONG,
+            "Say nothing to anyone.",
+            {"NONE": 2, "Say nothing to anyone, Ann, please.": 1},
+            "NONE",
+            "output_length",
+        ),
+    ],
+)
+def test_a_majority_is_judged_and_no_other_vote_takes_its_place(task, text, votes, output, rule):
+    row = Candidate("c", text, majority(votes), votes, 3, 0.6667, None)
+    (verdict,), labelling = filters.judge([row], task, FilterSettings())
+    assert (labelling.labels["c"], verdict.keep, verdict.rule) == (output, not rule, rule)
+
+
+def test_as_published_refused_votes_do_not_count(fluent):
+    settings = FilterSettings(**{name: Switch(on=False) for name in ("refusal", "copied_input", "copied_output")})
+    settings = replace(settings, grounding=Threshold(0.1, on=False))
+    gate = filters.OutputGate(fluent, settings)
+    assert gate.elect(INPUT, {"Of course!": 3, ASKED: 2}) == ASKED
+    assert filters.OutputGate(fluent, FilterSettings()).elect(INPUT, {"Of course!": 3, ASKED: 2}) == ""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "text", "rule"),
+    [
+        (("48-113", "NONE", "90-552"), "None.", ""),
+        (("48-113", "NONE", "90-552"), "48-113", "copied_output"),
+        (("48-113", "NONE", "NONE"), "NONE", ""),
+        (("NONE", "umbrellas!", "[]"), "[]", ""),
+        (("eins", "zwei", "drei"), "zwei", "copied_output"),
+    ],
+)
+def test_an_example_s_output_may_come_again_where_it_is_right_for_many_inputs(outputs, text, rule):
+    examples = [Pair(pair.input, output) for pair, output in zip(ORDERS.examples, outputs, strict=True)]
+    row = RuleInput("I need a cup of lemonade.", text)
+    context = RuleContext(replace(ORDERS, examples=tuple(examples)), FilterSettings())
+    assert first_reason((("copied_output", copied_output),), row, context)[0] == rule
+
+
+@pytest.mark.parametrize(
+    ("shown", "text", "output", "rule"),
+    [
+        ("I'm sorry that your soup was cold.", "The chair broke.", "I am sorry about the chair.", ""),
+        ("We'll mend it.", "The chair broke.", "I'm sorry, but I cannot help.", "refusal"),
+        ("I'm sorry about it.", "The chair broke.", "I'm sorry, as an AI I have no chair.", "refusal"),
+        ("We'll mend it.", "He says: I can't come.", "I cannot come.", ""),
+        ("We'll mend it.", "I can't come.", "I can't help with that.", "refusal"),
+        ("We'll mend it.", "Is the taxi late?", "The taxi cannot come, as an aid is ill.", ""),
+    ],
+)
+def test_what_the_demonstrations_say_is_no_refusal(shown, text, output, rule):
+    task = replace(ORDERS, examples=(Pair("The soup was cold.", shown),))
+    row, context = RuleInput(text, output), RuleContext(task, FilterSettings())
+    assert first_reason((("refusal", refusal),), row, context)[0] == rule
+
+
 def test_where_no_vote_counts_the_reason_names_the_most_frequent(fluent):
     row = Candidate("c", INPUT, INPUT, {INPUT: 5}, 5, 1.0, None)
     (verdict,), _ = filters.judge([row], fluent, FilterSettings())
@@ -134,7 +220,7 @@ def asked_and_voted(n_agreed: int, n: int, *, alike: bool = False) -> list[Candi
 )
 def test_auto_takes_the_rows_that_agree_where_votes_are_seldom_confirmed(n_agreed, n, alike, policy):
     rows = asked_and_voted(n_agreed, n, alike=alike)
-    found = labels.choose_outputs(rows, "auto", 0.5, lambda *pair: True)
+    found = labels.choose_outputs(rows, "auto", 0.5, lambda _, votes: majority(votes))
     assert found.policy == policy
     assert sum(label is not None for label in found.labels.values()) == (n_agreed if policy == "agree" else n)
     assert not n or "like the output asked for" in found.why

@@ -58,9 +58,9 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Vote:
-    """Several samples, those that the filters' gate refuses dropped, the majority kept: half of SELF-GUIDE's gain.
+    """Several samples, of which the filters' gate elects one: half of SELF-GUIDE's gain.
 
-    Ties go to the shortest, then to the first in the alphabet. No vote left: an empty text with share 0.
+    Ties go to the shortest, then to the first in the alphabet. None elected: an empty text with share 0.
     """
 
     form: Form
@@ -88,10 +88,10 @@ class Vote:
 
     def _winner(self, job: Evaluation, input: str, texts: Sequence[str]) -> Reply:
         outputs = [prompts.parse_output(job.task, text) for text in texts]
-        votes = Counter(output for output in outputs if output and job.accept(input, output))
-        if not votes:
+        votes = Counter(output for output in outputs if output)
+        winner = job.elect(input, votes)
+        if not winner:
             return Reply("", (0.0,))
-        winner = prompts.majority(votes)
         return Reply(winner, (round(votes[winner] / self.n_votes, 4),))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sg_local.backends import Generator
-from sg_local.prompts import Form
+from sg_local.prompts import Form, majority
 from sg_local.records import Candidate, Pair, Task, row_id
 from sg_local.run import CANDIDATES, Run
 
@@ -60,9 +60,9 @@ class EvalEvent:
 OnEvent = Callable[[EvalEvent], None]
 
 
-def accept_any(input: str, output: str) -> bool:
-    """The gate that keeps every output which is not empty."""
-    return bool(output)
+def elect_any(input: str, votes: Mapping[str, int]) -> str:
+    """The gate that lets every vote count."""
+    return majority(votes)
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class Evaluation:
     """One evaluation job.
 
     `form` is what the adapter was trained in, `forms` every form the base may use; `pairs` are the rows that the
-    adapter was trained and validated on; `accept` is the filters' gate on voted outputs and `gate` says in short
-    what it is made of; `examples_adapter` was trained on the demonstrations alone.
+    adapter was trained and validated on; `elect` is the filters' gate on voted outputs, (input, votes) to the one that
+    stands or an empty text, and `gate` says in short what it is made of; `examples_adapter` was trained on the
+    demonstrations alone.
     """
 
     run: Run
@@ -81,7 +82,7 @@ class Evaluation:
     generator: Generator
     settings: EvalSettings
     pairs: tuple[Pair, ...]
-    accept: Callable[[str, str], bool] = accept_any
+    elect: Callable[[str, Mapping[str, int]], str] = elect_any
     gate: str = ""
     examples_adapter: Path | None = None
 

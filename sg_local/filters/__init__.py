@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sg_local.filters.labels import Labelling, choose, choose_outputs
-from sg_local.filters.rules import GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
+from sg_local.filters.rules import DOUBTS, GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
+from sg_local.prompts import majority
 from sg_local.records import Candidate, Funnel, InputRow, Pair, Task, Verdict, digest
 from sg_local.run import CANDIDATES, INPUTS, VERDICTS, Run
 
@@ -67,10 +68,25 @@ def input_gate(task: Task, settings: FilterSettings) -> Callable[[str, Sequence[
 
 @dataclass(frozen=True)
 class OutputGate:
-    """The rules on an input and its output alone: whether the output may take part in a vote on the input."""
+    """The rules on an input and its output alone: whether the output may take part in a vote on the input.
+
+    What more than half of the votes say is the model's answer to a task of generation: the rules judge it, and no other
+    vote takes its place. As published (none of DOUBTS is on) refused votes never count.
+    """
 
     task: Task
     settings: FilterSettings
+
+    def elect(self, input: str, votes: Mapping[str, int]) -> str:
+        """The output that these votes elect; empty where it is refused, or all are."""
+        top = majority(votes)
+        if self._judges and 2 * votes.get(top, 0) > sum(votes.values()):
+            return top if self(input, top) else ""
+        return majority({output: n for output, n in votes.items() if self(input, output)})
+
+    @property
+    def _judges(self) -> bool:
+        return not self.task.labels and any(getattr(self.settings, name).on for name in DOUBTS)
 
     def __call__(self, input: str, output: str) -> bool:
         rule, _ = first_reason(GATE_RULES, RuleInput(input, output), RuleContext(self.task, self.settings))
@@ -88,7 +104,7 @@ def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings)
         labelling = choose(candidates, task.labels, settings.policy)
     else:
         labelling = choose_outputs(
-            candidates, settings.policy, settings.agreement.threshold, OutputGate(task, settings)
+            candidates, settings.policy, settings.agreement.threshold, OutputGate(task, settings).elect
         )
     verdicts: list[Verdict] = []
     accepted: list[str] = []

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from sg_local.filters.settings import POLICIES
 from sg_local.filters.similarity import pieces, rouge_l
-from sg_local.prompts import majority
 from sg_local.records import Candidate, SgError
 
 if TYPE_CHECKING:
@@ -207,31 +206,25 @@ def kappa(asked: Labels, given: dict[str, str]) -> Kappa:
     return Kappa(value, value / math.sqrt(chance / (n * (1 - chance))) if chance else 0.0)
 
 
-Allowed = Callable[[str, str], bool]
-"""Whether an output may take part in the vote on an input."""
+Elect = Callable[[str, Mapping[str, int]], str]
+"""(input, votes) -> the output that the votes elect, empty where none stands: `OutputGate.elect`."""
 
 
-def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float, allowed: Allowed) -> Labelling:
+def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float, elect: Elect) -> Labelling:
     """Outputs for generation: the voted one, the one that the input was written for, or the latter where both agree.
 
-    Only votes that are `allowed` count; where none is, the most frequent stands, for a rule to name what is wrong with
-    it. `similar` is the ROUGE-L from which on two outputs agree. `auto` is the vote, which measured better on a small
-    model than the output written first; but where the two agree on few rows, though surely beyond chance, most votes
-    are likely wrong, and `auto` takes the rows that agree.
+    Where `elect` lets none stand, the most frequent does, for a rule to name what is wrong with it. `similar` is the
+    ROUGE-L from which on two outputs agree. `auto` is the vote, which measured better on a small model than the output
+    written first; but where the two agree on few rows, though surely beyond chance, most votes are likely wrong, and
+    `auto` takes the rows that agree.
     """
-    voted = {row.id: _vote(row, allowed) for row in candidates}
+    voted = {row.id: elect(row.input, row.votes) or row.output for row in candidates}
     share, why = 1.0, "as set"
     if policy == "auto":
         share, why = _agreement(candidates, voted, similar)
         policy = "agree" if share < RARELY else "voted"
     chosen = {row.id: _output(row, voted[row.id], policy, similar) for row in candidates}
     return Labelling(policy, why, chosen)
-
-
-def _vote(row: Candidate, allowed: Allowed) -> str:
-    """The majority of the votes that count."""
-    votes = {output: n for output, n in row.votes.items() if allowed(row.input, output)}
-    return majority(votes) if votes else row.output
 
 
 def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | None:

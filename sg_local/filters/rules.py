@@ -11,41 +11,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from sg_local.filters.phrases import noise, refused
 from sg_local.filters.settings import FilterSettings, Window
 from sg_local.filters.similarity import nearest, words
 from sg_local.prompts import match_label, normalise
-from sg_local.records import Task
+from sg_local.records import Pair, Task
 from sg_local.schemas import misfit
-
-OPENERS = (  # the authors' list of assistant openers, from their released code
-    "Sure, I'd be happy to help!",
-    "Of course!",
-    "Let me check on that.",
-    "I'm here to help.",
-    "Great question!",
-    "Let me see.",
-    "That's a good question.",
-    "Thanks for asking.",
-    "Let me help you with that.",
-    "No problem, here's the answer.",
-    "I'm glad you asked.",
-    "Alright, let me explain.",
-    "Absolutely!",
-    "I understand your question.",
-)
-LEAKS = ("input", "output", "Input", "Output", "\n\n", "\\_")
-REASONING = ("therefore", "Therefore", "Hence")
-REFUSALS = (
-    "i'm sorry",
-    "i am sorry",
-    "i apologize",
-    "as an ai",
-    "as a language model",
-    "i cannot",
-    "i can't",
-    "i am unable",
-    "i'm unable",
-)
 
 
 @dataclass(frozen=True)
@@ -73,8 +44,9 @@ Rule = Callable[[RuleInput, RuleContext], str]
 
 
 def empty_input(row: RuleInput, context: RuleContext) -> str:
-    """An input without a letter or digit. [P]"""
-    return "" if re.search(r"\w", row.input) else "nothing in it"
+    """An input without a letter or digit, where the demonstrations have some. [P]"""
+    own = all(re.search(r"\w", pair.input) for pair in context.task.examples)
+    return "" if re.search(r"\w", row.input) or (row.input.strip() and not own) else "nothing in it"
 
 
 def empty_output(row: RuleInput, context: RuleContext) -> str:
@@ -82,20 +54,12 @@ def empty_output(row: RuleInput, context: RuleContext) -> str:
     return "" if row.output.strip() else "no usable answer"
 
 
-def noise(text: str, context: RuleContext) -> str:
-    """An assistant's opener or a piece of the prompt in the text, case-sensitive. [P]"""
-    own = " ".join([*(f"{pair.input} {pair.output}" for pair in context.task.examples), *context.task.labels])
-    phrases = OPENERS + LEAKS + (REASONING if context.task.labels else ())
-    found = next((phrase for phrase in phrases if phrase in text and phrase not in own), None)
-    return "" if found is None else f"it holds {found!r}"
-
-
 def noise_in_input(row: RuleInput, context: RuleContext) -> str:
-    return noise(row.input, context)
+    return noise(row.input, context.task)
 
 
 def noise_in_output(row: RuleInput, context: RuleContext) -> str:
-    return noise(row.output, context)
+    return noise(row.output, context.task)
 
 
 def window(lengths: Sequence[int], settings: Window) -> tuple[float, float]:
@@ -147,10 +111,11 @@ def near_duplicate(row: RuleInput, context: RuleContext) -> str:
 
 
 def refusal(row: RuleInput, context: RuleContext) -> str:
-    """The model talks about itself instead of answering."""
-    text = row.output.lower().replace("\u2019", "'")
-    found = next((phrase for phrase in REFUSALS if phrase in text), None)
-    return "" if found is None else f"it says {found!r}"
+    """The model talks about itself instead of answering.
+
+    A phrase that a demonstration's output says is no refusal in this task, nor is one that the input goes on alike.
+    """
+    return refused(row.input, row.output, context.task)
 
 
 def label(row: RuleInput, context: RuleContext) -> str:
@@ -214,11 +179,23 @@ def copied_input(row: RuleInput, context: RuleContext) -> str:
 
 
 def copied_output(row: RuleInput, context: RuleContext) -> str:
-    """The output is a demonstration's output; generation only."""
+    """The output is a demonstration's output, and not one that other inputs have as well; generation only."""
     if context.task.labels:
         return ""
     mine = normalise(row.output)
-    return "the output is an example's" if any(normalise(p.output) == mine for p in context.task.examples) else ""
+    theirs = [pair for pair in context.task.examples if normalise(pair.output) == mine]
+    return "the output is an example's" if theirs and not _recurs(theirs, context.task) else ""
+
+
+def _recurs(theirs: Sequence[Pair], task: Task) -> bool:
+    """Whether an output, that of `theirs` among the demonstrations, is right for many inputs, as NONE is.
+
+    It stands under two demonstrations, or has no word, or takes none from its input while another demonstration does.
+    """
+    if len(theirs) > 1 or not words(theirs[0].output):
+        return True
+    taken = [overlap(pair.input, pair.output) for pair in task.examples if pair not in theirs]
+    return overlap(theirs[0].input, theirs[0].output) == 0 and max(taken, default=0.0) > 0
 
 
 INPUT_RULES: tuple[tuple[str, Rule], ...] = (
@@ -256,6 +233,9 @@ GATE_RULES: tuple[tuple[str, Rule], ...] = (
     ("copied_output", copied_output),
 )
 """The rules that look at one output and its input alone: what may take part in a vote on an answer."""
+
+DOUBTS = ("refusal", "grounding", "copied_input", "copied_output")
+"""Rules of the gate that are not SELF-GUIDE's."""
 
 
 def first_reason(rules: Iterable[tuple[str, Rule]], row: RuleInput, context: RuleContext) -> tuple[str, str]:

@@ -26,7 +26,7 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
         generator=job.generator,
         settings=settings,
         pairs=pairs_of(job, TRAIN) + pairs_of(job, VALID),
-        accept=gate,
+        elect=gate.elect,
         gate=gate.digest,
         examples_adapter=examples_adapter,
     )
