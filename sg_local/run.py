@@ -182,6 +182,12 @@ def check_name(name: str) -> str:
     raise SgError(f"{name!r} cannot be a run name.", hint, exit_code=2)
 
 
+def default_name(task: str, model: str) -> str:
+    """The run's name where none is given: task and model."""
+    text = f"{task}-{model}".lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", text).strip("-._")[:100] or "run"
+
+
 def open_run(runs: Path, name: str) -> Run:
     """An existing run by name; SgError with the nearest name, or all there are, otherwise."""
     run = Run(runs / check_name(name))

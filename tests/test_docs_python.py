@@ -28,6 +28,6 @@ def test_the_walk_runs_on_the_embedded_model(own_folder, embedded, capsys):
     for number, block in enumerate(blocks(), 1):
         exec(compile(block, f"{PAGE.name}, block {number}", "exec"), names)
     said = capsys.readouterr().out
-    assert "synth: 48 pairs" in said and re.search(r"\d+ -> \d+ percent on 9 rows", said)
+    assert re.search(r"synth: \d+ pairs", said) and re.search(r"\d+ -> \d+ percent on 9 rows", said)
     assert "There is no setting 'train.epoch'. Did you mean epochs?" in said
     assert (own_folder / "runs" / "team-smollm2-135m-instruct" / "fused-Q8_0.gguf").is_file()

@@ -220,7 +220,8 @@ def test_accumulated_parts_make_the_step_of_the_whole(model, tmp_path) -> None:
         result = engine.step(StepPlan(0, parts, 1e-3))
         found.append((result.loss, lora.flat.clone()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    assert (found[0][1] - found[1][1]).abs().max() < 1e-6
+    # Adam's first step is 1e-3 for every weight, however small its gradient: sums in another order move it a little.
+    assert (found[0][1] - found[1][1]).abs().max() < 1e-5
 
 
 def test_a_loss_that_is_not_finite_updates_nothing_and_stops_with_the_last_checkpoint(model, tmp_path) -> None:

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "review": {"records", "splitting"},
     "run": {"records", "words", "journals"},
     "metrics": {"splitting", "prompts"},
-    "tasks": {"records", "words", "schemas", "splitting", "prompts"},
+    "tasks": {"records", "words", "run", "schemas", "splitting", "prompts"},
     "gguf": DISK,
     "report": {*DISK, "splitting"},
     "filters": {*DISK, "words", "schemas", "splitting", "prompts", "metrics"},
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "evaluate": {*DISK, "prompts", "metrics", "report", "backends"},
     "serve": {"records", "prompts", "backends"},
     "job": {*DISK, *STAGES, "words", "home", "prompts", "tasks", "report", "models", "backends", "training", "serve"},
-    "views": {*DISK, *STAGES, "words", "report", "job"},
+    "views": {*DISK, *STAGES, "words", "models", "report", "job"},
     "console": {"review", "views"},
 }
 """Which rooms each room may import besides itself. `cli` may import all, and nobody imports `cli`.

@@ -19,12 +19,11 @@ from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 from sg_local.records import SgError
+from sg_local.views.models import PULL, card_facts, card_pairs, model_cells
 from sg_local.words import duration, size
 
 if TYPE_CHECKING:
     from sg_local.models import Card, ModelEntry
-
-PULL = "sg-local models pull"
 
 
 @click.group(
@@ -56,7 +55,7 @@ def ls(environment: Environment, found: bool, as_json: bool) -> None:
         return
     last = Column("where") if found else Column("here")
     columns = [Column("model"), Column("params", True), Column("type"), Column("size", True), last]
-    output.show_table("Models", columns, [_cells(entry, found) for entry in entries])
+    output.show_table("Models", columns, [model_cells(entry, found) for entry in entries])
     if len(entries) < len(every) and not found:
         n = len(every) - len(entries)
         click.echo(f"More of other programs' models are here: {n}. See sg-local models ls --found", err=True)
@@ -70,21 +69,8 @@ def _listed(entry: ModelEntry, found: bool) -> bool:
     return entry.path is not None if found else entry.is_card or entry.where not in models.OTHER_PROGRAMS
 
 
-def _cells(entry: ModelEntry, found: bool) -> tuple[str, ...]:
-    here = "yes" if entry.path else "no" if entry.get.startswith(PULL) else entry.get
-    bytes_text = size(entry.size_bytes) if entry.size_bytes else ""
-    return (entry.name, _count(entry.parameters), entry.quantisation, bytes_text, entry.where if found else here)
-
-
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _count(n: int | None) -> str:
-    """Parameters for reading: 135M, 7.2B."""
-    if not n:
-        return ""
-    return f"{n / 1e9:.1f}B" if n >= 999_500_000 else f"{n / 1e6:.0f}M"
 
 
 @models_command.command("show", examples=("sg-local models show smollm2-135m-instruct", "sg-local models show m.gguf"))
@@ -105,11 +91,11 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
     facts.pop("chat_template", None)
     memory = _training_bytes(found.path, facts)
     if as_json:
-        told = {} if found.card is None else _card_facts(found.card)
+        told = {} if found.card is None else card_facts(found.card)
         output.show_json({"name": found.name, "path": str(found.path), "card": told, "file": facts, "training": memory})
         return
     pairs = [("path", str(found.path)), ("size", size(found.path.stat().st_size))]
-    pairs += [] if found.card is None else _card_pairs(found.card, ("summary", "licence", "original", "files"))
+    pairs += [] if found.card is None else card_pairs(found.card, ("summary", "licence", "original", "files"))
     pairs += [
         (key.replace("_", " "), str(value))
         for key, value in facts.items()
@@ -124,30 +110,13 @@ def _show_card(card: Card, as_json: bool) -> None:
     from sg_local import models
 
     if as_json:
-        output.show_json({"name": card.name, "path": None, "card": _card_facts(card), "file": None, "training": {}})
+        output.show_json({"name": card.name, "path": None, "card": card_facts(card), "file": None, "training": {}})
         return
-    output.show_pairs(card.name, _card_pairs(card))
+    output.show_pairs(card.name, card_pairs(card))
     reason = models.why_not_trained(card)
     if reason:
         output.note(reason)
     click.echo(f"It is not on this machine. Get it with: {card.get}", err=True)
-
-
-def _card_facts(card: Card) -> dict[str, Any]:
-    facts = {key: value for key, value in dataclasses.asdict(card).items() if value}
-    facts.pop("chat_template", None)
-    return facts
-
-
-def _card_pairs(card: Card, keys: tuple[str, ...] | None = None) -> list[tuple[str, str]]:
-    """A card's facts for reading; `keys` None means all of them."""
-    facts = {**_card_facts(card), "files": ", ".join(card.source.files), "repository": card.source.repo}
-    facts["original"] = f"https://huggingface.co/{card.original}" if card.original else ""
-    facts.pop("source")
-    facts.pop("name")
-    wanted = [key for key in facts if keys is None or key in keys]
-    texts = ((key, ", ".join(facts[key]) if isinstance(facts[key], tuple) else facts[key]) for key in wanted)
-    return [(key.replace("_", " "), str(value)) for key, value in texts if value]
 
 
 def _training_bytes(path: Path, facts: dict[str, Any]) -> dict[str, int]:

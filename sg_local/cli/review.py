@@ -18,9 +18,8 @@ from sg_local.cli.output import Column
 from sg_local.job.job import OpenRun, job_for_run, needs
 from sg_local.job.options import Options
 from sg_local.records import Candidate, SgError
-from sg_local.review import ReviewState
 from sg_local.run import CANDIDATES
-from sg_local.views.review import sample_of
+from sg_local.views.review_end import end_sentence, sample_sentence
 from sg_local.words import brief, counted
 
 NOT_A_TERMINAL = SgError(
@@ -112,45 +111,9 @@ def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample:
         state = session.play()
     finally:
         job_review.stamp(job, session.state, time.monotonic() - started)
-    show_end(state)
+    click.echo(end_sentence(state), err=True)
     if sample is not None:
-        show_sample(state)
-
-
-def show_end(state: ReviewState) -> None:
-    """How far the review is, on stderr."""
-    judged = [row for row in state.rows if review.is_judged(state, row)]
-    accepted = sum(review.is_kept(state, row) for row in judged)
-    kept = sum(review.is_kept(state, row) for row in state.rows)
-    click.echo(
-        f"{review.n_rows(len(judged))} judged: {accepted} accepted, {len(judged) - accepted} rejected. "
-        f"{review.n_rows(kept)} would be trained on.",
-        err=True,
-    )
-
-
-def show_sample(state: ReviewState) -> None:
-    """What the sample says, on stdout; nothing of a bound while rows of it are open: they may be the bad ones."""
-    result = sample_of(state)
-    n_open = len(state.sample) - (0 if result is None else result.n)
-    if result is None or n_open:
-        click.echo(
-            f"{counted(n_open, 'row', 'are')} still open in the sample: the bound is stated once all are judged."
-        )
-        return
-    click.echo(
-        f"{result.bad} of {result.n} sampled rows {'was' if result.bad == 1 else 'were'} bad. {_meaning(result)}"
-    )
-
-
-def _meaning(result: review.SampleResult) -> str:
-    """What a judged sample says about the rows outside it."""
-    if not result.rest:
-        return "That was every row that passed the filters."
-    return (
-        f"With 95 % confidence at most {result.bound:.1%} of all {result.n + result.rest} rows that passed the filters "
-        f"are bad: of the {result.rest} outside the sample, at most {result.at_most}."
-    )
+        click.echo(sample_sentence(state))
 
 
 def review_before_training(job: OpenRun, environment: Environment) -> bool:

@@ -15,11 +15,8 @@ from sg_local.cli.complete import run_argument
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.show import show_funnel
-from sg_local.job.job import default_name
 from sg_local.records import SgError, Task, from_dict
-from sg_local.report import read_report
-from sg_local.run import INPUTS, REPORT, STAGES, Run, list_runs, open_run, remove
-from sg_local.words import size
+from sg_local.run import INPUTS, STAGES, Run, list_runs, open_run, remove
 
 
 @click.group("runs", cls=CommandGroup, examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs rm RUN"))
@@ -32,7 +29,9 @@ def runs_command() -> None:
 @json_option
 def ls(runs: Path, as_json: bool) -> None:
     """List the runs in the folder."""
-    rows = [_row(run) for run in list_runs(runs)]
+    from sg_local.views.runs import run_cells, run_facts
+
+    rows = [run_facts(run) for run in list_runs(runs)]
     if as_json:
         output.show_json(rows)
         return
@@ -40,34 +39,10 @@ def ls(runs: Path, as_json: bool) -> None:
         click.echo(f"No runs in {runs} yet. Begin one with: sg-local run TASK", err=True)
         return
     columns = [Column("run"), Column("stage"), Column("base", True), Column("tuned", True), Column("size", True)]
-    cells = [_cells(row) for row in rows]
+    cells = [run_cells(row) for row in rows]
     if any(source for *_, source in cells):
         columns.append(Column("made from"))
     output.show_table("Runs", columns, [row[: len(columns)] for row in cells])
-
-
-def _row(run: Run) -> dict[str, Any]:
-    data = run.settings
-    report = read_report(run) if run.path(REPORT).exists() else None
-    return {
-        "run": run.name,
-        "task": data.get("task", {}).get("name", ""),
-        "model": data.get("model", {}).get("name", ""),
-        "seed": data.get("seed"),
-        "stages": [stage for stage in STAGES if run.stamp(stage) is not None],
-        "base": None if report is None else report.base.score,
-        "tuned": None if report is None else report.tuned.score,
-        "size_bytes": sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file()),
-        "path": str(run.root),
-    }
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """The row as text; where the name says what the run was made from, it is not said again."""
-    scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "tuned")]
-    source = row["model"] if row["run"] == row["task"] else f"{row['task']} on {row['model']}"
-    source = "" if row["run"] == default_name(row["task"], row["model"]) else source
-    return (row["run"], "".join(row["stages"][-1:]), *scores, size(row["size_bytes"]), source)
 
 
 @runs_command.command("show", examples=("sg-local runs show RUN", "sg-local runs show RUN --json"))
@@ -76,6 +51,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
     """Show what a run was made from, its stages, its files and its funnel."""
+    from sg_local.views.runs import run_facts
     from sg_local.views.verdict import artefacts, stage_times
 
     found = open_run(runs, run)
@@ -84,7 +60,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
         stamps = {stage: found.stamp(stage) for stage in STAGES}
         funnel = funnel_of(found)
         told = None if funnel is None else dataclasses.asdict(funnel)
-        output.show_json({**_row(found), "settings": data, "stamps": stamps, "funnel": told})
+        output.show_json({**run_facts(found), "settings": data, "stamps": stamps, "funnel": told})
         return
     pairs = [
         ("task", f"{data['task']['name']} ({data['task']['kind']})"),

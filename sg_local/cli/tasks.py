@@ -16,8 +16,9 @@ from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import task_argument
 from sg_local.cli.options import Choice, json_option
 from sg_local.cli.output import Column
-from sg_local.cli.task_form import Draft, ask_draft, draft_from, preview, prompt_text, task_toml, write_task
+from sg_local.cli.task_form import ask_draft, preview
 from sg_local.records import KINDS, SgError, Task
+from sg_local.tasks.draft import Draft, draft_from, prompt_text, task_toml, write_task
 from sg_local.tasks.lint import lint
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +105,7 @@ def tune_settings_command(
     from sg_local.job.preset_file import write_preset
 
     read = [read_task(name, tests) for name in tasks]
-    at = trials.bench(read, options, environment.home(), lambda title: telling(trials.STAGES, title), note)
+    at = trials.bench(read, options, environment.home(), lambda title: telling(trials.STAGES, title), output.note)
     settings = SearchSettings(axes["temperatures"], axes["epochs"], axes["everything"])
     with at.run.lock():
         found = trials.try_all(at, settings)
@@ -118,23 +117,12 @@ def tune_settings_command(
     click.echo(f"Next: sg-local run TASK --preset {paths[-1]}", err=True)
 
 
-def note(text: str) -> None:
-    """A line on stderr."""
-    click.echo(text, err=True)
-
-
 def show_outcome(found: SearchOutcome, tasks: Sequence[str], as_json: bool) -> None:
     """The table of settings, or everything as JSON, on stdout."""
-    if as_json:
-        best = dataclasses.asdict(found.best.setting)
-        tried = [
-            {**dataclasses.asdict(trial), "gain": None if trial.failed else trial.gain}
-            for standing in found.standings
-            for trial in standing.trials
-        ]
-        output.show_json({"chosen": best, "worst_gain": found.best.worst, "trials": tried})
-        return
-    from sg_local.job.preset_file import outcome_rows
+    from sg_local.job.preset_file import outcome_data, outcome_rows
 
+    if as_json:
+        output.show_json(outcome_data(found))
+        return
     columns = [Column("temperature", True), Column("epochs", True), *(Column(task, True) for task in tasks)]
     output.show_table("Gains over the base", [*columns, Column("worst", True), Column("")], outcome_rows(found, tasks))

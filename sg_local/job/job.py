@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +24,7 @@ from sg_local.job.options import Home, Layers, Options, Tables
 from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task, from_dict
-from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, file_digest, open_run
+from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, file_digest, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -204,12 +203,6 @@ def find_base(name: str | None, backend: str, home: Home) -> Base:
 
     model = models.find_model(name or models.DEFAULT, home.model_folders)
     return Base(model.name, Path(model.path), model.chat_template)
-
-
-def default_name(task: str, model: str) -> str:
-    """The run's name where none is given: task and model."""
-    text = f"{task}-{model}".lower()
-    return re.sub(r"[^a-z0-9._-]+", "-", text).strip("-._")[:100] or "run"
 
 
 def engine_names(options: Options) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,16 @@ def write_preset(found: SearchOutcome, tasks: Sequence[str], options: Options, p
     for path in paths:
         with artefact(path) as partial:
             partial.write_text(text, encoding="utf-8")
+
+
+def outcome_data(found: SearchOutcome) -> dict[str, Any]:
+    """The chosen setting, its worst gain in points, and every trial, as plain data."""
+    trials = [
+        {**dataclasses.asdict(trial), "gain": None if trial.failed else trial.gain}
+        for standing in found.standings
+        for trial in standing.trials
+    ]
+    return {"chosen": dataclasses.asdict(found.best.setting), "worst_gain": found.best.worst, "trials": trials}
 
 
 def outcome_rows(found: SearchOutcome, tasks: Sequence[str]) -> list[tuple[str, ...]]:

@@ -69,9 +69,7 @@ def launch_line(job: OpenRun, folder: Path) -> str:
     return f"torchrun --nproc-per-node 2 -m sg_local.backends.torch {folder}"
 
 
-def training_job(
-    job: OpenRun, trainer: Trainer | None, before: Callable[[Sets], None] = lambda sets: None
-) -> Training:
+def training_job(job: OpenRun, trainer: Trainer | None, before: Callable[[Sets], None] = lambda sets: None) -> Training:
     """The training room's view of a job."""
     from sg_local import filters, training
 

@@ -7,6 +7,7 @@ from collections import Counter
 from sg_local import review
 from sg_local.review import ReviewRow, ReviewState
 from sg_local.views.records import CardView, PlayView, ReviewView
+from sg_local.views.review_end import sample_lines
 from sg_local.words import brief, counted
 
 KEYS = {
@@ -276,23 +277,3 @@ def greeting(state: ReviewState) -> str:
     begun = n_open < len(rows)
     still = f"{'is' if n_open == 1 else 'are'} {'still ' if begun else ''}open"
     return f"{n_open} of {review.n_rows(len(rows))} {still}. a accepts, r rejects, ? shows all keys."
-
-
-def sample_lines(state: ReviewState) -> tuple[str, ...]:
-    """Where the sample stands, and what it says so far."""
-    result = sample_of(state) if state.sample else None
-    if result is None:
-        return ()
-    lines = (f"{result.bad} bad of {result.n} judged", f"at most {result.bound:.1%} bad (95%)")
-    return lines if result.n == len(state.sample) else (*lines[:1], "bound: at the end")
-
-
-def sample_of(state: ReviewState) -> review.SampleResult | None:
-    """The sample so far: a row is bad unless it was accepted as it stood. None before the first judgement."""
-    chosen = set(state.sample)
-    judged = [row for row in state.rows if row.id in chosen and review.is_judged(state, row)]
-    if not judged:
-        return None
-    bad = sum(not review.is_kept(state, row) or review.is_edited(state, row) for row in judged)
-    rest = sum(row.kept for row in state.rows) - len(state.sample)
-    return review.sample_result(len(judged), bad, max(0, rest))

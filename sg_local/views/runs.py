@@ -1,0 +1,34 @@
+"""Runs for reading: the facts of one, and its line in the list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sg_local.report import read_report
+from sg_local.run import REPORT, STAGES, Run, default_name
+from sg_local.words import size
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """What a run is, how far it came, its scores in percent and its size in bytes."""
+    data = run.settings
+    report = read_report(run) if run.path(REPORT).exists() else None
+    return {
+        "run": run.name,
+        "task": data.get("task", {}).get("name", ""),
+        "model": data.get("model", {}).get("name", ""),
+        "seed": data.get("seed"),
+        "stages": [stage for stage in STAGES if run.stamp(stage) is not None],
+        "base": None if report is None else report.base.score,
+        "tuned": None if report is None else report.tuned.score,
+        "size_bytes": sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file()),
+        "path": str(run.root),
+    }
+
+
+def run_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """The row as text; where the name says what the run was made from, it is not said again."""
+    scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "tuned")]
+    source = row["model"] if row["run"] == row["task"] else f"{row['task']} on {row['model']}"
+    source = "" if row["run"] == default_name(row["task"], row["model"]) else source
+    return (row["run"], "".join(row["stages"][-1:]), *scores, size(row["size_bytes"]), source)
