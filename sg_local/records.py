@@ -161,13 +161,15 @@ class ScoredPrompt:
     """A request for log P(continuation | prompt), one figure for each continuation.
 
     With `end` the end-of-sequence token counts as part of every continuation, so that a label which is a
-    prefix of another gets no free ride.
+    prefix of another gets no free ride. `ending` is the special token that stands for it where a chat template ends
+    its turns with another one.
     """
 
     id: str
     segments: Segments
     continuations: tuple[str, ...]
     end: bool = False
+    ending: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class ModelInfo:
     bos: str
     eos: str
     add_bos: bool
+    ends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

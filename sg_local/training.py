@@ -161,7 +161,7 @@ def usable(job: Training) -> tuple[list[TrainingRow], list[TokenExample], tuple[
 
 def token_examples(job: Training) -> list[TokenExample | None]:
     """Each row as prompt tokens, answer tokens and end-of-sequence; None for one that the context cannot hold."""
-    end, room = _end_token(job.generator), job.room
+    end, room = _end_token(job.generator, job.form), job.room
     return [_token_example(job, room, row, end) for row in job.rows]
 
 
@@ -181,9 +181,9 @@ def _token_example(job: Training, room: Room, row: TrainingRow, end: tuple[int, 
     return TokenExample(row.id, tokens, len(prompt), row.weight)
 
 
-def _end_token(generator: Generator) -> tuple[int, ...]:
-    """The end-of-sequence token. Raises SgError for a model that names none."""
-    eos = generator.info.eos
+def _end_token(generator: Generator, form: Form) -> tuple[int, ...]:
+    """The token that ends an answer: the form's own or end-of-sequence. Raises SgError for a model that names none."""
+    eos = form.end or generator.info.eos
     tokens = generator.tokenize((Segment(eos),), bos=False) if eos else ()
     if not tokens:
         raise SgError(

@@ -18,7 +18,7 @@ from sg_local.job.job import job_for_run, job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.plan import make_plan
 from sg_local.job.train import training_job
-from sg_local.records import SgError, digest
+from sg_local.records import Segment, SgError, digest
 from tests import tiny_models
 from tests.tiny_models import TinySpec, write_model
 
@@ -121,7 +121,7 @@ def test_a_text_begins_once(tmp_path, routing, spec, template):
         ids = job.generator.tokenize(
             prompts.fitted_answer(training_job(job, None).room, routing, job.form, "x").segments
         )
-        (first,) = job.generator.tokenize((prompts.Segment(job.generator.info.bos),), bos=False)
+        (first,) = job.generator.tokenize((Segment(job.generator.info.bos),), bos=False)
     assert ids[0] == first and ids[1] != first
 
 
@@ -129,8 +129,8 @@ def test_a_text_begins_once(tmp_path, routing, spec, template):
 def test_stamps_digest_a_form_as_they_did_before_it_knew_that(add_bos):
     chat, plain = prompts.forms(tiny_models.CHATML, "<s>", "</s>", add_bos)
     before = {"name": "plain", "template": None, "bos": "<s>", "eos": "</s>", "lead": " ", "add_bos": None}
-    assert digest(plain.stamped) == digest(before) == digest(prompts.forms(None, "<s>", "</s>")[0])
-    assert chat.stamped == prompts.forms(tiny_models.CHATML, "<s>", "</s>")[0]
+    assert digest(plain.stamped) == digest(before) == digest(prompts.forms(None, "<s>", "</s>")[0].stamped)
+    assert chat.stamped == prompts.forms(tiny_models.CHATML, "<s>", "</s>")[0].stamped
 
 
 def test_the_folder_of_the_home_is_filled_and_no_other(tmp_path, routing, monkeypatch):

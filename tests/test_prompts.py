@@ -120,6 +120,7 @@ def test_chatml_keeps_its_first_marker_where_that_is_the_beginning_of_sequence_s
 
 @pytest.mark.parametrize("start", ("<s>", "{{ bos_token }}"))
 def test_a_beginning_of_sequence_that_the_tokenizer_adds_is_cut(start):
-    chat, _ = prompts.forms(start + "{{ messages[0]['content'] }}{{ bos_token }}", "<s>", "</s>", True)
+    template = start + "{% for m in messages %}{{ m['content'] }}{% endfor %}{{ bos_token }}"
+    chat, _ = prompts.forms(template, "<s>", "</s>", True)
     text = "".join(segment.text for segment in prompts.render(chat, [{"role": "user", "content": "hi"}]))
     assert text == "hi<s>"

@@ -107,7 +107,7 @@ class Restricted:
         answers = tuple(prompts.answer_text(self.form, label) for label in labels)
         room = answer_room(job)
         asked = (
-            ScoredPrompt(id, segments(job, self.form, question, room), answers, end=True)
+            ScoredPrompt(id, segments(job, self.form, question, room), answers, end=True, ending=self.form.end)
             for id, question in zip(ids, questions, strict=True)
         )
         found = {one.prompt_id: one.logprobs for one in job.generator.score(asked)}

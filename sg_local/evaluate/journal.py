@@ -84,4 +84,4 @@ class AnswerJournal:
 def _shape(way: Way) -> dict[str, Any]:
     """What of a way shapes its answers, its form as stamps have it, so that answers of 0.1.0 still count."""
     shape, form = dataclasses.asdict(way), getattr(way, "form", None)
-    return shape if form is None else {**shape, "form": dataclasses.asdict(form.stamped)}
+    return shape if form is None else {**shape, "form": form.stamped}

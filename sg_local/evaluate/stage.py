@@ -51,7 +51,7 @@ def _stamped(job: Evaluation) -> dict[str, Any]:
     """The settings that the stamp holds, test rows and prompt forms among them."""
     tests = [dataclasses.asdict(row) for row in job.task.tests]
     examples = job.examples_adapter
-    forms = [dataclasses.asdict(form.stamped) for form in (job.form, *job.forms)]
+    forms = [form.stamped for form in (job.form, *job.forms)]
     return {
         **dataclasses.asdict(job.settings),
         "tests": digest(tests),

@@ -208,7 +208,7 @@ def mean_nll(job: Export, generator: Generator) -> float | None:
         text = answer_text(job.form, pair.output)
         segments = fitted_answer(room.for_answer(text), job.task, job.form, pair.input).segments
         n_tokens += len(answer_tokens(generator.tokenize, segments, text)) + 1
-        asked.append(ScoredPrompt(str(i), segments, (text,), end=True))
+        asked.append(ScoredPrompt(str(i), segments, (text,), end=True, ending=job.form.end))
     if not rows:
         return None
     return -sum(score.logprobs[0] for score in generator.score(asked)) / n_tokens
@@ -235,6 +235,7 @@ def near_ties(job: Export, generator: Generator, ours: Sequence[str], theirs: Se
             fitted_answer(room, job.task, job.form, text).segments,
             (answer_text(job.form, one), answer_text(job.form, other)),
             end=True,
+            ending=job.form.end,
         )
         for i, (text, one, other) in enumerate(rows)
         if one != other and one and other

@@ -55,8 +55,11 @@ def go_template(turns: Turns, task: Task, form: Form, baked: Sequence[dict[str, 
     opening = "{{ if not .System }}" + literal(turns.opening) + "{{ end }}" if turns.opening else ""
     around = {"user": turns.user, "assistant": turns.assistant}
     first = "".join(literal(around[m["role"]][0] + m["content"] + around[m["role"]][1]) for m in baked)
-    system = _branch("if", "system", literal(turns.system[0]) + "{{ .Content }}" + literal(turns.system[1]))
-    user = _branch("else if", "user", literal(turns.user[0]) + "{{ .Content }}" + literal(turns.user[1]))
+    system = ""
+    if turns.system is not None:
+        system = _branch("if", "system", literal(turns.system[0]) + "{{ .Content }}" + literal(turns.system[1]))
+    keyword = "else if" if system else "if"
+    user = _branch(keyword, "user", literal(turns.user[0]) + "{{ .Content }}" + literal(turns.user[1]))
     closing = "{{ if not $last }}" + literal(turns.assistant[1]) + "{{ end }}"
     answer = _branch("else if", "assistant", literal(turns.assistant[0]) + "{{ .Content }}" + closing)
     cue = '{{ if and $last (ne .Role "assistant") }}' + literal(turns.cue) + "{{ end }}"

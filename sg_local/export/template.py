@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import jinja2
 import jinja2.nodes
 
-from sg_local.prompts import Form, answer_messages, render
+from sg_local.prompts import DATE, Form, answer_messages, check_syntax, render
 from sg_local.records import Pair, SgError, Task
 
 _SPLIT = (
@@ -45,6 +45,7 @@ _PLAIN = (
     "{%- else -%}{{- 'Input: ' + message['content'] + '\\nOutput:' -}}{%- endif -%}"
     "{%- endfor -%}"
 )
+_GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
 def task_template(task: Task, form: Form, *, add_bos: bool, examples: Sequence[Pair] | None = None) -> str:
@@ -57,9 +58,10 @@ def task_template(task: Task, form: Form, *, add_bos: bool, examples: Sequence[P
     split = _SPLIT.replace("INSTRUCTION", literal(task.instruction))
     if form.template is None:
         return split + _bos(add_bos) + _PLAIN.replace("TEXT", literal(plain_head(task, shown)))
-    _check_reads_messages(form.template)
+    tree = _tree(form.template)
     bos = _bos(add_bos and not _writes_bos(form))
-    return split + _wrapped(task, shown) + (bos or "{{- '' }}") + _unindented(form.template)
+    head = _fixed(tree) + split + _wrapped(task, shown) + (bos or "{{- '' }}")
+    return head + _everywhere(_unindented(form.template)) + _cue(form)
 
 
 def literal(text: str) -> str:
@@ -99,32 +101,67 @@ def _writes_bos(form: Form) -> bool:
     return bool(form.bos) and _text(replace(form, add_bos=False), hello, True).startswith(form.bos)
 
 
-def _check_reads_messages(template: str) -> None:
-    """The wrapper works by setting `messages`; a template that never reads it cannot carry a task."""
+def _fixed(tree: jinja2.nodes.Template) -> str:
+    """What templates.render tells the template and another program would not: no thinking, and always the same date."""
+    names = {node.name for node in tree.find_all(jinja2.nodes.Name)}
+    off = "{%- set enable_thinking = false -%}" if "enable_thinking" in names else ""
+    if "strftime_now" not in names:
+        return off
+    told = {one.args[0].value for one in tree.find_all(jinja2.nodes.Call) if _tells_date(one)}
+    cases = "".join(
+        f"{{%- if sg_format == {literal(format)} -%}}{{{{- {literal(DATE.strftime(format))} -}}}}{{%- endif -%}}"
+        for format in sorted(told)
+    )
+    return off + "{%- macro strftime_now(sg_format) -%}" + cases + "{%- endmacro -%}"
+
+
+def _tells_date(call: jinja2.nodes.Call) -> bool:
+    return (
+        isinstance(call.node, jinja2.nodes.Name)
+        and call.node.name == "strftime_now"
+        and len(call.args) == 1
+        and isinstance(call.args[0], jinja2.nodes.Const)
+    )
+
+
+def _everywhere(template: str) -> str:
+    """The template without `{% generation %}`, which few programs know: its body is rendered as it is."""
+    return _GENERATION.sub(lambda tag: tag[1] + ("endif" if tag[2] else "if true") + tag[3], template)
+
+
+def _cue(form: Form) -> str:
+    """What the prompt ends with after the base template's own text, as templates.render adds it."""
+    return "{{- " + literal(form.cue) + " if add_generation_prompt else '' }}" if form.cue else ""
+
+
+def _tree(template: str) -> jinja2.nodes.Template:
+    """The template's tree. The wrapper works by setting `messages`; one that never reads it cannot carry a task."""
     try:
-        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        tree = check_syntax(template)
     except jinja2.TemplateError as error:
         raise SgError(f"The model's chat template is not valid Jinja: {error}.", "Use --plain-template.") from error
     if not any(node.name == "messages" for node in tree.find_all(jinja2.nodes.Name)):
         raise SgError("The model's chat template does not read `messages`.", "Use --plain-template.")
+    return tree
 
 
 @dataclass(frozen=True)
 class Turns:
     """A chat template taken apart by rendering it: the text around each role's content.
 
-    `opening` comes first where no system message is given; `cue` asks for the next answer.
+    `opening` comes first where no system message is given; `cue` asks for the next answer. `system` is None where the
+    template has no such turn: it refuses one (Gemma 2, Mistral) or writes it into a user's turn.
     """
 
     opening: str
-    system: tuple[str, str]
+    system: tuple[str, str] | None
     user: tuple[str, str]
     assistant: tuple[str, str]
     cue: str
 
     def joined(self, messages: Sequence[dict[str, str]]) -> str:
         """A conversation put together, asking for an answer."""
-        around = {"system": self.system, "user": self.user, "assistant": self.assistant}
+        around = {"system": self.system or ("", ""), "user": self.user, "assistant": self.assistant}
         parts = [
             before + message["content"] + after for message in messages for before, after in [around[message["role"]]]
         ]
@@ -137,14 +174,25 @@ def turns_of(form: Form) -> Turns | None:
         return Turns("", ("", "\n\n"), ("Input: ", "\nOutput:"), (" ", "\n\n"), "")
     try:
         turns = _taken_apart(form)
-        fits = all(turns.joined(messages) == _text(form, messages, True) for messages in _TRIALS)
+        if not _fits(form, turns, _TRIALS):
+            return None
     except SgError:
         return None
-    return turns if fits else None
+    try:
+        whole = replace(turns, system=_system(form, turns))
+        return whole if _fits(form, whole, _SYSTEM_TRIALS) else turns
+    except SgError:
+        return turns
+
+
+def _fits(form: Form, turns: Turns, trials: Sequence[list[dict[str, str]]]) -> bool:
+    """Whether the parts, put together, are what the template writes."""
+    return all(turns.joined(messages) == _text(form, messages, True) for messages in trials)
 
 
 _USER, _ANSWER, _SYSTEM = ({"role": role, "content": role[0] * 3} for role in ("user", "assistant", "system"))
-_TRIALS = ([_USER], [_USER, _ANSWER, _USER, _ANSWER, _USER], [_SYSTEM, _USER, _ANSWER, _USER])
+_TRIALS = ([_USER], [_USER, _ANSWER, _USER, _ANSWER, _USER])
+_SYSTEM_TRIALS = ([_SYSTEM, _USER, _ANSWER, _USER],)
 
 
 def _taken_apart(form: Form) -> Turns:
@@ -154,16 +202,20 @@ def _taken_apart(form: Form) -> Turns:
     start, between, seam, _, tail = pieces[:5]
     lone, asked = (_text(form, marks[:1], generation) for generation in (False, True))
     after_user, before_user = lone.partition("\ue010")[2], seam[len(tail) :]
-    system = {"role": "system", "content": "\ue012"}
-    before_system, _, rest = _text(form, [system, marks[0]], False).partition("\ue012")
-    after_system = rest.partition("\ue010")[0].removesuffix(before_user)
     return Turns(
         opening=start.removesuffix(before_user),
-        system=(before_system, after_system),
+        system=None,
         user=(before_user, after_user),
         assistant=(between.removeprefix(after_user), tail),
         cue=asked[len(lone) :],
     )
+
+
+def _system(form: Form, turns: Turns) -> tuple[str, str]:
+    """What stands around a system message, if it has a turn of its own. Raises SgError where it is refused."""
+    messages = [{"role": role, "content": mark} for role, mark in (("system", "\ue012"), ("user", "\ue010"))]
+    before, _, rest = _text(form, messages, False).partition("\ue012")
+    return before, rest.partition("\ue010")[0].removesuffix(turns.user[0])
 
 
 def _text(form: Form, messages: list[dict[str, str]], generation: bool) -> str:

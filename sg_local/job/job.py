@@ -73,12 +73,18 @@ class OpenRun:
     @cached_property
     def forms(self) -> tuple[Form, ...]:
         """Every form the base can answer in."""
-        return prompts.forms_of(self.generator.info, self.base.template)
+        return tuple(map(self._as_begun, prompts.forms_of(self.generator.info, self.base.template)))
 
     @cached_property
     def form(self) -> Form:
-        """The form that synthesis, training and serving use."""
-        return prompts.form_named(self.forms, self.form_name)
+        """The form that synthesis, training and serving use. The plain one never asks for the template."""
+        return self._as_begun(prompts.form_of(self.generator.info, self.form_name, self.base.template))
+
+    def _as_begun(self, form: Form) -> Form:
+        """The form with the end that answers had when the run began: 0.1.0 knew end-of-sequence only."""
+        if not self.record or "turn_end" in self.record:
+            return form
+        return dataclasses.replace(form, end="")
 
     @property
     def n_ctx(self) -> int:
@@ -238,7 +244,7 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Op
     backend, trainer = engine_names(options)
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
     if options.form == "auto":
-        job.form_name = job.forms[-1].name
+        job.form_name = prompts.PLAIN.name
     logger.info("run %s begins: %s, %s, form %s (asked: %s)", run.name, backend, trainer, job.form_name, options.form)
     job.record = {
         "task": dataclasses.asdict(task),
@@ -250,6 +256,7 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Op
             "template": base.template,
         },
         "form": job.form.name,
+        "turn_end": job.form.end or job.form.eos,
         "seed": options.seed,
         "preset": options.preset,
         "backend": backend,

@@ -121,7 +121,8 @@ def task_ask(
     room = answer_room(generator, task, settings)
     segments = prompts.fitted_answer(room, task, form, text).segments
     if is_scored(task, settings):
-        return ScoredPrompt(id, segments, tuple(prompts.answer_text(form, label) for label in task.labels), end=True)
+        labels = tuple(prompts.answer_text(form, label) for label in task.labels)
+        return ScoredPrompt(id, segments, labels, end=True, ending=form.end)
     sampling = sampling or Sampling(max_tokens=room.n_new)
     asked = dataclasses.replace(
         sampling,

@@ -91,7 +91,8 @@ def _label_scores(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Se
         return [()] * len(inputs)
     continuations = tuple(prompts.answer_text(job.form, label) for label in job.task.labels)
     asks = [
-        ScoredPrompt(row.id, segments, continuations, end=True) for row, segments in zip(inputs, built, strict=True)
+        ScoredPrompt(row.id, segments, continuations, end=True, ending=job.form.end)
+        for row, segments in zip(inputs, built, strict=True)
     ]
     return [tuple(round(value, 4) for value in score.logprobs) for score in in_order(asks, job.generator.score(asks))]
 
@@ -104,8 +105,9 @@ def _relevance(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segme
     if not (asked and job.settings.score_labels) or len(built) <= N_OTHERS:
         return {}
     asks = [
-        ScoredPrompt(row_id(inputs[i].id, k), built[(i + k) % len(built)], (prompts.answer_text(job.form, text),), True)
+        ScoredPrompt(row_id(inputs[i].id, k), built[(i + k) % len(built)], (said,), end=True, ending=job.form.end)
         for i, text in asked
+        for said in [prompts.answer_text(job.form, text)]
         for k in range(N_OTHERS + 1)
     ]
     scores = [score.logprobs[0] for score in in_order(asks, job.generator.score(asks))]

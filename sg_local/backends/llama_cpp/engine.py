@@ -112,7 +112,7 @@ class LlamaGenerator:
 
     def _question(self, prompt: ScoredPrompt) -> ScoreRequest:
         tokens = self._prompt_tokens(prompt.id, prompt.segments, 0)
-        end = [self._vocab.eos] if prompt.end else []
+        end = [self._vocab.end(prompt.ending)] if prompt.end else []
         continuations = [self._vocab.continuation(prompt.segments, tokens, text) + end for text in prompt.continuations]
         if not all(continuations):
             raise SgError(f"Prompt {prompt.id}: a continuation without text has no probability of its own.")

@@ -71,6 +71,7 @@ def describe(path: Path, facts: Facts, vocab: Vocab, model: object, digest: str)
         bos=vocab.text_of(vocab.bos),
         eos=vocab.text_of(vocab.eos),
         add_bos=vocab.add_bos,
+        ends=tuple(sorted(vocab.text_of(id) for id in vocab.ends if id >= 0)),
     )
 
 

@@ -57,6 +57,10 @@ class Vocab:
             return ""
         return (lib.llama_vocab_get_text(self.pointer, token) or b"").decode("utf-8", "replace")
 
+    def end(self, text: str) -> int:
+        """The token that ends an answer: the one whose string is `text` where generation stops at it, else eos."""
+        return next((id for id in self.ends if text and self.text_of(id) == text), self.eos)
+
     def piece(self, token: int) -> bytes:
         """What the token adds to a text: possibly part of a character, nothing for a special token."""
         piece = self._pieces.get(token)

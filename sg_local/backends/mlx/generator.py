@@ -154,7 +154,7 @@ class MlxGenerator:
             raise SgError(message, "Shorten the task's instruction or examples, or raise `engine.n_ctx`.")
 
     def _continuations(self, prompt: ScoredPrompt, tokens: list[int]) -> list[list[int]]:
-        end = [self._vocab.eos] if prompt.end else []
+        end = [self._vocab.end(prompt.ending)] if prompt.end else []
         found = [self._vocab.continuation(prompt.segments, tokens, text) + end for text in prompt.continuations]
         if not all(found):
             raise SgError(f"Prompt {prompt.id}: a continuation without text has no probability of its own.")

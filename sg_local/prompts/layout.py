@@ -16,98 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import jinja2
-import jinja2.sandbox
-
-from sg_local.records import ModelInfo, Pair, Segment, Segments, SgError, Task
+from sg_local.prompts.templates import Form, render
+from sg_local.records import Pair, Segment, Segments, SgError, Task
 from sg_local.splitting import bare, folded, unclosed
 
-MARK = re.compile("\ue000(\\d+)\ue001")
-BOS_MARK = "\ue002"
 MAX_TOKENS = 500
 """The most new tokens that a row or an answer may take where no setting says otherwise."""
 
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a prompt is laid out. `template` is Jinja source for `chat` and None for `plain`.
-
-    `lead` is what stands between the prompt and the answer's first character ('' in ChatML, ' ' in Vicuna).
-    `add_bos` says whether the tokenizer adds `bos` by itself (None: unknown).
-    """
-
-    name: str
-    template: str | None = None
-    bos: str = ""
-    eos: str = ""
-    lead: str = " "
-    add_bos: bool | None = None
-
-    @property
-    def stamped(self) -> Form:
-        """The form as stamps digest it: without `add_bos`, which the model's digest settles and 0.1.0 did not know."""
-        return replace(self, add_bos=None)
-
-
-PLAIN = Form("plain")
-
-
-def forms(template: str | None, bos: str = "", eos: str = "", add_bos: bool | None = None) -> tuple[Form, ...]:
-    """The forms a model can answer in: `chat` first where there is a template, then `plain`."""
-    plain = replace(PLAIN, bos=bos, eos=eos, add_bos=add_bos)
-    if template is None:
-        return (plain,)
-    chat = Form("chat", template, bos, eos, lead="", add_bos=add_bos)
-    return (replace(chat, lead=_lead(chat)), plain)
-
-
-def forms_of(info: ModelInfo, template: str | None = None) -> tuple[Form, ...]:
-    """The forms of a model; `template` takes the place of the file's own where it is not None."""
-    return forms(info.chat_template if template is None else template, info.bos, info.eos, info.add_bos)
-
-
-def form_named(choices: Sequence[Form], name: str) -> Form:
-    """The form with this name; SgError when the model has no such form."""
-    for form in choices:
-        if form.name == name:
-            return form
-    known = ", ".join(form.name for form in choices)
-    raise SgError(f"This model has no prompt form {name!r}.", f"It has: {known}.", exit_code=2)
-
-
-def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool = True) -> Segments:
-    """Messages through a chat template, contents untrusted. A template error raises SgError.
-
-    The beginning-of-sequence token is cut off at the start where the tokenizer adds it. Its string alone proves
-    nothing: SmolLM2's is ChatML's `<|im_start|>`, with which every turn begins and which its tokenizer never adds.
-    """
-    assert form.template is not None
-    marked = [{**message, "content": f"\ue000{i}\ue001"} for i, message in enumerate(messages)]
-    try:
-        text = (
-            _environment()
-            .from_string(form.template)
-            .render(messages=marked, add_generation_prompt=generation, bos_token=BOS_MARK, eos_token=form.eos)
-        )
-    except jinja2.TemplateError as error:
-        raise SgError(f"The chat template cannot render this prompt: {error}.", "Try `form=plain`.") from error
-    parts = MARK.split(_without_bos(form, text))
-    segments = [
-        Segment(messages[int(part)]["content"], trusted=False) if i % 2 else Segment(part)
-        for i, part in enumerate(parts)
-    ]
-    return tuple(segment for segment in segments if segment.text)
-
-
-def _without_bos(form: Form, text: str) -> str:
-    """A rendered template without the leading token that the tokenizer will add, BOS_MARK elsewhere spelt out."""
-    if form.add_bos is not False and text.startswith(BOS_MARK):
-        text = text[len(BOS_MARK) :]
-    elif form.add_bos and form.bos and text.startswith(form.bos):
-        text = text[len(form.bos) :]
-    return text.replace(BOS_MARK, form.bos)
 
 
 def answer_prompt(task: Task, form: Form, text: str, examples: Sequence[Pair] | None = None) -> Segments:
@@ -271,25 +187,3 @@ def unquote(text: str) -> str:
     if len(text) >= 2 and QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
         return text[1:-1].strip()
     return text
-
-
-def _lead(form: Form) -> str:
-    """What the template puts between its generation prompt and an assistant turn's content."""
-    user = {"role": "user", "content": "u"}
-    asked = "".join(s.text for s in render(form, [user]))
-    turn = render(form, [user, {"role": "assistant", "content": "a"}], generation=False)
-    index = max(i for i, segment in enumerate(turn) if not segment.trusted)
-    before = "".join(s.text for s in turn[:index])
-    return before[len(asked) :] if before.startswith(asked) else ""
-
-
-def _environment() -> jinja2.Environment:
-    env = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.Undefined, extensions=["jinja2.ext.loopcontrols"]
-    )
-    env.globals["raise_exception"] = _refuse
-    return env
-
-
-def _refuse(message: str) -> str:
-    raise jinja2.TemplateError(message)

@@ -1,0 +1,60 @@
+"""Task and template to prompt text, model text back to rows: pure functions, no engine.
+
+Two forms lay out the same task (`layout`): `chat` through the model's own chat template, `plain` as the few-shot text
+that base models continue. A template is rendered under bounds (`sandbox`, `steps`), with what its family
+of models wants (`templates`).
+"""
+
+from sg_local.prompts.layout import (
+    MAX_TOKENS,
+    Fitted,
+    Room,
+    Tokenize,
+    TooLong,
+    answer_messages,
+    answer_prompt,
+    answer_room,
+    answer_stops,
+    answer_text,
+    answer_tokens,
+    fitted_answer,
+    length_limit,
+    majority,
+    match_label,
+    normalise,
+    parse_output,
+    unquote,
+)
+from sg_local.prompts.steps import check_syntax
+from sg_local.prompts.templates import DATE, PLAIN, Form, chat_form, form_named, form_of, forms, forms_of, render
+
+__all__ = [
+    "DATE",
+    "check_syntax",
+    "MAX_TOKENS",
+    "PLAIN",
+    "Fitted",
+    "Form",
+    "Room",
+    "Tokenize",
+    "TooLong",
+    "answer_messages",
+    "answer_prompt",
+    "answer_room",
+    "answer_stops",
+    "answer_text",
+    "answer_tokens",
+    "chat_form",
+    "fitted_answer",
+    "form_named",
+    "form_of",
+    "forms",
+    "forms_of",
+    "length_limit",
+    "majority",
+    "match_label",
+    "normalise",
+    "parse_output",
+    "render",
+    "unquote",
+]
