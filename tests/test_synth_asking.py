@@ -33,8 +33,8 @@ def test_paper_prompt_shows_good_inputs_machine_inputs_and_the_label(routing):
         ("1.5 litres", "1.5 litres"),
     ],
 )
-def test_parse_input(raw, text):
-    assert asking.parse_input(raw) == text
+def test_parse_input(routing, raw, text):
+    assert asking.parse_input(routing, raw) == text
 
 
 def test_one_line_tasks_stop_at_a_line_end(routing, fluent):

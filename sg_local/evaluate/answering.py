@@ -53,7 +53,7 @@ class Greedy:
             for id, question in zip(ids, questions, strict=True)
         )
         found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
-        return [Reply(prompts.parse_output(job.task, found[id])) for id in ids]
+        return [Reply(prompts.parse_output(job.task, found[id], self.form.lead)) for id in ids]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Vote:
         ]
 
     def _winner(self, job: Evaluation, input: str, texts: Sequence[str]) -> Reply:
-        outputs = [prompts.parse_output(job.task, text) for text in texts]
+        outputs = [prompts.parse_output(job.task, text, self.form.lead) for text in texts]
         votes = Counter(output for output in outputs if output)
         winner = job.elect(input, votes)
         if not winner:

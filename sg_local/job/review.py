@@ -148,7 +148,7 @@ def another_answer(job: OpenRun, row_id: str, text: str, n: int) -> str:
     )
     seed = seed_of(row_id, "again", n, time.time_ns())
     prompt = Prompt(row_id, prompts.fitted_answer(room, job.task, job.form, text).segments, sampling, seed)
-    return prompts.parse_output(job.task, next(iter(job.generator.generate([prompt]))).text)
+    return prompts.parse_output(job.task, next(iter(job.generator.generate([prompt]))).text, job.form.lead)
 
 
 class Outcomes:

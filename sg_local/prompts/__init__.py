@@ -23,7 +23,6 @@ from sg_local.prompts.layout import (
     match_label,
     normalise,
     parse_output,
-    unquote,
 )
 from sg_local.prompts.steps import check_syntax
 from sg_local.prompts.templates import DATE, PLAIN, Form, chat_form, form_named, form_of, forms, forms_of, render
@@ -56,5 +55,4 @@ __all__ = [
     "normalise",
     "parse_output",
     "render",
-    "unquote",
 ]

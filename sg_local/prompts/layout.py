@@ -11,19 +11,17 @@ an answer and leave out the same demonstrations, so that what is trained and ser
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from sg_local.parsing import trimmed, uncued, unfenced, unheld
 from sg_local.prompts.templates import Form, render
 from sg_local.records import Pair, Segment, Segments, SgError, Task
 from sg_local.splitting import bare, folded, unclosed
 
 MAX_TOKENS = 500
 """The most new tokens that a row or an answer may take where no setting says otherwise."""
-
-QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
 
 
 def answer_prompt(task: Task, form: Form, text: str, examples: Sequence[Pair] | None = None) -> Segments:
@@ -146,15 +144,22 @@ def answer_tokens(tokenize: Tokenize, prompt: Segments, answer: str) -> tuple[in
 
 
 def answer_stops(task: Task, form: Form) -> tuple[str, ...]:
-    """Strings that end an answer besides end-of-sequence: the layout's own, and a line end for one-line tasks."""
-    layout = ("\n\nInput:", "\nInput:", "\nOutput:") if form.template is None else ()
-    multiline = any("\n" in pair.output for pair in task.examples)
-    return layout if multiline else ("\n", *layout)
+    """Strings that end an answer besides end-of-sequence: the layout's own, and a line end for one-line tasks.
+
+    What a demonstration's output holds does not end one (parsing.unheld).
+    """
+    shown = [pair.output for pair in task.examples]
+    layout = unheld(("\n\nInput:", "\nInput:", "\nOutput:"), shown) if form.template is None else ()
+    return layout if any("\n" in text for text in shown) else ("\n", *layout)
 
 
-def parse_output(task: Task, raw: str) -> str:
-    """A sampled output as a row's output: a label in its canonical spelling where it names one, else the text."""
-    text = re.sub(r"^output:\s*", "", raw.strip(), flags=re.IGNORECASE).strip()
+def parse_output(task: Task, raw: str, lead: str = " ") -> str:
+    """A sampled output as a row's output: a label in its canonical spelling where it names one, else the text.
+
+    Cues, fences and leading blanks stay where the demonstrations' outputs have them; `lead` is the form's.
+    """
+    shown = [pair.output for pair in task.examples]
+    text = unfenced(trimmed(uncued(trimmed(raw, shown, lead), r"output:\s*", shown), shown), shown)
     label = match_label(task.labels, text)
     return text if label is None else label
 
@@ -180,10 +185,3 @@ def match_label(labels: Sequence[str], text: str) -> str | None:
 def normalise(text: str) -> str:
     """Lower case, punctuation removed, white space folded: the form in which exact match compares (splitting.bare)."""
     return bare(text)
-
-
-def unquote(text: str) -> str:
-    """The text without one pair of quotes that encloses all of it."""
-    if len(text) >= 2 and QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
-        return text[1:-1].strip()
-    return text

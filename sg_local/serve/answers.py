@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sg_local import prompts
 from sg_local.backends import EngineSettings, Generator
+from sg_local.parsing import trimmed
 from sg_local.prompts import Form, Room
 from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments, SgError, Task
 
@@ -63,20 +64,22 @@ def predict(
     done: dict[str, str] = {}
     failed: list[SgError] = []
 
+    shown = [pair.input for pair in task.examples]
+
     def asks() -> Iterator[Ask]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 done[str(number)] = ""
                 continue
             try:
-                yield task_ask(generator, task, form, line.strip(), settings, id=str(number))
+                yield task_ask(generator, task, form, trimmed(line, shown), settings, id=str(number))
             except SgError as error:
                 failed.append(SgError(f"Line {number}: {error.message}", error.hint))
                 return
 
     number = 1
     for completion in complete(generator, asks(), scored=is_scored(task, settings)):
-        done[completion.prompt_id] = prompts.parse_output(task, completion.text)
+        done[completion.prompt_id] = prompts.parse_output(task, completion.text, form.lead)
         while str(number) in done:
             yield done.pop(str(number))
             number += 1
@@ -93,7 +96,8 @@ def label_scores(
     Raises SgError for a text that does not fit the context.
     """
     settings = dataclasses.replace(settings or ServeSettings(), restricted=True)
-    asks = (task_ask(generator, task, form, text.strip(), settings, id=str(i)) for i, text in enumerate(texts))
+    shown = [pair.input for pair in task.examples]
+    asks = (task_ask(generator, task, form, trimmed(text, shown), settings, id=str(i)) for i, text in enumerate(texts))
     found = {score.prompt_id: score.logprobs for score in generator.score(_scored(asks))}
     yield from (found[id] for id in sorted(found, key=int))
 

@@ -133,7 +133,8 @@ class Routes:
         completion = await self._complete(lambda generator: self._chat_ask(generator, chat))
         text = completion.text
         if chat.bare is not None and self.service.task is not None:
-            text = prompts.parse_output(self.service.task, text)
+            lead = self.service.form.lead if self.service.form is not None else ""
+            text = prompts.parse_output(self.service.task, text, lead)
         completion = dataclasses.replace(completion, text=text)
         if chat.options.stream:
             return _stream(chat_chunks(self.service.name, completion, include_usage=chat.options.include_usage))

@@ -7,10 +7,10 @@ that the label steers what is written).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from sg_local.prompts import Form, render, unquote
+from sg_local.parsing import trimmed, uncued, unheld, unquoted
+from sg_local.prompts import Form, render
 from sg_local.records import Pair, Segment, Segments, Task
 
 
@@ -55,19 +55,28 @@ def continue_output_prompt(task: Task, shown: Sequence[Pair]) -> Segments:
 
 def output_stops(task: Task) -> tuple[str, ...]:
     """Strings that end a synthesised output: a line end where every demonstration's output is one line."""
-    multiline = any("\n" in pair.output for pair in task.examples)
-    return ("\n\n", "\nInput:", "\nOutput:") if multiline else ("\n",)
+    shown = [pair.output for pair in task.examples]
+    return unheld(("\n\n", "\nInput:", "\nOutput:"), shown) if any("\n" in text for text in shown) else ("\n",)
 
 
 def input_stops(task: Task) -> tuple[str, ...]:
     """Strings that end a synthesised input: a line end where every demonstration's input is one line."""
-    if all("\n" not in pair.input for pair in task.examples):
-        return ("\n",)
-    return ("\n\n", "\nOutput:", "\nInput:")
+    shown = [pair.input for pair in task.examples]
+    return unheld(("\n\n", "\nOutput:", "\nInput:"), shown) if any("\n" in text for text in shown) else ("\n",)
 
 
-def parse_input(raw: str) -> str:
-    """A synthesised input as a row: trimmed, a repeated cue and one matching pair of quotes removed."""
-    text = re.sub(r"^(?:new )?input:\s*", "", raw.strip(), flags=re.IGNORECASE)
-    text = re.sub(r"^1[.)]\s+", "", text)
-    return unquote(text.strip())
+def parse_input(task: Task, raw: str, lead: str = " ") -> str:
+    """A synthesised input as a row: trimmed, a repeated cue or number and one matching pair of quotes removed.
+
+    Each stays where a demonstration's input has it. `lead` is what stands between the prompt and its first character.
+    """
+    shown = [pair.input for pair in task.examples]
+    text = uncued(trimmed(raw, shown, lead), r"(?:new )?input:\s*", shown)
+    text = uncued(text, r"1[.)]\s+", shown)
+    return unquoted(trimmed(text, shown), shown)
+
+
+def parse_target(task: Task, raw: str) -> str:
+    """An output that the model wrote first: trimmed, one matching pair of quotes removed, as `parse_input` does."""
+    shown = [pair.output for pair in task.examples]
+    return unquoted(trimmed(raw, shown, " "), shown)

@@ -81,7 +81,7 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
 
 def _judged(job: Synthesis, ask: InputAsk, completion: Completion, pool: Sequence[str]) -> InputRow:
     """The row that a completion makes, with the rule that rejects it, if any."""
-    text = asking.parse_input(completion.text)
+    text = asking.parse_input(job.task, completion.text, job.lead)
     rejected = job.gate(text, pool) if completion.finish == "stop" else "unfinished: cut off at the token limit"
     return InputRow(
         id=ask.id,

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol, TypeVar
 
 from sg_local.backends import Generator
-from sg_local.prompts import MAX_TOKENS, Form, Room, answer_room, length_limit
+from sg_local.prompts import MAX_TOKENS, PLAIN, Form, Room, answer_room, length_limit
 from sg_local.records import Pair, Sampling, Segments, SgError, Task
 from sg_local.run import Run
 
@@ -90,6 +90,11 @@ class Synthesis:
     def n_ctx(self) -> int:
         """The tokens that one sequence may hold."""
         return min(self.settings.n_ctx, self.generator.info.n_ctx_train)
+
+    @property
+    def lead(self) -> str:
+        """What stands between a prompt that asks for an input and the input: lists go on in the plain form."""
+        return self.form.lead if self.settings.style == "paper" else PLAIN.lead
 
     @cached_property
     def input_room(self) -> Room:

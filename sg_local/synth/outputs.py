@@ -122,7 +122,7 @@ def _relevance(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segme
 def _candidate(
     job: Synthesis, row: InputRow, drawn: Sequence[Completion], scores: tuple[float, ...], n_dropped: int
 ) -> Candidate:
-    outputs = [prompts.parse_output(job.task, c.text) if c.finish == "stop" else "" for c in drawn]
+    outputs = [prompts.parse_output(job.task, c.text, job.form.lead) if c.finish == "stop" else "" for c in drawn]
     votes = Counter(output for output in outputs if output)
     output = prompts.majority(votes)
     chosen = next((c for c, text in zip(drawn, outputs, strict=True) if text and text == output), drawn[0])

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sg_local import prompts
 from sg_local.records import InputRow, Pair, Prompt, Sampling, row_id, seed_of
 from sg_local.synth import asking
 from sg_local.synth.job import Synthesis, fitted, in_order
@@ -55,7 +54,7 @@ def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperatu
     built = [_output_ask(job, index, place, accepted, sampling) for place in range(job.settings.round_size)]
     asks = [ask for ask, _ in built]
     return [
-        Target(prompts.unquote(done.text.strip()) or None, dropped and f"when its output was written: {dropped}")
+        Target(asking.parse_target(job.task, done.text) or None, dropped and f"when its output was written: {dropped}")
         for (_, dropped), done in zip(built, in_order(asks, job.generator.generate(asks)), strict=True)
     ]
 

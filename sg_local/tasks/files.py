@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sg_local.parsing import indented
 from sg_local.prompts import match_label
 from sg_local.records import KINDS, Kind, Pair, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
@@ -161,7 +162,7 @@ def _from_toml(source: TaskSource, data: dict[str, Any]) -> Task:
         hint = 'Write kind = "classification" or kind = "generation".'
         raise source.error(f"kind is {kind!r}.", hint, "kind")
     labels = _labels(source, data.get("labels", []))
-    examples = tuple(_pair(source, row, i) for i, row in enumerate(_rows(source, data, "examples"), 1))
+    examples = tuple(_pair(source, row, i, kind) for i, row in enumerate(_rows(source, data, "examples"), 1))
     task = Task(
         name=_text(source, data, "name") if "name" in data else source.path.stem,
         kind=kind,
@@ -224,12 +225,13 @@ def _schema(source: TaskSource, given: Any) -> str:
     return text
 
 
-def _pair(source: TaskSource, row: dict[str, Any], number: int) -> Pair:
+def _pair(source: TaskSource, row: dict[str, Any], number: int, kind: Kind) -> Pair:
     for key in ("input", "output"):
         if not isinstance(row.get(key), str) or not row[key].strip():
             hint = f'Each [[examples]] has {key} = "..." in quotes.'
             raise source.error(f"example {number} has no text as {key}.", hint, "[[examples]]")
-    return Pair(row["input"].strip(), row["output"].strip())
+    output: str = row["output"]
+    return Pair(indented(row["input"]), indented(output) if kind == "generation" else output.strip())
 
 
 def _test_row(source: TaskSource, row: Any, number: int) -> TestRow:
@@ -239,7 +241,7 @@ def _test_row(source: TaskSource, row: Any, number: int) -> TestRow:
     if not texts or not isinstance(row.get("input"), str):
         hint = "A test row has input and output (or outputs, a list), all in quotes."
         raise source.error(f"test row {number} is malformed.", hint, "[[tests]]")
-    return TestRow(row["input"].strip(), tuple(text.strip() for text in outputs))
+    return TestRow(indented(row["input"]), tuple(text.strip() for text in outputs))
 
 
 def _check(source: TaskSource, task: Task) -> Task:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sg_local.records import Task
+from sg_local.records import Pair, Task
 from sg_local.splitting import holds
 
 
@@ -27,6 +27,10 @@ def with_labels_named(task: Task) -> Task:
 
 
 def as_made(task: Task, digest: str) -> Task:
-    """A task as it is written, or with its labels named where a run of this task digest was begun with it so."""
-    named = with_labels_named(task)
-    return named if named.digest == digest else task
+    """A task as it is written, or in that form of it with which a run of this task digest was begun.
+
+    A new run names all labels; 0.1.0 cut the blanks at the start of a demonstration.
+    """
+    cut = tuple(Pair(pair.input.strip(), pair.output.strip()) for pair in task.examples)
+    made = (task, with_labels_named(task), dataclasses.replace(task, examples=cut))
+    return next((one for one in made if one.digest == digest), task)
