@@ -96,12 +96,12 @@ def read_json(path: Path, hint: str = "Check the file.", *, exit_code: int = 2) 
     return parse_json(read_text(path, exit_code=exit_code), str(path), hint, exit_code=exit_code)
 
 
-def parse_json(text: str, place: str, hint: str, *, exit_code: int = 2) -> Any:
-    """The data of JSON text. `place` says where it stands; a line is added where it is text of several lines."""
+def parse_json(text: str, place: str, hint: str, *, is_line: bool = False, exit_code: int = 2) -> Any:
+    """The data of JSON text. `place` says where it stands; the line is added where it is more than one line's text."""
     try:
         return loads(text)
     except ValueError as error:
-        line = getattr(error, "lineno", None) if "\n" in text else None
+        line = None if is_line else getattr(error, "lineno", None)
         place = f"{place}:{line}" if line else place
         raise SgError(f"{place}: this is not JSON ({_brief(error)}).", hint, exit_code=exit_code) from error
 

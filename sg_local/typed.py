@@ -109,7 +109,7 @@ def _path(value: Any) -> Any:
 
 
 def _table(value: Any) -> Any:
-    if type(value) is dict:
+    if isinstance(value, dict):
         return value
     raise Misfit("is not an object")
 

@@ -61,11 +61,21 @@ COMMANDS = {
 
 
 class Command(click.Command):
-    """A command whose help ends with examples: full command lines that a reader can copy."""
+    """A command whose help ends with examples: full command lines that a reader can copy.
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+    It refuses to work with a broken config file, unless it `heals`.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), heals: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        self.heals = heals
+
+    def invoke(self, ctx: click.Context) -> Any:
+        environment = ctx.find_object(Environment)
+        if environment is not None and not self.heals:
+            environment.refuse_broken()
+        return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _write_examples(formatter, self.examples)

@@ -8,7 +8,6 @@ does. This is the only module that reads or writes environment variables.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +35,8 @@ class Environment:
     """What the process was started in: folders, and the config file's values.
 
     `models` are the folders of models; `options` holds the file's option values, `tables` its stage settings; `log` is
-    the file for what is decided.
+    the file for what is decided. A config file that cannot be read is `broken`: help and doctor do without it, every
+    other command asks `refuse_broken`.
     """
 
     config_path: Path
@@ -48,19 +48,25 @@ class Environment:
     tables: dict[str, Any] = field(default_factory=dict)
     log: Path | None = None
     log_texts: bool = False
+    broken: SgError | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
-        """The environment with the config file read. Raises SgError for a malformed file."""
+        """The environment with the config file read."""
         found = folders(environ)
         path = found.config / "config.toml"
-        options, tables = read_config(path)
+        options, tables, broken = _read_or_broken(path)
         user = environ.get("SG_LOCAL_JUDGE") or environ.get("USER") or environ.get("LOGNAME") or "me"
         editor = environ.get("VISUAL") or environ.get("EDITOR") or "vi"
         log = environ.get("SG_LOCAL_LOG")
         texts = environ.get("SG_LOCAL_LOG_TEXTS") == "1"
         log_file = Path(log).expanduser() if log else None
-        return cls(path, found.data, found.models, user, editor, options, tables, log_file, texts)
+        return cls(path, found.data, found.models, user, editor, options, tables, log_file, texts, broken)
+
+    def refuse_broken(self) -> None:
+        """Raise what is wrong with the config file, if anything is."""
+        if self.broken is not None:
+            raise self.broken
 
     def home(self) -> Home:
         """What every job here starts from."""
@@ -88,18 +94,23 @@ def in_environment(option: str) -> bool:
     return bool(os.environ.get(OPTIONS[option]))
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A config file's option values and its tables of stage settings. No file: both empty."""
-    if not path.is_file():
-        return {}, {}
-    import tomllib
-
+def _read_or_broken(path: Path) -> tuple[dict[str, Any], dict[str, Any], SgError | None]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        line = re.search(r"line (\d+)", str(error))
-        place = f"{path}:{line[1]}" if line else str(path)
-        raise SgError(f"{place}: this is not TOML ({error}).", "Mend or delete the line.", exit_code=2) from error
+        return (*read_config(path), None)
+    except SgError as error:
+        return {}, {}, error
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A config file's option values and its tables of stage settings. No file: both empty. SgError for a broken one."""
+    if not os.path.lexists(path):
+        return {}, {}
+    from sg_local.reading import read_toml
+
+    data = read_toml(path, "Mend or delete the line.")
+    wrong = [key for key, value in data.items() if not isinstance(value, (str, int, dict)) or isinstance(value, bool)]
+    if wrong:
+        raise SgError(f"{path}: {wrong[0]} is neither a text nor a whole number.", "Mend or delete it.", exit_code=2)
     options = {key: str(value) for key, value in data.items() if not isinstance(value, dict)}
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:

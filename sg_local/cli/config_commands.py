@@ -34,7 +34,7 @@ def config_command() -> None:
     """Show the settings in force and where each one came from."""
 
 
-@config_command.command("path", examples=("sg-local config path", "$EDITOR $(sg-local config path)"))
+@config_command.command("path", heals=True, examples=("sg-local config path", "$EDITOR $(sg-local config path)"))
 @click.pass_obj
 def path(environment: Environment) -> None:
     """Print where the config file is looked for."""

@@ -16,6 +16,7 @@ from sg_local.cli.app import Command
 from sg_local.cli.config import Environment
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
+from sg_local.records import SgError
 
 if TYPE_CHECKING:
     from sg_local.doctor import Finding
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 STATUS = {"ok": "ok", "warn": "warning", "fail": "missing"}
 
 
-@click.command("doctor", cls=Command, examples=("sg-local doctor", "sg-local doctor --json"))
+@click.command("doctor", cls=Command, heals=True, examples=("sg-local doctor", "sg-local doctor --json"))
 @json_option
 @click.pass_obj
 def doctor_command(environment: Environment, as_json: bool) -> None:
@@ -50,13 +51,18 @@ def _at_home(text: str) -> str:
 
 
 def _config(environment: Environment) -> Finding:
-    """Where settings come from; a broken file has been refused before any command runs."""
+    """Where settings come from, and what is wrong with them: every command that works would refuse it."""
     from sg_local.doctor import Finding
+    from sg_local.job.plan import make_plan
 
+    place = str(environment.config_path)
+    try:
+        environment.refuse_broken()
+        make_plan(environment.home().layers)
+    except SgError as error:
+        return Finding("settings", "config file", "fail", place, error.message, error.hint)
     there = environment.config_path.is_file()
-    return Finding(
-        "settings", "config file", "ok", str(environment.config_path), "" if there else "not there: defaults"
-    )
+    return Finding("settings", "config file", "ok", place, "" if there else "not there: defaults")
 
 
 def _show(checks: Sequence[Finding]) -> None:

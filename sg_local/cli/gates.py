@@ -10,7 +10,8 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.output import Column
-from sg_local.run import Run, read_json
+from sg_local.records import SgError
+from sg_local.run import RESTORE, Run, read_json
 
 RESULTS = "export.json"
 _COLUMNS = (Column("check"), Column("found"), Column("wanted"), Column("passed"))
@@ -24,10 +25,13 @@ def show_gates(run: Run, as_json: bool = False) -> None:
         output.show_json(found)
         return
     for row in (*found.get("fused", ()), *found.get("folders", ())):
-        title = row.get("file") or row["path"]
+        try:
+            title = row.get("file") or row["path"]
+            cells = [(c["name"], c["value"], c["wanted"], _verdict(c)) for c in row["checks"]]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise SgError(f"{path} is damaged: a file's checks are not what an export writes.", RESTORE) from error
         if not sys.stdout.isatty():
             click.echo(title)
-        cells = [(c["name"], c["value"], c["wanted"], _verdict(c)) for c in row["checks"]]
         output.show_table(title, _COLUMNS, cells)
 
 

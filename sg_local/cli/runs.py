@@ -29,9 +29,9 @@ def runs_command() -> None:
 @json_option
 def ls(runs: Path, as_json: bool) -> None:
     """List the runs in the folder."""
-    from sg_local.views.runs import run_cells, run_facts
+    from sg_local.views.runs import run_cells, run_facts_or_fault
 
-    rows = [run_facts(run) for run in list_runs(runs)]
+    rows = [run_facts_or_fault(run) for run in list_runs(runs)]
     if as_json:
         output.show_json(rows)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -195,8 +196,15 @@ def _earlier(job: Export) -> list[FusedFile]:
     """Files of earlier exports that are still there, whole, under the names that they got."""
     path = job.run.path(RESULTS)
     rows = read_json(path).get("fused", []) if path.exists() else []
-    found = [from_dict(FusedFile, _unjudged(row)) for row in rows]
+    found = [row for row in map(_as_file, rows) if row is not None]
     return [fused for fused in found if _is_whole(job.run.path(fused.file), fused.size_bytes)]
+
+
+def _as_file(row: Any) -> FusedFile | None:
+    """A file of export.json; None for what cannot be read back, such as the figures of one whose numbers broke."""
+    with contextlib.suppress(SgError):
+        return from_dict(FusedFile, _unjudged(row) if isinstance(row, dict) else row)
+    return None
 
 
 def _unjudged(row: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +242,8 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
 
 def as_json(report: ExportReport) -> dict[str, Any]:
     """The report as plain data, each file with its verdict."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(report)))
+    data = json.dumps(asdict(report))
+    plain: dict[str, Any] = json.loads(data, parse_constant=lambda constant: None)  # NaN is no JSON value
     made: list[tuple[dict[str, Any], FusedFile | FusedFolder]] = [
         *zip(plain["fused"], report.fused, strict=True),
         *zip(plain["folders"], report.folders, strict=True),

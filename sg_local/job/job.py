@@ -176,7 +176,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
     """The job of an existing run; `task` is the task file read anew."""
     run = open_run(options.runs, name)
     data = run.settings
-    for key in ("task", "model", "form"):
+    for key in ("task", "model", "form", "seed", "preset", "task_digest"):
         if key not in data:
             raise SgError(f"{run.path(RUN)} has no {key}.", "Make the run again.")
     found = from_dict(Task, data["task"]) if task is None else tasks.as_made(task, data["task_digest"])

@@ -8,17 +8,22 @@ that it changes (unset: the settings' own defaults).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import tomllib
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sg_local.reading import read_toml
 from sg_local.records import Kind, SgError
-from sg_local.words import did_you_mean
+from sg_local.words import brief, did_you_mean
+
+TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+LARGEST: Mapping[type, float] = {int: 2**63 - 1, float: sys.float_info.max}
 
 T = TypeVar("T")
 Values = Mapping[str, Any]
@@ -81,12 +86,9 @@ def preset_base(name: str) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         hint = f"Use {' or '.join(PRESETS)}, or the path of a TOML file."
         raise SgError(f"There is no preset {name!r}.", hint, exit_code=2)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SgError(f"{path}: this is not TOML ({error}).", "Mend the file.", exit_code=2) from error
+    data = read_toml(path)
     base = data.pop("base", "recommended")
-    if base not in PRESETS:
+    if not isinstance(base, str) or base not in PRESETS:
         hint = f"It may be {' or '.join(PRESETS)}."
         raise SgError(f"{path}: there is no preset {base!r} to base it on.", hint, exit_code=2)
     return base, data
@@ -145,22 +147,37 @@ def typed(hint: Any, value: Any, place: str) -> Any:
         if value is None or value in ("none", "None", ""):
             return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    if hint is bool:
-        found = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-        if str(value).lower() in found:
-            return found[str(value).lower()]
-    elif typing.get_origin(hint) is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(part for part in parts if part not in ("", "none"))
-    elif hint is Path and isinstance(value, (str, Path)) and str(value):
-        return Path(value).expanduser()
-    elif hint in (int, float, str) and not isinstance(value, bool):
-        try:
-            return hint(value)
-        except (TypeError, ValueError):
-            pass
+    found = _as(hint, value)
+    if found is not None:
+        return found
     name = getattr(hint, "__name__", str(hint))
-    raise SgError(f"{place}: {value!r} is not a value of type {name}.", "See `config show`.", exit_code=2)
+    told = brief(repr(value), 60)
+    raise SgError(f"{place}: {told} is not a value of type {name}.", "See `config show`.", exit_code=2)
+
+
+def _as(hint: Any, value: Any) -> Any:
+    """A value as the type; None where it is none."""
+    if hint is bool:
+        return TRUTHS.get(str(value).lower())
+    if typing.get_origin(hint) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts):
+            return tuple(part for part in parts if part not in ("", "none"))
+    if hint is Path and isinstance(value, (str, Path)) and str(value) and "\0" not in str(value):
+        with contextlib.suppress(RuntimeError):  # ~NAME of somebody unknown
+            return Path(value).expanduser()
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    return str(value) if hint is str else _number(hint, value) if hint in LARGEST else None
+
+
+def _number(kind: type, value: str | int | float) -> int | float | None:
+    """A value as a finite number of this kind; None where it is none. Nothing is rounded to a whole number."""
+    with contextlib.suppress(ValueError, OverflowError):
+        found: int | float = kind(value)
+        if abs(found) <= LARGEST[kind] and (isinstance(value, str) or found == value):
+            return found
+    return None
 
 
 def nested(assignments: Mapping[str, str]) -> dict[str, Any]:

@@ -15,11 +15,22 @@ from sg_local.filters import FilterSettings
 from sg_local.job.filter import refilter
 from sg_local.job.job import OpenRun
 from sg_local.job.plan import flat
+from sg_local.reading import read_text
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
 from sg_local.review import Merge, MovableThreshold, ReviewState, View
 from sg_local.run import CANDIDATES, VERDICTS, Run, artefact, read_json
 
 PLACE = "review.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the last sitting ended: the card's id, and the view."""
+
+    view: View
+    cursor: str | None = None
+
+
 REGENERATE_TEMPERATURE = 0.8
 SLOW_S = 0.3
 STEPS: dict[str, tuple[float, float, float]] = {
@@ -82,8 +93,8 @@ def at_last_card(job: OpenRun, state: ReviewState) -> ReviewState:
     path = job.run.path(PLACE)
     if state.sample or not path.exists():
         return state
-    place = read_json(path)
-    found = state.but(view=from_dict(View, place["view"]), cursor=place["cursor"])
+    place = from_dict(Place, read_json(path))
+    found = state.but(view=place.view, cursor=place.cursor)
     return review.settled(found, found.view)
 
 
@@ -99,12 +110,7 @@ def export_rows(job: OpenRun, judge: str, path: Path) -> None:
 
 def import_rows(job: OpenRun, judge: str, path: Path) -> tuple[Verdict, ...]:
     """Take over the judgements of a file, all of them or none; the verdicts that are new."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SgError(f"{path} is not UTF-8 text.", "Save it as CSV in UTF-8.", exit_code=2) from error
-    except FileNotFoundError as error:
-        raise SgError(f"There is no file at {path}.", "Check the path.", exit_code=2) from error
+    text = read_text(path)
     state = open_state(job, judge)
     verdicts = tuple(review.import_rows(state, text, format_of(path)))
     if verdicts:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sg_local.home import ModelFolders
+from sg_local.reading import read_toml
 from sg_local.records import SgError, from_dict
 from sg_local.run import artefact
 from sg_local.tasks import shipped_folder
@@ -93,15 +93,14 @@ def read_cards(folders: ModelFolders) -> dict[str, Card]:
 def read_card(path: Path) -> Card:
     """A card from its TOML file. SgError names the file, the key, and what is wrong with it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path, "Mend this line, or delete the card.")
+    except SgError as error:
+        raise SgError(error.message, error.hint) from error  # no fault of the command line
+    try:
         source = _table(data.pop("source", {}))
         _check_values(data, Card)
         _check_values(source, Source)
         card = from_dict(Card, {"name": path.stem, **data, "source": source})
-    except (OSError, UnicodeDecodeError) as error:
-        raise SgError(f"{path} cannot be read as UTF-8 text.", "Check the file.") from error
-    except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
-        raise SgError(f"{path}: this is not TOML ({error}).", "Mend this line, or delete the card.") from error
     except SgError as error:
         raise SgError(f"{path}: this is not a model card ({error.message}).", error.hint) from error
     fault = _fault(card.source)

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sg_local.reading import lines_of, loads
 from sg_local.records import SgError, Verdict
 from sg_local.review.rows import ReviewRow
 from sg_local.review.state import ReviewState, text_of
@@ -93,7 +94,19 @@ def _bared(cell: str) -> str:
 
 
 def _csv_lines(text: str) -> Iterator[Line]:
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    """The lines of CSV text. Cells may be as long as the text: it was read, so it fits."""
+    before = csv.field_size_limit(max(len(text), 1))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        yield from _csv_rows(reader)
+    except csv.Error as error:
+        hint = "Save it as CSV in UTF-8, with cells of several lines in quotes."
+        raise SgError(f"Line {reader.line_num} is not CSV ({error}).", hint, exit_code=2) from error
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_rows(reader: csv.DictReader[str]) -> Iterator[Line]:
     missing = {"id", "keep"} - set(reader.fieldnames or ())
     if missing:
         hint = f"The first line names the columns: {', '.join(COLUMNS)}."
@@ -105,11 +118,9 @@ def _csv_lines(text: str) -> Iterator[Line]:
 
 
 def _json_lines(text: str) -> Iterator[Line]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(text):
         try:
-            data = json.loads(line)
+            data = loads(line)
         except ValueError as error:
             raise SgError(f"Line {number} is not JSON.", "Each line is one object.", exit_code=2) from error
         if not isinstance(data, dict):

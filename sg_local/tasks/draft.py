@@ -6,10 +6,11 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from sg_local import prompts
-from sg_local.records import Kind, Pair, SgError, Task
+from sg_local.reading import read_json
+from sg_local.records import Kind, Pair, SgError, Task, from_dict
 from sg_local.run import artefact
 from sg_local.tasks.files import read_task
 from sg_local.tasks.labels import with_labels_named
@@ -40,17 +41,22 @@ class Draft:
 
 def draft_from(path: Path, name: str) -> Draft:
     """A draft from JSON: kind, instruction, labels, examples as objects or pairs. Raises SgError (usage)."""
+    hint = 'It needs "kind", "instruction", "examples" [{"input": ..., "output": ...}], and "labels" for classes.'
+    data = read_json(path, hint)
+    if not isinstance(data, dict):
+        raise SgError(f"{path} does not describe a task: it is no object.", hint, exit_code=2)
+    examples = data.get("examples", ())
+    pairs = [(row.get("input"), row.get("output")) if isinstance(row, dict) else row for row in _list(examples)]
+    schema = json.dumps(data["schema"], ensure_ascii=False) if "schema" in data else ""
+    known = {key: data[key] for key in ("kind", "instruction", "labels", "name") if key in data}
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        examples = tuple(
-            (row["input"], row["output"]) if isinstance(row, dict) else (row[0], row[1]) for row in data["examples"]
-        )
-        schema = json.dumps(data["schema"], ensure_ascii=False) if "schema" in data else ""
-        labels = tuple(data.get("labels", ()))
-        return Draft(data.get("name", name), data["kind"], data["instruction"], labels, examples, schema)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        hint = 'It needs "kind", "instruction", "examples" [{"input": ..., "output": ...}], and "labels" for classes.'
-        raise SgError(f"{path} does not describe a task ({error!r}).", hint, exit_code=2) from error
+        return from_dict(Draft, {"name": name, **known, "examples": pairs, "schema": schema})
+    except SgError as error:
+        raise SgError(f"{path} does not describe a task ({error.message}).", hint, exit_code=2) from error
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def prompt_text(task: Task) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +19,10 @@ from typing import Any
 
 from sg_local.parsing import indented
 from sg_local.prompts import match_label
+from sg_local.reading import loads, parse_json, parse_toml, read_lines, read_text
 from sg_local.records import KINDS, Kind, Pair, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
-from sg_local.words import did_you_mean
+from sg_local.words import brief, did_you_mean
 
 MAX_EXAMPLES = 3
 MAX_SUPERNI_LABELS = 10
@@ -106,15 +105,18 @@ def _spelt(task: Task, path: Path, outputs: tuple[str, ...]) -> tuple[str, ...]:
 
 def read_task(path: Path) -> Task:
     """A task from a .toml or Super-NI .json file. Raises SgError (usage) for anything malformed."""
-    source = _read(path)
+    return _read_task(path)
+
+
+def _read_task(path: Path, *, has_own_tests: bool = False) -> Task:
+    """A task; with `has_own_tests` its test rows may not be those of yet another file."""
+    source = TaskSource(path, read_text(path))
     if path.suffix == ".json":
         return _from_superni(source)
-    try:
-        data = tomllib.loads(source.text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"line (\d+)", str(error))
-        place = f"{path}:{found[1]}" if found else str(path)
-        raise SgError(f"{place}: this is not TOML ({error}).", "Mend this line.", exit_code=2) from error
+    data = parse_toml(source.text, path, "Mend this line.")
+    if has_own_tests and isinstance(data.get("tests"), str):
+        hint = "Name the file that holds the rows."
+        raise source.error("its test rows are those of another file in turn.", hint, "tests")
     return _from_toml(source, data)
 
 
@@ -129,27 +131,16 @@ def task_from(data: Mapping[str, Any]) -> Task:
 def read_tests(path: Path) -> tuple[TestRow, ...]:
     """Test rows from a TOML or Super-NI task file, or from JSON lines with `input` and `output` or `outputs`."""
     if path.suffix in (".toml", ".json"):
-        return read_task(path).tests
-    source = _read(path)
+        return _read_task(path, has_own_tests=True).tests
+    hint = 'Each line is {"input": ..., "output": ...}.'
     rows = []
-    for number, line in enumerate(source.text.splitlines(), 1):
-        if line.strip():
-            try:
-                data = json.loads(line)
-            except ValueError as error:
-                hint = 'Each line is {"input": ..., "output": ...}.'
-                raise SgError(f"{path}:{number}: this line is not JSON.", hint, exit_code=2) from error
-            rows.append(_test_row(source, data, number))
+    for number, line in read_lines(path):
+        place = f"{path}:{number}"
+        data = parse_json(line, place, hint, is_line=True)
+        if (row := _as_test_row(data)) is None:
+            raise SgError(f"{place}: this is no test row.", hint, exit_code=2)
+        rows.append(row)
     return tuple(rows)
-
-
-def _read(path: Path) -> TaskSource:
-    try:
-        return TaskSource(path, path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SgError(f"There is no file at {path}.", "Check the path.", exit_code=2) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SgError(f"{path} cannot be read as UTF-8 text.", "Check the file.", exit_code=2) from error
 
 
 def _from_toml(source: TaskSource, data: dict[str, Any]) -> Task:
@@ -209,9 +200,9 @@ def _schema(source: TaskSource, given: Any) -> str:
     if given is None:
         return ""
     if isinstance(given, str):
-        text = given if given.lstrip().startswith("{") else _read(source.path.parent / given).text
+        text = given if given.lstrip().startswith("{") else read_text(source.path.parent / given)
         try:
-            given = json.loads(text)
+            given = loads(text)
         except ValueError as error:
             hint = "Give a [schema] table, a file's name, or a schema as JSON text."
             raise source.error(f"the schema is not JSON ({error}).", hint, "schema") from error
@@ -235,12 +226,20 @@ def _pair(source: TaskSource, row: dict[str, Any], number: int, kind: Kind) -> P
 
 
 def _test_row(source: TaskSource, row: Any, number: int) -> TestRow:
+    found = _as_test_row(row)
+    if found is None:
+        hint = "A test row has input and output (or outputs, a list), all in quotes."
+        raise source.error(f"test row {number} is malformed.", hint, "[[tests]]")
+    return found
+
+
+def _as_test_row(row: Any) -> TestRow | None:
+    """Plain data as a test row; None where it is none."""
     given = row.get("outputs", row.get("output")) if isinstance(row, dict) else None
     outputs = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     texts = outputs and all(isinstance(text, str) for text in outputs)
     if not texts or not isinstance(row.get("input"), str):
-        hint = "A test row has input and output (or outputs, a list), all in quotes."
-        raise source.error(f"test row {number} is malformed.", hint, "[[tests]]")
+        return None
     return TestRow(indented(row["input"]), tuple(text.strip() for text in outputs))
 
 
@@ -277,19 +276,17 @@ def _check_schema(source: TaskSource, task: Task) -> Task:
 
 
 def _from_superni(source: TaskSource) -> Task:
-    try:
-        data = json.loads(source.text)
-    except ValueError as error:
-        line = getattr(error, "lineno", 1)
-        raise SgError(f"{source.path}:{line}: this is not JSON.", "Check the file.", exit_code=2) from error
+    data = parse_json(source.text, str(source.path), "Check the file.")
     try:
         definition = data["Definition"]
-        instruction = definition if isinstance(definition, str) else definition[0]
-        examples = tuple(Pair(e["input"].strip(), e["output"].strip()) for e in data["Positive Examples"])
+        instruction = _superni_text(definition if isinstance(definition, str) else definition[0], "Definition")
+        shown = data["Positive Examples"]
+        examples = tuple(Pair(_superni_text(e["input"]), _superni_text(e["output"])) for e in shown)
         tests = tuple(_superni_test(row) for row in data["Instances"])
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        hint = "It needs Definition, Positive Examples and Instances."
-        raise source.error(f"this is not a Super-NaturalInstructions task ({error!r}).", hint) from error
+    except (KeyError, IndexError, TypeError) as error:
+        hint = "It needs Definition, Positive Examples and Instances, with texts as input and output."
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise source.error(f"this is not a Super-NaturalInstructions task ({brief(why, 100)}).", hint) from error
     labels = _superni_labels(tests, examples)
     kind: Kind = "classification" if labels else "generation"
     return _check(source, Task(source.path.stem, kind, instruction.strip(), examples[:MAX_EXAMPLES], labels, tests))
@@ -298,7 +295,16 @@ def _from_superni(source: TaskSource) -> Task:
 def _superni_test(row: dict[str, Any]) -> TestRow:
     outputs = row["output"]
     texts = [outputs] if isinstance(outputs, str) else outputs
-    return TestRow(row["input"].strip(), tuple(text.strip() for text in texts))
+    if not isinstance(texts, list) or not texts:
+        raise TypeError("output is neither a text nor a list of texts")
+    return TestRow(_superni_text(row["input"]), tuple(_superni_text(text) for text in texts))
+
+
+def _superni_text(value: Any, name: str = "an input or output") -> str:
+    """A text of the file; TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value.strip()
 
 
 def _superni_labels(tests: tuple[TestRow, ...], examples: tuple[Pair, ...]) -> tuple[str, ...]:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
+from sg_local.records import SgError
 from sg_local.report import read_report
 from sg_local.run import REPORT, STAGES, Run, default_name
 from sg_local.words import size
+
+
+def run_facts_or_fault(run: Run) -> dict[str, Any]:
+    """The run's facts; for one that cannot be read, what is wrong with it, so that the others are listed all the same."""
+    try:
+        return run_facts(run)
+    except (SgError, OSError) as error:
+        blank = dict.fromkeys(("task", "model", "seed", "base", "tuned", "size_bytes"))
+        return {"run": run.name, **blank, "stages": [], "path": str(run.root), "broken": str(error)}
 
 
 def run_facts(run: Run) -> dict[str, Any]:
@@ -21,13 +33,24 @@ def run_facts(run: Run) -> dict[str, Any]:
         "stages": [stage for stage in STAGES if run.stamp(stage) is not None],
         "base": None if report is None else report.base.score,
         "tuned": None if report is None else report.tuned.score,
-        "size_bytes": sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file()),
+        "size_bytes": _size(run.root),
         "path": str(run.root),
     }
 
 
+def _size(folder: Path) -> int:
+    """The bytes of a folder's files; those that go away while it is looked at count nothing."""
+    sizes = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes += path.stat().st_size if path.is_file() else 0
+    return sizes
+
+
 def run_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """The row as text; where the name says what the run was made from, it is not said again."""
+    if "broken" in row:
+        return (row["run"], "broken", "", "", "", row["broken"])
     scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "tuned")]
     source = row["model"] if row["run"] == row["task"] else f"{row['task']} on {row['model']}"
     source = "" if row["run"] == default_name(row["task"], row["model"]) else source
