@@ -62,7 +62,9 @@ def _runs_folder(ctx: click.Context) -> Path:
     folder = ctx.params.get("runs") or Path("runs")
     if ctx.get_parameter_source("runs") is not ParameterSource.DEFAULT:
         return folder
-    return Path(Environment.read(os.environ).options.get("runs", folder))
+    environment = Environment.read(os.environ)
+    environment.refuse_broken()  # it may name another folder
+    return Path(environment.options.get("runs", folder))
 
 
 def _quiet(names: Callable[[], Iterable[str]], incomplete: str, endings: tuple[str, ...] = ()) -> Items:
