@@ -13,7 +13,7 @@ from sg_local.words import size
 
 
 def run_facts_or_fault(run: Run) -> dict[str, Any]:
-    """The run's facts; for one that cannot be read, what is wrong with it, so that the others are listed all the same."""
+    """The run's facts, or what is wrong with one that cannot be read: the others are listed all the same."""
     try:
         return run_facts(run)
     except (SgError, OSError) as error:
