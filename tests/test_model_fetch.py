@@ -96,7 +96,8 @@ def test_a_killed_fetch_is_gone_on_from(hub, fetch, tmp_path):
     hub.pause_s = 0.05
     code = "import sys; from pathlib import Path; from sg_local.models import Fetcher\n"
     code += "Fetcher(Path(sys.argv[1]), endpoint=sys.argv[2])(sys.argv[3], sys.argv[4])"
-    begun = subprocess.Popen([sys.executable, "-c", code, str(fetch.cache), hub.address, REPO, FILE])
+    command = [sys.executable, "-c", code, str(fetch.cache), hub.address, REPO, FILE]
+    begun = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "0"})
     while not any(path.stat().st_size > 4096 for path in partials(fetch)):
         assert begun.poll() is None
         threading.Event().wait(0.02)

@@ -107,7 +107,8 @@ def _fixed(tree: jinja2.nodes.Template) -> str:
     off = "{%- set enable_thinking = false -%}" if "enable_thinking" in names else ""
     if "strftime_now" not in names:
         return off
-    told = {one.args[0].value for one in tree.find_all(jinja2.nodes.Call) if _tells_date(one)}
+    given = (one.args[0] for one in tree.find_all(jinja2.nodes.Call) if _tells_date(one))
+    told = {str(one.value) for one in given if isinstance(one, jinja2.nodes.Const)}
     cases = "".join(
         f"{{%- if sg_format == {literal(format)} -%}}{{{{- {literal(DATE.strftime(format))} -}}}}{{%- endif -%}}"
         for format in sorted(told)

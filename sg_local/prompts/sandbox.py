@@ -78,7 +78,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             "tojson": self._tojson,
         }
         own["format"] = self._format
-        kept = {name: one for name, one in self.filters.items() if name not in LEFT_OUT}
+        kept: dict[str, Callable[..., Any]] = {n: one for n, one in self.filters.items() if n not in LEFT_OUT}
         self.filters = {name: self._bounded(one) for name, one in [*kept.items(), *own.items()]}
         self.tests = {name: self._bounded(one) for name, one in self.tests.items()}
 
