@@ -3,7 +3,7 @@
 Journals (journals.py) are appended and flushed, and each line is parsed once. An artefact is built under a `.partial`
 name and moved into place. A stage's stamp is written last and holds its settings and the digests of what it read, so
 that its presence means the stage is complete and its content says whether it would come out the same. Only Unix file
-locks are used.
+locks are used. Longer than most: all that touches a run's files, and how files are written anywhere, is one room.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from sg_local import __version__, reading
+from sg_local import __version__
+from sg_local.facts import RUN_FACTS, STAMP_FACTS, read_facts
+from sg_local.facts import read_json as read_json
 from sg_local.journals import JournalFile
 from sg_local.records import MadeOtherwise as MadeOtherwise
 from sg_local.records import SgError, digest, to_json
-from sg_local.typed import Misfit, reader
 from sg_local.words import did_you_mean
 
 T = TypeVar("T")
@@ -51,37 +52,6 @@ REPORT = "report.json"
 ADAPTER = "adapter.gguf"
 
 
-RESTORE = "Restore the file, or delete the run and make it again."
-RUN_FACTS: dict[str, Any] = {
-    "task": {"name": str, "kind": str},
-    "task_digest": str,
-    "model": {"name": str, "path": str, "digest": str, "template": str | None},
-    "form": str,
-    "seed": int,
-    "preset": str,
-    "backend": str | None,
-    "trainer": str | None,
-    "set": dict[str, dict[str, Any]],
-    "version": str,
-}
-"""The types of what run.json holds, where it holds it. Other keys may stand beside these."""
-
-STAMP_FACTS: dict[str, Any] = {
-    "settings": dict,
-    "reads": dict[str, str | None],
-    "made": dict[str, str | None],
-    "version": str,
-    "seconds": float,
-    "note": str,
-    "funnel": dict,
-    "adapter": dict,
-    "curve": tuple[tuple[int, float, float | None], ...],
-}
-"""The types of what a stage's stamp holds, where it holds it."""
-
-GROUPS = ("task", "model", "adapter")
-
-
 class Run:
     """One run folder. Opening it reads nothing; `settings` reads run.json."""
 
@@ -100,7 +70,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """What run.json holds: task, model, form, seed and version, as plain data. What it lacks is an SgError."""
-        return _facts(self.path(RUN), RUN_FACTS)
+        return read_facts(self.path(RUN), RUN_FACTS)
 
     def exists(self) -> bool:
         return self.path(RUN).is_file()
@@ -149,7 +119,7 @@ class Run:
     def stamp(self, stage: str) -> dict[str, Any] | None:
         """The stamp of a finished stage, or None. What it lacks is an SgError."""
         path = self.path(f"stages/{stage}.json")
-        return _facts(path, STAMP_FACTS) if path.exists() else None
+        return read_facts(path, STAMP_FACTS) if path.exists() else None
 
     def is_done(self, stage: str, settings: Any, reads: Iterable[str] = ()) -> bool:
         """True when the stage is finished with these settings and inputs; MadeOtherwise when with others."""
@@ -306,48 +276,6 @@ def translated(path: Path) -> Iterator[None]:
             hint = "Free some space and run the same command again: finished rows are kept."
             raise SgError(f"The disk is full while writing {path}.", hint) from error
         raise SgError(f"Cannot write {path}: {error.strerror}.", "Check the folder's permissions.") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a run; SgError with the line where it is broken."""
-    data = reading.read_json(path, RESTORE, exit_code=1)
-    if isinstance(data, dict):
-        return data
-    raise SgError(f"{path}: this is no object.", RESTORE)
-
-
-class _Facts(dict[str, Any]):
-    """Facts of a file in which every key can be asked for: the ones it lacks are named."""
-
-    def __init__(self, path: Path, data: Mapping[str, Any]) -> None:
-        super().__init__({key: _Facts(path, one) if key in GROUPS else one for key, one in data.items()})
-        self.path = path
-
-    def __missing__(self, key: str) -> Any:
-        raise SgError(f"{self.path} has no {key}.", RESTORE)
-
-
-def _facts(path: Path, known: Mapping[str, Any]) -> _Facts:
-    """A file's facts, those that are `known` held to their types."""
-    data = read_json(path)
-    try:
-        _hold(data, known)
-    except Misfit as wrong:
-        raise SgError(f"{path}: {wrong}.", RESTORE) from wrong
-    return _Facts(path, data)
-
-
-def _hold(data: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise Misfit for the first value that is not of its type."""
-    for key, kind in known.items():
-        if key in data:
-            try:
-                if isinstance(kind, dict):
-                    _hold(reader(dict)(data[key]), kind)
-                else:
-                    reader(kind)(data[key])
-            except Misfit as wrong:
-                raise wrong.inside(key) from None
 
 
 def file_digest(path: Path, cache: Path | None = None) -> str | None:

@@ -10,8 +10,9 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.output import Column
+from sg_local.facts import RESTORE, read_json
 from sg_local.records import SgError
-from sg_local.run import RESTORE, Run, read_json
+from sg_local.run import Run
 
 RESULTS = "export.json"
 _COLUMNS = (Column("check"), Column("found"), Column("wanted"), Column("passed"))

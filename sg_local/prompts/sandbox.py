@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, wraps
 from types import CodeType, GeneratorType
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import jinja2.exceptions
@@ -78,9 +78,9 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             "tojson": self._tojson,
         }
         own["format"] = self._format
-        kept: dict[str, Callable[..., Any]] = {n: one for n, one in self.filters.items() if n not in LEFT_OUT}
+        kept = {name: cast(Any, one) for name, one in self.filters.items() if name not in LEFT_OUT}
         self.filters = {name: self._bounded(one) for name, one in [*kept.items(), *own.items()]}
-        self.tests = {name: self._bounded(one) for name, one in self.tests.items()}
+        self.tests = {name: self._bounded(cast(Any, one)) for name, one in self.tests.items()}
 
     def step(self, n_written: int = 0) -> None:
         """Count one step, and characters that it writes."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from sg_local.tasks.files import (
     MAX_EXAMPLES,
-    find_task,
     load_task,
     read_task,
     read_tests,
-    shipped_folder,
-    shipped_tasks,
     task_from,
     tests_of,
     with_tests,
 )
+from sg_local.tasks.find import find_task, shipped_folder, shipped_tasks
 from sg_local.tasks.labels import as_made, with_labels_named
 from sg_local.tasks.lint import check_task
 

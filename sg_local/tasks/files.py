@@ -22,7 +22,8 @@ from sg_local.prompts import match_label
 from sg_local.reading import loads, parse_json, parse_toml, read_lines, read_text
 from sg_local.records import KINDS, Kind, Pair, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
-from sg_local.words import brief, did_you_mean
+from sg_local.tasks.find import find_task
+from sg_local.words import brief
 
 MAX_EXAMPLES = 3
 MAX_SUPERNI_LABELS = 10
@@ -41,32 +42,6 @@ class TaskSource:
         at = self.text.find(needle) if needle else -1
         place = f"{self.path}:{self.text.count(chr(10), 0, at) + 1}" if at >= 0 else str(self.path)
         return SgError(f"{place}: {message}", hint, exit_code=2)
-
-
-def shipped_folder(kind: str) -> Path:
-    """The folder of `tasks` or `models` that came with sg-local: inside a wheel, or beside the package."""
-    here = Path(__file__).parent.parent
-    installed = here / "shipped" / kind
-    return installed if installed.is_dir() else here.parent / kind
-
-
-def shipped_tasks() -> list[Path]:
-    """The task files that came with sg-local, by name."""
-    return sorted(shipped_folder("tasks").glob("*.toml"))
-
-
-def find_task(name: str) -> Path:
-    """A path as given, or a shipped task by its name; SgError with the nearest names otherwise."""
-    path = Path(name)
-    if path.suffix in (".toml", ".json") or path.exists():
-        if not path.is_file():
-            raise SgError(f"There is no task file at {path}.", "See `tasks ls`.", exit_code=2)
-        return path
-    known = {path.stem: path for path in shipped_tasks()}
-    if name in known:
-        return known[name]
-    hint = did_you_mean(name, list(known)) or "See `tasks ls`, or give the path of a .toml or .json file."
-    raise SgError(f"There is no task named {name!r}.", hint, exit_code=2)
 
 
 def load_task(name: str, tests: int | Path | None = None) -> Task:
