@@ -175,7 +175,17 @@ def pool_size(model: object, plan: ContextPlan) -> int:
 
 def cell_bytes(model: object) -> int:
     """Bytes of one token's keys and values over all layers, in F16."""
-    heads = max(1, lib.llama_model_n_head(model))
-    width: int = lib.llama_model_n_embd(model) * lib.llama_model_n_head_kv(model) // heads
-    n_layers: int = lib.llama_model_n_layer(model)
-    return 2 * 2 * width * n_layers
+    usual = lib.llama_model_n_embd(model) // max(1, lib.llama_model_n_head(model))
+    key, value = (_metadata(model, f"attention.{name}_length", usual) for name in ("key", "value"))
+    n_heads: int = lib.llama_model_n_head_kv(model) * lib.llama_model_n_layer(model)
+    return 2 * n_heads * (key + value)
+
+
+def _metadata(model: object, key: str, default: int) -> int:
+    """A number of the model's metadata, by its key behind the architecture's name."""
+    text = ctypes.create_string_buffer(64)
+    if lib.llama_model_meta_val_str(model, b"general.architecture", text, len(text)) < 0:
+        return default
+    full = f"{text.value.decode()}.{key}".encode()
+    found = lib.llama_model_meta_val_str(model, full, text, len(text)) >= 0 and text.value.isdigit()
+    return int(text.value) if found else default
