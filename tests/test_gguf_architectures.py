@@ -12,7 +12,7 @@ from tiny_models import TinySpec, write_model
 
 import sg_local
 from sg_local import gguf
-from sg_local.gguf.architectures import ARCHITECTURES, LLAMA, Matrix, row_of_type, targets_of
+from sg_local.gguf.architectures import ARCHITECTURES, LLAMA, SMOLLM3, Matrix, row_of_type, targets_of
 
 ROWS = list(ARCHITECTURES.values())
 SIZES = {"hidden": 64, "q": 80, "kv": 32, "ffn": 128}
@@ -61,14 +61,15 @@ def test_a_row_s_modules_and_settings_are_those_of_transformers(row):
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     model_class = getattr(transformers, row.model_class)
     assert model_class.config_class.model_type == row.model_type
-    small = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 8, "intermediate_size": 48}
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 8, "intermediate_size": 48, "pad_token_id": None}
     with torch.device("meta"):
         model = model_class(model_class.config_class(**small, **row.constants))
     layer = model.model.layers[0]
     linear = {name for name, module in layer.named_modules() if isinstance(module, torch.nn.Linear)}
     assert linear == set(row.modules)
     held = {name.removesuffix(".weight") for name, _ in layer.named_parameters()}
-    assert held == {*row.modules, *row.norms.values()}
+    biases = {f"{matrix.module}.bias" for matrix in row.matrices if matrix.bias}
+    assert held == {*row.modules, *row.norms.values(), *biases}
     assert {"hidden_size", *row.constants} <= set(model.config.to_dict())
 
 
@@ -78,8 +79,7 @@ def test_mlx_lm_has_the_row_s_model(row):
     import importlib
 
     arguments = importlib.import_module(f"mlx_lm.models.{row.model_type}").ModelArgs
-    fields = set(arguments.__dataclass_fields__)
-    assert "rope_traditional" in fields or not row.has_rotary_pairs
+    assert set(row.settings) <= set(arguments.__dataclass_fields__)
     assert row_of_type(row.model_type) is row
 
 
@@ -133,6 +133,13 @@ def test_rows_of_rotary_heads_are_permuted_where_the_row_says_so():
     assert [LLAMA.rotary_heads(f"blk.0.{stem}.weight", 8, 2) for stem in ("attn_q", "attn_k", "attn_v")] == [8, 2, None]
     assert QWEN2.rotary_heads("blk.0.attn_q.weight", 8, 2) is None and not QWEN2.has_rotary_pairs
     assert LLAMA.rotary_heads("token_embd.weight", 8, 2) is None
+
+
+def test_a_slice_keeps_its_layers_kinds_when_they_are_numbered_anew():
+    assert (LLAMA.slice_of(1), LLAMA.slice_of(30)) == ((0,), (0, 29))
+    assert SMOLLM3.slice_of(36) == (0, 1, 2, 35) and SMOLLM3.slice_of(3) == (0, 1, 2)
+    assert [SMOLLM3.rotates(layer) for layer in range(5)] == [True, True, True, False, True]
+    assert all(SMOLLM3.rotates(at) == SMOLLM3.rotates(layer) for at, layer in enumerate(SMOLLM3.slice_of(30)))
 
 
 def test_a_norm_s_offset_is_taken_off_norms_alone():

@@ -54,7 +54,7 @@ def test_info_of_a_model(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     (
-        ({"architecture": "qwen2"}, "architecture is qwen2"),
+        ({"architecture": "mamba"}, "architecture is mamba"),
         ({"tensors": [("blk.0.ffn_up_exps.weight", (2, 512, 256), "F16")]}, "mixture of experts"),
         ({"tensors": [("blk.0.attn_qkv.weight", (512, 256), "F16")]}, "fused"),
         ({"tensors": [("blk.0.attn_q.bias", (256,), "F32")]}, "beyond the plain llama"),

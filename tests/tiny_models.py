@@ -1,4 +1,4 @@
-"""Tiny GGUF models and adapters for tests: real files of the llama architecture with random, seeded weights.
+"""Tiny GGUF models and adapters for tests: real files of the trained architectures with random, seeded weights.
 
 They load in llama.cpp and in our own readers, and they know nothing. The tokenizers are trained in place on a few
 sentences of our own: byte-level BPE with ChatML (SmolLM2's kind) or sentencepiece BPE with Vicuna's template.
@@ -73,15 +73,17 @@ class TinySpec:
     rope_base: float = 10000.0
     std: float = 0.06
     seed: int = 0
+    architecture: str = "llama"
+    head_width: int = 0  # 0: width / heads
 
     @property
     def head_dim(self) -> int:
-        return self.width // self.heads
+        return self.head_width or self.width // self.heads
 
 
 def write_model(path: Path, spec: TinySpec = TinySpec(), **extra: object) -> Path:
     """Write a tiny model and return its path. `extra` adds string metadata (dots written as two underscores)."""
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, spec.architecture)
     _add_config(writer, spec)
     (_add_bpe if spec.tokenizer == "bpe" else _add_spm)(writer, spec)
     for key, value in extra.items():
@@ -101,26 +103,37 @@ def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
     n_vocab = len((_bpe_vocab() if spec.tokenizer == "bpe" else _spm_vocab())[0])
     tensors = {"token_embd.weight": _normal(rng, (n_vocab, spec.width), 0.3)}
     for layer in range(spec.layers):
-        tensors[f"blk.{layer}.attn_norm.weight"] = _norm(rng, spec.width)
-        tensors[f"blk.{layer}.ffn_norm.weight"] = _norm(rng, spec.width)
+        for norm, length in norms_of(spec).items():
+            tensors[f"blk.{layer}.{norm}.weight"] = _norm(rng, length)
         for target in TARGETS:
             tensors[f"blk.{layer}.{target}.weight"] = _normal(rng, shape_of(target, spec), spec.std)
+        for target in TARGETS[:3] if spec.architecture == "qwen2" else ():
+            tensors[f"blk.{layer}.{target}.bias"] = _normal(rng, shape_of(target, spec)[:1], 0.3)
     tensors["output_norm.weight"] = _norm(rng, spec.width)
     if not spec.tied:
         tensors["output.weight"] = _normal(rng, (n_vocab, spec.width), 0.3)
     return tensors
 
 
+def norms_of(spec: TinySpec) -> dict[str, int]:
+    """A block's norms and their lengths, by the names that llama.cpp gives them."""
+    q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    if spec.architecture == "olmo2":
+        return {"attn_q_norm": q, "attn_k_norm": kv, "post_attention_norm": spec.width, "post_ffw_norm": spec.width}
+    heads = {"attn_q_norm": spec.head_dim, "attn_k_norm": spec.head_dim} if spec.architecture == "qwen3" else {}
+    return {"attn_norm": spec.width, "ffn_norm": spec.width, **heads}
+
+
 def shape_of(target: str, spec: TinySpec) -> tuple[int, int]:
     """Rows and columns of one adapted matrix."""
-    kv = spec.kv_heads * spec.head_dim
-    rows = {"attn_k": kv, "attn_v": kv, "ffn_gate": spec.ffn, "ffn_up": spec.ffn}.get(target, spec.width)
-    return rows, spec.ffn if target == "ffn_down" else spec.width
+    q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    rows = {"attn_q": q, "attn_k": kv, "attn_v": kv, "ffn_gate": spec.ffn, "ffn_up": spec.ffn}.get(target, spec.width)
+    return rows, {"ffn_down": spec.ffn, "attn_output": q}.get(target, spec.width)
 
 
 def type_of(name: str, spec: TinySpec) -> str:
     """The ggml type a tensor is stored in: norms stay F32."""
-    if name.endswith("norm.weight"):
+    if name.endswith(("norm.weight", ".bias")):
         return "F32"
     return spec.head_type if name in ("token_embd.weight", "output.weight") else spec.type
 
@@ -140,9 +153,11 @@ def lora_pairs(
     return pairs
 
 
-def write_lora(path: Path, pairs: dict[str, tuple[np.ndarray, np.ndarray]], alpha: float) -> Path:
+def write_lora(
+    path: Path, pairs: dict[str, tuple[np.ndarray, np.ndarray]], alpha: float, architecture: str = "llama"
+) -> Path:
     """An adapter GGUF written through the gguf package. The delta is alpha / rank * B @ A."""
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", alpha)
@@ -185,6 +200,14 @@ def _add_config(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
     writer.add_rope_freq_base(spec.rope_base)
     writer.add_rope_dimension_count(spec.head_dim)
     writer.add_layer_norm_rms_eps(1e-5)
+    if spec.head_width:
+        writer.add_key_length(spec.head_dim)
+        writer.add_value_length(spec.head_dim)
+    if spec.architecture == "granite":
+        writer.add_attention_scale(0.1)
+        writer.add_embedding_scale(6.0)
+        writer.add_residual_scale(0.4)
+        writer.add_logit_scale(4.0)
     writer.add_file_type(int(gguf.LlamaFileType[_FILE_TYPES.get(spec.type, f"MOSTLY_{spec.type}")]))
     writer.add_quantization_version(2)
 

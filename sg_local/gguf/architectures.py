@@ -10,7 +10,7 @@ transformers' model classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Size = Literal["hidden", "q", "kv", "ffn"]
@@ -21,6 +21,9 @@ ENDS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output
 
 ROPE_FACTORS = "rope_freqs.weight"
 """Divisors of the rotary frequencies (Llama 3.1 and later): a tensor of the file, no module of the model."""
+
+HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+"""Norms of queries and keys before they are rotated: of each head, or of all heads as one vector (OLMo 2)."""
 
 CONFIG = {
     "hidden_size": "hidden",
@@ -73,6 +76,8 @@ class Architecture:
     settings: Mapping[str, str] = field(default_factory=dict)
     norm_offset: float = 0.0
     rope_scalings: tuple[str, ...] = ("none",)
+    unrotated: int = 0
+    """Every so many layers, the last of them has no rotary positions; 0: none is without."""
     tolerance: float = 1e-3
     """How far logits may differ between a trainer and llama.cpp, both in float32; the row's comment says why."""
     refused: str = ""
@@ -91,6 +96,22 @@ class Architecture:
     def has_rotary_pairs(self) -> bool:
         """Whether the GGUF keeps rotary pairs side by side (llama.cpp's rope type NORM)."""
         return any(matrix.heads is not None for matrix in self.matrices)
+
+    def rotates(self, layer: int) -> bool:
+        """Whether a layer of the file has rotary positions."""
+        return not self.unrotated or (layer + 1) % self.unrotated != 0
+
+    def slice_of(self, n_layers: int) -> tuple[int, ...]:
+        """Few layers, first and last, that stay of their kinds when they are numbered anew."""
+        if not self.unrotated:
+            return tuple(sorted({0, n_layers - 1}))
+        last = n_layers - n_layers % self.unrotated - 1
+        return (*range(self.unrotated - 1), last) if last > 0 else tuple(range(n_layers))
+
+    def vectors(self, layer: int) -> tuple[str, ...]:
+        """The names of a layer's norms and biases in a GGUF."""
+        biases = (f"blk.{layer}.{matrix.stem}.bias" for matrix in self.matrices if matrix.bias)
+        return (*(f"blk.{layer}.{stem}.weight" for stem in self.norms), *biases)
 
     def tensor_name(self, layer: int, module: str) -> str:
         """The GGUF weight of a layer's module: (3, 'self_attn.q_proj') -> 'blk.3.attn_q.weight'."""
@@ -172,7 +193,80 @@ LLAMA = Architecture(
     tolerance=1e-3,  # a right copy stays near 1e-4; one with q's and k's rows in a wrong order is off by more than 1
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {row.name: row for row in (LLAMA,)}
+# llama.cpp rotates its halves (rope type NEOX): rows lie as in transformers. The biases are not adapted.
+QWEN2 = Architecture(
+    name="qwen2",
+    models="Qwen2 and 2.5",
+    model_type="qwen2",
+    model_class="Qwen2ForCausalLM",
+    matrices=tuple(replace(m, heads=None, bias=m.stem in ("attn_q", "attn_k", "attn_v")) for m in LLAMA.matrices),
+    norms=LLAMA.norms,
+    constants={"hidden_act": "silu", "use_sliding_window": False},
+    rope_scalings=("none", "linear"),
+    tolerance=1e-3,  # as llama: the same operations and a sum more
+)
+
+QWEN3 = Architecture(
+    name="qwen3",
+    models="Qwen3, dense",
+    model_type="qwen3",
+    model_class="Qwen3ForCausalLM",
+    matrices=tuple(replace(matrix, heads=None) for matrix in LLAMA.matrices),
+    norms={**LLAMA.norms, **HEAD_NORMS},
+    constants={"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False},
+    rope_scalings=("none", "linear"),
+    tolerance=1e-3,  # as llama: the norms of queries and keys are float32 on both sides
+)
+
+GRANITE = Architecture(
+    name="granite",
+    models="Granite 3 and 4, dense",
+    model_type="granite",
+    model_class="GraniteForCausalLM",
+    matrices=LLAMA.matrices,
+    norms=LLAMA.norms,
+    constants=LLAMA.constants,
+    settings={
+        "attention_multiplier": "attention.scale",
+        "embedding_multiplier": "embedding_scale",
+        "residual_multiplier": "residual_scale",
+        "logits_scaling": "logit_scale",
+    },
+    rope_scalings=("none", "linear"),
+    tolerance=1e-3,  # as llama: a factor more here and there
+)
+
+# llama.cpp fixes the step (n_no_rope_layer_step = 4); transformers' default is the same.
+SMOLLM3 = Architecture(
+    name="smollm3",
+    models="SmolLM3",
+    model_type="smollm3",
+    model_class="SmolLM3ForCausalLM",
+    matrices=LLAMA.matrices,
+    norms=LLAMA.norms,
+    constants={**LLAMA.constants, "no_rope_layer_interval": 4, "use_sliding_window": False},
+    rope_scalings=("none", "linear"),
+    unrotated=4,
+    tolerance=1e-3,  # as llama; a layer that is rotated against its kind is off by more than 0.1
+)
+
+OLMO2 = Architecture(
+    name="olmo2",
+    models="OLMo 2",
+    model_type="olmo2",
+    model_class="Olmo2ForCausalLM",
+    matrices=QWEN3.matrices,
+    norms={
+        **HEAD_NORMS,
+        "post_attention_norm": "post_attention_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    },
+    constants={"hidden_act": "silu", "attention_bias": False},
+    rope_scalings=("none", "linear"),
+    tolerance=1e-3,  # as llama: the norms stand elsewhere
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {row.name: row for row in (LLAMA, QWEN2, QWEN3, GRANITE, SMOLLM3, OLMO2)}
 """Every row, by general.architecture."""
 
 

@@ -55,6 +55,26 @@ class ModelConfig:
         """What is known of the model's architecture."""
         return ARCHITECTURES[self.architecture]
 
+    @property
+    def attention_scale(self) -> float | None:
+        """What scores are multiplied by; None: 1 / sqrt(head_dim)."""
+        return self.extra.get("attention_multiplier")
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings are multiplied by."""
+        return float(self.extra.get("embedding_multiplier", 1.0))
+
+    @property
+    def residual_scale(self) -> float:
+        """What the outputs of attention and feed-forward are multiplied by before they are added."""
+        return float(self.extra.get("residual_multiplier", 1.0))
+
+    @property
+    def logit_divisor(self) -> float:
+        """What logits are divided by."""
+        return float(self.extra.get("logits_scaling", 1.0))
+
     def shape_of(self, target: str) -> tuple[int, int]:
         """Rows and columns of one adapted matrix, such as `attn_k`."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -192,6 +212,9 @@ def _misshapen(file: GgufFile, row: Architecture) -> str:
             if tensor is None or tensor.shape != config.shape_of(target):
                 found = "missing" if tensor is None else f"of shape {tensor.shape}"
                 return f"{name} is {found}; its metadata promises {config.shape_of(target)}."
+        absent = [name for name in row.vectors(layer) if name not in file.tensors]
+        if absent:
+            return f"{absent[0]} is missing."
     return ""
 
 

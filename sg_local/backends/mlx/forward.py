@@ -81,12 +81,20 @@ def head(model: Model, hidden: mx.array) -> mx.array:
     """Logits of normed hidden states."""
     tied = model.args.tie_word_embeddings
     found: mx.array = model.model.embed_tokens.as_linear(hidden) if tied else model.lm_head(hidden)
-    return found
+    divisor = getattr(model.args, "logits_scaling", 1.0)
+    return found if divisor == 1 else found / divisor
+
+
+def embedded(model: Model, tokens: mx.array) -> mx.array:
+    """What the first layer reads of these tokens (rows, tokens)."""
+    found: mx.array = model.model.embed_tokens(tokens)
+    scale = getattr(model.args, "embedding_multiplier", 1.0)
+    return found if scale == 1 else found * scale
 
 
 def logits(model: Model, tokens: Sequence[int], layers: Sequence[int]) -> np.ndarray:
     """Float32 logits (tokens, vocabulary) of the model reduced to these layers."""
-    hidden = model.model.embed_tokens(mx.array([tokens]))
+    hidden = embedded(model, mx.array([tokens]))
     for layer in layers:
         hidden, _ = _run(model.layers[layer], hidden, None)
     return np.array(head(model, model.model.norm(hidden))[0])
@@ -99,7 +107,7 @@ def run_layers(
 
     `past` holds each layer's keys and values of what all rows follow (batch of one or of `rows`), or None.
     """
-    hidden = model.model.embed_tokens(tokens)
+    hidden = embedded(model, tokens)
     made = []
     for layer, old in zip(model.layers, past, strict=True):
         run = _recomputed if recompute and layer.trainable_parameters() else _run

@@ -29,17 +29,23 @@ _EMBEDDING = "token_embd.weight"
 
 
 class FactorRope(Module):
-    """Interleaved rotary embedding whose frequencies are divided by the file's own factors (Llama 3.1 and later)."""
+    """Rotary embedding whose frequencies are divided by the file's own factors (Llama 3.1 and later).
 
-    def __init__(self, base: float, factors: mx.array) -> None:
+    `traditional`: its pairs lie side by side.
+    """
+
+    def __init__(self, base: float, factors: mx.array, traditional: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # MLX gives it no types
         n = factors.shape[0]
         self.dims = 2 * n
+        self.traditional = traditional
         self._periods = base ** (mx.arange(n, dtype=mx.float32) / n) * factors
 
     def __call__(self, x: mx.array, offset: int | mx.array = 0) -> mx.array:
         freqs = self._periods
-        return mx.fast.rope(x, self.dims, traditional=True, base=None, scale=1.0, offset=offset, freqs=freqs)
+        return mx.fast.rope(
+            x, self.dims, traditional=self.traditional, base=None, scale=1.0, offset=offset, freqs=freqs
+        )
 
 
 def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None = None) -> Model:
@@ -53,7 +59,8 @@ def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None
         names = {name: config.row.module_name(name, tuple(wanted)) for name in file.tensors}
         model = _empty_model(config, path, len(wanted))
         if keep_quantised:
-            grids = {names[tensor.name]: BITS.get(tensor.type) for tensor in file.tensors.values()}
+            matrices = [tensor for tensor in file.tensors.values() if tensor.name.endswith(".weight")]
+            grids = {names[tensor.name]: BITS.get(tensor.type) for tensor in matrices}
             quantize(model, class_predicate=lambda name, _: _grid(grids.get(name)))
         weights: list[tuple[str, mx.array]] = []
         for tensor in file.tensors.values():
@@ -61,7 +68,7 @@ def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None
                 parts = _parts(file, tensor, keep_quantised, round_others=layers is None)
                 mx.eval(list(parts.values()))
                 weights += [(f"{names[tensor.name]}.{part}", array) for part, array in parts.items()]
-        _use_rope_factors(file, model)
+        _prepare_rope(file, model, config)
     try:
         model.load_weights(weights, strict=True)
     except ValueError as error:
@@ -84,7 +91,6 @@ def _empty_model(config: ModelConfig, path: Path, n_layers: int) -> Model:
         "model_type": config.row.model_type,
         "num_hidden_layers": n_layers,
         "rope_theta": config.rope_base,
-        "rope_traditional": config.row.has_rotary_pairs,
         "rope_scaling": linear if config.rope_scaling == "linear" else None,
     }
     model: Model = module.Model(module.ModelArgs.from_dict(settings))
@@ -96,11 +102,15 @@ def _grid(bits: int | None) -> dict[str, int] | bool:
     return False if bits is None else {"group_size": GROUP, "bits": bits}
 
 
-def _use_rope_factors(file: GgufFile, model: Model) -> None:
-    if ROPE_FACTORS in file.tensors:
-        factors = mx.array(file.dequantize(ROPE_FACTORS))
-        for layer in model.layers:
-            layer.self_attn.rope = FactorRope(model.args.rope_theta, factors)
+def _prepare_rope(file: GgufFile, model: Model, config: ModelConfig) -> None:
+    """Rotate pairs as they lie in the file, which mlx-lm's models do not all ask, by its own factors if it has some."""
+    pairs = config.row.has_rotary_pairs
+    rotating = [layer.self_attn for layer in model.layers if hasattr(layer.self_attn.rope, "traditional")]
+    factors = mx.array(file.dequantize(ROPE_FACTORS)) if ROPE_FACTORS in file.tensors else None
+    for attention in rotating:
+        if factors is not None:
+            attention.rope = FactorRope(config.rope_base, factors, pairs)
+        attention.rope.traditional = pairs
 
 
 def _parts(file: GgufFile, tensor: Tensor, keep_quantised: bool, *, round_others: bool) -> dict[str, mx.array]:

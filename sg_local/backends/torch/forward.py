@@ -1,6 +1,6 @@
 """The forward pass over a packed micro-batch: the llama block written out, with the adapter beside it.
 
-The arithmetic is that of transformers' LlamaModel with peft's adapter (tests compare both); what differs is the
+The arithmetic is that of transformers' model with peft's adapter (tests compare both); what differs is the
 order of work. Projections with a common input are one product, attention runs on packed rows, and logits exist
 only at answer positions, a chunk at a time, so the full (tokens, vocabulary) matrix never does.
 """
@@ -32,17 +32,20 @@ class Pass:
 
 
 def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
-    """Outputs of the last norm at the pack's answer positions: (answers, width)."""
+    """Outputs of the last norm at the pack's answer positions: (answers, width), scaled as the logits are."""
     model = base.model.model
     with torch.no_grad():
         x = F.embedding(pack.tokens, model.embed_tokens.weight)
+        if base.shape.embedding_scale != 1:
+            x = x * base.shape.embedding_scale
         cos, sin = model.rotary_emb(x, pack.positions[None])
         half = base.shape.head_dim // 2
         rope = (cos[0, :, None, :half], sin[0, :, None, :half])
     for block in base.blocks:
         layer = _Layer(base, block, adapter, pack, rope, how.dropout_seed)
         x = checkpoint(layer, x, use_reentrant=False) if how.recompute else layer(x)
-    return _norm(x[pack.answers], model.norm.weight, base.shape.norm_eps)
+    out = _norm(x[pack.answers], model.norm.weight, base.shape.norm_eps)
+    return out if base.shape.logit_divisor == 1 else out / base.shape.logit_divisor
 
 
 def answer_loss(base: LoadedBase, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
@@ -58,7 +61,10 @@ def logits(base: LoadedBase, adapter: TorchLora | None, pack: Pack) -> torch.Ten
 
 @dataclass(frozen=True)
 class _Layer:
-    """One llama block over packed rows (tokens, width)."""
+    """One block over packed rows (tokens, width).
+
+    A norm that the architecture lacks passes its input on; so does the rotation, in layers without positions.
+    """
 
     base: LoadedBase
     block: Block
@@ -68,28 +74,51 @@ class _Layer:
     dropout_seed: int | None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        block, eps = self.block, self.base.shape.norm_eps
-        x = x + self._project(block.attn_output, self._attend(_norm(x, block.attn_norm, eps)))
-        gate_up = self._project(block.gate_up, _norm(x, block.ffn_norm, eps))
-        return x + self._project(block.ffn_down, _gated(gate_up))
+        block = self.block
+        out = self._project(block.attn_output, self._attend(self._normed(x, "attn_norm")))
+        x = self._added(x, self._normed(out, "post_attention_norm"))
+        gate_up = self._project(block.gate_up, self._normed(x, "ffn_norm"))
+        out = self._project(block.ffn_down, _gated(gate_up))
+        return self._added(x, self._normed(out, "post_ffw_norm"))
+
+    def _normed(self, x: torch.Tensor, stem: str) -> torch.Tensor:
+        weight = self.block.norms.get(stem)
+        return x if weight is None else _norm(x, weight, self.base.shape.norm_eps)
+
+    def _added(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        scale = self.base.shape.residual_scale
+        return x + (out if scale == 1 else out * scale)
 
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         shape, n_tokens = self.base.shape, len(x)
         heads, kv_heads = shape.heads, shape.kv_heads
         qkv = self._project(self.block.qkv, x).view(n_tokens, heads + 2 * kv_heads, shape.head_dim)
         turned, value = qkv.split((heads + kv_heads, kv_heads), dim=1)
-        query, key = _rotate(turned, *self.rope).split((heads, kv_heads), dim=1)
+        query, key = self._turned(turned).split((heads, kv_heads), dim=1)
         # A copy of the values lets go of the product that they are cut from.
         query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value.clone()))
-        out = _attention(query, key, value, self.pack)
+        out = _attention(query, key, value, self.pack, shape.attention_scale)
         return out[0].transpose(0, 1).reshape(n_tokens, heads * shape.head_dim)
+
+    def _turned(self, x: torch.Tensor) -> torch.Tensor:
+        """Queries and keys (tokens, heads + kv_heads, head_dim), normed where the block has such norms, and rotated."""
+        shape = self.base.shape
+        if "attn_q_norm" in self.block.norms:
+            parts = x.split((shape.heads, shape.kv_heads), dim=1)
+            pairs = zip(parts, ("attn_q_norm", "attn_k_norm"), strict=True)
+            x = torch.cat([self._normed_heads(part, stem) for part, stem in pairs], dim=1)
+        return _rotate(x, *self.rope) if shape.row.rotates(self.block.index) else x
+
+    def _normed_heads(self, x: torch.Tensor, stem: str) -> torch.Tensor:
+        """Each head normed by itself, or all as one vector: as long as the norm's weight is."""
+        return self._normed(x.reshape(len(x), -1, len(self.block.norms[stem])), stem).view(x.shape)
 
     def _project(self, projection: Projection, x: torch.Tensor) -> torch.Tensor:
         part = None if self.adapter is None else self.adapter.parts.get(projection.names)
         if self.adapter is None or part is None:
-            return F.linear(x, projection.weight)
+            return F.linear(x, projection.weight, projection.bias)
         kept = self._kept(projection, x, self.adapter.dropout)
-        return _adapted(x, projection.weight, kept, self.adapter.scale, part.a, *part.b)
+        return _adapted(x, projection.weight, projection.bias, kept, self.adapter.scale, part.a, *part.b)
 
     def _kept(self, projection: Projection, x: torch.Tensor, rate: float) -> torch.Tensor | None:
         """The dropout mask over the adapter's input, scaled; None where nothing is dropped."""
@@ -101,25 +130,29 @@ class _Layer:
         return kept / (1 - rate)
 
 
-def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, pack: Pack) -> torch.Tensor:
+def _attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, pack: Pack, scale: float | None
+) -> torch.Tensor:
     """Attention of the prefix to itself and of each group to the prefix and itself; (1, heads, tokens, head_dim)."""
     end, out = pack.n_prefix, []
     if end:
-        out.append(_attend(query[:, :, :end], key[:, :, :end], value[:, :, :end], None))
+        out.append(_attend(query[:, :, :end], key[:, :, :end], value[:, :, :end], None, scale))
     for group in pack.groups:
         own = slice(group.start, group.stop)
         keys, values = key[:, :, own], value[:, :, own]
         if end:
             keys = torch.cat((key[:, :, :end], keys), dim=2)
             values = torch.cat((value[:, :, :end], values), dim=2)
-        out.append(_attend(query[:, :, own], keys, values, group.mask))
+        out.append(_attend(query[:, :, own], keys, values, group.mask, scale))
     return torch.cat(out, dim=2) if len(out) > 1 else out[0]
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Scaled dot-product attention under a mask, or causal where there is none."""
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float | None
+) -> torch.Tensor:
+    """Scaled dot-product attention under a mask, or causal where there is none; scale None: 1 / sqrt(head_dim)."""
     gqa = query.shape[1] != key.shape[1]
-    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, enable_gqa=gqa)
+    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=gqa)
 
 
 def _norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -134,7 +167,7 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 
 class _Adapted(torch.autograd.Function):
-    """x @ W.T plus scale * (x * kept) @ A.T @ B.T for each stacked module, W frozen.
+    """x @ W.T + bias plus scale * (x * kept) @ A.T @ B.T for each stacked module, W frozen.
 
     Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept.
     """
@@ -144,12 +177,13 @@ class _Adapted(torch.autograd.Function):
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
+        bias: torch.Tensor | None,
         kept: torch.Tensor | None,
         scale: float,
         a: torch.Tensor,
         *b: torch.Tensor,
     ) -> torch.Tensor:
-        out = F.linear(x, weight)
+        out = F.linear(x, weight, bias)
         source = x.to(a.dtype) if kept is None else x * kept
         low = source @ a.T
         for rows, part, low_part in zip(out.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), strict=True):
@@ -177,7 +211,7 @@ class _Adapted(torch.autograd.Function):
                 _add_product(grad_x, grad_low, a, 1.0)
             else:
                 grad_x += ((grad_low @ a) * kept).to(grad_x.dtype)
-        return grad_x, None, None, None, grad_low.T @ source, *grad_b
+        return grad_x, None, None, None, None, grad_low.T @ source, *grad_b
 
 
 def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:

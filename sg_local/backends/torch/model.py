@@ -12,7 +12,7 @@ refused here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ from sg_local.records import SgError
 class Projection:
     """One or more linear modules with a common input, stacked: `weight` is (sum of sizes, columns in).
 
-    `names` are the stacked modules' GGUF tensor names and `modules` their transformers names in the layer.
+    `bias` is (sum of sizes), None where the modules have none. `names` are the stacked modules' GGUF tensor names and
+    `modules` their transformers names in the layer.
     """
 
     weight: torch.Tensor
+    bias: torch.Tensor | None
     sizes: tuple[int, ...]
     names: tuple[str, ...]
     modules: tuple[str, ...]
@@ -40,13 +42,12 @@ class Projection:
 
 @dataclass(frozen=True)
 class Block:
-    """One layer's frozen weights, and its index in the file."""
+    """One layer's frozen weights, and its index in the file. `norms` are its norms' weights by their GGUF stems."""
 
     index: int
-    attn_norm: torch.Tensor
+    norms: Mapping[str, torch.Tensor]
     qkv: Projection
     attn_output: Projection
-    ffn_norm: torch.Tensor
     gate_up: Projection
     ffn_down: Projection
 
@@ -92,6 +93,7 @@ def _empty_model(path: Path, shape: ModelConfig, n_layers: int) -> Any:
     model_class = getattr(transformers, shape.row.model_class)
     rope = {"rope_type": "default", "rope_theta": shape.rope_base}
     settings = {**shape.settings(), "num_hidden_layers": n_layers, "rope_parameters": rope, "use_cache": False}
+    settings["pad_token_id"] = None  # a default of some classes lies beyond a small vocabulary
     return model_class(model_class.config_class(**settings))
 
 
@@ -113,19 +115,18 @@ class _Filler:
     def block(self, layer: Any, index: int) -> Block:
         block = Block(
             index,
-            self.tensor(f"blk.{index}.attn_norm.weight"),
+            {stem: self.tensor(f"blk.{index}.{stem}.weight") for stem in self.shape.row.norms},
             self._stacked(layer, index, "attn_q", "attn_k", "attn_v"),
             self._stacked(layer, index, "attn_output"),
-            self.tensor(f"blk.{index}.ffn_norm.weight"),
             self._stacked(layer, index, "ffn_gate", "ffn_up"),
             self._stacked(layer, index, "ffn_down"),
         )
-        for stem, norm in (("attn_norm", block.attn_norm), ("ffn_norm", block.ffn_norm)):
+        for stem, norm in block.norms.items():
             _put(layer.get_submodule(self.shape.row.module_in_layer(stem)), norm)
         return block
 
     def _stacked(self, layer: Any, index: int, *stems: str) -> Projection:
-        """Stack the modules' rows in one matrix; each module's own weight becomes a view of its rows."""
+        """Stack the modules' rows in one matrix and their biases; each module's own become views of these."""
         modules = tuple(map(self.shape.row.module_in_layer, stems))
         parts = [layer.get_submodule(module) for module in modules]
         sizes: tuple[int, ...] = tuple(part.out_features for part in parts)
@@ -134,7 +135,17 @@ class _Filler:
         for part, name, rows in zip(parts, names, weight.split(sizes), strict=True):
             rows.copy_(self.tensor(name))
             _put(part, rows)
-        return Projection(weight, sizes, names, modules)
+        return Projection(weight, self._biases(parts, names), sizes, names, modules)
+
+    def _biases(self, parts: Sequence[Any], names: Sequence[str]) -> torch.Tensor | None:
+        """The modules' biases behind each other, None where the architecture gives them none."""
+        own = [name.removesuffix("weight") + "bias" for name in names]
+        if not all(map(self.shape.row.knows, own)):
+            return None
+        biases = torch.cat([self.tensor(name) for name in own])
+        for part, rows in zip(parts, biases.split([part.out_features for part in parts]), strict=True):
+            part.bias = torch.nn.Parameter(rows, requires_grad=False)
+        return biases
 
     def ends(self, model: Any) -> None:
         """Embeddings, head, last norm, and the rotary table, which the meta device left without values."""

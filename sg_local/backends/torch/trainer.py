@@ -79,9 +79,9 @@ class TorchTrainer:
 
         def logits_of(tokens: Sequence[int], layers: tuple[int, ...]) -> np.ndarray:
             part = slice_of(base, layers)
-            if base.blocks[0].attn_norm.dtype != torch.float32:
-                part = load_base(self.model, base.blocks[0].attn_norm.device, torch.float32, layers)
-            return logits(part, adapter, pack_tokens(tokens, part.blocks[0].attn_norm.device)).cpu().numpy()
+            if base.blocks[0].qkv.weight.dtype != torch.float32:
+                part = load_base(self.model, base.blocks[0].qkv.weight.device, torch.float32, layers)
+            return logits(part, adapter, pack_tokens(tokens, part.blocks[0].qkv.weight.device)).cpu().numpy()
 
         return logits_of
 

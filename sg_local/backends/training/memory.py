@@ -107,7 +107,7 @@ def training_need(shape: ModelConfig, load: Load) -> Need:
     weights   w for each parameter of the base; 16 bytes (value, gradient, Adam's two moments, all float32) for each
               of the adapter's rank * (rows + columns) over the matrices of every adapted layer
     tokens    the larger of a step and the parity gate's copy. A step: the numbers that `_kept` counts, and logits. The
-              gate: a float32 copy of the base, of two layers for a large one
+              gate: a float32 copy of the base, of few layers for a large one
     """
     width = 2 if load.on_cuda else 4
     sides = sum(map(sum, map(shape.shape_of, shape.row.targets)))
@@ -156,10 +156,8 @@ def _gate(shape: ModelConfig, load: Load) -> int:
     """Bytes of the parity gate's copy. On CUDA it lies beside: in the host's memory."""
     if load.on_cuda:
         return 0
-    whole = 4 * parameters(shape)
-    return (
-        whole if whole <= FULL_COPY_BYTES else 4 * parameters(dataclasses.replace(shape, layers=min(2, shape.layers)))
-    )
+    whole, few = 4 * parameters(shape), len(shape.row.slice_of(shape.layers))
+    return whole if whole <= FULL_COPY_BYTES else 4 * parameters(dataclasses.replace(shape, layers=few))
 
 
 def _gb(size: int) -> str:

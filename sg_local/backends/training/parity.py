@@ -125,7 +125,7 @@ def parity_gate(model: Path, folder: Path, examples: Sequence[TokenExample], n_t
     shape = read_config(model)
     layers = tuple(range(shape.layers))
     if _float32_bytes(model) > FULL_COPY_BYTES and shape.layers > 2:
-        layers = (0, shape.layers - 1)
+        layers = shape.row.slice_of(shape.layers)
     tokens = probe_tokens(examples, shape.context)
     return ParityGate(model, folder, tokens, layers, shape.layers, n_threads, shape.row.tolerance)
 
