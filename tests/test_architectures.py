@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 
 from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
+import sg_local
 from sg_local import gguf
 from sg_local.backends import TrainSettings
 from sg_local.backends.torch.adapter import TorchLora
@@ -25,7 +26,7 @@ from sg_local.backends.torch.packing import pack_rows, pack_tokens
 from sg_local.backends.training.parity import _reference_logits, parity_gate
 from sg_local.export.huggingface import FolderPlan, write_folder
 from sg_local.gguf.architectures import ARCHITECTURES
-from sg_local.records import TokenExample
+from sg_local.records import SgError, TokenExample
 
 CPU, ALPHA, RANK = torch.device("cpu"), 8.0, 4
 SETTINGS = TrainSettings(rank=RANK, alpha=ALPHA, batch_size=4, n_threads=1)
@@ -202,6 +203,24 @@ def test_the_cache_is_as_wide_as_the_heads_are(tiny):
         assert cell_bytes(handle) == 2 * 2 * config.layers * config.kv_heads * config.head_dim
     finally:
         lib.llama_model_free(handle)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "reason"),
+    [
+        ("llama4", {}, "its architecture is llama4"),
+        ("gpt-oss", {}, "its architecture is gpt-oss"),
+        ("qwen3moe", {}, "its architecture is qwen3moe"),
+        ("llama", {"split.count": 2}, "one of 2 parts of a split model"),
+        ("llama", {"llama.rope.scaling.type": "longrope"}, "its rotary scaling is longrope"),
+    ],
+)
+def test_a_run_of_what_cannot_be_trained_is_refused_when_it_is_opened(tmp_path, architecture, fields, reason):
+    path = write_model(tmp_path / "m.gguf")
+    gguf.copy_with_fields(path, tmp_path / "other.gguf", {"general.architecture": architecture, **fields})
+    with pytest.raises(SgError, match=reason):
+        sg_local.open_job("support_routing", model=str(tmp_path / "other.gguf"), runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_model_without_one_of_its_vectors_is_refused(tiny, tmp_path):

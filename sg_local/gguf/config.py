@@ -18,8 +18,8 @@ from sg_local.gguf.types import FILE_TYPE_NAMES
 from sg_local.records import SgError
 
 TRAINABLE_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
-_SUPPORTED = " ".join(
-    f"sg-local trains dense models of the {row.name} architecture: {row.models}." for row in ARCHITECTURES.values()
+_SUPPORTED = "sg-local trains dense models of these architectures: {}.".format(
+    "; ".join(f"{row.name} ({row.models})" for row in ARCHITECTURES.values() if not row.refused)
 )
 
 

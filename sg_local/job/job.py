@@ -22,6 +22,7 @@ from sg_local.backends import Generator, choose_generator, choose_trainer, needs
 from sg_local.job import presets
 from sg_local.job.options import Home, Layers, Options, Tables
 from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
+from sg_local.models.find import check_trains
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task, from_dict
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, file_digest, open_run
@@ -242,6 +243,8 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Op
         task = tasks.with_labels_named(task)
     plan = _plan(_layers(task, options.preset, home, options.settings), options.seed, home)
     backend, trainer = engine_names(options)
+    if needs_model(backend):
+        check_trains(base.path)  # now, not after the synthesis
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name

@@ -57,6 +57,13 @@ class ModelEntry:
     is_card: bool
 
 
+def check_trains(path: Path) -> None:
+    """Raise SgError for a model that training would refuse. Reads its header alone."""
+    from sg_local.gguf import check_trainable  # loads NumPy
+
+    check_trainable(path)
+
+
 def find_model(name: str, folders: ModelFolders) -> Model:
     """The model with this name or path, which must be on this machine; SgError says how to get it otherwise."""
     if os.path.isfile(name):
