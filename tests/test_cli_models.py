@@ -16,7 +16,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.models import DownloadLine
 from sg_local.gguf import ARCHITECTURES
 from sg_local.home import folders
-from sg_local.job.job import find_base
+from sg_local.job.base import find_base
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sg_local import __version__, prompts, tasks
 from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
 from sg_local.job import presets
+from sg_local.job.base import Base, find_base
 from sg_local.job.options import Home, Layers, Options, Tables
 from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
 from sg_local.models.find import check_trains
@@ -31,15 +32,6 @@ logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from sg_local.serve import ServeSettings
-
-
-@dataclass(frozen=True)
-class Base:
-    """The base model of a run. `template` replaces the file's own chat template where it is not None."""
-
-    name: str
-    path: Path
-    template: str | None = None
 
 
 @dataclass
@@ -200,16 +192,6 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         found=data,
         redo=options.redo,
     )
-
-
-def find_base(name: str | None, backend: str, home: Home) -> Base:
-    """The model file that a name stands for, with the card's chat template."""
-    if name is None and not needs_model(backend):
-        return Base(backend, Path(backend))
-    from sg_local import models
-
-    model = models.find_model(name or models.DEFAULT, home.model_folders)
-    return Base(model.name, Path(model.path), model.chat_template)
 
 
 def engine_names(options: Options) -> tuple[str, str]:

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from sg_local.job import presets
+from sg_local.job.base import find_base
 from sg_local.job.events import Listener
-from sg_local.job.job import find_base, job_for_task
+from sg_local.job.job import job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.search import TRIALS, Search, SearchOutcome, SearchSettings, Setting, Trial, grid, search
 from sg_local.job.stages import perform
