@@ -4,8 +4,7 @@
     python tests/screens.py --take RUN_FOLDER  take a finished run of a classification task as the data first, and what
                                                the doctor finds here
 
-The data is of two runs: figures, times and files as the screen of one on a quiet machine was recorded (its report holds
-no more than these); the rows of a later one.
+The data is of one finished run of the README's first command.
 The review is the real program in a pseudo-terminal; the others are drawn by the code that draws them in the program.
 tests/test_screens.py draws every screen again and compares its text with what is recorded.
 """
@@ -134,7 +133,7 @@ def finished(run: Run) -> Iterator[tuple[str, str]]:
         stamp = run.stamp(stage)
         if stamp is not None and stage != "review":
             narrator.end(stage, stamp.get("seconds", 0.0), stamp.get("note", ""))
-    files = tuple((str(run.path(name)), size, digest) for name, size, digest in read_json(run.path(FILES)))
+    files = tuple((str(run.path(name)), size, digest) for name, size, digest in json.loads(run.path(FILES).read_text()))
     card = verdict(dataclasses.replace(verdict_card(run), artefacts=files), WIDTH)
     line = Text.assemble(("$ ", "green"), f"sg-local run {run.settings['task']['name']} --yes")
     yield "run", svg(Group(line, narrator.list(), card), WIDTH, "sg-local run")
