@@ -19,8 +19,8 @@ from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 from sg_local.records import SgError
-from sg_local.views.models import PULL, card_facts, card_pairs, model_cells
-from sg_local.words import duration, size
+from sg_local.views.models import PULL, card_facts, card_pairs, download_text, model_cells
+from sg_local.words import size
 
 if TYPE_CHECKING:
     from sg_local.models import Card, ModelEntry
@@ -80,6 +80,7 @@ def _text(value: Any) -> str | None:
 def show(environment: Environment, model: str, as_json: bool) -> None:
     """Show what is known of a model: a name, or the path of a GGUF file."""
     from sg_local import models
+    from sg_local.backends.training.memory import needs_by_place
     from sg_local.gguf.config import check_model
 
     card = None if os.path.isfile(model) else models.find_card(model, environment.models)
@@ -89,7 +90,7 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
     found = models.find_model(model, environment.models)
     facts = dataclasses.asdict(check_model(found.path))
     facts.pop("chat_template", None)
-    memory = _training_bytes(found.path, facts)
+    memory = {} if facts["cannot_train"] else needs_by_place(found.path)
     if as_json:
         told = {} if found.card is None else card_facts(found.card)
         output.show_json({"name": found.name, "path": str(found.path), "card": told, "file": facts, "training": memory})
@@ -117,18 +118,6 @@ def _show_card(card: Card, as_json: bool) -> None:
     if reason:
         output.note(reason)
     click.echo(f"It is not on this machine. Get it with: {card.get}", err=True)
-
-
-def _training_bytes(path: Path, facts: dict[str, Any]) -> dict[str, int]:
-    """The memory that training takes, by where it runs; empty for a model that cannot be trained."""
-    from sg_local.backends.training.memory import training_need, usual_load
-    from sg_local.gguf import read_config
-
-    if facts["cannot_train"]:
-        return {}
-    shape = read_config(path)
-    places = {"CPU": False, "CUDA": True}
-    return {place: training_need(shape, usual_load(shape, on_cuda=cuda)).total for place, cuda in places.items()}
 
 
 @models_command.command("add", examples=("sg-local models add my-model ~/models/my-model.Q4_K_M.gguf",))
@@ -199,11 +188,7 @@ class DownloadLine:
     def text(self, here: int, whole: int | None, now_s: float) -> str:
         """The line: bytes, speed, and the time left."""
         begun_s, first = self.begun or (now_s, here)
-        rate = (here - first) / max(now_s - begun_s, 0.1)
-        parts = [f"{size(here)} of {size(whole)}" if whole else size(here), f"{size(rate)}/s"]
-        if whole and rate > 0:
-            parts.append(f"{duration((whole - here) / rate)} left")
-        return ", ".join(parts)
+        return download_text(here, whole, (here - first) / max(now_s - begun_s, 0.1))
 
     def end(self) -> None:
         """Leave the line."""

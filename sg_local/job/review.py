@@ -24,7 +24,7 @@ PLACE = "review.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ReviewPlace:
     """Where the last sitting ended: the card's id, and the view."""
 
     view: View
@@ -93,7 +93,7 @@ def at_last_card(job: OpenRun, state: ReviewState) -> ReviewState:
     path = job.run.path(PLACE)
     if state.sample or not path.exists():
         return state
-    place = from_dict(Place, read_json(path))
+    place = from_dict(ReviewPlace, read_json(path))
     found = state.but(view=place.view, cursor=place.cursor)
     return review.settled(found, found.view)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from sg_local.words import size
+from sg_local.words import duration, size
 
 if TYPE_CHECKING:
     from sg_local.models import Card, ModelEntry
@@ -43,3 +43,11 @@ def card_pairs(card: Card, keys: tuple[str, ...] | None = None) -> list[tuple[st
     wanted = [key for key in facts if keys is None or key in keys]
     texts = ((key, ", ".join(facts[key]) if isinstance(facts[key], tuple) else facts[key]) for key in wanted)
     return [(key.replace("_", " "), str(value)) for key, value in texts if value]
+
+
+def download_text(here: int, whole: int | None, rate: float) -> str:
+    """Where a download stands: bytes here and in all, bytes a second, and the time left."""
+    parts = [f"{size(here)} of {size(whole)}" if whole else size(here), f"{size(rate)}/s"]
+    if whole and rate > 0:
+        parts.append(f"{duration((whole - here) / rate)} left")
+    return ", ".join(parts)

@@ -11,10 +11,11 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.training.lora import adapted_layers, n_answer, shared_prefix
-from sg_local.gguf import ModelConfig
+from sg_local.gguf import ModelConfig, read_config
 from sg_local.records import SgError, TokenExample
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,13 @@ def training_need(shape: ModelConfig, load: Load) -> Need:
     weights = width * parameters(shape) + 16 * load.rank * load.n_layers * sides
     step = round(OVERHEAD * width * _kept(shape, load)) + 4 * shape.vocab * load.n_logits
     return Need(weights, max(step, _gate(shape, load)), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
+
+
+def needs_by_place(model: Path) -> dict[str, int]:
+    """Bytes that training a model takes with rows of the usual length, by where it runs: CPU, CUDA."""
+    shape = read_config(model)
+    places = {"CPU": False, "CUDA": True}
+    return {place: training_need(shape, usual_load(shape, on_cuda=cuda)).total for place, cuda in places.items()}
 
 
 def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> None:
