@@ -126,6 +126,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(own_folder):
     assert failed.value.hint == "Did you mean epochs?"
     with job() as found, pytest.raises(sg.SgError, match=r"no candidates\.jsonl yet"):
         found.train()
+    with job() as found, pytest.raises(sg.SgError, match=r"no candidates\.jsonl yet"):
+        found.filter({"policy": "voted"})
     assert not Run(own_folder / "runs" / "r").root.exists()
 
 

@@ -89,11 +89,6 @@ def set_offline(offline: bool) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1" if offline else "0"
 
 
-def in_environment(option: str) -> bool:
-    """True when the option's variable is set."""
-    return bool(os.environ.get(OPTIONS[option]))
-
-
 def _read_or_broken(path: Path) -> tuple[dict[str, Any], dict[str, Any], SgError | None]:
     try:
         return (*read_config(path), None)

@@ -23,7 +23,7 @@ from sg_local.job.events import Listener, deaf
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Home, Options, Tables
 from sg_local.records import Candidate, SgError, Task, Verdict
-from sg_local.run import ADAPTER, CANDIDATES, REPORT, VERDICTS
+from sg_local.run import ADAPTER, CANDIDATES
 
 if TYPE_CHECKING:
     from sg_local.filters import Funnel
@@ -167,7 +167,7 @@ class Job:
         from sg_local import filters
 
         run = self._opened.run
-        verdicts = filters.final_verdicts(run) if run.path(VERDICTS).exists() else {}
+        verdicts = filters.final_verdicts(run)
         return tuple(_row(candidate, verdicts.get(candidate.id)) for candidate in run.read(CANDIDATES, Candidate))
 
     @property
@@ -175,8 +175,6 @@ class Job:
         """The last evaluation. Raises SgError before there was one."""
         from sg_local.report import read_report
 
-        if not self._opened.run.path(REPORT).exists():
-            raise SgError(f"Run {self.name} has no report yet.", f"Run `eval {self.name}` first.")
         return read_report(self._opened.run)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sg_local.job.events import Listener
-from sg_local.job.job import OpenRun
+from sg_local.job.job import OpenRun, needs
 from sg_local.run import CANDIDATES
 
 
@@ -26,11 +26,15 @@ def filter_rows(job: OpenRun, tell: Listener) -> str:
 
 
 def refilter(job: OpenRun, tables: Mapping[str, Any]) -> None:
-    """Filter again with these changed settings; the run remembers them as if they had been given when it began."""
+    """Filter again with these changed settings; the run remembers them as if they had been given when it began.
 
+    Raises SgError before the run has rows, and for a setting that there is not.
+    """
+    needs(job, CANDIDATES, "synth")
     job.plan = job.plan.changed("filter", tables)
     job.remember({"filter": tables})
     _apply_filters(job)
+    job.worked = True
 
 
 def _apply_filters(job: OpenRun) -> str:
