@@ -194,9 +194,7 @@ def open_run(runs: Path, name: str) -> Run:
     if run.exists():
         return run
     known = [found.name for found in list_runs(runs)]
-    begun = [one for one in known if one.startswith(name)]
-    near = did_you_mean(name, known) or (f"Did you mean {begun[0]}?" if begun else "")
-    hint = near or f"Runs here: {', '.join(known) or 'none yet'}."
+    hint = did_you_mean(name, known) or f"Runs here: {', '.join(known) or 'none yet'}."
     raise SgError(f"There is no run named {name!r} in {runs}.", hint, exit_code=2)
 
 

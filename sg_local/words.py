@@ -11,8 +11,12 @@ SINGULAR = {"are": "is", "were": "was"}
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A question that names the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    """A question that names the known word that was begun, else the nearest one; or an empty string.
+
+    Letter case is no matter; of several that begin alike, the first in the order given.
+    """
+    begun = [one for one in known if word and one.lower().startswith(word.lower())]
+    near = begun or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {near[0]}?" if near else ""
 
 

@@ -7,7 +7,6 @@ tensor types) is for the stage to check; here it must be one whole, readable mod
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from sg_local.models.cards import Card, Source, read_cards
 from sg_local.models.hub import hub_card, quantisation
 from sg_local.models.stores import Found, find_named, find_source, found_models
 from sg_local.records import SgError
+from sg_local.words import did_you_mean
 
 DEFAULT = "smollm2-135m-instruct"
 PACKAGE, OWN = "package", "own file"
@@ -119,11 +119,9 @@ def unknown(name: str, folders: ModelFolders) -> SgError:
     """The error for a name that stands for nothing here."""
     if Path(name).is_absolute() or name.startswith(".") or name.lower().endswith(".gguf"):
         return SgError(f"There is no model file at {Path(name).absolute()}.", "See `models ls`.", exit_code=2)
-    cards = read_cards(folders)
-    begun = sorted((known for known in cards if known.startswith(name.lower())), key=lambda known: known != DEFAULT)
-    others = [found.name for found in found_models(folders)]
-    near = begun or difflib.get_close_matches(name, [*cards, *others], n=1)
-    hint = f"Did you mean {near[0]}?" if near else "See `models ls`, or give the path of a .gguf file."
+    known = [*read_cards(folders), *(found.name for found in found_models(folders))]
+    near = did_you_mean(name, sorted(known, key=lambda one: one != DEFAULT))
+    hint = near or "See `models ls`, or give the path of a .gguf file."
     return SgError(f"There is no model named {name!r}.", hint, exit_code=2)
 
 
