@@ -5,74 +5,41 @@ All in float32, where a right copy differs from llama.cpp by rounding alone.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny_models import TinySpec, lora_pairs, write_lora, write_model
+from tiny_architectures import (
+    examples,
+    mlx_gradient,
+    mlx_side,
+    relative_error,
+    torch_gradient,
+    torch_side,
+    write_pair,
+)
+from tiny_models import write_model
 
 import sg_local
 from sg_local import gguf
-from sg_local.backends import TrainSettings
-from sg_local.backends.torch.adapter import TorchLora
-from sg_local.backends.torch.forward import answer_loss, hidden_states, logits
-from sg_local.backends.torch.model import load_base
-from sg_local.backends.torch.packing import pack_rows, pack_tokens
+from sg_local.backends.torch.forward import logits
+from sg_local.backends.torch.packing import pack_tokens
 from sg_local.backends.training.parity import _reference_logits, parity_gate
 from sg_local.export.huggingface import FolderPlan, write_folder
 from sg_local.gguf.architectures import ARCHITECTURES
-from sg_local.records import SgError, TokenExample
+from sg_local.records import SgError
 
-CPU, ALPHA, RANK = torch.device("cpu"), 8.0, 4
-SETTINGS = TrainSettings(rank=RANK, alpha=ALPHA, batch_size=4, n_threads=1)
-PLAIN = TinySpec(type="F32", head_type="F32")
-# Where an architecture has a length of its own or layers of several kinds, its tiny model has them too.
-SPECS = {
-    "llama": PLAIN,
-    "qwen2": dataclasses.replace(PLAIN, rope_base=1e6),
-    "qwen3": dataclasses.replace(PLAIN, head_width=96, rope_base=1e6, tied=False),
-    "granite": PLAIN,
-    "smollm3": dataclasses.replace(PLAIN, layers=5, rope_base=2e6),
-    "olmo2": dataclasses.replace(PLAIN, tied=False),
-}
-
-
-def examples(n: int = 5, n_prefix: int = 20) -> list[TokenExample]:
-    """Rows with a common prefix and parts of their own, of unequal lengths and weights."""
-    draw = np.random.default_rng(3)
-    prefix = tuple(draw.integers(3, 500, n_prefix).tolist())
-    own = [tuple(draw.integers(3, 500, 4 + i).tolist()) for i in range(n)]
-    return [
-        TokenExample(f"row{i}", (*prefix, *part, 7, 2), n_prefix + len(part), 1.0 + i % 3) for i, part in enumerate(own)
-    ]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module", params=list(ARCHITECTURES))
 def tiny(request, tmp_path_factory):
     """The model, an adapter that changes much, and llama.cpp's logits of the rows' tokens with it."""
     folder = tmp_path_factory.mktemp(request.param)
-    spec = dataclasses.replace(SPECS[request.param], architecture=request.param)
-    model = write_model(folder / "tiny.gguf", spec)
-    adapter = write_lora(folder / "adapter.gguf", lora_pairs(spec, RANK, size=0.1), ALPHA / 2, request.param)
-    return model, adapter, folder
-
-
-def torch_side(model: Path, adapter: Path):
-    """The base in torch, and the file's adapter as its own."""
-    base = load_base(model, CPU, torch.float32)
-    lora = TorchLora(base, dataclasses.replace(SETTINGS, alpha=ALPHA / 2))
-    pairs = gguf.read_adapter(adapter).pairs
-    for name, (a, b) in lora.matrices().items():
-        heads = base.shape.rotary_heads(name)
-        own = pairs[name]
-        a.copy_(torch.from_numpy(own[0].copy()))
-        b.copy_(torch.from_numpy(np.ascontiguousarray(own[1] if heads is None else gguf.rows_to_hf(own[1], heads))))
-    return base, lora
+    return *write_pair(folder, request.param), folder
 
 
 def judged(tiny, ours_base, ours_adapted, tmp_path):
@@ -107,28 +74,8 @@ def test_a_slice_of_the_layers_computes_what_llama_cpp_computes(tiny, tmp_path, 
 
 def test_torch_s_shared_prefix_gives_the_gradient_of_full_rows(tiny):
     base, lora = torch_side(*tiny[:2])
-
-    def gradient(packs):
-        lora.flat.grad.zero_()
-        for pack in packs:
-            answer_loss(base, hidden_states(base, lora, pack), pack).backward()
-        return lora.flat.grad.clone()
-
-    rows = examples()
-    shared = gradient([pack_rows(rows, 20, CPU)])
-    whole = gradient([pack_rows([row], 0, CPU) for row in rows])
-    assert whole.norm() > 0 and (shared - whole).norm() / whole.norm() < 1e-4
-
-
-def mlx_side(model: Path, adapter: Path | None):
-    from sg_local.backends.mlx.adapter import apply_adapter
-    from sg_local.backends.mlx.weights import load_model
-
-    loaded = load_model(model, keep_quantised=False)
-    if adapter is not None:
-        found = gguf.read_adapter(adapter)
-        apply_adapter(loaded, found.pairs, found.alpha)
-    return loaded
+    shared, whole = (torch_gradient(base, lora, shared=share) for share in (True, False))
+    assert np.linalg.norm(whole) > 0 and relative_error(shared, whole) < 1e-4
 
 
 def test_mlx_computes_what_llama_cpp_computes(tiny, tmp_path):
@@ -143,23 +90,10 @@ def test_mlx_computes_what_llama_cpp_computes(tiny, tmp_path):
 
 
 def test_mlx_s_shared_prefix_gives_the_gradient_of_full_rows(tiny):
-    mx = pytest.importorskip("mlx.core")
-    import mlx.nn as nn
-    from mlx.utils import tree_flatten
-
-    from sg_local.backends.mlx.forward import make_batch, summed_loss
-
+    pytest.importorskip("mlx.core")
     model = mlx_side(*tiny[:2])
-    model.freeze()
-    model.unfreeze(keys=["lora_a", "lora_b"], strict=False)
-    found = []
-    for share in (True, False):
-        batch = make_batch(examples(), share_prefix=share)
-        _, grads = nn.value_and_grad(model, lambda batch: summed_loss(model, batch))(batch)
-        flat = [grad.reshape(-1) for _, grad in tree_flatten(grads)]
-        found.append(np.array(mx.concatenate(flat)))
-    shared, whole = found
-    assert np.linalg.norm(whole) > 0 and np.linalg.norm(shared - whole) / np.linalg.norm(whole) < 1e-4
+    shared, whole = (mlx_gradient(model, shared=share) for share in (True, False))
+    assert np.linalg.norm(whole) > 0 and relative_error(shared, whole) < 1e-4
 
 
 def test_a_merged_file_is_base_and_adapter(tiny, tmp_path):
