@@ -45,6 +45,13 @@ def test_labels_stay_strings(tmp_path):
         ('output = "no"', 'output = "maybe"', 11, "'maybe' is not in labels"),
         ("[[tests]]", "[[test]]", 9, "unknown key 'test'"),
         ('input = "Is water wet?"\n', "", 6, "example 1 has no text as input"),
+        ('input = "Is water wet?"', 'inptu = "Is water wet?"', 7, "unknown key 'inptu' in example 1"),
+        ('output = "no"', 'output = "no"\nweight = 2', 12, "unknown key 'weight' in test 1"),
+        ('output = "yes"', 'output = "yes"\ntests = "rows.jsonl"', 9, "tests stands under [[examples]]"),
+        ("[[tests]]", '[[tests]]\nlabels = ["a", "b"]', 10, "labels stands under [[tests]]"),
+        ("[[examples]]", 'output = "yes"\n[[examples]]', 6, "output stands outside any row"),
+        ('labels = ["yes", "no"]', 'lables = ["yes", "no"]', 5, "unknown key 'lables'"),
+        ('labels = ["yes", "no"]', '[schema]\ninstruction = "x"', 6, "instruction stands under [schema]"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, old, new, line, says):
@@ -53,6 +60,36 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, old, new, line, says):
         tasks.read_task(path)
     assert error.value.message.startswith(f"{path}:{line}: ") and says in error.value.message
     assert error.value.hint and error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        (
+            'input = "Is water wet?"',
+            'inptu = "Is water wet?"',
+            "Did you mean input? Each [[examples]] has: input, output.",
+        ),
+        ('output = "no"', 'ouputs = ["no"]', "Did you mean outputs?"),
+        (
+            'output = "yes"',
+            'output = "yes"\ntests = "rows.jsonl"',
+            "Move `tests = ...` up, above the first line in brackets.",
+        ),
+        ('labels = ["yes", "no"]', 'lables = ["yes", "no"]', "Did you mean labels?"),
+    ],
+)
+def test_a_wrong_key_gets_the_nearest_name_or_its_right_place(tmp_path, old, new, hint):
+    with pytest.raises(SgError) as error:
+        tasks.read_task(write(tmp_path, GOOD.replace(old, new)))
+    assert hint in error.value.hint
+
+
+def test_texts_that_look_like_toml_move_no_line(tmp_path):
+    text = GOOD.replace('"Is water wet?"', "'''\n[[tests]]\noutput = \"x\"\n'''  # [[tests]]")
+    with pytest.raises(SgError) as error:
+        tasks.read_task(write(tmp_path, text.replace('output = "no"', 'output = "maybe"')))
+    assert error.value.message.startswith(f"{tmp_path / 'task.toml'}:14: ")
 
 
 def test_no_examples_and_too_many_examples_are_refused(tmp_path):

@@ -2,9 +2,8 @@
 
 A TOML task has name, kind, instruction, labels (classification), up to three [[examples]] and optional [[tests]]
 (or `tests = "FILE"`, JSON lines with input and output). Outputs that are JSON may have a schema: a [schema] table,
-`schema = "FILE.json"` beside the task, or its JSON text. A Super-NI file is read as it is: its definition, its
-first three positive examples, its instances as tests; it counts as classification when its instances use at most
-ten different outputs. Every error names the file and, where it can be found, the line.
+`schema = "FILE.json"` beside the task, or its JSON text. A Super-NI file is read as it is (superni.py). Every error
+names the file and, where it can be found, the line.
 """
 
 from __future__ import annotations
@@ -12,36 +11,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sg_local.parsing import indented
 from sg_local.prompts import match_label
 from sg_local.reading import loads, parse_json, parse_toml, read_lines, read_text
-from sg_local.records import KINDS, Kind, Pair, SgError, Task, TestRow
+from sg_local.records import KINDS, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
 from sg_local.tasks.find import find_task
-from sg_local.words import brief
+from sg_local.tasks.rows import as_test_row, check_keys, pair_of, rows_of, test_row_of
+from sg_local.tasks.source import Part, TaskSource
+from sg_local.tasks.superni import from_superni
 
 MAX_EXAMPLES = 3
-MAX_SUPERNI_LABELS = 10
-KEYS = {"name", "kind", "summary", "instruction", "labels", "examples", "tests", "schema"}
-
-
-@dataclass(frozen=True)
-class TaskSource:
-    """A task file's text, to say where in it something is wrong."""
-
-    path: Path
-    text: str
-
-    def error(self, message: str, hint: str, needle: str = "") -> SgError:
-        """A usage error at the first line that holds `needle`."""
-        at = self.text.find(needle) if needle else -1
-        place = f"{self.path}:{self.text.count(chr(10), 0, at) + 1}" if at >= 0 else str(self.path)
-        return SgError(f"{place}: {message}", hint, exit_code=2)
 
 
 def load_task(name: str, tests: int | Path | None = None) -> Task:
@@ -87,8 +70,8 @@ def _read_task(path: Path, *, has_own_tests: bool = False) -> Task:
     """A task; with `has_own_tests` its test rows may not be those of yet another file."""
     source = TaskSource(path, read_text(path))
     if path.suffix == ".json":
-        return _from_superni(source)
-    data = parse_toml(source.text, path, "Mend this line.")
+        return _check(source, from_superni(source))
+    data = parse_toml(source.text, path, "Fix this line.")
     if has_own_tests and isinstance(data.get("tests"), str):
         hint = "Name the file that holds the rows."
         raise source.error("its test rows are those of another file in turn.", hint, "tests")
@@ -112,23 +95,20 @@ def read_tests(path: Path) -> tuple[TestRow, ...]:
     for number, line in read_lines(path):
         place = f"{path}:{number}"
         data = parse_json(line, place, hint, is_line=True)
-        if (row := _as_test_row(data)) is None:
+        if (row := as_test_row(data)) is None:
             raise SgError(f"{place}: this is no test row.", hint, exit_code=2)
         rows.append(row)
     return tuple(rows)
 
 
 def _from_toml(source: TaskSource, data: dict[str, Any]) -> Task:
-    unknown = sorted(set(data) - KEYS)
-    if unknown:
-        hint = f"A task has: {', '.join(sorted(KEYS))}."
-        raise source.error(f"unknown key {unknown[0]!r}.", hint, unknown[0])
+    check_keys(source, data)
     kind = data.get("kind")
     if kind not in KINDS:
         hint = 'Write kind = "classification" or kind = "generation".'
         raise source.error(f"kind is {kind!r}.", hint, "kind")
     labels = _labels(source, data.get("labels", []))
-    examples = tuple(_pair(source, row, i, kind) for i, row in enumerate(_rows(source, data, "examples"), 1))
+    examples = tuple(pair_of(source, row, i, kind) for i, row in enumerate(rows_of(source, data, "examples"), 1))
     task = Task(
         name=_text(source, data, "name") if "name" in data else source.path.stem,
         kind=kind,
@@ -145,14 +125,7 @@ def _toml_tests(source: TaskSource, data: dict[str, Any]) -> tuple[TestRow, ...]
     tests = data.get("tests", [])
     if isinstance(tests, str):
         return read_tests(source.path.parent / tests)
-    return tuple(_test_row(source, row, i) for i, row in enumerate(_rows(source, data, "tests"), 1))
-
-
-def _rows(source: TaskSource, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    rows = data.get(key, [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise source.error(f"{key} is not a list of tables.", f"Write each as [[{key}]].", key)
-    return rows
+    return tuple(test_row_of(source, row, i) for i, row in enumerate(rows_of(source, data, "tests"), 1))
 
 
 def _text(source: TaskSource, data: dict[str, Any], key: str) -> str:
@@ -191,33 +164,6 @@ def _schema(source: TaskSource, given: Any) -> str:
     return text
 
 
-def _pair(source: TaskSource, row: dict[str, Any], number: int, kind: Kind) -> Pair:
-    for key in ("input", "output"):
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            hint = f'Each [[examples]] has {key} = "..." in quotes.'
-            raise source.error(f"example {number} has no text as {key}.", hint, "[[examples]]")
-    output: str = row["output"]
-    return Pair(indented(row["input"]), indented(output) if kind == "generation" else output.strip())
-
-
-def _test_row(source: TaskSource, row: Any, number: int) -> TestRow:
-    found = _as_test_row(row)
-    if found is None:
-        hint = "A test row has input and output (or outputs, a list), all in quotes."
-        raise source.error(f"test row {number} is malformed.", hint, "[[tests]]")
-    return found
-
-
-def _as_test_row(row: Any) -> TestRow | None:
-    """Plain data as a test row; None where it is none."""
-    given = row.get("outputs", row.get("output")) if isinstance(row, dict) else None
-    outputs = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-    texts = outputs and all(isinstance(text, str) for text in outputs)
-    if not texts or not isinstance(row.get("input"), str):
-        return None
-    return TestRow(indented(row["input"]), tuple(text.strip() for text in outputs))
-
-
 def _check(source: TaskSource, task: Task) -> Task:
     if not task.examples:
         raise source.error("the task has no examples.", "Add one to three [[examples]] with input and output.")
@@ -231,60 +177,27 @@ def _check(source: TaskSource, task: Task) -> Task:
         raise source.error("a classification task has a schema.", "Its labels say all: drop the schema.", "schema")
     if len(task.labels) < 2:
         raise source.error("classification needs two labels or more.", 'Write labels = ["yes", "no"].', "labels")
-    used: Iterable[str] = [pair.output for pair in task.examples] + [o for row in task.tests for o in row.outputs]
-    for output in used:
+    for part, output in _outputs(task):
         if output not in task.labels:
             hint = f"labels has: {', '.join(task.labels)}."
-            raise source.error(f"the output {output!r} is not in labels.", hint, f'"{output}"')
+            raise source.error(f"the output {output!r} is not in labels.", hint, *part)
     return task
+
+
+def _outputs(task: Task) -> Iterator[tuple[Part, str]]:
+    """Every right output, with the part of the file where it stands."""
+    for number, pair in enumerate(task.examples, 1):
+        yield ("examples", number, "output"), pair.output
+    for number, row in enumerate(task.tests, 1):
+        for output in row.outputs:
+            yield ("tests", number, "outputs" if len(row.outputs) > 1 else "output"), output
 
 
 def _check_schema(source: TaskSource, task: Task) -> Task:
     """The task, whose demonstrations and test outputs fit its schema."""
-    used = [(f"example {i}", pair.output) for i, pair in enumerate(task.examples, 1)]
-    used += [(f"test row {i}", output) for i, row in enumerate(task.tests, 1) for output in row.outputs]
-    for place, output in used if task.schema else ():
+    for part, output in _outputs(task) if task.schema else ():
         reason = misfit(task.schema, output)
         if reason:
-            raise source.error(f"the output of {place} does not fit the schema: {reason}.", "Mend either.", "schema")
+            place = f"{'example' if part[0] == 'examples' else 'test row'} {part[1]}"
+            raise source.error(f"the output of {place} does not fit the schema: {reason}.", "Change either.", *part)
     return task
-
-
-def _from_superni(source: TaskSource) -> Task:
-    data = parse_json(source.text, str(source.path), "Check the file.")
-    try:
-        definition = data["Definition"]
-        instruction = _superni_text(definition if isinstance(definition, str) else definition[0], "Definition")
-        shown = data["Positive Examples"]
-        examples = tuple(Pair(_superni_text(e["input"]), _superni_text(e["output"])) for e in shown)
-        tests = tuple(_superni_test(row) for row in data["Instances"])
-    except (KeyError, IndexError, TypeError) as error:
-        hint = "It needs Definition, Positive Examples and Instances, with texts as input and output."
-        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise source.error(f"this is not a Super-NaturalInstructions task ({brief(why, 100)}).", hint) from error
-    labels = _superni_labels(tests, examples)
-    kind: Kind = "classification" if labels else "generation"
-    return _check(source, Task(source.path.stem, kind, instruction.strip(), examples[:MAX_EXAMPLES], labels, tests))
-
-
-def _superni_test(row: dict[str, Any]) -> TestRow:
-    outputs = row["output"]
-    texts = [outputs] if isinstance(outputs, str) else outputs
-    if not isinstance(texts, list) or not texts:
-        raise TypeError("output is neither a text nor a list of texts")
-    return TestRow(_superni_text(row["input"]), tuple(_superni_text(text) for text in texts))
-
-
-def _superni_text(value: Any, name: str = "an input or output") -> str:
-    """A text of the file; TypeError for anything else."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is no text")
-    return value.strip()
-
-
-def _superni_labels(tests: tuple[TestRow, ...], examples: tuple[Pair, ...]) -> tuple[str, ...]:
-    """The label set where the outputs form one: few distinct ones against the number of rows; else empty."""
-    outputs = {output for row in tests for output in row.outputs}
-    if len(outputs) > MAX_SUPERNI_LABELS or len(tests) < 4 * len(outputs):
-        return ()
-    return tuple(sorted(outputs | {pair.output for pair in examples}))
