@@ -1,13 +1,18 @@
-"""Small words that people read: suggestions, counts, sizes, times, values cut short."""
+"""Small words that people read: suggestions, counts, sizes, times, values cut short, and any text made safe to show."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 SINGULAR = {"are": "is", "were": "was"}
+
+HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal or turns a line around: C0 but tab and line end, DEL, C1, U+2028 and U+2029, bidi embeddings,
+overrides and isolates; and lone surrogates, which no stream can write."""
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
@@ -52,3 +57,19 @@ def brief(value: Any, length: int = 200) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "\u2026"
+
+
+def shown(text: str) -> str:
+    """Text of users, models, files and servers as it may stand on a screen, in a log or in a table.
+
+    Each harmful character becomes one mark, so that widths and places stay: a control picture for C0 and DEL, `\u2424`
+    for the two line separators, `\ufffd` for the rest. A carriage return before a line end goes.
+    """
+    return HARMFUL.sub(_mark, text.replace("\r\n", "\n"))
+
+
+def _mark(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return {0x7F: "\u2421", 0x2028: "\u2424", 0x2029: "\u2424"}.get(code, "\ufffd")

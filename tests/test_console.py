@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -183,3 +184,49 @@ def test_the_live_view_of_a_run_fits_the_window_with_its_previews(height):
     shown = [line.strip() for line in lines if line.strip()]
     assert len(shown) < height and shown[-1].startswith("╰")
     assert all(any(word in line for line in shown) for word in ("› first", "› third", "rule 4", "billing 8 of 9"))
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b1m\u202eabc\u2028\x00"
+
+
+def harmful(text):
+    """What in drawn text would steer a terminal; the recorder's own colours are off."""
+    return sorted({c for c in text if (ord(c) < 32 and c not in "\n\t") or c in "\x7f\x9b\u202e\u2028"})
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: Screenful(dataclasses.replace(VIEW, card=evil(CARD), title=EVIL, labels=((EVIL, 3),))),
+        lambda: verdict(dataclasses.replace(evil(CARD_AT_THE_END), notes=(EVIL,), commands=((EVIL, EVIL),)), 80),
+        lambda: cards.funnel(FunnelCard((("asked", 2),), (("rule", 1, (EVIL,)),), ((EVIL, 2, 1),), EVIL), 80),
+        lambda: cards.doctor([FindingView("engine", EVIL, "ok", EVIL, EVIL, EVIL)], EVIL, 80),
+    ],
+    ids=["review", "verdict", "funnel", "doctor"],
+)
+def test_no_screen_lets_a_text_steer_the_terminal(draw):
+    console = Console(width=80, height=24, record=True, color_system=None, force_terminal=False)
+    console.print(draw())
+    assert not harmful(console.export_text())
+
+
+def evil(record):
+    """A view whose texts all carry what steers a terminal."""
+    texts = {f.name: EVIL for f in dataclasses.fields(record) if isinstance(getattr(record, f.name), str)}
+    texts.pop("outcome", None), texts.pop("decision", None)
+    return dataclasses.replace(record, **texts)
+
+
+def test_the_live_view_shows_marks_for_what_a_model_writes(capsys):
+    live = LiveNarrator(["synth"], EVIL)
+    live.begin("synth")
+    live.progress(Progress("inputs", 1, 2, latest=(EVIL,), facts={"rejected": EVIL}))
+    console = Console(width=80, height=24, record=True, color_system=None)
+    console.print(live.view())
+    assert "\u241b" in (drawn := console.export_text()) and not harmful(drawn)
+
+
+def test_this_room_draws_its_own_text_only():
+    for path in Path(cards.__file__).parent.glob("*.py"):
+        if path.name != "text.py":
+            assert "from rich.text" not in path.read_text(encoding="utf-8"), path.name

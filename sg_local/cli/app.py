@@ -22,6 +22,7 @@ from sg_local import __version__
 from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
+from sg_local.cli.output import say
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -141,10 +142,10 @@ class Program(CommandGroup):
             sys.stdout.flush()
         except (KeyboardInterrupt, click.Abort):
             code = INTERRUPTED
-            click.echo("Interrupted. The same line goes on where this stopped.", err=True)
+            say("Interrupted. The same line goes on where this stopped.", err=True)
         except click.exceptions.NoArgsIsHelpError as asked:
             code = asked.exit_code
-            click.echo(asked.ctx.get_help(), err=True)
+            say(asked.ctx.get_help(), err=True)
         except (SgError, click.ClickException, OSError) as error:
             code = _fail(error)
         sys.exit(code)
@@ -203,9 +204,9 @@ def show_error(message: str, hint: str) -> None:
 
         cards.show_error(message, hint)
         return
-    click.echo(f"Error: {message}", err=True)
+    say(f"Error: {message}", err=True)
     if hint:
-        click.echo(f"Hint: {hint}", err=True)
+        say(f"Hint: {hint}", err=True)
 
 
 def _draw_what_can_be_drawn() -> None:

@@ -7,6 +7,7 @@ from click.shell_completion import get_completion_class
 
 from sg_local.cli.app import Command
 from sg_local.cli.options import Choice
+from sg_local.cli.output import say
 
 PLACES = {
     "bash": "sg-local completion bash >> ~/.bashrc",
@@ -27,4 +28,4 @@ def completion_command(shell: str) -> None:
 
     made = get_completion_class(shell)
     assert made is not None
-    click.echo(made(app, {}, "sg-local", "_SG_LOCAL_COMPLETE").source())
+    say(made(app, {}, "sg-local", "_SG_LOCAL_COMPLETE").source())

@@ -38,7 +38,7 @@ def config_command() -> None:
 @click.pass_obj
 def path(environment: Environment) -> None:
     """Print where the config file is looked for."""
-    click.echo(environment.config_path)
+    output.say(environment.config_path)
 
 
 @config_command.command(

@@ -74,7 +74,7 @@ def _show(checks: Sequence[Finding]) -> None:
     columns = [Column("status"), Column("what"), Column("found"), Column("to mend it")]
     rows = [(STATUS[c.status], f"{c.topic}: {c.name}", _found(c), c.mend) for c in checks]
     output.show_table("Doctor", columns, rows)
-    click.echo(verdict_of(checks))
+    output.say(verdict_of(checks))
 
 
 def _found(check: Finding) -> str:

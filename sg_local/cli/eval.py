@@ -120,7 +120,7 @@ def show_answers(job: OpenRun, report: Report, which: str, system: str, as_json:
     columns = [Column("row", True), Column("input"), Column("right"), Column(base), Column(system)]
     columns += [Column("score", True)]
     output.show_table("", columns, [_cells(row) for row in rows])
-    click.echo(f"{which}: {len(rows)} of {report.n} test rows, {system} against {base}")
+    output.say(f"{which}: {len(rows)} of {report.n} test rows, {system} against {base}")
 
 
 def _cells(row: evaluate.Judged) -> Sequence[str]:

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
 from sg_local.cli import output
 from sg_local.cli.output import Column
 from sg_local.facts import RESTORE, read_json
@@ -32,7 +30,7 @@ def show_gates(run: Run, as_json: bool = False) -> None:
         except (AttributeError, KeyError, TypeError) as error:
             raise SgError(f"{path} is damaged: a file's checks are not what an export writes.", RESTORE) from error
         if not sys.stdout.isatty():
-            click.echo(title)
+            output.say(title)
         output.show_table(title, _COLUMNS, cells)
 
 

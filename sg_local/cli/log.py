@@ -16,11 +16,19 @@ from pathlib import Path
 from typing import TextIO
 
 from sg_local import __version__
+from sg_local.words import shown
 
 FORMAT = "%(asctime)s %(name)s: %(message)s"
 SHORT = "%(name)s: %(message)s"
 
 logger = logging.getLogger(__name__)
+
+
+class _Line(logging.Formatter):
+    """One record as text that steers no terminal; further lines of it are set in, so that none passes for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record)).replace("\n", "\n    ")
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -59,6 +67,6 @@ def told(command: str, *, verbose: bool, path: Path | None, texts: bool) -> Iter
 
 
 def _shown(handler: logging.Handler, form: str, level: int) -> logging.Handler:
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(_Line(form))
     handler.setLevel(level)
     return handler

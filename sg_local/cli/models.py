@@ -20,7 +20,7 @@ from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 from sg_local.records import SgError
 from sg_local.views.models import PULL, card_facts, card_pairs, download_text, model_cells
-from sg_local.words import size
+from sg_local.words import shown, size
 
 if TYPE_CHECKING:
     from sg_local.models import Card, ModelEntry
@@ -58,8 +58,8 @@ def ls(environment: Environment, found: bool, as_json: bool) -> None:
     output.show_table("Models", columns, [model_cells(entry, found) for entry in entries])
     if len(entries) < len(every) and not found:
         n = len(every) - len(entries)
-        click.echo(f"More of other programs' models are here: {n}. See sg-local models ls --found", err=True)
-    click.echo(f"Get one with: {PULL} NAME", err=True)
+        output.say(f"More of other programs' models are here: {n}. See sg-local models ls --found", err=True)
+    output.say(f"Get one with: {PULL} NAME", err=True)
 
 
 def _listed(entry: ModelEntry, found: bool) -> bool:
@@ -117,7 +117,7 @@ def _show_card(card: Card, as_json: bool) -> None:
     reason = models.why_not_trained(card)
     if reason:
         output.note(reason)
-    click.echo(f"It is not on this machine. Get it with: {card.get}", err=True)
+    output.say(f"It is not on this machine. Get it with: {card.get}", err=True)
 
 
 @models_command.command("add", examples=("sg-local models add my-model ~/models/my-model.Q4_K_M.gguf",))
@@ -128,8 +128,8 @@ def add(environment: Environment, name: str, path: Path) -> None:
     """Give a GGUF file on this machine a name."""
     from sg_local import models
 
-    click.echo(models.add(name, path, environment.models))
-    click.echo(f"Next: sg-local run TASK --model {name}", err=True)
+    output.say(models.add(name, path, environment.models))
+    output.say(f"Next: sg-local run TASK --model {name}", err=True)
 
 
 @models_command.command(
@@ -158,8 +158,8 @@ def pull(environment: Environment, name: str) -> None:
         found = models.pull(name, environment.models, fetch, say=output.note)
     finally:
         line.end()
-    click.echo(found.path)
-    click.echo(f"Next: sg-local run TASK --model {name}", err=True)
+    output.say(found.path)
+    output.say(f"Next: sg-local run TASK --model {name}", err=True)
 
 
 @dataclass
@@ -177,11 +177,11 @@ class DownloadLine:
         if self.begun is None:
             self.begun = (now_s, here)
             if not sys.stderr.isatty():
-                click.echo(f"Fetching {self.name}{f', {size(whole)}' if whole else ''}", err=True)
+                output.say(f"Fetching {self.name}{f', {size(whole)}' if whole else ''}", err=True)
         if not sys.stderr.isatty() or (now_s - self.now_s < 0.125 and here != whole):
             return
         self.now_s = now_s
-        text = self.text(here, whole, now_s)
+        text = shown(self.text(here, whole, now_s))
         click.echo("\r" + text.ljust(self.width), nl=False, err=True)
         self.width = len(text)
 
@@ -214,5 +214,5 @@ def rm(environment: Environment, name: str, yes: bool) -> None:
         click.confirm(f"Delete {' and '.join(map(str, paths))}?", abort=True, err=True)
     freed = models.remove(paths)
     for path in paths:
-        click.echo(f"Deleted {path}", err=True)
-    click.echo(f"{size(freed)} freed", err=True)
+        output.say(f"Deleted {path}", err=True)
+    output.say(f"{size(freed)} freed", err=True)

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-import click
-
+from sg_local.cli.output import say
 from sg_local.job.events import Began, Ended, Event, Listener, Moved, Said, Skipped
 from sg_local.views.records import Progress
 from sg_local.words import duration
@@ -71,7 +70,7 @@ class PlainNarrator:
         self.say(f"{stage}: {note}")
 
     def say(self, text: str) -> None:
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 def progress_line(now: Progress, first: int, seconds: float) -> str:

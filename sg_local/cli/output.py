@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from sg_local.words import shown
+
 
 @dataclass(frozen=True)
 class Column:
@@ -21,6 +23,12 @@ class Column:
     number: bool = False
 
 
+def say(text: object = "", *, err: bool = False) -> None:
+    """A line on stdout or stderr. On a terminal nothing in it can steer the terminal; a pipe gets it as it is."""
+    is_shown = err or sys.stdout.isatty()
+    click.echo(shown(str(text)) if is_shown else text, err=err)
+
+
 def show_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """A table for reading. Cells are data: no markup."""
     if sys.stdout.isatty():
@@ -28,14 +36,14 @@ def show_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[st
 
         tables.show(title, [(c.heading, c.number) for c in columns], rows)
         return
-    cells = [[c.heading for c in columns], *rows]
+    cells = [[shown(cell) for cell in row] for row in ([c.heading for c in columns], *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     for row in cells:
         parts = [
             cell.rjust(width) if c.number else cell.ljust(width)
             for cell, width, c in zip(row, widths, columns, strict=True)
         ]
-        click.echo("  ".join(parts).rstrip())
+        say("  ".join(parts).rstrip())
 
 
 def show_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -46,15 +54,15 @@ def show_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
 def _plain_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        click.echo(f"{name.ljust(width)}  {value}".rstrip())
+        say(f"{name.ljust(width)}  {shown(value)}".rstrip())
 
 
 def note(text: str) -> None:
     """A line of narration on stderr, broken between words on a terminal."""
     width = shutil.get_terminal_size().columns
-    click.echo(textwrap.fill(text, width, subsequent_indent="  ") if sys.stderr.isatty() else text, err=True)
+    say(textwrap.fill(text, width, subsequent_indent="  ") if sys.stderr.isatty() else text, err=True)
 
 
 def show_json(data: Any) -> None:
     """Data as indented JSON."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    say(json.dumps(data, indent=2, ensure_ascii=False, default=str))

@@ -82,7 +82,7 @@ def review_command(
             if other is not None:
                 return merge_from(job, other)
             review_on_screen(job, environment, name, sample)
-        click.echo(f"Next: {next_line(job)}", err=True)
+        output.say(f"Next: {next_line(job)}", err=True)
     return None
 
 
@@ -111,9 +111,9 @@ def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample:
         state = session.play()
     finally:
         job_review.stamp(job, session.state, time.monotonic() - started)
-    click.echo(end_sentence(state), err=True)
+    output.say(end_sentence(state), err=True)
     if sample is not None:
-        click.echo(sample_sentence(state))
+        output.say(sample_sentence(state))
 
 
 def review_before_training(job: OpenRun, environment: Environment) -> bool:
@@ -124,7 +124,7 @@ def review_before_training(job: OpenRun, environment: Environment) -> bool:
 
     state = job_review.open_state(job, job_review.check_judge(environment.user))
     kept = sum(review.is_kept(state, row) for row in state.rows)
-    click.echo(f"\n{counted(kept, 'pair')} would be trained on.", err=True)
+    output.say(f"\n{counted(kept, 'pair')} would be trained on.", err=True)
     if click.confirm("Look through them now? (q ends the review at any card)", default=True, err=True):
         review_on_screen(job, environment, state.judge)
         return click.confirm("Train on the kept pairs now?", default=True, err=True)
@@ -139,8 +139,8 @@ def export_to(job: OpenRun, judge: str, path: Path) -> None:
     from sg_local.job import review as job_review
 
     job_review.export_rows(job, judge, path)
-    click.echo(path)
-    click.echo(
+    output.say(path)
+    output.say(
         f"Next: fill in the column keep with yes or no, then sg-local review {job.run.name} --import {path}", err=True
     )
 
@@ -152,8 +152,8 @@ def import_from(job: OpenRun, judge: str, path: Path) -> None:
     verdicts = job_review.import_rows(job, judge, path)
     kept = sum(verdict.keep for verdict in verdicts)
     done = f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing."
-    click.echo(done if verdicts else "Nothing changed: every line says what was known.")
-    click.echo(f"Next: {next_line(job)}", err=True)
+    output.say(done if verdicts else "Nothing changed: every line says what was known.")
+    output.say(f"Next: {next_line(job)}", err=True)
 
 
 def merge_from(job: OpenRun, other: Path) -> None:
@@ -161,7 +161,7 @@ def merge_from(job: OpenRun, other: Path) -> None:
     from sg_local.job import review as job_review
 
     found = job_review.merge_from(job, other)
-    click.echo(
+    output.say(
         f"{counted(found.taken, 'verdict')} taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "
         f"{found.known} known before, {found.unknown} for rows that this run does not have."
     )
@@ -183,4 +183,4 @@ def _show_conflicts(job: OpenRun, found: review.Merge) -> None:
     ]
     output.show_table("Conflicts", columns, cells)
     hint = f"The verdicts here stand. Decide with `sg-local review {job.run.name}`: f, then j until it says conflicts."
-    click.echo(hint, err=True)
+    output.say(hint, err=True)

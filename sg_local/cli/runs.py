@@ -36,7 +36,7 @@ def ls(runs: Path, as_json: bool) -> None:
         output.show_json(rows)
         return
     if not rows:
-        click.echo(f"No runs in {runs} yet. Begin one with: sg-local run TASK", err=True)
+        output.say(f"No runs in {runs} yet. Begin one with: sg-local run TASK", err=True)
         return
     columns = [Column("run"), Column("stage"), Column("base", True), Column("tuned", True), Column("size", True)]
     cells = [run_cells(row) for row in rows]
@@ -102,4 +102,4 @@ def rm(run: str, yes: bool, runs: Path) -> None:
         click.confirm(f"Delete {found.root} and everything in it?", abort=True, err=True)
     with found.lock():
         remove(found.root)
-    click.echo(f"Deleted {found.root}", err=True)
+    output.say(f"Deleted {found.root}", err=True)

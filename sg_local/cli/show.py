@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
 from sg_local.cli import output
 from sg_local.cli.output import Column
 from sg_local.run import Run
@@ -27,18 +25,18 @@ def show_verdict(run: Run) -> None:
 
         verdict.show_verdict(card)
         return
-    click.echo(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
+    output.say(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
     columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
     rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}", f"{s.irrelevant:.1f}") for s in card.systems]
     output.show_table("", columns, rows)
     for sentence in (*card.sentences, *card.notes):
-        click.echo(sentence)
+        output.say(sentence)
     if card.confusion is not None:
         _plain_confusion(card.confusion)
-    click.echo("Time: " + ", ".join(f"{stage} {seconds}" for stage, seconds in card.stages))
+    output.say("Time: " + ", ".join(f"{stage} {seconds}" for stage, seconds in card.stages))
     _plain_files(card.artefacts)
     for line, what in card.commands:
-        click.echo(f"Next: {line}   # {what}")
+        output.say(f"Next: {line}   # {what}")
 
 
 def _plain_confusion(view: ConfusionView) -> None:

@@ -40,7 +40,7 @@ def _stage(job: OpenRun, name: str, *, again: bool = False) -> None:
 
 
 def _next(line: str) -> None:
-    click.echo(f"Next: {line}", err=True)
+    output.say(f"Next: {line}", err=True)
 
 
 @click.command(
@@ -64,7 +64,7 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
     """
     with job_for_task(read_task(task, None), options, environment.home()) as job:
         _stage(job, "synth", again=options.redo)
-        click.echo(job.run.path("candidates.jsonl"))
+        output.say(job.run.path("candidates.jsonl"))
         _next(f"sg-local filter {job.run.name}")
 
 
@@ -127,7 +127,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
         if prepare:
             with job.lock():
                 folder = train.prepare(job)
-            click.echo(folder)
+            output.say(folder)
             _next(f"{train.launch_line(job, folder)}\nThen: sg-local train {run}")
             return
         _stage(job, "train", again=options.redo)

@@ -113,8 +113,8 @@ def tune_settings_command(
         write_preset(found, tuple(at.tasks), options, paths)
     show_outcome(found, tuple(at.tasks), as_json)
     for path in paths:
-        click.echo(path, err=as_json)
-    click.echo(f"Next: sg-local run TASK --preset {paths[-1]}", err=True)
+        output.say(path, err=as_json)
+    output.say(f"Next: sg-local run TASK --preset {paths[-1]}", err=True)
 
 
 def show_outcome(found: SearchOutcome, tasks: Sequence[str], as_json: bool) -> None:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
+from sg_local.console.text import Text
 from sg_local.views.records import FindingView, FunnelCard
 
 WIDTH = 100
@@ -47,7 +47,7 @@ def show_prompt(title: str, text: str) -> None:
     """A prompt as it will be sent, on stderr."""
     console = stderr()
     console.print(
-        Panel(Text(text), title=title, title_align="left", border_style="dim", width=min(console.width, WIDTH))
+        Panel(Text(text), title=Text(title), title_align="left", border_style="dim", width=min(console.width, WIDTH))
     )
 
 

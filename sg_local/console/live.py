@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
 from sg_local.console.cards import TITLE, WIDTH, bar, flow, stderr
+from sg_local.console.text import Text
 from sg_local.views.records import Progress
 
 MARKS = {

@@ -14,10 +14,10 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.live import Live
 from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
 
 from sg_local.console import review_card
 from sg_local.console.cards import HEADING, bar
+from sg_local.console.text import Text
 from sg_local.views.records import ReviewView
 
 SIDE = 23

@@ -8,9 +8,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
-from rich.text import Text
 
 from sg_local.console.cards import HEADING, bar
+from sg_local.console.text import Text
 from sg_local.views.records import CardView, PlayView, ReviewView
 
 DECISIONS = {

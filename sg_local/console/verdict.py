@@ -7,9 +7,9 @@ from pathlib import PurePath
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
 
 from sg_local.console.cards import TITLE, WIDTH, add_columns, grid, stdout
+from sg_local.console.text import Text
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 
 MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~", "magenta")}

@@ -2,16 +2,18 @@
 
 The page needs nothing else: no network, no script, no font; it prints, light or dark. It is made from report.json, the
 journals and the stamps and computes no new figure. All text from models and tasks is escaped, and the page's own policy
-forbids every load. Plots are inline SVG (sg_local.report.charts).
+forbids every load; what no document may hold stands there as a mark. Plots are inline SVG (sg_local.report.charts).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sg_local.report.file import plain, read_report, write_report
 from sg_local.report.records import Gain, Outcome, Report, ScoredRow, SystemResult
 from sg_local.run import Run, artefact
+from sg_local.words import shown
 
 __all__ = [
     "Gain",
@@ -43,6 +45,16 @@ def render(run: Run) -> str:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=loader,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_plain_text,
     )
     return environment.get_template("page.html").render(gather(run))
+
+
+def _plain_text(value: Any) -> Any:
+    """A text of the data without what a document cannot hold or what turns its lines around; others as they are."""
+    return shown(value) if type(value) is str else value

@@ -16,6 +16,7 @@ import altair as alt
 import vl_convert
 
 from sg_local.report.records import Gain, Role, SystemResult
+from sg_local.words import shown
 
 WIDTH = 520
 ROLES = typing.get_args(Role)
@@ -156,11 +157,12 @@ def svg(chart: Any, title: str, said: str) -> str:
     size = re.search(r'width="([\d.]+)" height="([\d.]+)"', text)
     assert size is not None
     mark = re.sub(r"\W+", "-", title.lower()).strip("-")
+    heading, words = html.escape(shown(title)), html.escape(shown(said))
     text = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\1{mark}-\2", text)
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="{mark}-title {mark}-desc" '
         f'viewBox="0 0 {size[1]} {size[2]}" width="{size[1]}">'
-        f'<title id="{mark}-title">{html.escape(title)}</title><desc id="{mark}-desc">{html.escape(said)}</desc>'
+        f'<title id="{mark}-title">{heading}</title><desc id="{mark}-desc">{words}</desc>'
     )
     return head + text[text.index(">") + 1 :]
 
@@ -181,7 +183,9 @@ def _themed(chart: Any) -> Any:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
-    return alt.Chart(alt.InlineData(values=list(rows)))
+    """The rows as a chart's data. SVG cannot hold control characters, which the drawing library does not take out."""
+    safe = [{key: shown(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
+    return alt.Chart(alt.InlineData(values=safe))
 
 
 def _names() -> alt.Axis:

@@ -1,0 +1,35 @@
+"""Text as the screens of this room draw it: whatever steers a terminal is a mark in it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from rich.style import StyleType
+from rich.text import Text as RichText
+
+from sg_local.words import shown
+
+
+class Text(RichText):
+    """Rich's text, made safe to show. The only one that this room uses."""
+
+    def __init__(self, text: str = "", style: StyleType = "", **options: Any) -> None:
+        super().__init__(shown(text), style, **options)
+
+    def append(self, text: RichText | str, style: StyleType | None = None) -> Self:
+        """Add text, as Rich does."""
+        super().append(shown(text) if isinstance(text, str) else text, style)
+        return self
+
+    def append_text(self, text: RichText) -> Self:
+        """Add a text with its styles, as Rich does."""
+        super().append_text(text)
+        return self
+
+    @classmethod
+    def assemble(cls, *parts: str | RichText | tuple[str, StyleType], **options: Any) -> Self:
+        """One text of several parts, as Rich does."""
+        text = cls(**options)
+        for part in parts:
+            text.append(*part) if isinstance(part, tuple) else text.append(part)
+        return text
