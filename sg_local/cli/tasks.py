@@ -18,8 +18,9 @@ from sg_local.cli.options import Choice, json_option
 from sg_local.cli.output import Column
 from sg_local.cli.task_form import ask_draft, preview
 from sg_local.records import KINDS, SgError, Task
-from sg_local.tasks.draft import Draft, draft_from, prompt_text, task_toml, write_task
+from sg_local.tasks.draft import Draft, draft_from, prompt_text, write_task
 from sg_local.tasks.lint import lint
+from sg_local.tasks.toml import task_toml
 
 
 @click.group(
@@ -67,14 +68,21 @@ def _brief(text: str, length: int = 60) -> str:
     return line if len(line) <= length else line[: length - 1] + "\u2026"
 
 
-@tasks_command.command("show", examples=("sg-local tasks show support_routing", "sg-local tasks show my_task.toml"))
+@tasks_command.command(
+    "show",
+    examples=("sg-local tasks show support_routing", "sg-local tasks show support_routing --toml > my_task.toml"),
+)
 @task_argument
 @json_option
-def show(task: str, as_json: bool) -> None:
+@click.option("--toml", "as_toml", is_flag=True, help="Print the task as a task file, with its test rows in it.")
+def show(task: str, as_json: bool, as_toml: bool) -> None:
     """Show a task and the prompt it becomes."""
     from sg_local import tasks
 
     found = tasks.load_task(task)
+    if as_toml:
+        output.say(task_toml(found).rstrip("\n"))
+        return
     if as_json:
         output.show_json(dataclasses.asdict(found))
         return
@@ -84,7 +92,7 @@ def show(task: str, as_json: bool) -> None:
     pairs += [("tests", str(len(found.tests))), ("instruction", found.instruction)]
     pairs += [(f"example {i}", f"{pair.input} -> {pair.output}") for i, pair in enumerate(found.examples, 1)]
     output.show_pairs(found.name, pairs)
-    click.echo(f"\nThe prompt:\n\n{prompt_text(found)}")
+    output.say(f"\nThe prompt:\n\n{prompt_text(found)}")
 
 
 @tasks_command.command("check", examples=("sg-local tasks check my_task.toml", "sg-local tasks check my_task --json"))
@@ -105,7 +113,7 @@ def check(task: str, as_json: bool) -> None:
         columns = [Column("level"), Column("finding"), Column("advice")]
         output.show_table(found.name, columns, [(a.level, a.finding, a.advice) for a in advice])
     else:
-        click.echo(f"{found.name}: nothing to complain about.")
+        output.say(f"{found.name}: nothing to complain about.")
     if any(item.level == "error" for item in advice):
         click.get_current_context().exit(1)
 
@@ -149,7 +157,7 @@ def new(path: Path, source: Path | None, force: bool, **given: Any) -> None:
 
 def _save(path: Path, task: Task) -> None:
     """Write the task, and say what is doubtful about it."""
-    write_task(path, task_toml(task))
+    write_task(path, task)
     for item in lint(task, grammar_check()):
         output.note(f"{item.level}: {item.finding} {item.advice}")
 

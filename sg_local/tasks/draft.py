@@ -1,4 +1,4 @@
-"""A task in the making: what is known so far, the TOML it becomes, its file put in place once it reads back."""
+"""A task in the making: what is known so far, its file put in place once it reads back."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, cast
 
 from sg_local import prompts
 from sg_local.reading import read_json
-from sg_local.records import Kind, Pair, SgError, Task, from_dict
+from sg_local.records import Kind, Pair, SgError, Task, TestRow, from_dict
 from sg_local.run import artefact
 from sg_local.tasks.files import read_task
 from sg_local.tasks.labels import with_labels_named
+from sg_local.tasks.toml import task_toml
 
 
 @dataclass(frozen=True)
@@ -66,44 +67,45 @@ def prompt_text(task: Task) -> str:
     )
 
 
-def task_toml(task: Task) -> str:
-    """A task as a TOML file's text."""
-    lines = [
-        f"name = {_quoted(task.name)}",
-        f"kind = {_quoted(task.kind)}",
-        f"instruction = {_quoted(task.instruction)}",
-    ]
-    if task.labels:
-        lines.append(f"labels = [{', '.join(map(_quoted, task.labels))}]")
-    if task.schema:
-        lines.append(f"schema = {_quoted(task.schema)}")
-    for pair in task.examples:
-        lines += ["", "[[examples]]", f"input = {_quoted(pair.input)}", f"output = {_quoted(pair.output)}"]
-    lines += [
-        "",
-        "# Test rows show whether the tuned model is better; 30 or more make the interval narrow.",
-        "# [[tests]]",
-        '# input = "..."',
-        '# output = "..."',
-    ]
-    return "\n".join(lines) + "\n"
+def write_task(path: Path, task: Task, tests_file: str = "") -> None:
+    """Put the task's file in place once it reads back as the task, after the file beside it that holds its test rows.
 
-
-def _quoted(text: str) -> str:
-    """A TOML basic string: JSON's escapes are all valid in it, but for DEL, which TOML wants escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def write_task(path: Path, text: str) -> None:
-    """Put the file in place once it reads back as a task. Raises SgError (usage) when it does not."""
+    Raises SgError (usage) for a task that is not well-formed; no file is left then.
+    """
+    texts = {path.name: task_toml(task, tests_file)}
+    if tests_file:
+        texts[tests_file] = "".join(f"{row_json(row)}\n" for row in task.tests)
+    for name, text in texts.items():
+        _check_encodable(path.parent / name, text)
     with artefact(path) as partial:
         partial.mkdir()  # removed again on an error, with the draft in it
-        draft = partial / path.name
-        draft.write_text(text, encoding="utf-8")
-        try:
-            read_task(draft)
-        except SgError as error:
-            message = error.message.replace(str(draft), str(path))
-            raise SgError(message, error.hint, exit_code=2) from error
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        _check_reads_back(partial / path.name, path)
         shutil.rmtree(partial)
-        partial.write_text(text, encoding="utf-8")
+        if tests_file:
+            with artefact(path.parent / tests_file) as rows:
+                rows.write_text(texts[tests_file], encoding="utf-8")
+        partial.write_text(texts[path.name], encoding="utf-8")
+
+
+def row_json(row: TestRow) -> str:
+    """A test row as a line of a tests file."""
+    outputs = {"output": row.outputs[0]} if len(row.outputs) == 1 else {"outputs": row.outputs}
+    return json.dumps({"input": row.input, **outputs}, ensure_ascii=False)
+
+
+def _check_encodable(path: Path, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{path} would hold what is no text: {text[error.start : error.end]!r}."
+        raise SgError(message, "Give the texts in UTF-8.", exit_code=2) from error
+
+
+def _check_reads_back(draft: Path, path: Path) -> None:
+    try:
+        read_task(draft)
+    except SgError as error:
+        message = error.message.replace(str(draft.parent), str(path.parent))
+        raise SgError(message, error.hint, exit_code=2) from error
