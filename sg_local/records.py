@@ -65,7 +65,7 @@ class TestRow:
 
 @dataclass(frozen=True)
 class Task:
-    """What the user hands in. `labels` is empty for generation; `examples` holds one to three demonstrations.
+    """What the user hands in. `labels` is empty for generation; `examples` holds at least one demonstration.
 
     `schema` is the JSON schema that outputs fit, as JSON text; empty where they are free text.
     """

@@ -9,7 +9,7 @@ import click
 from sg_local.cli import output
 from sg_local.prompts import match_label
 from sg_local.records import KINDS, Task
-from sg_local.tasks import MAX_EXAMPLES
+from sg_local.tasks import FEW
 from sg_local.tasks.draft import Draft, prompt_text
 
 
@@ -23,7 +23,7 @@ def ask_draft(draft: Draft) -> Task:
         draft = replace(draft, kind=_ask_kind())
     if draft.kind == "classification" and len(draft.labels) < 2:
         draft = replace(draft, labels=_ask_labels())
-    while len(draft.examples) < MAX_EXAMPLES:
+    while len(draft.examples) < FEW:
         example = _ask_example(draft)
         if example is None:
             break

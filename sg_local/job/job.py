@@ -21,11 +21,12 @@ from sg_local import __version__, prompts, tasks
 from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
 from sg_local.job import presets
 from sg_local.job.base import Base, find_base
+from sg_local.job.made import make_task, task_of
 from sg_local.job.options import Home, Layers, Options, Tables
 from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
 from sg_local.models.find import check_trains
 from sg_local.prompts import Form
-from sg_local.records import SgError, Task, from_dict
+from sg_local.records import SgError, Task
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, file_digest, open_run
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class OpenRun:
     """What every stage needs. Close it to let go of the engine.
 
     `record` is what run.json shall hold once work begins, `found` what it held when the job was opened (None: a new
-    run).
+    run). `said` is what opening it has to tell, before the first stage.
     """
 
     run: Run
@@ -55,6 +56,7 @@ class OpenRun:
     redo: bool = False
     opened: list[Generator] = field(default_factory=list)
     worked: bool = False
+    said: list[str] = field(default_factory=list)
 
     @property
     def generator(self) -> Generator:
@@ -83,6 +85,11 @@ class OpenRun:
     def n_ctx(self) -> int:
         """The tokens that prompt and answer may take in training and in serving: what the evaluation has, too."""
         return int(min(self.plan["engine"].n_ctx, self.plan["eval"].n_ctx))
+
+    @property
+    def room(self) -> int:
+        """The tokens of a sequence that no stage and no training of the model goes beyond."""
+        return int(min(self.n_ctx, self.plan["synth"].n_ctx, self.generator.info.n_ctx_train))
 
     def serve_settings(self, **own: Any) -> ServeSettings:
         """How the run is served: with the context and the longest answer that it was evaluated with."""
@@ -172,7 +179,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
     for key in ("task", "model", "form", "seed", "preset", "task_digest"):
         if key not in data:
             raise SgError(f"{run.path(RUN)} has no {key}.", "Make the run again.")
-    found = from_dict(Task, data["task"]) if task is None else tasks.as_made(task, data["task_digest"])
+    found = task_of(data, task)
     if found.digest != data["task_digest"]:
         hint = "Use another `name` for a new run, or go back to the task as it was."
         raise SgError(f"Run {run.name} was made from another version of task {found.name}.", hint)
@@ -221,8 +228,6 @@ def check_base(job: OpenRun) -> None:
 
 def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> OpenRun:
     tasks.check_task(task)
-    if options.preset != presets.AS_PUBLISHED:
-        task = tasks.with_labels_named(task)
     plan = _plan(_layers(task, options.preset, home, options.settings), options.seed, home)
     backend, trainer = engine_names(options)
     if needs_model(backend):
@@ -230,10 +235,12 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Op
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name
+    make_task(job, options.preset)
     logger.info("run %s begins: %s, %s, form %s (asked: %s)", run.name, backend, trainer, job.form_name, options.form)
     job.record = {
-        "task": dataclasses.asdict(task),
-        "task_digest": task.digest,
+        "task": dataclasses.asdict(job.task),
+        "task_digest": job.task.digest,
+        "task_written": task.digest,
         "model": {
             "name": base.name,
             "path": str(base.path),

@@ -18,7 +18,7 @@ from typing import Any
 from sg_local.backends import makes_weights
 from sg_local.job import evaluate, export, synth, train
 from sg_local.job import filter as filtering
-from sg_local.job.events import Began, Ended, Listener, Skipped
+from sg_local.job.events import Began, Ended, Listener, Said, Skipped
 from sg_local.job.job import OpenRun, check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
 from sg_local.run import (
@@ -100,6 +100,8 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
     Whatever can be refused is refused before anything is put away.
     """
     check(job, name)
+    while job.said:
+        tell(Said(job.said.pop(0)))
     try:
         if not again:
             _perform(job, name, tell)

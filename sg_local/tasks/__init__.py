@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sg_local.tasks.examples import FEW, drawn, n_fitting
 from sg_local.tasks.files import (
-    MAX_EXAMPLES,
     load_task,
     read_task,
     read_tests,
@@ -16,11 +16,13 @@ from sg_local.tasks.labels import as_made, with_labels_named
 from sg_local.tasks.lint import check_task
 
 __all__ = [
-    "MAX_EXAMPLES",
+    "FEW",
     "as_made",
     "check_task",
+    "drawn",
     "find_task",
     "load_task",
+    "n_fitting",
     "read_task",
     "read_tests",
     "shipped_folder",

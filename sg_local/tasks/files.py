@@ -1,6 +1,6 @@
 """Reads a task from TOML or from Super-NaturalInstructions JSON, and checks it.
 
-A TOML task has name, kind, instruction, labels (classification), up to three [[examples]] and optional [[tests]]
+A TOML task has name, kind, instruction, labels (classification), [[examples]], three or more, and optional [[tests]]
 (or `tests = "FILE"`, JSON lines with input and output). Outputs that are JSON may have a schema: a [schema] table,
 `schema = "FILE.json"` beside the task, or its JSON text. A Super-NI file is read as it is (superni.py). Every error
 names the file and, where it can be found, the line.
@@ -23,8 +23,6 @@ from sg_local.tasks.find import find_task
 from sg_local.tasks.rows import as_test_row, check_keys, pair_of, rows_of, test_row_of
 from sg_local.tasks.source import Part, TaskSource
 from sg_local.tasks.superni import from_superni
-
-MAX_EXAMPLES = 3
 
 
 def load_task(name: str, tests: int | Path | None = None) -> Task:
@@ -166,9 +164,7 @@ def _schema(source: TaskSource, given: Any) -> str:
 
 def _check(source: TaskSource, task: Task) -> Task:
     if not task.examples:
-        raise source.error("the task has no examples.", "Add one to three [[examples]] with input and output.")
-    if len(task.examples) > MAX_EXAMPLES:
-        raise source.error(f"{len(task.examples)} examples; at most {MAX_EXAMPLES}.", "Move the others to [[tests]].")
+        raise source.error("the task has no examples.", "Add [[examples]] with input and output, best three or more.")
     if task.kind == "generation":
         if task.labels:
             raise source.error("a generation task has labels.", "Drop them or set the kind.", "labels")

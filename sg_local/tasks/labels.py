@@ -1,4 +1,4 @@
-"""Labels that a prompt would never name: three demonstrations cannot show more than three.
+"""Labels that a prompt would never name: few demonstrations show few labels.
 
 A run is begun with the task as `with_labels_named` gives it, and keeps it so. A run begun before (0.1.0) or as
 published (`preset=paper`) has the task as written.
