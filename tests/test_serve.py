@@ -23,8 +23,8 @@ from sg_local import prompts, serve
 from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
 from sg_local.cli.hints import on_the_command_line
 from sg_local.records import Completion, Prompt, Sampling, Score, Segment, SgError
-from sg_local.serve.answers import label_scores
 from sg_local.serve.app import is_loopback, make_app, open_socket
+from sg_local.serve.batch import label_scores
 
 FORM = prompts.forms(TEMPLATE, eos="<|im_end|>")[0]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"

@@ -12,8 +12,7 @@ config file; of the environment only the folders of models and caches are read, 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -160,7 +159,7 @@ class Job:
         settings = self._opened.serve_settings()
         generator = self._opened.adapted(base=base)
         scores = serve.label_scores(generator, self.task, self._opened.form, texts, settings)
-        return [dict(zip(self.task.labels, _softmax(logprobs), strict=True)) for logprobs in scores]
+        return [dict(zip(self.task.labels, serve.shares(found), strict=True)) for found in scores]
 
     def rows(self) -> tuple[JobRow, ...]:
         """Every synthesised pair with the last verdict on it, in the order of synthesis; empty before `synth`."""
@@ -277,9 +276,3 @@ def _row(candidate: Candidate, verdict: Verdict | None) -> JobRow:
         vote_share=candidate.vote_share,
         label_asked=candidate.label_asked,
     )
-
-
-def _softmax(logprobs: Sequence[float]) -> list[float]:
-    top = max(logprobs)
-    weights = [math.exp(value - top) for value in logprobs]
-    return [weight / sum(weights) for weight in weights]

@@ -1,4 +1,4 @@
-"""The tuned task in use: `predict` for lines of text, `serve` behind an OpenAI-compatible endpoint on loopback.
+"""The tuned task in use: `answer_rows` for many inputs, `serve` behind an OpenAI-compatible endpoint on loopback.
 
 The HTTP packages are imported only by `serve`, so that `predict` works without the `serve` extra.
 """
@@ -10,10 +10,39 @@ from importlib.util import find_spec
 
 from sg_local.backends import Generator
 from sg_local.records import SgError
-from sg_local.serve.answers import ServeSettings, Service, label_scores, predict
+from sg_local.serve.answers import ServeSettings, Service
+from sg_local.serve.batch import (
+    Answerer,
+    Likeliest,
+    Question,
+    RowAnswer,
+    Voted,
+    Way,
+    Written,
+    answer_rows,
+    label_scores,
+    predict,
+    shares,
+)
 from sg_local.serve.worker import Worker
 
-__all__ = ["ServeSettings", "Service", "Worker", "label_scores", "predict", "serve"]
+__all__ = [
+    "Answerer",
+    "Likeliest",
+    "Question",
+    "RowAnswer",
+    "ServeSettings",
+    "Service",
+    "Voted",
+    "Way",
+    "Worker",
+    "Written",
+    "answer_rows",
+    "label_scores",
+    "predict",
+    "serve",
+    "shares",
+]
 
 
 def serve(

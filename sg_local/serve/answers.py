@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from sg_local import prompts
 from sg_local.backends import EngineSettings, Generator
-from sg_local.parsing import trimmed
 from sg_local.prompts import Form, Room
 from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments, SgError, Task
 
@@ -50,56 +49,6 @@ class Service:
     chat: Form | None
     task: Task | None = None
     form: Form | None = None
-
-
-def predict(
-    generator: Generator, task: Task, form: Form, lines: Iterable[str], settings: ServeSettings | None = None
-) -> Iterator[str]:
-    """One answer for each line, in order, as soon as it and those before it are known. A blank line answers itself.
-
-    Lines are read as the engine has room for them. For a line that does not fit the context, SgError names it
-    after the lines before it have been answered.
-    """
-    settings = settings or ServeSettings()
-    done: dict[str, str] = {}
-    failed: list[SgError] = []
-
-    shown = [pair.input for pair in task.examples]
-
-    def asks() -> Iterator[Ask]:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                done[str(number)] = ""
-                continue
-            try:
-                yield task_ask(generator, task, form, trimmed(line, shown), settings, id=str(number))
-            except SgError as error:
-                failed.append(SgError(f"Line {number}: {error.message}", error.hint))
-                return
-
-    number = 1
-    for completion in complete(generator, asks(), scored=is_scored(task, settings)):
-        done[completion.prompt_id] = prompts.parse_output(task, completion.text, form.lead)
-        while str(number) in done:
-            yield done.pop(str(number))
-            number += 1
-    yield from (done[key] for key in sorted(done, key=int))
-    if failed:
-        raise failed[0]
-
-
-def label_scores(
-    generator: Generator, task: Task, form: Form, texts: Iterable[str], settings: ServeSettings | None = None
-) -> Iterator[tuple[float, ...]]:
-    """For each text, log P(label and its end | prompt) of every label, in nats, in the task's order of labels.
-
-    Raises SgError for a text that does not fit the context.
-    """
-    settings = dataclasses.replace(settings or ServeSettings(), restricted=True)
-    shown = [pair.input for pair in task.examples]
-    asks = (task_ask(generator, task, form, trimmed(text, shown), settings, id=str(i)) for i, text in enumerate(texts))
-    found = {score.prompt_id: score.logprobs for score in generator.score(_scored(asks))}
-    yield from (found[id] for id in sorted(found, key=int))
 
 
 def is_scored(task: Task, settings: ServeSettings) -> bool:
@@ -153,17 +102,17 @@ def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
 
 def complete(generator: Generator, asks: Iterable[Ask | None], *, scored: bool) -> Iterator[Completion]:
     """Completions of asks of one kind, as they end. Of a scored one, the text is the likeliest continuation."""
-    return _choose(generator, asks) if scored else generator.generate(_written(asks))
+    return _choose(generator, asks) if scored else generator.generate(written_asks(asks))
 
 
-def _written(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
+def written_asks(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
     """The asks, all of the kind that is written."""
     for ask in asks:
         assert not isinstance(ask, ScoredPrompt)
         yield ask
 
 
-def _scored(asks: Iterable[Ask | None]) -> Iterator[ScoredPrompt]:
+def scored_asks(asks: Iterable[Ask | None]) -> Iterator[ScoredPrompt]:
     """The asks, all of the kind that is scored."""
     for ask in asks:
         assert isinstance(ask, ScoredPrompt)
@@ -175,7 +124,7 @@ def _choose(generator: Generator, asks: Iterable[Ask | None]) -> Iterator[Comple
     asked: dict[str, ScoredPrompt] = {}
 
     def remembered() -> Iterator[ScoredPrompt]:
-        for ask in _scored(asks):
+        for ask in scored_asks(asks):
             asked[ask.id] = ask
             yield ask
 
