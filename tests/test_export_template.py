@@ -123,7 +123,7 @@ def test_white_space_at_the_base_templates_start_is_kept(base):
 def test_a_template_that_cannot_carry_a_task_is_refused(base):
     with pytest.raises(SgError, match="template") as caught:
         task_template(NASTY, prompts.Form("chat", base), add_bos=False)
-    assert "--plain-template" in caught.value.hint
+    assert "`export.plain_template=true`" in caught.value.hint
 
 
 def generator_with(path: Path, spec: TinySpec):

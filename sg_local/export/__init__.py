@@ -2,7 +2,8 @@
 
 Re-quantising a merged base to its own type erases a fine-tune without a word; here every fused file is measured
 against base + adapter before it gets its name. Not covered: adapters other than LoRA on the blocks' seven matrices,
-models other than dense llama ones, importance matrices.
+models other than the dense ones of gguf.architectures, importance matrices. `refuse_early` says before any work
+whether a base and settings can lead to an export: a preflight calls it.
 """
 
 from sg_local.export.job import (
@@ -17,6 +18,7 @@ from sg_local.export.job import (
 )
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import Inspection, inspect, provenance_fields
+from sg_local.export.refusals import refuse_early
 from sg_local.export.stage import add_scores, as_json, export
 from sg_local.export.template import task_template
 
@@ -37,5 +39,6 @@ __all__ = [
     "inspect",
     "modelfile",
     "provenance_fields",
+    "refuse_early",
     "task_template",
 ]

@@ -15,26 +15,18 @@ from sg_local.export.gate import Findings, Reference, opened
 from sg_local.export.huggingface import PROVENANCE, FolderPlan, check_source, write_folder, write_note
 from sg_local.export.job import Export, ExportEvent, FusedFolder, OnEvent
 from sg_local.export.provenance import provenance_fields
+from sg_local.export.refusals import check_places, wanted_folders
 from sg_local.gguf import PREFIX, LoraAdapter, Retained
-from sg_local.records import SgError, digest, from_dict
+from sg_local.records import digest, from_dict
 from sg_local.run import ADAPTER, artefact, file_digest, read_json, remove
-
-
-def wanted_folders(job: Export) -> dict[str, Path]:
-    """The folders that the job asks for, by kind."""
-    given = {"mlx": job.settings.mlx, "hf": job.settings.hf}
-    return {kind: Path(path).expanduser() for kind, path in given.items() if path}
 
 
 def check_folders(job: Export, adapter: LoraAdapter) -> list[tuple[Path, int]]:
     """Where each folder goes and the bytes it needs. Raises SgError for a taken place or an unfit model."""
-    folders = wanted_folders(job)
+    folders = wanted_folders(job.settings)
     if not folders:
         return []
-    if len({path.resolve() for path in folders.values()}) < len(folders):
-        raise SgError("--mlx and --hf name the same folder.", "Give each one its own.", exit_code=2)
-    for path in folders.values():
-        _check_place(path)
+    check_places(folders)
     check_source(job.source)
     plans = {kind: FolderPlan(job.source, adapter, None, peft=kind == "hf") for kind in folders}
     return [(path.resolve().parent, plans[kind].size_bytes) for kind, path in folders.items()]
@@ -45,7 +37,7 @@ def make_folders(
 ) -> list[FusedFolder]:
     """Every folder asked for; one that is there from the same inputs stays, and needs no reference."""
     found = []
-    for kind, path in wanted_folders(job).items():
+    for kind, path in wanted_folders(job.settings).items():
         fingerprint = _fingerprint(job, kind)
         known = folder_at(path)
         if known is None or known.fingerprint != fingerprint:
@@ -62,14 +54,6 @@ def folder_at(path: Path) -> FusedFolder | None:
         return None
     data = read_json(note).get("export")
     return from_dict(FusedFolder, {**data, "path": str(path)}) if data else None
-
-
-def _check_place(path: Path) -> None:
-    """Raise SgError where a folder would overwrite what we did not make."""
-    if path.is_dir() and (path / PROVENANCE).is_file():
-        return
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise SgError(f"{path} holds other files.", "Name a new folder, or an empty one.", exit_code=2)
 
 
 def _make(job: Export, folder: FusedFolder, plan: Planned, on_event: OnEvent) -> FusedFolder:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sg_local.export.safetensors import SafeTensor, size_bytes, write_safetensors
-from sg_local.export.tokenizer import tokenizer_config, tokenizer_json
+from sg_local.export.tokenizer import check_tokenizer, tokenizer_config, tokenizer_json
 from sg_local.gguf import (
     ARCHITECTURES,
     ROPE_FACTORS,
@@ -64,7 +64,7 @@ def check_source(source: Path) -> None:
     config = read_config(source)
     with GgufFile(source) as file:
         rope_fields(file, config)
-        tokenizer_json(file)
+        check_tokenizer(file)
 
 
 def write_folder(folder: Path, plan: FolderPlan, on_bytes: Callable[[int], None]) -> list[Retained]:

@@ -19,13 +19,11 @@ from sg_local.export.gate import Reference, take_reference
 from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, FusedFile, FusedFolder, OnEvent
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import provenance_fields
+from sg_local.export.refusals import check_same_model, check_types
 from sg_local.gguf import (
-    EXPORT_TYPES,
-    FLOATS,
     GgufFile,
     LoraAdapter,
     check_adapter,
-    check_model,
     check_trainable,
     copy_with_fields,
     read_adapter,
@@ -87,16 +85,13 @@ def _has_fields(path: Path, fields: dict[str, Any]) -> bool:
 
 def check(job: Export) -> LoraAdapter:
     """Refuse what cannot be exported, and read the adapter. Nothing is written."""
-    wrong = [type for type in job.settings.types if type not in ("auto", "same", *EXPORT_TYPES)]
-    if wrong:
-        known = ", ".join(("auto", "same", *EXPORT_TYPES))
-        raise SgError(f"There is no export type {wrong[0]!r}.", f"`export.types` takes one of: {known}.", exit_code=2)
+    check_types(job.settings.types)
     check_trainable(job.base)
     adapter = read_adapter(job.adapter)
     with GgufFile(job.base) as base:
         check_adapter(adapter, base, job.base_digest)
     if job.settings.from_f16:
-        check_same_model(job.source, job.base, adapter)
+        check_same_model(job.source, job.base, list(adapter.pairs))
     needs = check_folders(job, adapter)
     job.run.root.mkdir(parents=True, exist_ok=True)
     fuser = Fuser(job, adapter, "", lambda event: None)
@@ -104,24 +99,6 @@ def check(job: Export) -> LoraAdapter:
     smallest = [fuser.candidates()[0]] if "auto" in job.settings.types else []
     check_disks([(job.run.root, sum(fuser.size_of(type) for type in (*fixed, *smallest))), *needs])
     return adapter
-
-
-def check_same_model(source: Path, base: Path, adapter: LoraAdapter) -> None:
-    """Raise SgError unless `source` is an unquantised GGUF of the base's model: tensors, shapes, vocabulary."""
-    check_model(source)
-    hint = "--from-f16 takes the F16, BF16 or F32 GGUF of the very model that the base was quantised from."
-    with GgufFile(source) as ours, GgufFile(base) as theirs:
-        shapes = [{tensor.name: tensor.shape for tensor in file.tensors.values()} for file in (ours, theirs)]
-        tokens = [file.fields["tokenizer.ggml.tokens"].raw for file in (ours, theirs)]
-        if shapes[0] != shapes[1] or tokens[0] != tokens[1]:
-            raise SgError(f"{source} is not the same model as {base}.", hint)
-        for name in adapter.pairs:
-            if ours.tensors[name].type not in FLOATS:
-                raise SgError(f"{source} is quantised: {name} is {ours.tensors[name].type}.", hint)
-        name = next(iter(adapter.pairs))
-        wanted, found = theirs.dequantize(name, 0, 64), ours.dequantize(name, 0, 64)
-        if float(((wanted - found) ** 2).sum()) > 0.25 * float((wanted**2).sum()):
-            raise SgError(f"{source} holds other weights than {base} ({name} differs).", hint)
 
 
 def place_adapter(job: Export) -> str:

@@ -45,6 +45,7 @@ _PLAIN = (
     "{%- else -%}{{- 'Input: ' + message['content'] + '\\nOutput:' -}}{%- endif -%}"
     "{%- endfor -%}"
 )
+_HINT = "Leave the model's own template in the files: `export.plain_template=true`."
 _GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
@@ -140,9 +141,9 @@ def _tree(template: str) -> jinja2.nodes.Template:
     try:
         tree = check_syntax(template)
     except jinja2.TemplateError as error:
-        raise SgError(f"The model's chat template is not valid Jinja: {error}.", "Use --plain-template.") from error
+        raise SgError(f"The model's chat template is not valid Jinja: {error}.", _HINT) from error
     if not any(node.name == "messages" for node in tree.find_all(jinja2.nodes.Name)):
-        raise SgError("The model's chat template does not read `messages`.", "Use --plain-template.")
+        raise SgError("The model's chat template does not read `messages`.", _HINT)
     return tree
 
 

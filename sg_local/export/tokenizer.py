@@ -33,11 +33,19 @@ _SPLITS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def tokenizer_json(file: GgufFile) -> dict[str, Any]:
-    """The content of tokenizer.json. Raises SgError for a tokenizer that has no such form here."""
-    kind = file.value("tokenizer.ggml.model", "")
+def check_tokenizer(file: GgufFile) -> None:
+    """Raise SgError for a tokenizer that has no tokenizer.json here."""
+    kind, split = file.value("tokenizer.ggml.model", ""), file.value("tokenizer.ggml.pre", "")
     if kind not in ("llama", "gpt2"):
         raise SgError(f"{file.path}: its tokenizer {kind!r} cannot be written for transformers.", _HINT)
+    if kind == "gpt2" and split not in _SPLITS:
+        raise SgError(f"{file.path}: texts split as {split or 'unnamed'!r} are not known to transformers here.", _HINT)
+
+
+def tokenizer_json(file: GgufFile) -> dict[str, Any]:
+    """The content of tokenizer.json. Raises SgError for a tokenizer that has no such form here."""
+    check_tokenizer(file)
+    kind = file.value("tokenizer.ggml.model")
     parts = _spm(file) if kind == "llama" else _byte_level(file)
     common = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": _added(file)}
     return {**common, **parts, "post_processor": _with_bos(file, parts["post_processor"])}
@@ -104,9 +112,7 @@ def _model(vocab: dict[str, int], merges: list[list[str]], **rest: Any) -> dict[
 
 
 def _byte_level(file: GgufFile) -> dict[str, Any]:
-    split = file.value("tokenizer.ggml.pre", "")
-    if split not in _SPLITS:
-        raise SgError(f"{file.path}: texts split as {split or 'unnamed'!r} are not known to transformers here.", _HINT)
+    split = file.value("tokenizer.ggml.pre")
     vocab = {token: number for number, token in enumerate(file.value("tokenizer.ggml.tokens"))}
     merges = [merge.split(" ", 1) for merge in file.value("tokenizer.ggml.merges")]
     return {
