@@ -18,6 +18,11 @@ from sg_local.gguf.types import FILE_TYPE_NAMES
 from sg_local.records import SgError
 
 TRAINABLE_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+BY_LAYER = (
+    *("feed_forward_length", "attention.head_count", "attention.head_count_kv", "attention.key_length"),
+    *("attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.scaling.factor"),
+)
+"""What llama.cpp lets differ between layers, and the trainers do not."""
 _SUPPORTED = "sg-local trains dense models of these architectures: {}.".format(
     "; ".join(f"{row.name} ({row.models})" for row in ARCHITECTURES.values() if not row.refused)
 )
@@ -163,8 +168,9 @@ def why_not_trainable(file: GgufFile) -> str:
     unfit = next(filter(None, (_unfit_tensor(row, tensor) for tensor in file.tensors.values())), "")
     if unfit:
         return unfit
-    for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
-        if isinstance(file.value(f"{row.name}.{key}"), list):
+    for key in (*BY_LAYER, *row.settings.values()):
+        field = file.fields.get(f"{row.name}.{key}")
+        if field is not None and field.element is not None:
             return f"{row.name}.{key} differs between layers."
     scaling = file.value(f"{row.name}.rope.scaling.type", "none")
     if scaling not in row.rope_scalings:

@@ -19,12 +19,14 @@ from typing import Any, Self
 import numpy as np
 
 from sg_local.gguf.foreign import N_BYTES, what_else
+from sg_local.gguf.metadata import Allowance, check_kinds, check_values
 from sg_local.gguf.quants import dequantize
 from sg_local.gguf.types import TYPES, type_of
 from sg_local.records import SgError
 
 MAGIC = b"GGUF"
 ALIGNMENT = 32
+MAX_KEY = 65535  # bytes, as ggml's docs/gguf.md has it
 STRING, ARRAY, BOOL = 8, 9, 7
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 SLAB_BYTES = 1 << 20  # float32 bytes decoded at a time: what a processor keeps near, large beside a system call
@@ -47,7 +49,7 @@ class Field:
             return _value(self.raw, self.value_start, self.type)[0]
         at, items = self.value_start, []
         if self.element in SCALARS:
-            return list(struct.unpack_from(f"<{self.count}{SCALARS[self.element]}", self.raw, at))
+            return np.frombuffer(self.raw, f"<{SCALARS[self.element]}", self.count, at).tolist()
         for _ in range(self.count):
             item, at = _value(self.raw, at, self.element)
             items.append(item)
@@ -138,13 +140,17 @@ class GgufFile:
 
     def _parse_header(self, data: mmap.mmap) -> None:
         n_tensors, n_fields = struct.unpack_from("<QQ", data, 8)
+        allowed = Allowance(self.path, self.size)
+        allowed.counts(n_tensors, n_fields)
         at = 24
         for _ in range(n_fields):
-            field, at = _field(data, at)
+            field, at = _field(data, at, allowed)
+            if field.key in self.fields:
+                raise SgError(f"{self.path}: the metadata key {field.key:.60} is there twice.", "Fetch it again.")
             self.fields[field.key] = field
-        self.alignment = int(self.value("general.alignment", ALIGNMENT))
-        if self.alignment < 1:
-            raise SgError(f"{self.path}: general.alignment is {self.alignment}.", "Fetch the file again.")
+        check_kinds(self.path, self.fields)
+        check_values(self)
+        self.alignment = self.value("general.alignment", ALIGNMENT)
         infos = []
         for _ in range(n_tensors):
             info, at = _tensor_info(data, at)
@@ -155,8 +161,9 @@ class GgufFile:
 
     def _add_tensor(self, name: str, shape: tuple[int, ...], number: int, offset: int) -> None:
         kind = type_of(number, name)
-        if not shape or shape[-1] % kind.block or name in self.tensors:
-            raise SgError(f"{self.path}: tensor {name} of shape {shape} and type {kind.name} is malformed.")
+        if not shape or shape[-1] % kind.block or 0 in shape or name in self.tensors:
+            hint = "Fetch the file again, or use another one."
+            raise SgError(f"{self.path}: tensor {name:.60} of shape {shape} and type {kind.name} is malformed.", hint)
         tensor = Tensor(name, shape, kind.name, self.data_start + offset)
         if tensor.offset + tensor.n_bytes > self.size:
             raise _truncated(self.path, f"tensor {name}")
@@ -188,10 +195,10 @@ def _truncated(path: Path, where: str) -> SgError:
     return SgError(f"{path} is damaged or cut off: {where} runs past the end of the file.", "Fetch the file again.")
 
 
-def _string(data: Any, at: int) -> tuple[bytes, int]:
+def _string(data: Any, at: int, longest: int | None = None) -> tuple[bytes, int]:
     (length,) = struct.unpack_from("<Q", data, at)
     end = at + 8 + length
-    if end > len(data):
+    if end > len(data) or (longest is not None and length > longest):
         raise IndexError(end)
     return data[at + 8 : end], end
 
@@ -218,20 +225,22 @@ def _skip(data: Any, at: int, kind: int, count: int) -> int:
     return at
 
 
-def _field(data: Any, start: int) -> tuple[Field, int]:
-    key, at = _string(data, start)
+def _field(data: Any, start: int, allowed: Allowance) -> tuple[Field, int]:
+    key, at = _string(data, start, MAX_KEY)
     (kind,) = struct.unpack_from("<I", data, at)
     at += 4
     element, count = None, 1
     if kind == ARRAY:
         element, count = struct.unpack_from("<IQ", data, at)
         at += 12
+        allowed.array(element, count)
     end = _skip(data, at, kind if element is None else element, count)
+    allowed.entry(end - start)
     return Field(key.decode(), kind, element, count, bytes(data[start:end]), at - start), end
 
 
 def _tensor_info(data: Any, at: int) -> tuple[tuple[str, tuple[int, ...], int, int], int]:
-    name, at = _string(data, at)
+    name, at = _string(data, at, MAX_KEY)
     (n_dims,) = struct.unpack_from("<I", data, at)
     if n_dims > 4:
         raise IndexError(n_dims)
