@@ -21,6 +21,7 @@ SAID = [
     ("Try `filter.policy=asked`.", "Try `--set filter.policy=asked`."),
     ("Use `redo` to make it again, or another `name`.", "Use `--redo` to make it again, or another `--name`."),
     ("Try `form=plain`.", "Try `--form plain`."),
+    ("Say `columns=input=Mail Body,output=Team`.", "Say `--columns 'input=Mail Body,output=Team'`."),
     ("Run `train my-run` first.", "Run `sg-local train my-run` first."),
     (
         "Let fewer do: `filter r filter.vote_share.threshold=0.2`.",

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "records": {"typed"},
     "words": set(),
     "reading": {"records", "words"},
+    "tables": {"records", "reading", "words"},
     "schemas": set(),
     "home": set(),
     "splitting": set(),

@@ -7,12 +7,14 @@ In backticks, `filter.policy=asked` becomes `--set filter.policy=asked`, `form=p
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Container
 
 STAGES = ("engine", "synth", "filter", "train", "export", "eval")
 OPTIONS = (
     "allow-remote",
     "backend",
+    "columns",
     "form",
     "host",
     "judge",
@@ -43,7 +45,7 @@ def _typed(text: str, commands: Container[str]) -> str:
         return f"--set {text}"
     option = _OPTION.fullmatch(text)
     if option:
-        return f"--{option[1]}" + (f" {option[2]}" if option[2] else "")
+        return f"--{option[1]}" + (f" {shlex.quote(option[2])}" if option[2] else "")
     words = text.split()
     if len(words) > 1 and words[0] in commands:
         return " ".join(("sg-local", *(f"--set {word}" if _SETTING.fullmatch(word) else word for word in words)))

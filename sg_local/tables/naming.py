@@ -1,0 +1,87 @@
+"""Which column is the input and which the output: as the user says, as the form fixes it, or by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sg_local.records import SgError
+from sg_local.tables.grid import Grid
+from sg_local.tables.records import BY_NAME, Columns
+from sg_local.words import did_you_mean
+
+OURS = {"input": ("input",), "output": ("outputs", "output")}
+"""Names that stand above all others."""
+
+KNOWN = {
+    "input": "text question body message prompt inputs content email e-mail mail query sentence request review comment "
+    "utterance document article passage source premise ticket description".split(),
+    "output": "label answer category class target completion response answers labels intent sentiment reply tag topic "
+    "expected solution summary translation".split(),
+}
+HEADERS = frozenset(name for role in OURS for name in (*OURS[role], *KNOWN[role]))
+
+
+def roles_of(grid: Grid, wanted: Columns, *, needs_output: bool) -> tuple[str, str | None]:
+    """The columns of inputs and outputs. Raises SgError (usage) where that cannot be told, with all columns."""
+    fixed = grid.roles if grid.roles and wanted == BY_NAME else None
+    if fixed:
+        return fixed
+    found_input = _named(grid, "input", wanted.input) or _known(grid, "input", wanted.output)
+    if found_input is None and len(grid.columns) == 1 and not needs_output:
+        found_input = grid.columns[0]
+    if found_input is None:
+        raise _unclear(grid, "input", [])
+    found_output = _named(grid, "output", wanted.output) or _known(grid, "output", found_input, must=needs_output)
+    if found_output is None and needs_output:
+        raise _unclear(grid, "output", [], found_input)
+    if found_output == found_input:
+        raise SgError(f"{grid.path}: the column {found_input!r} cannot be both.", _hint(grid), exit_code=2)
+    return found_input, found_output
+
+
+def _named(grid: Grid, role: str, name: str | None) -> str | None:
+    """The column that the user names, in any case; SgError where there is none."""
+    if name is None:
+        return None
+    alike = [column for column in grid.columns if column.lower() == name.lower()]
+    if name in alike or len(alike) == 1:
+        return name if name in alike else alike[0]
+    near = did_you_mean(name, grid.columns)
+    message = f"{grid.path} has no column {name!r} for the {role}. {near}".strip()
+    raise SgError(message, f"Its columns are: {_listed(grid.columns)}.", exit_code=2)
+
+
+def _known(grid: Grid, role: str, taken: str | None, *, must: bool = True) -> str | None:
+    """The one column with a name that is known for its role. SgError for several, where it must be told."""
+    by_name = {column.lower(): column for column in grid.columns if column != taken}
+    ours = [by_name[name] for name in OURS[role] if name in by_name]
+    if ours:
+        return ours[0]
+    found = [column for name, column in by_name.items() if name in KNOWN[role]]
+    if len(found) > 1 and must:
+        raise _unclear(grid, role, found, taken)
+    return found[0] if len(found) == 1 else None
+
+
+def _unclear(grid: Grid, role: str, found: list[str], other: str | None = None) -> SgError:
+    if found:
+        message = f"{grid.path}: its {role} may be {_listed(found, ' or ')}."
+    else:
+        message = f"{grid.path}: no column has a name that tells the {role}. Its columns are: {_listed(grid.columns)}."
+    return SgError(message, _hint(grid, role, found, other), exit_code=2)
+
+
+def _hint(grid: Grid, role: str = "input", found: Sequence[str] = (), other: str | None = None) -> str:
+    """How to say it, with the file's own columns as far as they can be guessed."""
+    free = [*found, *(column for column in grid.columns if column != other)]
+    names = {role: free[0] if free else "NAME"}
+    if other is not None:
+        names["output" if role == "input" else "input"] = other
+    said = ",".join(f"{each}={names[each].replace('`', '')}" for each in ("input", "output") if each in names)
+    return f"Say it with `columns={said}`."
+
+
+def _listed(names: Sequence[str], last: str = ", ") -> str:
+    """Names for reading, cut where there are many."""
+    shown = [*names[:20], "..."] if len(names) > 20 else [*names]
+    return last.join(shown)

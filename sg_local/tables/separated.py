@@ -1,0 +1,116 @@
+"""CSV and TSV as spreadsheets write them: the separator is found, cells of several lines stand in quotes.
+
+Separators are the comma, the semicolon of European spreadsheets, the tab and the bar; Excel's `sep=;` line is obeyed.
+Rows end at \\n and \\r\\n. A file of one column may have no line with its name: then every line is an input. In a file
+whose rows end at \\r\\n the lines inside cells do so too, and are read as \\n.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+from sg_local.records import SgError
+from sg_local.tables.armour import bared
+from sg_local.tables.grid import Grid, GridRow, header, of_cells
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+ALONE = "\x1f"  # separates nothing: a file of one column
+SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)
+N_LOOKED_AT = 1 << 16
+HINT = "Save it as CSV in UTF-8, with texts that hold quotes, separators or line breaks in quotes."
+
+Rows = list[tuple[int, list[str]]]
+
+
+def read_separated(text: str, path: Path, names: frozenset[str]) -> Grid:
+    """The cells of CSV text. `names`, in lower case, are those by which a lone first cell counts as a header."""
+    text = _plain_ends(text, path)
+    said = SAID.match(text)
+    text = text[said.end() :] if said else text
+    separator = (
+        said[1] if said else separator_of(text, path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")))
+    )
+    rows = _rows(text, path, separator, 2 if said else 1)
+    form = "tsv" if separator == "\t" else "csv"
+    described = f"CSV with {SEPARATORS[separator]}" if separator in SEPARATORS else "CSV of one column"
+    if not rows:
+        raise SgError(f"{path} holds no rows.", "The first line names the columns.", exit_code=2)
+    line, first = rows[0]
+    if len(first) == 1 and first[0].strip().lower() not in names:
+        lone = tuple(GridRow(line, {"input": bared(cells[0])}) for line, cells in rows if cells[0].strip())
+        return Grid(path, form, "CSV of one column without a name", ("input",), lone)
+    columns = header(first, f"{path}:{line}")
+    filled = (
+        of_cells(columns, [bared(cell) if cell[:1] == "'" else cell for cell in cells], line)
+        for line, cells in rows[1:]
+    )
+    return Grid(path, form, described, columns, tuple(row for row in filled if row.error or any(row.cells.values())))
+
+
+def read_lines_alone(text: str, path: Path) -> Grid:
+    """Plain text, one input a line; blank lines are left out."""
+    lines = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
+    rows = tuple(GridRow(number, {"input": line}) for number, line in lines if line.strip())
+    return Grid(path, "txt", "plain lines", ("input",), rows)
+
+
+def separator_of(text: str, tabs_first: bool) -> str:
+    """The separator that cuts the first row, and most that follow, into equally many cells."""
+    head = text[:N_LOOKED_AT]
+    order = ["\t", ",", ";", "|"] if tabs_first else [*SEPARATORS]
+    best, best_score = ALONE, (0.0, 1)
+    for separator in order:
+        widths = [len(row) for row in _loose(head, separator) if row]
+        if len(head) < len(text) and len(widths) > 1:
+            widths.pop()
+        score = (widths.count(widths[0]) / len(widths), widths[0]) if widths else (0.0, 0)
+        if score[1] > 1 and score > best_score:
+            best, best_score = separator, score
+    return best
+
+
+def _loose(text: str, separator: str) -> list[list[str]]:
+    """Rows of a text that may be cut short or be malformed."""
+    try:
+        return list(csv.reader(io.StringIO(text, newline="\n"), delimiter=separator))
+    except csv.Error:
+        return []
+
+
+def _rows(text: str, path: Path, separator: str, line: int) -> Rows:
+    """Rows with the line each begins at; blank lines are left out. Cells may be as long as the text."""
+    before = csv.field_size_limit(max(len(text), 1))
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, strict=True)
+    found: Rows = []
+    start = 0
+    try:
+        for cells in reader:
+            if cells:
+                found.append((line + start, cells))
+            start = reader.line_num
+    except csv.Error as error:
+        raise SgError(f"{path}:{line + start}: this row is not CSV ({_why(error)}).", HINT, exit_code=2) from error
+    finally:
+        csv.field_size_limit(before)
+    return found
+
+
+def _why(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text:
+        return "a quote opens that nothing closes"
+    if "expected after" in text:
+        return "text follows a closing quote"
+    return "a carriage return stands outside of quotes" if "new-line" in text else text
+
+
+def _plain_ends(text: str, path: Path) -> str:
+    """The text with rows that end at \\n, where all end alike."""
+    end = text.find("\n")
+    if end < 0 and "\r" in text:
+        hint = "Save it as `CSV UTF-8`, not as CSV for the Macintosh."
+        raise SgError(f"{path}: its lines end at carriage returns alone.", hint, exit_code=2)
+    return text.replace("\r\n", "\n") if text[end - 1 : end] == "\r" else text

@@ -1,0 +1,74 @@
+"""Writes rows in the form of the file's name, whole or not at all; what is written is read again as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from sg_local.records import SgError
+from sg_local.tables.armour import armoured
+
+FORMS = ("csv", "tsv", "jsonl")
+Rows = Iterable[Mapping[str, str]]
+
+
+def form_of(path: Path) -> str:
+    """The form that a file to be written has by its name. Raises SgError (usage) for another."""
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
+    form = {"ndjson": "jsonl", "tab": "tsv"}.get(ending, ending)
+    if form in FORMS:
+        return form
+    hint = f"Choose one of these endings: {', '.join(f'.{form}' for form in FORMS)}."
+    raise SgError(f"{path}: rows are not written to such a file.", hint, exit_code=2)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Rows, form: str | None = None) -> None:
+    """Write rows by the name's ending (`form` says another); cells that a row lacks are empty.
+
+    Raises SgError for a file that cannot be written, and leaves what stood there.
+    """
+    form = form or form_of(path)
+    with _replacing(path) as file:
+        packed = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix.lower() == ".gz" else None
+        with io.TextIOWrapper(packed or file, encoding="utf-8", newline="", write_through=True) as text:
+            _write_text(text, columns, rows, form)
+            text.flush()
+            if packed:
+                packed.close()
+            os.fsync(file.fileno())
+
+
+def _write_text(text: IO[str], columns: Sequence[str], rows: Rows, form: str) -> None:
+    if form == "jsonl":
+        for row in rows:
+            text.write(json.dumps({name: row.get(name, "") for name in columns}, ensure_ascii=False) + "\n")
+        return
+    separator = "\t" if form == "tsv" else ","
+    plain = csv.writer(text, delimiter=separator, lineterminator="\n")
+    quoted = csv.writer(text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for cells in itertools.chain([list(columns)], ([armoured(row.get(name, "")) for name in columns] for row in rows)):
+        # Python before 3.13 leaves a lone carriage return bare.
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
+    """A file that takes the place of `path` when all of it is written."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise SgError(f"{path} cannot be written: {error.strerror}.", "Choose another place.") from error
+    finally:
+        partial.unlink(missing_ok=True)
