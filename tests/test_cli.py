@@ -17,6 +17,7 @@ from sg_local.cli.app import COMMANDS, app, as_sg_error
 from sg_local.job import stages
 from sg_local.records import Answer, SgError
 from sg_local.run import Run
+from sg_local.tasks import shipped_folder
 
 SMALL = ("--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
 EXAMPLE_IDS = ["example-0", "example-1", "example-2"]
@@ -288,6 +289,37 @@ def test_bad_input_gets_one_sentence_and_a_hint(own_folder, args, words):
 )
 def test_a_run_made_otherwise_says_what_differs(finished, change, words):
     assert words in run(*JOB, *change, code=1).stderr
+
+
+@pytest.fixture
+def untested(own_folder):
+    """A task file without a test row."""
+    text = (shipped_folder("tasks") / "support_routing.toml").read_text()
+    (own_folder / "mine.toml").write_text(text[: text.index("[[tests]]")])
+    return "mine.toml"
+
+
+def test_a_job_without_test_rows_ends_with_its_files_and_says_that_nothing_was_measured(untested):
+    job = ("run", untested, "--backend", "scripted", "--yes", "--name", "bare", *SMALL)
+    done = run(*job)
+    assert "eval: skipped, the task has no test rows" in done.stderr
+    assert (
+        "There are no test rows, so nothing was measured." in done.stdout
+        and "sg-local eval bare --tests" in done.stdout
+    )
+    assert "adapter.gguf" in done.stdout and not os.path.exists("runs/bare/report.json")
+    assert json.loads(run(*job, "--json").stdout)["unmeasured"] and "bare" in run("runs", "ls").stdout
+    assert "stage train" in run("runs", "show", "bare").stdout
+    assert "no test rows" in run("eval", "bare", code=2).stderr
+
+
+def test_a_report_of_test_rows_that_are_gone_is_put_aside(untested):
+    job = ("run", untested, "--backend", "scripted", "--yes", "--name", "bare", *SMALL)
+    with open("rows.jsonl", "w") as file:
+        file.writelines(json.dumps({"input": f"Refund {i}?", "output": "billing"}) + "\n" for i in range(5))
+    assert "5 test rows" in run(*job, "--tests", "rows.jsonl").stdout
+    assert "nothing was measured" in run(*job).stdout
+    assert os.path.exists("runs/bare/report.json.before") and not os.path.exists("runs/bare/report.json")
 
 
 def test_a_run_made_from_a_changed_task_stops(finished, own_folder):

@@ -172,6 +172,12 @@ def test_a_gain_that_a_trivial_system_reaches_is_no_success():
     assert "~ The tuned model is better, but a trivial system reaches that too" in text and "\u2714 The" not in text
 
 
+def test_a_run_that_was_not_measured_says_why_in_place_of_scores():
+    card = dataclasses.replace(CARD_AT_THE_END, unmeasured="There are no test rows.", systems=(), gains=())
+    text = "\n".join(drawn(verdict(card, 100), 100, 30))
+    assert "There are no test rows." in text and "interval" not in text and "adapter.gguf" in text
+
+
 @pytest.mark.parametrize("height", [24, 40])
 def test_the_live_view_of_a_run_fits_the_window_with_its_previews(height):
     rules = tuple((f"rule {i}", i, ("one rejected text", "another one")) for i in range(5))

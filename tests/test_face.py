@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -62,6 +63,14 @@ def test_stage_by_stage_is_the_same_as_run(own_folder, done):
         assert funnel.kept == sum(row.kept for row in found.rows())
         assert found.train().read_bytes() == (done.folder / "adapter.gguf").read_bytes()
         assert found.evaluate().systems == done.report.systems
+
+
+def test_without_test_rows_there_is_no_report(own_folder):
+    task = dataclasses.replace(sg.load_task("support_routing"), tests=())
+    with job(task) as found:
+        assert found.run() is None and (found.folder / "adapter.gguf").exists()
+        with pytest.raises(sg.SgError, match="no report yet"):
+            found.report  # noqa: B018
 
 
 def test_a_finished_run_is_loaded_by_name_or_folder(done, own_folder):

@@ -26,6 +26,7 @@ from sg_local.cli.options import (
     time_option,
 )
 from sg_local.cli.show import show_verdict
+from sg_local.job.evaluate import UNMEASURED
 from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import Options
 from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, perform_all
@@ -89,10 +90,12 @@ def run_command(
     """
     with job_for_task(read_task(task, tests), options, environment.home()) as job, job.lock():
         refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
+        unmeasured = "" if job.task.tests else UNMEASURED
         if as_json:
-            output.show_json(plain(read_report(job.run)))
+            found = {"run": job.run.name, "unmeasured": unmeasured} if unmeasured else plain(read_report(job.run))
+            output.show_json(found)
         else:
-            show_verdict(job.run)
+            show_verdict(job.run, unmeasured)
         if refused is not None:
             raise refused
 

@@ -9,26 +9,26 @@ from sg_local.cli import output
 from sg_local.cli.output import Column
 from sg_local.run import Run
 from sg_local.views.funnel import funnel_card
-from sg_local.views.records import ConfusionView
+from sg_local.views.records import ConfusionView, VerdictCard
 
 if TYPE_CHECKING:
     from sg_local.filters import Funnel
 
 
-def show_verdict(run: Run) -> None:
-    """The verdict card on stdout."""
-    from sg_local.views.verdict import verdict_card
+def show_verdict(run: Run, unmeasured: str = "") -> None:
+    """The card at the end of a run on stdout; `unmeasured` says why there was no evaluation."""
+    from sg_local.views.verdict import end_card
 
-    card = verdict_card(run)
+    card = end_card(run, unmeasured)
     if sys.stdout.isatty():
         from sg_local.console import verdict
 
         verdict.show_verdict(card)
         return
-    output.say(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
-    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
-    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}", f"{s.irrelevant:.1f}") for s in card.systems]
-    output.show_table("", columns, rows)
+    if card.unmeasured:
+        output.say(card.title)
+    else:
+        _plain_scores(card)
     for sentence in (*card.sentences, *card.notes):
         output.say(sentence)
     if card.confusion is not None:
@@ -37,6 +37,13 @@ def show_verdict(run: Run) -> None:
     _plain_files(card.artefacts)
     for line, what in card.commands:
         output.say(f"Next: {line}   # {what}")
+
+
+def _plain_scores(card: VerdictCard) -> None:
+    output.say(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
+    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
+    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}", f"{s.irrelevant:.1f}") for s in card.systems]
+    output.show_table("", columns, rows)
 
 
 def _plain_confusion(view: ConfusionView) -> None:

@@ -33,6 +33,22 @@ def show_verdict(card: VerdictCard) -> None:
 def verdict(card: VerdictCard, width: int) -> RenderableType:
     """The outcome, scores with interval bars, gains, notes, confusion table, files, next commands."""
     mark, style = MARKS["open" if card.marked else card.outcome]
+    parts = _measured(card, width, mark, style)
+    if card.unmeasured:
+        parts = [Text.assemble((f"{mark} ", style), (card.unmeasured, "bold"))]
+    parts += [Text(""), *_files(card), Text(""), *_commands(card, width - 6)]
+    return Panel(
+        Group(*parts),
+        title=Text(card.title, TITLE),
+        title_align="left",
+        border_style=style,
+        width=width,
+        padding=(1, 2),
+    )
+
+
+def _measured(card: VerdictCard, width: int, mark: str, style: str) -> list[RenderableType]:
+    """What the evaluation found."""
     main = next((gain for gain in card.gains if gain.chosen), None)
     headline = MARKED if card.marked else HEADLINES[card.outcome].format(rival=_rival(main))
     figure = f": {main.gain:+.1f} points" if main is not None else ""
@@ -50,15 +66,7 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
     ]
     parts += [Text(""), *(Text(note, "dim") for note in card.notes)] if card.notes else []
     parts += [Text(""), _confusion(card.confusion)] if card.confusion is not None else []
-    parts += [Text(""), *_files(card), Text(""), *_commands(card, width - 6)]
-    return Panel(
-        Group(*parts),
-        title=Text(card.title, TITLE),
-        title_align="left",
-        border_style=style,
-        width=width,
-        padding=(1, 2),
-    )
+    return parts
 
 
 def _rival(main: GainView | None) -> str:

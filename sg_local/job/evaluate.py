@@ -7,7 +7,17 @@ from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
 from sg_local.job.job import OpenRun
 from sg_local.job.train import train_examples
-from sg_local.run import TRAIN, VALID
+from sg_local.run import REPORT, TRAIN, VALID
+
+UNMEASURED = "There are no test rows, so nothing was measured."
+
+
+def is_measurable(job: OpenRun) -> bool:
+    """Whether there is a row to test on. Without one, a report of earlier test rows gives way: it is not this run's."""
+    if not job.task.tests and job.run.path(REPORT).exists():
+        job.run.path(REPORT).rename(job.run.path(f"{REPORT}.before"))
+        job.run.clear_stage("eval")
+    return bool(job.task.tests)
 
 
 def evaluate(job: OpenRun, tell: Listener) -> str:

@@ -120,8 +120,10 @@ class Job:
         self._perform("eval", redo, listen)
         return self.report
 
-    def run(self, *, listen: Listener = deaf) -> Report:
+    def run(self, *, listen: Listener = deaf) -> Report | None:
         """All stages one after the other, going on where an earlier try stopped; the report.
+
+        None where the task has no test rows: then the files are made, and nothing is measured.
 
         Where no fused file passes its gate, the adapter is evaluated all the same, then the export's SgError is
         raised (exit code 3).
@@ -132,7 +134,7 @@ class Job:
             refused = perform_all(self._opened, listen)
         if refused is not None:
             raise refused
-        return self.report
+        return self.report if self.task.tests else None
 
     def predict(self, texts: Iterable[str], *, base: bool = False, free: bool = False) -> list[str]:
         """The tuned model's answer for each text, in order; `base` asks the untuned model.

@@ -83,6 +83,10 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
             logger.info("stage export skipped: the %s trainer makes no weights", job.trainer)
             tell(Skipped(stage, f"the {job.trainer} trainer makes no weights"))
             continue
+        if stage == "eval" and not evaluate.is_measurable(job):
+            logger.info("stage eval skipped: no test rows")
+            tell(Skipped(stage, "skipped, the task has no test rows: give some in the task or as `tests` to measure"))
+            continue
         try:
             perform(job, stage, tell)
         except SgError as error:

@@ -79,7 +79,8 @@ class GainView:
 class VerdictCard:
     """The end of a run: scores, what they mean, the files that came out, what to do next.
 
-    `outcome` is better, worse or open; `marked` says that a trivial system reaches the gain too.
+    `outcome` is better, worse or open; `marked` says that a trivial system reaches the gain too. Where nothing was
+    measured, `unmeasured` says why, and there are no scores.
     """
 
     title: str
@@ -95,6 +96,7 @@ class VerdictCard:
     marked: bool = False
     notes: tuple[str, ...] = ()
     confusion: ConfusionView | None = None
+    unmeasured: str = ""
 
 
 @dataclass(frozen=True)

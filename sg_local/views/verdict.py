@@ -12,6 +12,37 @@ from sg_local.words import counted, duration, size
 FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile")
 
 
+def end_card(run: Run, unmeasured: str = "") -> VerdictCard:
+    """The card of a run that has ended; `unmeasured` says why it was not evaluated."""
+    if not unmeasured:
+        return verdict_card(run)
+    return VerdictCard(
+        title=f"{run.settings['task']['name']} on {run.settings['model']['name']}",
+        metric="",
+        n=0,
+        systems=(),
+        gains=(),
+        sentences=(unmeasured,),
+        outcome="open",
+        stages=stage_times(run),
+        artefacts=artefacts(run),
+        commands=(
+            *commands(run)[:2],
+            (f"sg-local eval {run.name} --tests FILE", "measure it on rows with right answers"),
+        ),
+        unmeasured=unmeasured,
+    )
+
+
+def commands(run: Run) -> tuple[tuple[str, str], ...]:
+    """What to type next, each with what it does."""
+    return (
+        (f"sg-local predict {run.name} 'TEXT'", "answer one text"),
+        (f"sg-local serve {run.name}", "answer OpenAI-style requests"),
+        (f"sg-local report {run.name} --open", "the whole story as a page"),
+    )
+
+
 def verdict_card(run: Run) -> VerdictCard:
     """The card of a run whose evaluation is done."""
     report = read_report(run)
@@ -29,11 +60,7 @@ def verdict_card(run: Run) -> VerdictCard:
         confusion=_confusion(report),
         stages=stage_times(run),
         artefacts=artefacts(run),
-        commands=(
-            (f"sg-local predict {run.name} 'TEXT'", "answer one text"),
-            (f"sg-local serve {run.name}", "answer OpenAI-style requests"),
-            (f"sg-local report {run.name} --open", "the whole story as a page"),
-        ),
+        commands=commands(run),
     )
 
 
