@@ -122,6 +122,46 @@ def test_an_edit_that_leaves_nothing_valid_is_not_taken(keys):
     assert press(make(), *keys)[1] == []
 
 
+SCHEMA = '{"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}'
+
+
+def orders(output, n=1):
+    """The review of a task with a schema, every row with this output."""
+    rows = review.build_rows([candidate(i, output=output, label_asked=None) for i in range(n)], {})
+    return review.open_review(rows, (), schema=SCHEMA, judge="ann")
+
+
+def test_an_output_that_does_not_fit_the_schema_is_not_accepted():
+    state, made = press(orders("three"), "a")
+    assert made == [] and state.message.startswith("Its output does not fit the schema (not JSON")
+    state, made = press(orders("three"), "r", "enter")
+    assert [verdict.keep for verdict in made] == [False]
+    state, made = press(orders("three", 3), "A")
+    assert state.message == "No open row in this view."
+    assert [verdict.keep for verdict in press(orders('{"count": 3}', 3), "A", "y")[1]] == [True] * 3
+
+
+def test_a_typed_output_that_does_not_fit_is_put_up_again():
+    state, made = press(orders('{"count": 3}'), "e", "ctrl-u", *typed('{"count": "3"}'), "enter")
+    assert made == [] and (state.mode, state.buffer, state.caret) == ("edit", '{"count": "3"}', 14)
+    assert state.message == "The output does not fit the schema: count: '3' is not of type 'integer'"
+    state, made = press(state, "left", "backspace", "left", "backspace", "left", "backspace", *typed("4"), "enter")
+    assert made == [] and state.mode == "edit" and "not JSON" in state.message
+    state, made = press(state, "ctrl-u", *typed('{"count": 4}'), "enter")
+    assert [(verdict.keep, verdict.output) for verdict in made] == [(True, '{"count": 4}')]
+    assert (state.mode, state.buffer) == ("cards", "")
+
+
+def test_an_input_edited_beside_an_output_that_does_not_fit_is_not_lost():
+    state, made = press(orders("three"), "i", "ctrl-u", *typed("3 mugs"), "enter")
+    assert [(verdict.keep, verdict.input) for verdict in made] == [(False, "3 mugs")]
+    assert (state.mode, state.edits, state.buffer) == ("edit", "output", "three")
+    state, made = press(state, "ctrl-u", *typed('{"count": 3}'), "enter")
+    assert [(verdict.keep, verdict.input, verdict.output) for verdict in made] == [(True, "3 mugs", '{"count": 3}')]
+    both = review.edited(orders("three"), input="4 mugs", output='{"count": 4}')
+    assert [(verdict.keep, verdict.input, verdict.output) for verdict in both.new] == [(True, "4 mugs", '{"count": 4}')]
+
+
 def test_an_edited_output_must_be_a_label():
     assert review.edited(make(), output="nonsense").new == ()
     assert review.edited(make(), input="x", output="technical").new[0].output == "technical"

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "parsing": set(),
     "journals": {"records", "reading"},
     "prompts": {"records", "splitting", "parsing"},
-    "review": {"records", "splitting", "reading"},
+    "review": {"records", "splitting", "reading", "schemas"},
     "facts": {"typed", "records", "reading"},
     "run": {"records", "words", "journals", "facts"},
     "metrics": {"splitting", "prompts"},

@@ -56,7 +56,8 @@ def check_judge(name: str) -> str:
 def open_state(job: OpenRun, judge: str) -> ReviewState:
     """The review of a job's run as its journals have it."""
     journal = job.run.read(VERDICTS, Verdict)
-    return review.open_review(rows_of(job, journal), journal, labels=job.task.labels, judge=judge)
+    rows, task = rows_of(job, journal), job.task
+    return review.open_review(rows, journal, labels=task.labels, schema=task.schema, judge=judge)
 
 
 def rows_of(job: OpenRun, journal: list[Verdict]) -> tuple[review.ReviewRow, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sg_local.records import Verdict
 from sg_local.review.rows import ReviewRow
 from sg_local.review.state import WITHDRAWN, Action, ReviewState, current, first_open, is_judged, text_of, visible
+from sg_local.schemas import misfit
 
 RULE = "review"
 
@@ -43,8 +44,15 @@ def decide(state: ReviewState, keep: bool, reason: str = "") -> ReviewState:
     row = current(state)
     if row is None:
         return state.but(message="No row matches this view: press f to change it.", mode="cards")
+    if keep and (wrong := misfit_of(state, row)):
+        return state.but(message=f"Its output does not fit the schema ({wrong}): e edits it.", mode="cards")
     after = judged(state, [verdict_on(state, row, keep, reason)])
     return onward(state, after).but(mode="cards", buffer="", caret=0)
+
+
+def misfit_of(state: ReviewState, row: ReviewRow) -> str:
+    """Why a row's output does not fit the task's schema; empty where it does, and where there is none."""
+    return misfit(state.schema, text_of(state, row)[1]) if state.schema else ""
 
 
 def onward(before: ReviewState, after: ReviewState) -> ReviewState:
@@ -92,7 +100,10 @@ def undo(state: ReviewState) -> ReviewState:
 
 
 def edited(state: ReviewState, *, input: str | None = None, output: str | None = None) -> ReviewState:
-    """The current row with another text, kept. An empty text, or an output outside the labels, is not taken."""
+    """The current row with another text, kept. An empty text, or an output outside the labels, is not taken.
+
+    An output that does not fit the task's schema is put up for editing again; until it does, the row is rejected.
+    """
     row = current(state)
     texts = {"input": input, "output": output}
     changes = {name: text.strip() for name, text in texts.items() if text is not None}
@@ -100,12 +111,24 @@ def edited(state: ReviewState, *, input: str | None = None, output: str | None =
         return state.but(message="An empty text is not kept: nothing changed.")
     if state.labels and changes.get("output", state.labels[0]) not in state.labels:
         return state.but(message=f"{changes['output']!r} is not one of the labels: nothing changed.")
+    if state.schema and (wrong := misfit(state.schema, changes.get("output", text_of(state, row)[1]))):
+        return _put_up(state, changes, row, wrong)
     plain = {"input": row.input, "output": row.output}
     new: dict[str, Any] = {name: None if text == plain[name] else text for name, text in changes.items()}
     if state.labels and "output" in changes:
         new["output"] = changes["output"]
     after = judged(state, [replace(verdict_on(state, row, True), **new)])
     return after.but(message="Saved, and accepted. Space goes on.")
+
+
+def _put_up(state: ReviewState, changes: Mapping[str, str], row: ReviewRow, wrong: str) -> ReviewState:
+    """The output for editing, as it was typed, with what is wrong with it. A new input is taken at once."""
+    text = changes.get("output", text_of(state, row)[1])
+    if "input" in changes:
+        rejected = verdict_on(state, row, False, "the output does not fit the schema")
+        state = judged(state, [replace(rejected, input=changes["input"])])
+    message = f"The output does not fit the schema: {wrong}"
+    return state.but(mode="edit", edits="output", buffer=text, caret=len(text), message=message)
 
 
 def answered(state: ReviewState, output: str) -> ReviewState:

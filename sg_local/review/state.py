@@ -80,12 +80,14 @@ class ReviewState:
     """Everything the screen shows and the next key acts on.
 
     `mode` says what keys mean: cards, reason, reason_text, edit, search, jump, filter, confirm, thresholds, help.
+    `schema` is the one that outputs fit, as JSON text; empty where they are free text.
     `new` holds the verdicts that the last key made, for the journal. `wants` asks the program around for `quit`,
     `editor`, `regenerate`, `play` (thresholds moved) or `save` (keep them). `origin` is where a search began.
     """
 
     rows: tuple[ReviewRow, ...]
     labels: tuple[str, ...] = ()
+    schema: str = ""
     judge: str = "me"
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     history: tuple[Action, ...] = ()
@@ -114,7 +116,12 @@ class ReviewState:
 
 
 def open_review(
-    rows: Sequence[ReviewRow], journal: Iterable[Verdict], *, labels: Sequence[str] = (), judge: str = "me"
+    rows: Sequence[ReviewRow],
+    journal: Iterable[Verdict],
+    *,
+    labels: Sequence[str] = (),
+    schema: str = "",
+    judge: str = "me",
 ) -> ReviewState:
     """The state a journal leads to: verdicts, undo history, the first open row as cursor."""
     verdicts: dict[str, Verdict] = {}
@@ -130,6 +137,7 @@ def open_review(
     state = ReviewState(
         rows=tuple(rows),
         labels=tuple(labels),
+        schema=schema,
         judge=judge,
         verdicts=verdicts,
         history=tuple(history),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sg_local.review.judging import decide, edited, judged, onward, relabel, undo, verdict_on
+from sg_local.review.judging import decide, edited, judged, misfit_of, onward, relabel, undo, verdict_on
 from sg_local.review.rows import ORDERS, ReviewRow, n_rows, reasons
 from sg_local.review.state import (
     JUDGED,
@@ -114,7 +114,7 @@ def _ask(state: ReviewState, wants: str) -> ReviewState:
 
 
 def _ask_bulk(state: ReviewState, keep: bool) -> ReviewState:
-    ids = tuple(row.id for row in visible(state) if not is_judged(state, row))
+    ids = tuple(row.id for row in visible(state) if not (is_judged(state, row) or (keep and misfit_of(state, row))))
     if not ids:
         return state.but(message="No open row in this view.")
     verb = "Accept" if keep else "Reject"
@@ -196,7 +196,7 @@ def _editing(state: ReviewState, key: str) -> ReviewState:
         return state.but(mode="cards", message="Nothing changed.")
     if key != "enter":
         return type_key(state, key)
-    return edited(state, **{state.edits: state.buffer}).but(mode="cards", buffer="", caret=0)
+    return edited(state.but(mode="cards", buffer="", caret=0), **{state.edits: state.buffer})
 
 
 def _search(state: ReviewState, key: str) -> ReviewState:
