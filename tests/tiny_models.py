@@ -56,7 +56,8 @@ TARGETS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "f
 class TinySpec:
     """What to build. `type` is the block weights' ggml type; `head_type` that of the embeddings and the head.
 
-    The defaults suit every type: widths divide by 256. `kv_heads=heads` gives a model without GQA.
+    The defaults suit every type: widths divide by 256. `pieces` is a sentencepiece vocabulary of one's own: (text,
+    score, llama.cpp's token type) each. `loud` tokens are frequent in the noise that such a model writes.
     """
 
     tokenizer: Literal["bpe", "spm"] = "bpe"
@@ -75,6 +76,8 @@ class TinySpec:
     seed: int = 0
     architecture: str = "llama"
     head_width: int = 0  # 0: width / heads
+    pieces: tuple[tuple[str, float, int], ...] = ()
+    loud: tuple[int, ...] = ()
 
     @property
     def head_dim(self) -> int:
@@ -100,7 +103,7 @@ def write_model(path: Path, spec: TinySpec = TinySpec(), **extra: object) -> Pat
 def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
     """The float32 weights before quantisation, by GGUF tensor name; matrices are (rows out, columns in)."""
     rng = np.random.default_rng(spec.seed)
-    n_vocab = len((_bpe_vocab() if spec.tokenizer == "bpe" else _spm_vocab())[0])
+    n_vocab = len((_bpe_vocab() if spec.tokenizer == "bpe" else _spm_vocab(spec.pieces))[0])
     tensors = {"token_embd.weight": _normal(rng, (n_vocab, spec.width), 0.3)}
     for layer in range(spec.layers):
         for norm, length in norms_of(spec).items():
@@ -112,6 +115,7 @@ def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
     tensors["output_norm.weight"] = _norm(rng, spec.width)
     if not spec.tied:
         tensors["output.weight"] = _normal(rng, (n_vocab, spec.width), 0.3)
+    tensors["token_embd.weight" if spec.tied else "output.weight"][list(spec.loud)] *= 3
     return tensors
 
 
@@ -232,7 +236,7 @@ def _add_bpe(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
 
 
 def _add_spm(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
-    tokens, scores, types = _spm_vocab()
+    tokens, scores, types = _spm_vocab(spec.pieces)
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
@@ -268,9 +272,12 @@ def _bpe_vocab() -> tuple[list[str], list[str]]:
     return sorted(model["vocab"], key=model["vocab"].get), merges
 
 
-@lru_cache(maxsize=1)
-def _spm_vocab() -> tuple[list[str], list[float], list[int]]:
-    """Tokens, scores and llama.cpp token types of a sentencepiece BPE of 512 tokens with byte fallback."""
+@lru_cache(maxsize=2)
+def _spm_vocab(pieces: tuple[tuple[str, float, int], ...] = ()) -> tuple[list[str], list[float], list[int]]:
+    """Tokens, scores and llama.cpp types: as given, or of a sentencepiece BPE of 512 tokens with byte fallback."""
+    if pieces:
+        tokens, scores, types = map(list, zip(*pieces, strict=True))
+        return tokens, scores, types
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import sentencepiece
