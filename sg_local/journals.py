@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from sg_local.files import private
 from sg_local.reading import loads, open_file
 from sg_local.records import SgError, from_dict
 
@@ -41,7 +42,7 @@ class JournalFile:
 
     def append(self, text: str) -> None:
         """Append whole lines, on the disk before it returns. Raises OSError as the file system does."""
-        with open(self.path, "a+b") as file:
+        with open(self.path, "a+b", opener=private) as file:
             before = identity(file)
             cut_torn_line(file)
             file.write(text.encode())

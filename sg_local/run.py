@@ -3,30 +3,28 @@
 Journals (journals.py) are appended and flushed, and each line is parsed once. An artefact is built under a `.partial`
 name and moved into place. A stage's stamp is written last and holds its settings and the digests of what it read, so
 that its presence means the stage is complete and its content says whether it would come out the same. Only Unix file
-locks are used. Longer than most: all that touches a run's files, and how files are written anywhere, is one room.
+locks are used. A run folder is its owner's alone, and nothing is written into it through links: it may come from
+somebody else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
-import functools
-import hashlib
 import json
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from sg_local import __version__
 from sg_local.facts import RUN_FACTS, STAMP_FACTS, read_facts
 from sg_local.facts import read_json as read_json
+from sg_local.files import artefact, file_digest, make_folder, private, remove, translated
 from sg_local.journals import JournalFile
 from sg_local.records import MadeOtherwise as MadeOtherwise
 from sg_local.records import SgError, digest, to_json
@@ -36,10 +34,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-DIGESTED_BYTES = 64 << 20  # up to here, a tenth of a second: the log tells the digest of a written file
-
 RUN = "run.json"
-RESTED_S = 2.0  # file systems keep times as coarse as this
 
 STAGES = ("synth", "filter", "review", "train", "export", "eval")
 INPUTS = "inputs.jsonl"
@@ -158,8 +153,8 @@ class Run:
         """Hold the run for this process; SgError when another process holds it."""
         path = self.path(".lock")
         with translated(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "a+")
+            make_folder(path.parent)
+            file = open(path, "a+", opener=private)
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,7 +166,18 @@ class Run:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            self._close_off()
             yield
+
+    def _close_off(self) -> None:
+        """Let nobody else into the folder, and refuse one with links in it, through which files would be written."""
+        for folder, folders, files in os.walk(self.root):
+            for path in (Path(folder, name) for name in (*folders, *files)):
+                if path.is_symlink():
+                    hint = "Put the file itself there, or begin a run of your own with another `name`."
+                    raise SgError(f"{path} is a link: nothing is written into a run through links.", hint)
+        if self.root.stat().st_uid == os.getuid():
+            self.root.chmod(0o700)
 
 
 def check_name(name: str) -> str:
@@ -205,117 +211,6 @@ def list_runs(runs: Path) -> list[Run]:
     return [Run(path) for path in sorted(runs.iterdir()) if (path / RUN).is_file()]
 
 
-@contextlib.contextmanager
-def artefact(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Build a file or folder at `path.partial`, then move it into place; on an error the partial is removed.
-
-    `shared`: other processes may build the same one at the same time, as in a cache; each has a partial of its own.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial" if shared else f"{path.name}.partial")
-    with translated(path):
-        remove(partial)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-        except BaseException:
-            remove(partial)
-            raise
-        _sync(partial)
-        if partial.is_dir():
-            remove(path)
-        os.replace(partial, path)
-        _sync(path.parent)
-    _tell_written(path)
-
-
-def _tell_written(path: Path) -> None:
-    """Log a file's size and digest, where somebody listens; large files are digested by the stage that made them."""
-    if not logger.isEnabledFor(logging.INFO) or not path.is_file():
-        return
-    size = path.stat().st_size
-    found = f"sha256 {file_digest(path)}" if size <= DIGESTED_BYTES else "not digested here"
-    logger.info("wrote %s, %d bytes, %s", path, size, found)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the name `path` once it is closed without an error and safe on the disk."""
-    with artefact(path) as partial, open(partial, "wb") as file:
-        yield file
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, atomically."""
-    with artefact(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def write_cache(path: Path, data: Any) -> None:
-    """Write a cache entry as JSON, whole or not at all. A cache that cannot be written is no failure."""
-    with contextlib.suppress(SgError), artefact(path, shared=True) as partial:
-        partial.write_text(json.dumps(data), encoding="utf-8")
-
-
-def remove(path: Path) -> None:
-    """Delete a file or folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into an SgError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            hint = "Free some space and run the same command again: finished rows are kept."
-            raise SgError(f"The disk is full while writing {path}.", hint) from error
-        raise SgError(f"Cannot write {path}: {error.strerror}.", "Check the folder's permissions.") from error
-
-
-def file_digest(path: Path, cache: Path | None = None) -> str | None:
-    """SHA-256 of a file's bytes in hex, or None where there is no file.
-
-    A file that has rested for RESTED_S is read once: the process remembers it by path, size and time of change, and so
-    does the folder `cache` where one is given. A younger one could still change within its clock's tick.
-    """
-    if not path.is_file():
-        return None
-    facts = path.stat()
-    if time.time() - facts.st_mtime < RESTED_S:
-        return _sha256(path)
-    # The inode sets a file apart that was put in the place of another of its size and time.
-    key = (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ino)
-    known = _known_digests()
-    if key not in known:
-        known[key] = _sha256(path) if cache is None else _cached_sha256(path, facts, cache)
-    return known[key]
-
-
-@functools.cache
-def _known_digests() -> dict[tuple[Path, int, int, int], str]:
-    """The process's memory of `file_digest`."""
-    return {}
-
-
-def _cached_sha256(path: Path, facts: os.stat_result, cache: Path) -> str:
-    key = hashlib.sha256(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode()).hexdigest()[:32]
-    entry = cache / "digests" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return str(json.loads(entry.read_text())["sha256"])
-    found = _sha256(path)
-    write_cache(entry, {"path": str(path), "sha256": found})
-    return found
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What differs between two stamps, in words; empty when nothing does."""
     words = []
@@ -332,14 +227,6 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else digest(value)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:

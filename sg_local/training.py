@@ -22,10 +22,11 @@ from typing import Any
 from sg_local import prompts
 from sg_local.backends import EngineSettings, Generator, Trainer, TrainSettings
 from sg_local.backends.training.handover import Handover, write_job
+from sg_local.files import file_digest, remove
 from sg_local.gguf import Origin, adopt
 from sg_local.prompts import Form, Room, TooLong, answer_room
 from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
-from sg_local.run import ADAPTER, TRAIN, VALID, Run, file_digest, remove
+from sg_local.run import ADAPTER, TRAIN, VALID, Run
 
 logger = logging.getLogger(__name__)
 

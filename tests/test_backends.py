@@ -23,8 +23,8 @@ from sg_local.backends import (
     open_trainer,
 )
 from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.files import file_digest
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, SgError, TokenExample
-from sg_local.run import file_digest
 
 F32 = TinySpec(type="F32", head_type="F32", width=64, ffn=128)
 SETTINGS = TrainSettings(rank=4, alpha=8.0, epochs=2.0, batch_size=4, n_threads=1)

@@ -19,9 +19,10 @@ from sg_local.export import gate
 from sg_local.export.card import model_card
 from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
+from sg_local.files import file_digest
 from sg_local.records import Candidate, Pair, SgError, Task
 from sg_local.report import write_report
-from sg_local.run import Run, file_digest
+from sg_local.run import Run
 
 TASK = Task(
     name="colours",

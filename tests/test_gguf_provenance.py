@@ -13,9 +13,10 @@ from sg_local import export, gguf
 from sg_local.backends import TrainSettings
 from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.cli.app import app
+from sg_local.files import file_digest
 from sg_local.prompts import PLAIN
 from sg_local.records import Adapter, Pair, Task
-from sg_local.run import Run, file_digest
+from sg_local.run import Run
 from sg_local.training import Training, TrainingRow, train
 
 TASK = Task("route", "classification", "Route it.", (Pair("my parcel", "delivery"),), ("billing", "delivery"))

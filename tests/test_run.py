@@ -1,7 +1,5 @@
 """The run folder: journals, stamps, artefacts, lock."""
 
-import errno
-import hashlib
 import os
 import subprocess
 import sys
@@ -9,18 +7,7 @@ import sys
 import pytest
 
 from sg_local.records import Pair, SgError
-from sg_local.run import (
-    Run,
-    artefact,
-    check_name,
-    file_digest,
-    list_runs,
-    open_run,
-    replacing,
-    translated,
-    write_cache,
-    write_text,
-)
+from sg_local.run import Run, check_name, list_runs, open_run
 
 ROWS = [Pair(f"in {i}", "\u00e4 \n") for i in range(5)]
 
@@ -68,104 +55,6 @@ def test_a_stamp_skips_the_same_work_and_names_what_differs(run):
     assert not run.is_done("train", {"lr": 0.1, "rank": 8}, ["in.txt"])
 
 
-def test_an_artefact_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "file"
-    with pytest.raises(ValueError), artefact(path) as partial:
-        partial.write_text("half")
-        raise ValueError
-    assert list(tmp_path.iterdir()) == []
-    with artefact(path) as partial:
-        partial.write_text("whole")
-    assert path.read_text() == "whole"
-
-
-def test_a_folder_replaces_a_folder(tmp_path):
-    for text in ("one", "two"):
-        with artefact(tmp_path / "folder") as partial:
-            partial.mkdir()
-            (partial / text).touch()
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["two"]
-
-
-def test_a_shared_artefact_is_built_beside_that_of_another_process(tmp_path):
-    with artefact(tmp_path / "entry", shared=True) as partial:
-        partial.write_text("mine")
-        (tmp_path / "entry.partial").write_text("another's")
-        assert str(os.getpid()) in partial.name
-    assert (tmp_path / "entry").read_text() == "mine" and (tmp_path / "entry.partial").exists()
-
-
-def test_a_file_is_replaced_when_it_is_whole(tmp_path):
-    path = tmp_path / "file"
-    write_text(path, "old")
-    with pytest.raises(ValueError), replacing(path) as file:
-        file.write(b"half")
-        raise ValueError
-    assert path.read_text() == "old"
-    with replacing(path) as file:
-        file.write(b"whole")
-    assert [p.name for p in tmp_path.iterdir()] == ["file"] and path.read_text() == "whole"
-
-
-def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path):
-    (tmp_path / "file").touch()
-    write_cache(tmp_path / "file" / "entry.json", {})
-
-
-@pytest.fixture
-def hashed(monkeypatch):
-    """The files whose bytes were hashed, in order."""
-    real, names = hashlib.file_digest, []
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: names.append(file.name) or real(file, kind))
-    return names
-
-
-def old(path, text):
-    path.write_text(text)
-    os.utime(path, (1e9, 1e9))
-    return path
-
-
-def test_a_rested_file_is_hashed_once(tmp_path, hashed):
-    path = old(tmp_path / "base.gguf", "weights")
-    assert file_digest(path) == file_digest(path) == hashlib.sha256(b"weights").hexdigest()
-    assert len(hashed) == 1
-
-
-def test_a_file_that_was_just_written_is_hashed_each_time(tmp_path, hashed):
-    path = tmp_path / "rows.jsonl"
-    for text in ("one", "two"):
-        path.write_text(text)
-        assert file_digest(path) == hashlib.sha256(text.encode()).hexdigest()
-
-
-def test_a_file_of_the_same_size_and_time_in_another_s_place_is_hashed(tmp_path, hashed):
-    path = old(tmp_path / "base.gguf", "one")
-    file_digest(path)
-    os.replace(old(tmp_path / "other.gguf", "two"), path)
-    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
-
-
-def test_another_process_finds_the_digest_in_the_cache_folder(tmp_path, hashed):
-    path = old(tmp_path / "base.gguf", "weights")
-    code = "import sys; from pathlib import Path; from sg_local.run import file_digest; "
-    code += "print(file_digest(Path(sys.argv[1]), Path(sys.argv[2])))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, path, tmp_path / "cache"], capture_output=True, text=True, check=True
-    )
-    assert file_digest(path, tmp_path / "cache") == done.stdout.strip()
-    assert hashed == []
-
-
-def test_no_file_has_no_digest(tmp_path):
-    assert file_digest(tmp_path / "none") is None
-
-
-def test_a_full_disk_is_said_in_one_sentence(tmp_path):
-    with pytest.raises(SgError, match="disk is full"), translated(tmp_path):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
 def test_a_second_process_is_refused_and_the_first_is_named(run):
     code = (
         "import sys; from pathlib import Path; from sg_local.run import Run\nwith Run(Path(sys.argv[1])).lock(): pass"
@@ -209,3 +98,34 @@ def test_a_mistyped_run_is_told_the_nearest(tmp_path):
         with pytest.raises(SgError) as caught:
             open_run(tmp_path, wrong)
         assert words in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [".lock", "rows.jsonl"])
+def test_a_link_in_a_foreign_run_is_not_written_through(run, tmp_path, name):
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    run.path(name).symlink_to(target)
+    with pytest.raises(SgError, match="it is a link"):
+        if name == ".lock":
+            with run.lock():
+                pass
+        else:
+            run.append(name, ROWS)
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["report.json", "stages", "adapter/curve.jsonl"])
+def test_work_is_refused_in_a_run_that_holds_a_link(run, tmp_path, name):
+    path = run.path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(tmp_path)
+    with pytest.raises(SgError, match=f"{name} is a link"), run.lock():
+        pass
+
+
+def test_a_run_that_others_could_read_is_closed_off_when_work_begins(run):
+    run.root.chmod(0o755)
+    with run.lock():
+        run.append("rows.jsonl", ROWS)
+    assert run.root.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in run.root.iterdir() if path.is_file()} == {0o600}

@@ -22,32 +22,33 @@ BENCHMARKS = PACKAGE.parent / "benchmarks"
 ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 ENGINES = {"llama_cpp", "torch", "mlx", "mlx_lm", "transformers", "peft", "safetensors"}
 
-DISK = {"records", "run"}
+DISK = {"records", "files", "run"}
 STAGES = {"synth", "filters", "review", "export", "evaluate"}
 MAY_IMPORT = {
     "typed": set(),
     "records": {"typed"},
     "words": set(),
+    "files": {"records"},
     "reading": {"records", "words"},
     "tables": {"records", "reading", "words"},
     "schemas": set(),
     "home": set(),
     "splitting": set(),
     "parsing": set(),
-    "journals": {"records", "reading"},
+    "journals": {"records", "files", "reading"},
     "prompts": {"records", "splitting", "parsing"},
     "review": {"records", "splitting", "reading", "schemas"},
     "facts": {"typed", "records", "reading"},
-    "run": {"records", "words", "journals", "facts"},
+    "run": {"records", "files", "words", "journals", "facts"},
     "metrics": {"splitting", "prompts"},
-    "tasks": {"records", "reading", "words", "run", "schemas", "splitting", "parsing", "prompts"},
-    "gguf": DISK,
+    "tasks": {"records", "reading", "words", "files", "schemas", "splitting", "parsing", "prompts"},
+    "gguf": {"records", "files"},
     "report": {*DISK, "words", "splitting"},
-    "filters": {*DISK, "words", "schemas", "splitting", "prompts", "metrics"},
-    "models": {*DISK, "words", "reading", "home", "tasks", "gguf"},
-    "backends": {*DISK, "gguf"},
+    "filters": {"records", "run", "words", "schemas", "splitting", "prompts", "metrics"},
+    "models": {"records", "files", "words", "reading", "home", "tasks", "gguf"},
+    "backends": {"records", "files", "gguf"},
     "doctor": {"home", "models", "backends"},
-    "synth": {*DISK, "parsing", "prompts", "backends"},
+    "synth": {"records", "run", "parsing", "prompts", "backends"},
     "training": {*DISK, "prompts", "gguf", "backends"},
     "export": {*DISK, "prompts", "gguf", "report", "backends"},
     "evaluate": {*DISK, "prompts", "metrics", "report", "backends"},

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sg_local.backends import EngineSettings, TrainSettings
+from sg_local.files import file_digest
 from sg_local.records import (
     Adapter,
     Completion,
@@ -26,7 +27,6 @@ from sg_local.records import (
     TokenExample,
     TrainStep,
 )
-from sg_local.run import file_digest
 
 WORDS = [
     "the",

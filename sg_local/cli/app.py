@@ -23,6 +23,7 @@ from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
+from sg_local.files import keep_private
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -135,6 +136,7 @@ class Program(CommandGroup):
         """Run the command line; returns never: ends with SystemExit and the exit code."""
         extra["standalone_mode"] = False
         _draw_what_can_be_drawn()
+        keep_private()
         code = 1
         try:
             result = super().main(args, prog_name, **extra)

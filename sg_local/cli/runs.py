@@ -15,8 +15,9 @@ from sg_local.cli.complete import run_argument
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.show import show_funnel
+from sg_local.files import remove
 from sg_local.records import SgError, Task, from_dict
-from sg_local.run import INPUTS, STAGES, Run, list_runs, open_run, remove
+from sg_local.run import INPUTS, STAGES, Run, list_runs, open_run
 
 
 @click.group("runs", cls=CommandGroup, examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs rm RUN"))

@@ -10,8 +10,9 @@ from typing import Any
 from sg_local.evaluate.answering import Ids, Reply, Way
 from sg_local.evaluate.job import EvalEvent, EvalQuestion, Evaluation, OnEvent
 from sg_local.evaluate.systems import System
+from sg_local.files import file_digest
 from sg_local.records import Answer, digest
-from sg_local.run import ANSWERS, file_digest
+from sg_local.run import ANSWERS
 
 
 class AnswerJournal:

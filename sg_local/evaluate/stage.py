@@ -14,10 +14,11 @@ from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.rounds import Settled, answer_all
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.evaluate.systems import served
+from sg_local.files import file_digest
 from sg_local.records import SgError, digest
 from sg_local.report.file import read_funnel, read_report, write_report
 from sg_local.report.records import AdapterFacts, BaseFacts, Confusion, Excluded, Report, ScoredRow
-from sg_local.run import ADAPTER, CANDIDATES, REPORT, STAGES, file_digest
+from sg_local.run import ADAPTER, CANDIDATES, REPORT, STAGES
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from sg_local.export.huggingface import PROVENANCE, FolderPlan, check_source, wr
 from sg_local.export.job import Export, ExportEvent, FusedFolder, OnEvent
 from sg_local.export.provenance import provenance_fields
 from sg_local.export.refusals import check_places, wanted_folders
+from sg_local.files import artefact, file_digest, remove
 from sg_local.gguf import PREFIX, LoraAdapter, Retained
 from sg_local.records import digest, from_dict
-from sg_local.run import ADAPTER, artefact, file_digest, read_json, remove
+from sg_local.run import ADAPTER, read_json
 
 
 def check_folders(job: Export, adapter: LoraAdapter) -> list[tuple[Path, int]]:

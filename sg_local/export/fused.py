@@ -19,6 +19,7 @@ from sg_local.export.gate import Findings, Reference, run_gate
 from sg_local.export.job import Export, ExportEvent, FusedFile, OnEvent
 from sg_local.export.provenance import provenance_fields
 from sg_local.export.template import task_template
+from sg_local.files import file_digest, translated
 from sg_local.gguf import (
     EXPORT_TYPES,
     FLOATS,
@@ -34,7 +35,6 @@ from sg_local.gguf import (
     weigh,
 )
 from sg_local.records import SgError, digest
-from sg_local.run import file_digest, translated
 
 logger = logging.getLogger(__name__)
 

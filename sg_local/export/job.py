@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.files import file_digest
 from sg_local.gguf import PREFIX, GgufFile
 from sg_local.prompts import Form
 from sg_local.records import Pair, Task
 from sg_local.report import read_report
-from sg_local.run import ADAPTER, REPORT, Run, file_digest
+from sg_local.run import ADAPTER, REPORT, Run
 
 RESULTS = "export.json"
 

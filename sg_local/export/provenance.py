@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.export.job import Export
+from sg_local.files import file_digest
 from sg_local.gguf import FACTS, PREFIX, GgufFile, Origin, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES
 from sg_local.records import SgError
-from sg_local.run import ADAPTER, file_digest, read_json
+from sg_local.run import ADAPTER, read_json
 
 
 def provenance_fields(job: Export, adapter_digest: str | None = None) -> dict[str, Any]:

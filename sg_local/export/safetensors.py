@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sg_local.run import replacing
+from sg_local.files import replacing
 
 _BYTES = {"F16": 2, "F32": 4}
 _ALIGNMENT = 8

@@ -20,6 +20,7 @@ from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, Fuse
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import provenance_fields
 from sg_local.export.refusals import check_same_model, check_types
+from sg_local.files import artefact, file_digest, publish
 from sg_local.gguf import (
     GgufFile,
     LoraAdapter,
@@ -30,7 +31,7 @@ from sg_local.gguf import (
 )
 from sg_local.records import SgError, from_dict
 from sg_local.report import read_report, write_report
-from sg_local.run import ADAPTER, REPORT, artefact, file_digest, read_json
+from sg_local.run import ADAPTER, REPORT, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +207,8 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
             partial.write_text(text, encoding="utf-8")
     folders = (folder.path for folder in report.folders)
     written = (ADAPTER, *(fused.file for fused in report.fused), *texts, *folders)
+    for path in filter(Path.exists, map(job.run.path, written)):  # what its gate has put aside is not to be shared
+        publish(path)
     report = replace(report, written=written)
     results = as_json(report)
     job.run.write_json(RESULTS, _with_earlier(job, results))

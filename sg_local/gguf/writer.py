@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sg_local.files import replacing
 from sg_local.gguf.reader import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
 from sg_local.gguf.types import TYPES
-from sg_local.run import replacing
 
 UINT32, INT32, FLOAT32, UINT64 = 4, 5, 6, 10
 

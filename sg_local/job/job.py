@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
 from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
+from sg_local.files import file_digest
 from sg_local.job import presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.made import make_task, task_of
@@ -27,7 +28,7 @@ from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
 from sg_local.models.find import check_trains
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task
-from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, file_digest, open_run
+from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, open_run
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sg_local.files import artefact
 from sg_local.job import presets
 from sg_local.job.options import Options
 from sg_local.job.plan import flat, make_plan
 from sg_local.job.search import SearchOutcome
-from sg_local.run import artefact
 
 
 def write_preset(found: SearchOutcome, tasks: Sequence[str], options: Options, paths: Sequence[Path]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local import filters, prompts, review
+from sg_local.files import artefact
 from sg_local.filters import FilterSettings
 from sg_local.job.filter import refilter
 from sg_local.job.job import OpenRun
@@ -18,7 +19,7 @@ from sg_local.job.plan import flat
 from sg_local.reading import read_text
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
 from sg_local.review import Merge, MovableThreshold, ReviewState, View
-from sg_local.run import CANDIDATES, VERDICTS, Run, artefact, read_json
+from sg_local.run import CANDIDATES, VERDICTS, Run, read_json
 
 PLACE = "review.json"
 

@@ -16,25 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.backends import makes_weights
+from sg_local.files import file_digest, remove
 from sg_local.job import evaluate, export, synth, train
 from sg_local.job import filter as filtering
 from sg_local.job.events import Began, Ended, Listener, Said, Skipped
 from sg_local.job.job import OpenRun, check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
-from sg_local.run import (
-    ADAPTER,
-    ANSWERS,
-    CANDIDATES,
-    INPUTS,
-    REPORT,
-    TRAIN,
-    VALID,
-    VERDICTS,
-    MadeOtherwise,
-    file_digest,
-    read_json,
-    remove,
-)
+from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, INPUTS, REPORT, TRAIN, VALID, VERDICTS, MadeOtherwise, read_json
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from sg_local.files import remove
 from sg_local.job import presets
 from sg_local.job.base import find_base
 from sg_local.job.events import Listener
@@ -20,7 +21,7 @@ from sg_local.job.search import TRIALS, Search, SearchOutcome, SearchSettings, S
 from sg_local.job.stages import perform
 from sg_local.records import NoRows, SgError, Task, digest
 from sg_local.report import read_report
-from sg_local.run import Run, check_name, differences, read_json, remove
+from sg_local.run import Run, check_name, differences, read_json
 
 STAGES = ("synth", "filter", "train", "eval")
 FACTS, PRESET, NAME = "search.json", "preset.toml", "tune-settings"

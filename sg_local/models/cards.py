@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.files import artefact
 from sg_local.home import ModelFolders
 from sg_local.reading import read_toml
 from sg_local.records import SgError, from_dict
-from sg_local.run import artefact
 from sg_local.tasks import shipped_folder
 
 REPO_PART = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sg_local.files import file_digest, translated
 from sg_local.records import SgError
-from sg_local.run import file_digest, translated
 from sg_local.words import size
 
 Told = Callable[[int, int | None], None]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from sg_local.files import file_digest, translated
 from sg_local.home import ModelFolders
 from sg_local.models.cards import Card, own_cards
 from sg_local.models.fetch import Fetcher
@@ -14,7 +15,6 @@ from sg_local.models.find import Model, checked, find_card, find_model, locate, 
 from sg_local.models.hub import hub_card, hub_repo, is_model_file, quantisation
 from sg_local.models.stores import HUGGING_FACE, find_named, find_source
 from sg_local.records import SgError
-from sg_local.run import file_digest, translated
 from sg_local.words import size
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sg_local.files import artefact
 from sg_local.report.file import plain, read_report, write_report
 from sg_local.report.records import Gain, Outcome, Report, ScoredRow, SystemResult
-from sg_local.run import Run, artefact
+from sg_local.run import Run
 from sg_local.words import shown
 
 __all__ = [

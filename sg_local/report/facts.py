@@ -8,11 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sg_local.files import file_digest
 from sg_local.records import Answer, Verdict
 from sg_local.report.differing import Piece, compare
 from sg_local.report.file import read_report
 from sg_local.report.records import BASE, FAMILIES, METRICS, TUNED, Gain, Report, ScoredRow, SystemResult
-from sg_local.run import ADAPTER, ANSWERS, STAGES, TRAIN, VALID, VERDICTS, Run, file_digest
+from sg_local.run import ADAPTER, ANSWERS, STAGES, TRAIN, VALID, VERDICTS, Run
 
 N_KEPT = 12
 N_ANSWERS = 60

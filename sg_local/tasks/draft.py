@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from sg_local import prompts
+from sg_local.files import artefact
 from sg_local.reading import read_json
 from sg_local.records import Kind, Pair, SgError, Task, TestRow, from_dict
-from sg_local.run import artefact
 from sg_local.tasks.files import read_task
 from sg_local.tasks.labels import with_labels_named
 from sg_local.tasks.toml import task_toml

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sg_local.evaluate import is_untuned, on_the_card
+from sg_local.files import file_digest
 from sg_local.report import Outcome, Report, read_report
 from sg_local.report.records import METRICS
-from sg_local.run import STAGES, Run, file_digest
+from sg_local.run import STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.words import counted, duration, size
 

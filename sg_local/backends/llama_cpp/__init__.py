@@ -19,7 +19,7 @@ from sg_local.backends.llama_cpp.model import check_file, describe, load
 from sg_local.backends.llama_cpp.probe import EngineChoice, ProbeRequest, SpeedTrial, choose, unprobed
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
-from sg_local.run import file_digest
+from sg_local.files import file_digest
 
 __all__ = ["EngineChoice", "LlamaGenerator", "SpeedTrial", "open_generator"]
 

@@ -18,9 +18,9 @@ import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.machine import free_memory
+from sg_local.files import artefact
 from sg_local.gguf import FILE_TYPES, TYPES, GgufFile, Tensor
 from sg_local.records import SgError
-from sg_local.run import artefact
 
 MEMORY_SHARE = 0.6  # of the free memory that a copy may fill: the pool and the rest of the machine need theirs
 DISK_RESERVE = 2 << 30

@@ -24,8 +24,8 @@ from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.copies import candidates, read_source, write_copy, write_slice
 from sg_local.backends.llama_cpp.model import load
 from sg_local.backends.machine import cpu_name
+from sg_local.files import write_cache
 from sg_local.records import SgError, from_dict
-from sg_local.run import write_cache
 
 logger = logging.getLogger(__name__)
 

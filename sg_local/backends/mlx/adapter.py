@@ -22,8 +22,8 @@ from mlx_lm.tuner.lora import LoRALinear
 from sg_local.backends.mlx.forward import Model, TransformerBlock
 from sg_local.backends.training.checkpoint import Arrays
 from sg_local.backends.training.lora import init_a
+from sg_local.files import replacing, write_text
 from sg_local.gguf import Architecture, Pair, row_of_type, rows_to_hf
-from sg_local.run import replacing, write_text
 
 MLX_FOLDER = "mlx"
 

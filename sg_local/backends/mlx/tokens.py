@@ -10,9 +10,9 @@ import llama_cpp as lib
 from sg_local.backends.llama_cpp.library import load_model, log
 from sg_local.backends.llama_cpp.model import check_file, describe
 from sg_local.backends.llama_cpp.vocab import Vocab
+from sg_local.files import file_digest
 from sg_local.gguf import read_config
 from sg_local.records import ModelInfo, SgError
-from sg_local.run import file_digest
 
 
 class Tokens:

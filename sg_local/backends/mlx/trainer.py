@@ -40,9 +40,9 @@ from sg_local.backends.training.lora import (
 )
 from sg_local.backends.training.memory import Place, check_fits
 from sg_local.backends.training.parity import Logits, parity_gate
+from sg_local.files import file_digest
 from sg_local.gguf import GgufFile, read_config, write_adapter
 from sg_local.records import Adapter, TokenExample, TrainStep
-from sg_local.run import file_digest
 
 ADAPTER = "adapter.gguf"
 ALONE = Processes()

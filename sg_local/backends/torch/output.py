@@ -14,8 +14,8 @@ from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.model import LoadedBase
 from sg_local.backends.training.checkpoint import TrainJob, adapter_metadata
 from sg_local.backends.training.lora import adapted_layers
+from sg_local.files import artefact
 from sg_local.gguf import GgufFile, Pair, rows_to_gguf, write_adapter
-from sg_local.run import artefact
 
 ADAPTER = "adapter.gguf"
 

@@ -21,9 +21,9 @@ from sg_local.backends.training.loop import run_loop
 from sg_local.backends.training.lora import check_examples, check_settings
 from sg_local.backends.training.memory import Place, check_fits
 from sg_local.backends.training.parity import Logits, parity_gate
+from sg_local.files import file_digest
 from sg_local.gguf import read_config
 from sg_local.records import Adapter, TokenExample, TrainStep
-from sg_local.run import file_digest
 
 
 def open_trainer(model: Path) -> TorchTrainer:

@@ -17,9 +17,9 @@ import numpy as np
 
 from sg_local import __version__
 from sg_local.backends import TrainSettings
+from sg_local.files import replacing
 from sg_local.gguf import GgufFile
 from sg_local.records import MadeOtherwise, SgError, TokenExample, TrainStep, digest
-from sg_local.run import replacing
 
 Arrays = dict[str, np.ndarray]
 

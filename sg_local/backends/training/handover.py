@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.backends import TrainSettings
+from sg_local.files import write_text
 from sg_local.records import SgError, TokenExample, from_dict, to_json
-from sg_local.run import write_text
 
 JOB, TRAIN, VALID = "job.json", "train.jsonl", "valid.jsonl"
 

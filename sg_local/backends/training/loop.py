@@ -32,8 +32,8 @@ from sg_local.backends.training.checkpoint import (
     save_checkpoint,
 )
 from sg_local.backends.training.lora import learning_rate, micro_batches, plan_batches
+from sg_local.files import replacing, write_text
 from sg_local.records import SgError, TokenExample, TrainStep, to_json
-from sg_local.run import replacing, write_text
 
 logger = logging.getLogger(__name__)
 
