@@ -69,7 +69,7 @@ def test_excels_own_line_says_the_separator(table):
 
 
 def test_other_columns_are_kept_in_order(table):
-    found = table("a.csv", "id,Body,Team,\n1,x,y,\n2,z\n", columns=Columns("body", "Team"))
+    found = table("a.csv", "id,Body,Team,,\n1,x,y,7,\n2,z\n", columns=Columns("body", "Team"))
     assert found.columns == ("id", "Body", "Team", "column 4") and found.input_column == "Body"
     assert found.rows[1].cells == {"id": "2", "Body": "z", "Team": "", "column 4": ""}
 

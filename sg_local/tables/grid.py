@@ -10,6 +10,17 @@ from sg_local.records import SgError
 
 MAX_COLUMNS = 1000
 
+OURS = {"input": ("input",), "output": ("outputs", "output")}
+"""Names of columns that stand above all others."""
+
+KNOWN = {
+    "input": "text question body message prompt inputs content email e-mail mail query sentence request review comment "
+    "utterance document article passage source premise ticket description".split(),
+    "output": "label answer category class target completion response answers labels intent sentiment reply tag topic "
+    "expected solution summary translation".split(),
+}
+HEADERS = frozenset(name for role in OURS for name in (*OURS[role], *KNOWN[role]))
+
 
 @dataclass(frozen=True)
 class GridRow:
@@ -39,6 +50,26 @@ class Grid:
     rows: tuple[GridRow, ...]
     roles: tuple[str, str] | None = None
     note: str = ""
+
+
+def grid_of_cells(rows: list[tuple[int, list[str]]], path: Path, form: str, described: str) -> Grid:
+    """Rows of cells (line and texts) as a grid: the first names the columns.
+
+    Where there is one column, its name is known or every row is one of it. Rows and unnamed columns without any text
+    are left out. Raises SgError (usage).
+    """
+    if not rows:
+        raise SgError(f"{path} holds no rows.", "The first line names the columns.", exit_code=2)
+    line, first = rows[0]
+    width = len(first)
+    while width > 1 and not any(cells[width - 1].strip() for _, cells in rows if len(cells) >= width):
+        width -= 1
+    if width == 1 and first[0].strip().lower() not in HEADERS:
+        alone = (of_cells(("input",), cells, line) for line, cells in rows if any(cell.strip() for cell in cells))
+        return Grid(path, form, f"{described} without a name for its column", ("input",), tuple(alone))
+    columns = header(first[:width], f"{path}:{line}")
+    filled = (of_cells(columns, cells, line) for line, cells in rows[1:])
+    return Grid(path, form, described, columns, tuple(row for row in filled if row.error or any(row.cells.values())))
 
 
 def header(cells: list[str], place: str) -> tuple[str, ...]:

@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sg_local.records import SgError
-from sg_local.tables.grid import Grid
+from sg_local.tables.grid import KNOWN, OURS, Grid
 from sg_local.tables.records import BY_NAME, Columns
 from sg_local.words import did_you_mean
-
-OURS = {"input": ("input",), "output": ("outputs", "output")}
-"""Names that stand above all others."""
-
-KNOWN = {
-    "input": "text question body message prompt inputs content email e-mail mail query sentence request review comment "
-    "utterance document article passage source premise ticket description".split(),
-    "output": "label answer category class target completion response answers labels intent sentiment reply tag topic "
-    "expected solution summary translation".split(),
-}
-HEADERS = frozenset(name for role in OURS for name in (*OURS[role], *KNOWN[role]))
 
 
 def roles_of(grid: Grid, wanted: Columns, *, needs_output: bool) -> tuple[str, str | None]:

@@ -10,16 +10,18 @@ from sg_local.reading import LONE
 from sg_local.records import SgError
 from sg_local.tables.encoding import file_bytes, text_of
 from sg_local.tables.grid import Grid, GridRow
-from sg_local.tables.naming import HEADERS, roles_of
+from sg_local.tables.naming import roles_of
 from sg_local.tables.objects import read_objects
 from sg_local.tables.records import BY_NAME, Columns, Table, TableRow
 from sg_local.tables.separated import read_lines_alone, read_separated
+from sg_local.tables.sheets import read_sheet
 from sg_local.words import counted
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 SEPARATED_ENDINGS = (".csv", ".tsv", ".tab", ".psv")
+SHEET_ENDINGS = (".xlsx", ".xlsm")
 LINES_ENDINGS = (".txt", ".text", "")
-ENDINGS = "Files of rows end in .csv, .tsv, .jsonl, .json or .txt, each with .gz too."
+ENDINGS = "Files of rows end in .csv, .tsv, .xlsx, .jsonl, .json or .txt, each with .gz too."
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 """Characters that no text holds; line breaks, tabs and the page breaks of old documents are left."""
@@ -46,10 +48,12 @@ def parse_grid(data: bytes, path: Path) -> Grid:
         hint = "Save it as .xlsx without a password, or as `CSV UTF-8`."
         raise SgError(f"{path} is an old or locked Excel file.", hint, exit_code=2)
     ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    if ending in SHEET_ENDINGS or (ending in SEPARATED_ENDINGS and data.startswith(b"PK\x03\x04")):
+        return read_sheet(data, path)
     if ending in JSON_ENDINGS:
         return read_objects(text_of(data, path), path)
     if ending in SEPARATED_ENDINGS:
-        return read_separated(text_of(data, path), path, HEADERS)
+        return read_separated(text_of(data, path), path)
     if ending in LINES_ENDINGS:
         return read_lines_alone(text_of(data, path), path)
     raise SgError(f"{path}: rows are not read from {ending} files.", ENDINGS, exit_code=2)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sg_local.records import SgError
 from sg_local.tables.armour import bared
-from sg_local.tables.grid import Grid, GridRow, header, of_cells
+from sg_local.tables.grid import Grid, GridRow, grid_of_cells
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 ALONE = "\x1f"  # separates nothing: a file of one column
@@ -25,8 +25,8 @@ HINT = "Save it as CSV in UTF-8, with texts that hold quotes, separators or line
 Rows = list[tuple[int, list[str]]]
 
 
-def read_separated(text: str, path: Path, names: frozenset[str]) -> Grid:
-    """The cells of CSV text. `names`, in lower case, are those by which a lone first cell counts as a header."""
+def read_separated(text: str, path: Path) -> Grid:
+    """The cells of CSV text. Raises SgError (usage) that names the line."""
     text = _plain_ends(text, path)
     said = SAID.match(text)
     text = text[said.end() :] if said else text
@@ -36,18 +36,8 @@ def read_separated(text: str, path: Path, names: frozenset[str]) -> Grid:
     rows = _rows(text, path, separator, 2 if said else 1)
     form = "tsv" if separator == "\t" else "csv"
     described = f"CSV with {SEPARATORS[separator]}" if separator in SEPARATORS else "CSV of one column"
-    if not rows:
-        raise SgError(f"{path} holds no rows.", "The first line names the columns.", exit_code=2)
-    line, first = rows[0]
-    if len(first) == 1 and first[0].strip().lower() not in names:
-        lone = tuple(GridRow(line, {"input": bared(cells[0])}) for line, cells in rows if cells[0].strip())
-        return Grid(path, form, "CSV of one column without a name", ("input",), lone)
-    columns = header(first, f"{path}:{line}")
-    filled = (
-        of_cells(columns, [bared(cell) if cell[:1] == "'" else cell for cell in cells], line)
-        for line, cells in rows[1:]
-    )
-    return Grid(path, form, described, columns, tuple(row for row in filled if row.error or any(row.cells.values())))
+    bare = [(line, [bared(cell) if cell[:1] == "'" else cell for cell in cells]) for line, cells in rows]
+    return grid_of_cells(bare, path, form, described)
 
 
 def read_lines_alone(text: str, path: Path) -> Grid:

@@ -11,12 +11,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from sg_local.records import SgError
 from sg_local.tables.armour import armoured
+from sg_local.tables.sheets import write_sheet
 
-FORMS = ("csv", "tsv", "jsonl")
+FORMS = ("csv", "tsv", "xlsx", "jsonl")
 Rows = Iterable[Mapping[str, str]]
 
 
@@ -38,12 +39,22 @@ def write_table(path: Path, columns: Sequence[str], rows: Rows, form: str | None
     form = form or form_of(path)
     with _replacing(path) as file:
         packed = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix.lower() == ".gz" else None
-        with io.TextIOWrapper(packed or file, encoding="utf-8", newline="", write_through=True) as text:
-            _write_text(text, columns, rows, form)
-            text.flush()
-            if packed:
-                packed.close()
-            os.fsync(file.fileno())
+        _write(cast(IO[bytes], packed or file), columns, rows, form, path)
+        if packed:
+            packed.close()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(file: IO[bytes], columns: Sequence[str], rows: Rows, form: str, path: Path) -> None:
+    if form == "xlsx":
+        write_sheet(file, columns, ([row.get(name, "") for name in columns] for row in rows), path)
+        return
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        _write_text(text, columns, rows, form)
+    finally:
+        text.detach()
 
 
 def _write_text(text: IO[str], columns: Sequence[str], rows: Rows, form: str) -> None:
