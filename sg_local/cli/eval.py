@@ -12,11 +12,12 @@ import click
 from sg_local import evaluate
 from sg_local.cli import output
 from sg_local.cli.app import Command
-from sg_local.cli.complete import run_argument
+from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
 from sg_local.cli.options import (
     Choice,
+    backend_option,
     job_options,
     json_option,
     redo_option,
@@ -27,11 +28,14 @@ from sg_local.cli.options import (
 from sg_local.cli.output import Column
 from sg_local.cli.run import Tests
 from sg_local.cli.show import show_verdict
-from sg_local.job.job import OpenRun, job_for_run
+from sg_local.job.evaluate import evaluate_base
+from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
 from sg_local.job.stages import forget, perform
+from sg_local.records import SgError
 from sg_local.report import Report, plain, read_report
-from sg_local.words import brief
+from sg_local.report.records import METRICS
+from sg_local.words import brief, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +56,18 @@ class Wanted:
         "sg-local eval RUN --show wrong",
         "sg-local eval RUN --tests more_tests.jsonl --retain",
         "sg-local eval RUN --gate 'tuned-base>=2' || echo 'not two points better'",
+        "sg-local eval support_routing --base --model qwen3-0.6b",
         "sg-local eval RUN --set tuned_examples=true --gate 'tuned-tuned_examples.low>0'",
     ),
 )
-@run_argument
+@asked_argument
+@base_options
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
 @click.option("--gate", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
 @click.option("--show", type=Choice(tuple(evaluate.SHOW)), help="List single answers, against the base's.")
 @click.option("--system", metavar="SYSTEM", help="Whose answers to list.  [default: what predict and serve give]")
 @click.option("--retain", is_flag=True, help="Measure what tuning cost elsewhere, too.")
+@backend_option
 @trainer_option
 @set_option
 @runs_option
@@ -69,12 +76,20 @@ class Wanted:
 @job_options("eval")
 @click.pass_obj
 def eval_command(
-    environment: Environment, /, run: str, tests: int | Path | None, retain: bool, options: Options, **wanted: Any
+    environment: Environment,
+    /,
+    run: str,
+    base: bool,
+    tests: int | Path | None,
+    retain: bool,
+    options: Options,
+    **wanted: Any,
 ) -> None:
     """Measure the tuned model against its base, with intervals.
 
     A gate compares a score or a gain with a number of points: `tuned>=80`, `tuned-base>=2`, `tuned-base.low>0`. Other
-    test rows or settings need no --redo: answers that still count are kept.
+    test rows or settings need no --redo: answers that still count are kept. With --base only the untuned model is
+    measured, nothing is written, and RUN may be a task that has no run.
     """
     from sg_local import tasks
     from sg_local.job import presets
@@ -84,8 +99,14 @@ def eval_command(
     if retain:
         settings = presets.merged(options.settings, {"eval": {"retain": True}})
         options = dataclasses.replace(options, settings=settings)
-    with job_for_run(run, options, environment.home()) as job:
+    if base and (retain or options.redo or asked.show or asked.system):
+        message = "--retain, --redo, --show and --system speak of a tuned model, and --base measures the untuned one."
+        raise SgError(message, "Leave one of them out.", exit_code=2)
+    with open_asked(run, options, environment, base=base) as job:
         job.task = tasks.with_tests(job.task, tests)
+        if base:
+            go_base(job, gates, as_json=asked.as_json)
+            return
         go(job, options, changed=tests is not None or bool(options.settings))
         show(job, asked)
         evaluate.require(read_report(job.run), gates)
@@ -97,6 +118,31 @@ def go(job: OpenRun, options: Options, *, changed: bool) -> None:
         if changed:
             forget(job, "eval")
         perform(job, "eval", tell, again=options.redo)
+
+
+def go_base(job: OpenRun, gates: Sequence[evaluate.Gate], *, as_json: bool) -> None:
+    """Measure the untuned model alone, and show it."""
+    with telling(("eval",), f"{job.task.name}: eval of {job.base.name}, untuned") as tell:
+        found = evaluate_base(job, tell)
+    if as_json:
+        output.show_json(dataclasses.asdict(found))
+    else:
+        show_base(found, job.base.name)
+    evaluate.require(found, gates)
+
+
+def show_base(found: evaluate.BaseScores, model: str) -> None:
+    """What an untuned model scores, on stdout."""
+    metric = METRICS.get(found.metric, found.metric)
+    output.say(f"{found.task} on {model}, untuned: {metric} on {found.n} test rows, percent, with 95 % intervals")
+    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
+    card = evaluate.on_the_card(found.systems)
+    shown = [one for name, one in found.systems.items() if name in card or one.family == "free"]
+    rows = [(s.title, *(f"{n:.1f}" for n in (s.score, s.low, s.high, s.irrelevant))) for s in shown]
+    output.show_table("", columns, rows)
+    output.say(f"The best prompt is the {found.chosen['base']} one, chosen on the examples, never on test rows.")
+    if n_out := len(found.excluded.examples) + len(found.excluded.training):
+        output.say(f"{counted(n_out, 'test row', 'were')} left out: too like an example or a training row.")
 
 
 def show(job: OpenRun, asked: Wanted) -> None:

@@ -14,6 +14,7 @@ STAGES = ("engine", "synth", "filter", "train", "export", "eval")
 OPTIONS = (
     "allow-remote",
     "backend",
+    "base",
     "columns",
     "form",
     "host",

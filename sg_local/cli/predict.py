@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import click
 
 from sg_local.cli.app import Command
-from sg_local.cli.complete import run_argument
+from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.config import Environment
 from sg_local.cli.options import backend_option, job_options, json_option, runs_option, set_option
-from sg_local.job.job import job_for_run
 from sg_local.job.options import Options
 from sg_local.records import SgError
 
@@ -23,11 +22,12 @@ from sg_local.records import SgError
         "sg-local predict RUN 'Where is my parcel?'",
         "sg-local predict RUN - < inputs.txt > outputs.txt",
         "sg-local predict RUN --base 'Where is my parcel?'",
+        "sg-local predict support_routing --base --model qwen3-0.6b 'Where is my parcel?'",
     ),
 )
-@run_argument
+@asked_argument
 @click.argument("text", required=False)
-@click.option("--base", is_flag=True, help="Ask the untuned model, to compare.")
+@base_options
 @click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
 @backend_option
 @set_option
@@ -40,14 +40,15 @@ def predict_command(
 ) -> None:
     """Answer one text, or one per line of standard input.
 
-    Without TEXT, or with -, each line of standard input is one input, and each line of output its answer.
+    Without TEXT, or with -, each line of standard input is one input, and each line of output its answer. With --base
+    the untuned model answers, of any architecture that llama.cpp runs, and RUN may be a task that has no run.
     """
     from sg_local import serve
 
     if text is None and sys.stdin.isatty():
         hint = "Give it in quotes, or pipe lines into the command."
         raise SgError("There is no text to answer.", hint, exit_code=2)
-    with job_for_run(run, options, environment.home()) as job:
+    with open_asked(run, options, environment, base=base) as job:
         lines = _stdin_lines() if text in (None, "-") else iter([text])
         settings = job.serve_settings(restricted=not free)
         generator = job.adapted(base=base)

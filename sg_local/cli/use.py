@@ -10,10 +10,10 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
 from sg_local.cli.options import backend_option, job_options, json_option, runs_option, set_option
-from sg_local.job.job import job_for_run
 from sg_local.job.options import Options
 from sg_local.records import SgError
 from sg_local.run import open_run
@@ -28,10 +28,12 @@ HOST, PORT = "127.0.0.1", 8080
     examples=(
         "sg-local serve RUN",
         "sg-local serve RUN --port 9000",
+        "sg-local serve support_routing --base --model qwen3-0.6b",
         'curl -s localhost:8080/v1/chat/completions -d \'{"messages": [{"role": "user", "content": "..."}]}\'',
     ),
 )
-@run_argument
+@asked_argument
+@base_options
 @click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
 @click.option("--allow-remote", is_flag=True, help="Let other machines in. There is no password.")
@@ -41,18 +43,21 @@ HOST, PORT = "127.0.0.1", 8080
 @runs_option
 @job_options()
 @click.pass_obj
-def serve_command(environment: Environment, /, run: str, free: bool, options: Options, **where: Any) -> None:
+def serve_command(
+    environment: Environment, /, run: str, base: bool, free: bool, options: Options, **where: Any
+) -> None:
     """Answer OpenAI-style requests with the tuned model, on this machine.
 
-    A bare user message gets the tuned task's answer; other conversations go through the model's chat template.
+    A bare user message gets the tuned task's answer; other conversations go through the model's chat template. With
+    --base the untuned model answers, and RUN may be a task that has no run.
     """
     if find_missing("uvicorn", "starlette"):
         raise SgError("Serving needs uvicorn and starlette.", "Install them with: pip install 'sg-local[serve]'")
     from sg_local import serve
 
-    with job_for_run(run, options, environment.home()) as job:
+    with open_asked(run, options, environment, base=base) as job:
         settings = job.serve_settings(**where, restricted=not free)
-        generator = job.adapted()
+        generator = job.adapted(base=base)
         chat = job.forms[0] if job.forms[0].template is not None else None
         service = serve.Service(job.run.name, chat, job.task, job.form)
         serve.serve(generator, service, settings, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))

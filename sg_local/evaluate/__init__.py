@@ -19,10 +19,12 @@ from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, 
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.stage import evaluate
 from sg_local.evaluate.systems import SYSTEMS, System, is_untuned, on_the_card
+from sg_local.evaluate.untuned import BaseScores, evaluate_base
 
 __all__ = [
     "SHOW",
     "SYSTEMS",
+    "BaseScores",
     "EvalEvent",
     "EvalSettings",
     "Evaluation",
@@ -32,6 +34,7 @@ __all__ = [
     "System",
     "elect_any",
     "evaluate",
+    "evaluate_base",
     "is_untuned",
     "judged_rows",
     "on_the_card",

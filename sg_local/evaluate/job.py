@@ -59,6 +59,9 @@ class EvalEvent:
 
 OnEvent = Callable[[EvalEvent], None]
 
+CONTENT_FREE = ("N/A", "[MASK]", "")
+"""Inputs without content, over which a label's mean score is its prior (arXiv 2102.09690)."""
+
 
 def elect_any(input: str, votes: Mapping[str, int]) -> str:
     """The gate that lets every vote count."""
@@ -142,8 +145,12 @@ def dev_questions(job: Evaluation) -> list[EvalQuestion]:
 
 
 def calibration_questions(job: Evaluation) -> list[EvalQuestion]:
-    """Synthetic inputs without their outputs, for a label's mean score: never test rows."""
-    inputs = sorted({row.input for row in job.run.read(CANDIDATES, Candidate)} or {pair.input for pair in job.pairs})
+    """Synthetic inputs without their outputs, for a label's mean score: never test rows.
+
+    Where there are none, inputs that say nothing.
+    """
+    found = {row.input for row in job.run.read(CANDIDATES, Candidate)} or {pair.input for pair in job.pairs}
+    inputs = sorted(found) or CONTENT_FREE
     rng = random.Random(job.settings.seed)
     drawn = rng.sample(inputs, min(job.settings.n_calibration, len(inputs)))
     return [EvalQuestion(i, text, job.task.examples) for i, text in enumerate(drawn)]

@@ -18,12 +18,14 @@ from sg_local.run import ANSWERS
 class AnswerJournal:
     """Every answer of an evaluation. `given` holds this evaluation's by name, `public` those of the report's systems.
 
+    Without `keeps` the journal on disk is read, and stays as it is.
+
     A chunk that an earlier try left unfinished is asked for again as a whole and only its missing rows are
     appended, so that a resumed evaluation ends with the same bytes as an uninterrupted one.
     """
 
-    def __init__(self, job: Evaluation, on_event: OnEvent) -> None:
-        self.job, self.on_event = job, on_event
+    def __init__(self, job: Evaluation, on_event: OnEvent, *, keeps: bool = True) -> None:
+        self.job, self.on_event, self.keeps = job, on_event, keeps
         self.known = {row.id: row for row in job.run.read(ANSWERS, Answer)}
         self.used: set[str] = set()
         self.given: dict[str, list[Answer]] = {}
@@ -70,7 +72,8 @@ class AnswerJournal:
             for id, question, reply in zip(ids, questions, replies, strict=True)
             if id not in self.known
         ]
-        self.job.run.append(ANSWERS, rows)
+        if self.keeps:
+            self.job.run.append(ANSWERS, rows)
         self.known.update({row.id: row for row in rows})
 
     def _give(self, name: str, ids: Ids) -> list[Answer]:

@@ -66,28 +66,28 @@ class Contest:
         return self.chosen[system.on] if system.form == SAME else self.job.form
 
 
-def answer_all(journal: AnswerJournal, questions: Questions) -> Settled:
-    """Every system's answers, published in the journal."""
+def answer_all(journal: AnswerJournal, questions: Questions, models: Sequence[str] = MODELS) -> Settled:
+    """Every system's answers with the weights of these models, published in the journal."""
     job, contest, memories = journal.job, Contest(journal, questions), {}
-    for model, adapter in _weights(job).items():
+    for model, adapter in _weights(job, models).items():
         logger.info("weights: %s", "the base" if adapter is None else adapter)
         journal.use_adapter(adapter)
         for system in SYSTEMS:
             if system.model == model and system.answers(job.task, job.settings):
                 answer(contest, system)
-        if job.settings.retain and model != EXAMPLES:
+        if job.settings.retain and TUNED in models and model != EXAMPLES:
             memories[model] = remember(journal, model)
     journal.use_adapter(None)
     return Settled({name: form.name for name, form in contest.chosen.items()}, _retained(memories))
 
 
-def _weights(job: Evaluation) -> dict[str, Path | None]:
-    """Each set of weights with its adapter, in order. Raises SgError where the run has no adapter."""
+def _weights(job: Evaluation, models: Sequence[str]) -> dict[str, Path | None]:
+    """Each set of weights with its adapter, in order. Raises SgError where one is asked for and not there."""
     adapter = job.run.path(ADAPTER)
-    if not adapter.exists():
+    if TUNED in models and not adapter.exists():
         raise SgError(f"Run {job.run.name} has no adapter yet.", f"Make it with `train {job.run.name}`.")
     adapters = {BASE: None, EXAMPLES: job.examples_adapter, TUNED: adapter}
-    return {model: adapters[model] for model in MODELS if model == BASE or adapters[model] is not None}
+    return {model: adapters[model] for model in models if model == BASE or adapters[model] is not None}
 
 
 def _retained(memories: Mapping[str, Memory]) -> RetainResult | None:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from sg_local import metrics
 from sg_local.evaluate.systems import System
@@ -152,6 +152,16 @@ SENTENCES = {
 }
 
 
+class Figures(Protocol):
+    """What a gate is held against: the scores of systems, and gains under `TUNED-BASE`."""
+
+    @property
+    def systems(self) -> Mapping[str, SystemResult]: ...
+
+    @property
+    def gains(self) -> Mapping[str, Gain]: ...
+
+
 @dataclass(frozen=True)
 class Gate:
     """A condition on a report, such as `tuned-base>=2`: a score or a gain, its interval's end, a bound in points."""
@@ -162,12 +172,12 @@ class Gate:
     compare: str
     bound: float
 
-    def value(self, report: Report) -> float:
+    def value(self, report: Figures) -> float:
         """The figure that the gate judges; SgError (usage) where the report has no such system."""
         found = report.gains.get(self.key) or report.systems.get(self.key)
         if found is None:
             known = ", ".join((*report.systems, *report.gains))
-            raise SgError(f"The gate {self.text!r} names no system of this run.", f"It has: {known}.", exit_code=2)
+            raise SgError(f"The gate {self.text!r} names no system of these.", f"It has: {known}.", exit_code=2)
         if self.part:
             return found.low if self.part == "low" else found.high
         return found.gain if isinstance(found, Gain) else found.score
@@ -184,16 +194,13 @@ def parse_gate(text: str) -> Gate:
     return Gate(text.strip(), f"{one}-{other}" if other else one, part or "", compare, float(bound))
 
 
-def require(report: Report, gates: Sequence[Gate]) -> None:
+def require(report: Figures, gates: Sequence[Gate]) -> None:
     """Raise SgError with exit code 3 for the first gate that the report does not meet."""
     for gate in gates:
         value = gate.value(report)
         if not OPERATORS[gate.compare](value, gate.bound):
-            raise SgError(
-                f"The gate {gate.text!r} is not met: {gate.key} is {value:g}.",
-                f"See `report {report.run}` for what held it back.",
-                exit_code=GATE_NOT_MET,
-            )
+            hint = f"See `report {report.run}` for what held it back." if isinstance(report, Report) else ""
+            raise SgError(f"The gate {gate.text!r} is not met: {gate.key} is {value:g}.", hint, exit_code=GATE_NOT_MET)
 
 
 def _percent(values: Sequence[float]) -> float:

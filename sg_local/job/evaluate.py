@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sg_local.backends import makes_weights
 from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
-from sg_local.job.job import OpenRun
+from sg_local.job.job import OpenRun, check_base
 from sg_local.job.train import train_examples
 from sg_local.run import REPORT, TRAIN, VALID
 
@@ -20,29 +22,48 @@ def is_measurable(job: OpenRun) -> bool:
     return bool(job.task.tests)
 
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sg_local.evaluate import BaseScores, Evaluation
+
+
 def evaluate(job: OpenRun, tell: Listener) -> str:
     """The test rows, by every system."""
     from sg_local import evaluate as room
+
+    examples_adapter = train_examples(job, tell) if job.plan["eval"].tuned_examples else None
+    report = room.evaluate(evaluation_of(job, examples_adapter), lambda event: tell(Moved("eval", event)))
+    _tell_the_files(job)
+    return f"base {report.base.score:.1f}, tuned {report.tuned.score:.1f}"
+
+
+def evaluate_base(job: OpenRun, tell: Listener) -> BaseScores:
+    """The test rows, by every system that needs no adapter; nothing is written."""
+    from sg_local import evaluate as room
+
+    check_base(job)
+    return room.evaluate_base(evaluation_of(job), lambda event: tell(Moved("eval", event)))
+
+
+def evaluation_of(job: OpenRun, examples_adapter: Path | None = None) -> Evaluation:
+    """The evaluation room's view of a job."""
+    from sg_local import evaluate as room
     from sg_local import filters
 
-    settings = job.plan["eval"]
     gate = filters.OutputGate(job.task, job.plan["filter"])
-    examples_adapter = train_examples(job, tell) if settings.tuned_examples else None
-    work = room.Evaluation(
+    return room.Evaluation(
         run=job.run,
         task=job.task,
         form=job.form,
         forms=job.forms,
         generator=job.generator,
-        settings=settings,
+        settings=job.plan["eval"],
         pairs=pairs_of(job, TRAIN) + pairs_of(job, VALID),
         elect=gate.elect,
         gate=gate.digest,
         examples_adapter=examples_adapter,
     )
-    report = room.evaluate(work, lambda event: tell(Moved("eval", event)))
-    _tell_the_files(job)
-    return f"base {report.base.score:.1f}, tuned {report.tuned.score:.1f}"
 
 
 def _tell_the_files(job: OpenRun) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local.home import folders
+from sg_local.job.asking import job_for_base
 from sg_local.job.events import Listener, deaf
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Home, Options, Tables
@@ -25,6 +26,7 @@ from sg_local.records import Candidate, SgError, Task, Verdict
 from sg_local.run import ADAPTER, CANDIDATES
 
 if TYPE_CHECKING:
+    from sg_local.evaluate import BaseScores
     from sg_local.filters import Funnel
     from sg_local.report import Report
 
@@ -64,7 +66,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """The run's name; of a base alone, the name that its run would have."""
         return self._opened.run.name
 
     @property
@@ -119,6 +121,12 @@ class Job:
         """Answer the task's test rows with every system, and report the scores with confidence intervals."""
         self._perform("eval", redo, listen)
         return self.report
+
+    def evaluate_base(self, *, listen: Listener = deaf) -> BaseScores:
+        """What the untuned model scores on the test rows, by every way to ask it; needs no stage, writes nothing."""
+        from sg_local.job.evaluate import evaluate_base
+
+        return evaluate_base(self._opened, listen)
 
     def run(self, *, listen: Listener = deaf) -> Report | None:
         """All stages one after the other, going on where an earlier try stopped; the report.
@@ -222,6 +230,7 @@ def open_job(
     runs: str | Path = "runs",
     name: str | None = None,
     home: str | Path | None = None,
+    base: bool = False,
     **options: Any,
 ) -> Job:
     """The job of a task: the run of this name in the folder `runs` goes on, or a new one is begun.
@@ -231,6 +240,9 @@ def open_job(
     `home` holds models and caches. Further options: `seed` (int), `preset` ("recommended", "paper", a file), `form`
     ("auto", "chat", "plain"), `backend` and `trainer` (by name), and `redo` (make again what was made otherwise).
 
+    With `base` the job asks the untuned model alone, of any architecture that the engine runs: `predict`,
+    `predict_proba` and `evaluate_base` answer, and no stage works.
+
     Nothing is written before a stage runs. Raises SgError for what does not exist, and where the run was made from
     another task, model, seed or form.
     """
@@ -238,7 +250,8 @@ def open_job(
     _check_options(options)
     given = frozenset(key for key, value in chosen.items() if value is not None)
     found = Options(runs=Path(runs), settings=dict(settings or {}), given=given, **chosen)
-    return Job(job_for_task(load_task(task), found, _home(home)))
+    opened = job_for_base if base else job_for_task
+    return Job(opened(load_task(task), found, _home(home)))
 
 
 def load(run: str | Path, *, runs: str | Path = "runs", home: str | Path | None = None) -> Job:

@@ -41,7 +41,8 @@ class OpenRun:
     """What every stage needs. Close it to let go of the engine.
 
     `record` is what run.json shall hold once work begins, `found` what it held when the job was opened (None: a new
-    run). `said` is what opening it has to tell, before the first stage.
+    run). `said` is what opening it has to tell, before the first stage. A job that is `alone` asks the untuned base of
+    a task without a run (`asking`): no stage can work in it.
     """
 
     run: Run
@@ -55,6 +56,7 @@ class OpenRun:
     record: dict[str, Any]
     found: dict[str, Any] | None = None
     redo: bool = False
+    alone: bool = False
     opened: list[Generator] = field(default_factory=list)
     worked: bool = False
     said: list[str] = field(default_factory=list)
@@ -105,6 +107,9 @@ class OpenRun:
         A failure before any stage was finished leaves run.json as it was. Raises SgError when another process holds
         the run, or has changed its run.json since this job was opened.
         """
+        if self.alone:
+            hint = f"Begin a run with `run {self.task.name}`."
+            raise SgError("This job asks the untuned model alone: it has no run to work in.", hint)
         new = not self.run.root.exists()
         with self.run.lock():
             if self._on_disk() != self.found:
@@ -130,7 +135,7 @@ class OpenRun:
     def adapted(self, *, base: bool = False) -> Generator:
         """The engine with the run's adapter switched on, or the bare base. Raises SgError without an adapter."""
         check_base(self)
-        if not base:
+        if not (base or self.alone):
             needs(self, ADAPTER, "train")
             self.generator.use_adapter(self.run.path(ADAPTER))
         return self.generator
@@ -169,8 +174,8 @@ def job_for_task(task: Task, options: Options, home: Home) -> OpenRun:
     name = options.name or default_name(task.name, (base or find_base(None, options.backend, home)).name)
     run = Run(options.runs / check_name(name))
     if run.exists():
-        return _checked(job_for_run(name, options, home, task=task), options, base)
-    return _begin(run, task, base or find_base(None, options.backend, home), options, home)
+        return checked(job_for_run(name, options, home, task=task), options, base)
+    return begin(run, task, base or find_base(None, options.backend, home), options, home)
 
 
 def job_for_run(name: str, options: Options, home: Home, task: Task | None = None) -> OpenRun:
@@ -227,13 +232,14 @@ def check_base(job: OpenRun) -> None:
         raise SgError(f"The base model {job.base.path} has changed since run {job.run.name} began.", hint)
 
 
-def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> OpenRun:
+def begin(run: Run, task: Task, base: Base, options: Options, home: Home, *, alone: bool = False) -> OpenRun:
+    """The job of a run that is not there yet; nothing is written. Raises SgError for what could not be worked on."""
     tasks.check_task(task)
     plan = _plan(_layers(task, options.preset, home, options.settings), options.seed, home)
     backend, trainer = engine_names(options)
-    if needs_model(backend):
+    if needs_model(backend) and not alone:
         check_trains(base.path)  # now, not after the synthesis
-    job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, record={}, redo=options.redo)
+    job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name
     make_task(job, options.preset)
@@ -260,7 +266,7 @@ def _begin(run: Run, task: Task, base: Base, options: Options, home: Home) -> Op
     return job
 
 
-def _checked(job: OpenRun, options: Options, base: Base | None) -> OpenRun:
+def checked(job: OpenRun, options: Options, base: Base | None) -> OpenRun:
     """The job, when the options given anew agree with what made its rows."""
     data = job.record
     asked = {"seed": options.seed, "form": options.form, "preset": options.preset}

@@ -1,0 +1,44 @@
+"""Which job answers: that of a run, or the untuned base alone on a task that has none.
+
+The base alone may be of any architecture that the engine runs, trainable or not, and nothing of its job is written.
+"""
+
+from __future__ import annotations
+
+from sg_local import tasks
+from sg_local.job.base import find_base
+from sg_local.job.job import OpenRun, begin, checked, job_for_run
+from sg_local.job.options import Home, Options
+from sg_local.records import SgError, Task
+from sg_local.run import Run, default_name, list_runs
+
+
+def job_for_asking(name: str, options: Options, home: Home, *, base: bool = False) -> OpenRun:
+    """The job of the run with this name; with `base` also of a task, by its name or file, that has no run so called.
+
+    Raises SgError (usage) where neither is there, and where a run was made from another model or form than was given.
+    """
+    is_run = any(run.name == name for run in list_runs(options.runs))
+    if not (base or is_run) and any(path.stem == name for path in tasks.shipped_tasks()):
+        hint = f"Make one with `run {name}`, or ask the untuned model with `base`."
+        raise SgError(f"There is no run named {name!r} in {options.runs}; it is a task.", hint, exit_code=2)
+    if not base or is_run:
+        asked = find_base(options.model, options.backend, home) if "model" in options.given else None
+        return checked(job_for_run(name, options, home), options, asked)
+    return job_for_base(_task(name), options, home)
+
+
+def job_for_base(task: Task, options: Options, home: Home) -> OpenRun:
+    """The job that asks the base alone, with the prompts that a new run of the task would have."""
+    base = find_base(options.model, options.backend, home)
+    run = Run(options.runs / default_name(task.name, base.name))
+    return begin(run, task, base, options, home, alone=True)
+
+
+def _task(name: str) -> Task:
+    try:
+        return tasks.load_task(name)
+    except SgError as error:
+        if not error.message.startswith("There is no task named"):
+            raise
+        raise SgError(f"There is neither a run nor a task named {name!r}.", error.hint, exit_code=2) from error
