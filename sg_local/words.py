@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-SINGULAR = {"are": "is", "were": "was"}
+SINGULAR = {"are": "is", "were": "was", "have": "has"}
 
 HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What steers a terminal or turns a line around: C0 but tab and line end, DEL, C1, U+2028 and U+2029, bidi embeddings,

@@ -259,7 +259,7 @@ BROKEN = {
         (["inspect", "junk.gguf"], "junk.gguf"),
         (["inspect", "nowhere.gguf"], "nowhere.gguf"),
         (["tasks", "new", "kind.toml"], "exists"),
-        (["tasks", "new", "fresh.toml"], "needs --kind"),
+        (["tasks", "new", "fresh.toml"], "Add --kind"),
         (
             ["tasks", "new", "fresh.toml", "--kind", "generation", "--instruction", "x", "--example", "a", " "],
             "example 1",

@@ -16,7 +16,8 @@ from sg_local.models.cards import read_card
 from sg_local.records import Candidate, SgError
 from sg_local.run import Run
 from sg_local.tasks import load_task, read_task, read_tests
-from sg_local.tasks.draft import draft_from
+from sg_local.tasks.begin import begun
+from sg_local.tasks.draft import Draft
 
 HEAD = 'kind = "generation"\ninstruction = "Say it."\n'
 TAIL = '[[examples]]\ninput = "a"\noutput = "b"\n'
@@ -61,7 +62,7 @@ def test_a_byte_order_mark_is_taken_off_everywhere(here):
     assert read_task(here / "task.json").instruction == "Say"
     answers = {"kind": "generation", "instruction": "Say", "examples": [["a", "b"]]}
     (here / "draft.json").write_text("\ufeff" + json.dumps(answers), encoding="utf-8")
-    assert draft_from(here / "draft.json", "x").examples == (("a", "b"),)
+    assert begun(here / "draft.json", Draft("x")).draft.examples == (("a", "b"),)
 
 
 def test_test_rows_are_not_the_task_itself(here):
@@ -124,7 +125,7 @@ def test_a_super_ni_task_is_texts_all_the_way_down(here, change):
 @pytest.mark.parametrize("data", [[], 5, {}, {"examples": 5}, {"kind": "generation", "instruction": ["a"]}], ids=str)
 def test_a_draft_that_is_no_task_is_refused(here, data):
     (here / "draft.json").write_text(json.dumps(data))
-    assert "draft.json" in said(lambda: draft_from(here / "draft.json", "x"))
+    assert "draft.json" in said(lambda: begun(here / "draft.json", Draft("x")))
 
 
 # Settings and cards

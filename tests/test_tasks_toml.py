@@ -12,7 +12,7 @@ from sg_local import tasks
 from sg_local.cli.app import app
 from sg_local.parsing import indented
 from sg_local.records import Pair, SgError, Task, TestRow
-from sg_local.tasks.draft import write_task
+from sg_local.tasks.draft import Draft, files_of, write_task
 from sg_local.tasks.toml import task_toml, toml_string
 
 MAIL = "Hello,\n\n  the box was \"empty\" \\ broken.\n\n[[tests]]\n\nAnn\n.\nSent from 'my' phone"
@@ -65,7 +65,12 @@ def test_many_labels_stand_one_a_line_and_a_schema_stands_open(routing):
 def test_test_rows_are_written_to_a_file_beside_the_task(routing, tmp_path):
     several = dataclasses.replace(routing.tests[0], input=MAIL, outputs=routing.labels[:2])
     task = dataclasses.replace(routing, tests=(several, *routing.tests))
-    write_task(tmp_path / "mine.toml", task, "mine.tests.jsonl")
+    draft = Draft("", **{name: getattr(task, name) for name in ("kind", "instruction", "labels", "schema", "tests")})
+    pairs = tuple((pair.input, pair.output) for pair in task.examples)
+    files = files_of(
+        dataclasses.replace(draft, name=task.name, examples=pairs, tests_beside=True), tmp_path / "mine.toml"
+    )
+    write_task(files)
     assert tasks.read_task(tmp_path / "mine.toml") == task
     assert 'tests = "mine.tests.jsonl"\n\n[[examples]]' in (tmp_path / "mine.toml").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.tests.jsonl", "mine.toml"]
@@ -74,7 +79,7 @@ def test_test_rows_are_written_to_a_file_beside_the_task(routing, tmp_path):
 @pytest.mark.parametrize("changed", [{"instruction": "a\udc80"}, {"labels": ("one",)}, {"examples": ()}], ids=str)
 def test_a_task_that_would_not_read_back_leaves_no_file(routing, tmp_path, changed):
     with pytest.raises(SgError) as error:
-        write_task(tmp_path / "mine.toml", dataclasses.replace(routing, **changed), "mine.tests.jsonl")
+        write_task({tmp_path / "mine.toml": task_toml(dataclasses.replace(routing, **changed)), tmp_path / "rows": ""})
     assert ("instruction" in changed) == ("would hold what is no text" in error.value.message)
     assert error.value.exit_code == 2 and str(tmp_path / "mine.toml") in error.value.message
     assert ".partial" not in error.value.message and list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from sg_local.tasks import FEW
 from sg_local.tasks.draft import Draft, prompt_text
 
 
-def ask_draft(draft: Draft) -> Task:
+def ask_draft(draft: Draft) -> Draft:
     """Ask for what is missing, showing the prompt as it grows."""
     output.note("Instruction, kind, labels, up to three examples. Ctrl-C leaves without a file.")
     if not draft.instruction:
@@ -29,7 +29,7 @@ def ask_draft(draft: Draft) -> Task:
             break
         draft = replace(draft, examples=(*draft.examples, example))
         preview(draft.task())
-    return draft.task()
+    return draft
 
 
 def _ask(question: str) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,10 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import task_argument
-from sg_local.cli.options import Choice, json_option
+from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
-from sg_local.cli.task_form import ask_draft, preview
-from sg_local.records import KINDS, SgError, Task
-from sg_local.tasks.draft import Draft, draft_from, prompt_text, write_task
+from sg_local.cli.task_new import grammar_check, new
+from sg_local.tasks.draft import prompt_text
 from sg_local.tasks.lint import lint
 from sg_local.tasks.toml import task_toml
 
@@ -118,54 +114,4 @@ def check(task: str, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-@tasks_command.command(
-    "new",
-    examples=(
-        "sg-local tasks new my_task.toml",
-        "sg-local tasks new my_task.toml --from answers.json",
-        "sg-local tasks new short.toml --kind generation --instruction 'Shorten it.' --example 'Ever so long.' Long.",
-    ),
-)
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="A JSON file with the fields.")
-@click.option("--kind", type=Choice(KINDS), help="What the outputs are: one of the labels, or free text.")
-@click.option("--instruction", help="What the model is told to do.")
-@click.option("--label", "labels", multiple=True, help="A label; give each one.")
-@click.option("--example", "examples", nargs=2, multiple=True, metavar="INPUT OUTPUT", help="A demonstration.")
-@click.option("--force", is_flag=True, help="Replace the file where it exists.")
-def new(path: Path, source: Path | None, force: bool, **given: Any) -> None:
-    """Write a task file: a guided form on a terminal, or from --from or the options in a script."""
-    path = path if path.suffix else path.with_suffix(".toml")
-    if path.exists() and not force:
-        raise SgError(f"{path} exists.", "Choose another name, or add --force.", exit_code=2)
-    draft = Draft(path.stem, **given) if source is None else draft_from(source, path.stem)
-    if not draft.is_complete and not sys.stdin.isatty():
-        raise SgError(
-            "A new task needs --kind, --instruction and at least one --example.",
-            "Give them, or use --from FILE, or start this on a terminal for the guided form.",
-            exit_code=2,
-        )
-    if draft.is_complete:
-        _save(path, draft.task())
-        if sys.stderr.isatty():
-            preview(draft.task())
-    else:
-        _save(path, ask_draft(draft))
-    click.echo(path)
-    click.echo(f"Next: sg-local run {path}", err=True)
-
-
-def _save(path: Path, task: Task) -> None:
-    """Write the task, and say what is doubtful about it."""
-    write_task(path, task)
-    for item in lint(task, grammar_check()):
-        output.note(f"{item.level}: {item.finding} {item.advice}")
-
-
-def grammar_check() -> Callable[[str], object] | None:
-    """llama.cpp's way from a schema to a grammar, where it is installed."""
-    if find_spec("llama_cpp") is None:
-        return None
-    from sg_local.backends.llama_cpp.schema import grammar_of
-
-    return grammar_of
+tasks_command.add_command(new)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from sg_local import prompts
 from sg_local.files import artefact
-from sg_local.reading import read_json
-from sg_local.records import Kind, Pair, SgError, Task, TestRow, from_dict
+from sg_local.records import Kind, Pair, SgError, Task, TestRow
 from sg_local.tasks.files import read_task
 from sg_local.tasks.labels import with_labels_named
 from sg_local.tasks.toml import task_toml
@@ -19,7 +19,10 @@ from sg_local.tasks.toml import task_toml
 
 @dataclass(frozen=True)
 class Draft:
-    """What is known of a new task so far."""
+    """What is known of a new task so far.
+
+    `tests_beside`: the test rows go to a file of their own. `rows` are labelled rows left over, to train on.
+    """
 
     name: str
     kind: str | None = None
@@ -27,6 +30,9 @@ class Draft:
     labels: tuple[str, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
     schema: str = ""
+    tests: tuple[TestRow, ...] = ()
+    rows: tuple[TestRow, ...] = ()
+    tests_beside: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -37,27 +43,7 @@ class Draft:
         """The task; whether it is well-formed is checked when its file is read back."""
         pairs = tuple(Pair(*pair) for pair in self.examples)
         kind = cast(Kind, self.kind or "generation")
-        return Task(self.name, kind, self.instruction or "", pairs, self.labels, schema=self.schema)
-
-
-def draft_from(path: Path, name: str) -> Draft:
-    """A draft from JSON: kind, instruction, labels, examples as objects or pairs. Raises SgError (usage)."""
-    hint = 'It needs "kind", "instruction", "examples" [{"input": ..., "output": ...}], and "labels" for classes.'
-    data = read_json(path, hint)
-    if not isinstance(data, dict):
-        raise SgError(f"{path} does not describe a task: it is no object.", hint, exit_code=2)
-    examples = data.get("examples", ())
-    pairs = [(row.get("input"), row.get("output")) if isinstance(row, dict) else row for row in _list(examples)]
-    schema = json.dumps(data["schema"], ensure_ascii=False) if "schema" in data else ""
-    known = {key: data[key] for key in ("kind", "instruction", "labels", "name") if key in data}
-    try:
-        return from_dict(Draft, {"name": name, **known, "examples": pairs, "schema": schema})
-    except SgError as error:
-        raise SgError(f"{path} does not describe a task ({error.message}).", hint, exit_code=2) from error
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+        return Task(self.name, kind, self.instruction or "", pairs, self.labels, self.tests, self.schema)
 
 
 def prompt_text(task: Task) -> str:
@@ -67,32 +53,42 @@ def prompt_text(task: Task) -> str:
     )
 
 
-def write_task(path: Path, task: Task, tests_file: str = "") -> None:
-    """Put the task's file in place once it reads back as the task, after the file beside it that holds its test rows.
+def files_of(draft: Draft, path: Path) -> dict[Path, str]:
+    """The files that a draft becomes, each with its text: the task's own, and those of its rows beside it."""
+    tests = path.with_name(f"{path.stem}.tests.jsonl")
+    beside = draft.tests_beside and draft.tests
+    files = {path: task_toml(draft.task(), tests.name if beside else "")}
+    if beside:
+        files[tests] = "".join(map(row_line, draft.tests))
+    if draft.rows:
+        files[path.with_name(f"{path.stem}.rows.jsonl")] = "".join(map(row_line, draft.rows))
+    return files
+
+
+def write_task(files: Mapping[Path, str]) -> None:
+    """Put a task's files in place once they read back as a task, its own (the first) as the last one.
 
     Raises SgError (usage) for a task that is not well-formed; no file is left then.
     """
-    texts = {path.name: task_toml(task, tests_file)}
-    if tests_file:
-        texts[tests_file] = "".join(f"{row_json(row)}\n" for row in task.tests)
-    for name, text in texts.items():
-        _check_encodable(path.parent / name, text)
+    path, *beside = files
+    for one, text in files.items():
+        _check_encodable(one, text)
     with artefact(path) as partial:
-        partial.mkdir()  # removed again on an error, with the draft in it
-        for name, text in texts.items():
-            (partial / name).write_text(text, encoding="utf-8")
+        partial.mkdir()  # removed again on an error, with the files in it
+        for one, text in files.items():
+            (partial / one.name).write_text(text, encoding="utf-8")
         _check_reads_back(partial / path.name, path)
         shutil.rmtree(partial)
-        if tests_file:
-            with artefact(path.parent / tests_file) as rows:
-                rows.write_text(texts[tests_file], encoding="utf-8")
-        partial.write_text(texts[path.name], encoding="utf-8")
+        for one in beside:
+            with artefact(one) as rows:
+                rows.write_text(files[one], encoding="utf-8")
+        partial.write_text(files[path], encoding="utf-8")
 
 
-def row_json(row: TestRow) -> str:
-    """A test row as a line of a tests file."""
+def row_line(row: TestRow) -> str:
+    """A row as a line of a JSON lines file."""
     outputs = {"output": row.outputs[0]} if len(row.outputs) == 1 else {"outputs": row.outputs}
-    return json.dumps({"input": row.input, **outputs}, ensure_ascii=False)
+    return json.dumps({"input": row.input, **outputs}, ensure_ascii=False) + "\n"
 
 
 def _check_encodable(path: Path, text: str) -> None:

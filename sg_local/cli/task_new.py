@@ -1,0 +1,121 @@
+"""`sg-local tasks new`: a task file from options, from fields, rows or a decision request in a file, or by a form."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sg_local.cli import output
+from sg_local.cli.app import Command
+from sg_local.cli.options import Choice
+from sg_local.cli.task_form import ask_draft, preview
+from sg_local.records import KINDS, SgError
+from sg_local.tasks.draft import Draft, files_of, write_task
+from sg_local.tasks.lint import lint
+
+LACKING = {
+    "kind": ("kind", "--kind classification with a --label for each one, or --kind generation"),
+    "instruction": ("instruction", "--instruction 'Say what the model is to do.'"),
+    "examples": ("example", "--example INPUT OUTPUT, best three times"),
+}
+
+
+@click.command(
+    "new",
+    cls=Command,
+    examples=(
+        "sg-local tasks new my_task.toml",
+        "sg-local tasks new teams.toml --from mails.csv --columns input=Body,output=Team --instruction 'Which team?'",
+        "sg-local tasks new team.toml --from decision_request.json",
+        "sg-local tasks new short.toml --kind generation --instruction 'Shorten it.' --example 'Ever so long.' Long.",
+    ),
+)
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, path_type=Path),
+    help="Labelled rows (CSV, JSON lines, ...), a decision request, or a JSON file with the fields.",
+)
+@click.option("--columns", metavar="input=NAME,output=NAME", help="Which columns of the rows are meant.")
+@click.option("--question", metavar="ID", help="Which question of a decision request is meant.")
+@click.option("--kind", type=Choice(KINDS), help="What the outputs are: one of the labels, or free text.")
+@click.option("--instruction", help="What the model is told to do.")
+@click.option("--label", "labels", multiple=True, help="A label; give each one.")
+@click.option("--example", "examples", nargs=2, multiple=True, metavar="INPUT OUTPUT", help="A demonstration.")
+@click.option("--force", is_flag=True, help="Replace the files where they exist.")
+def new(path: Path, source: Path | None, columns: str | None, question: str | None, force: bool, **given: Any) -> None:
+    """Write a task file: a guided form on a terminal, or from --from or the options in a script."""
+    path = _as_toml(path)
+    _check_free([path], force)
+    draft = Draft(path.stem, **given)
+    if source is not None:
+        draft = _begun(source, draft, columns, question)
+    is_asked = not draft.is_complete
+    if is_asked and not sys.stdin.isatty():
+        raise _incomplete(draft)
+    if is_asked:
+        draft = ask_draft(draft)
+    files = files_of(draft, path)
+    _check_free([*files], force)
+    write_task(files)
+    _tell(draft, list(files), is_shown=not is_asked and sys.stderr.isatty())
+
+
+def _as_toml(path: Path) -> Path:
+    """The path with the ending of a task file."""
+    if path.suffix == ".json":
+        raise SgError(f"{path}: a new task is written as TOML.", f"Call it {path.with_suffix('.toml')}.", exit_code=2)
+    return path if path.suffix == ".toml" else path.with_name(f"{path.name}.toml")
+
+
+def _check_free(paths: list[Path], force: bool) -> None:
+    for path in paths:
+        if path.exists() and not force:
+            raise SgError(f"{path} exists.", "Choose another name, or add --force.", exit_code=2)
+
+
+def _begun(source: Path, draft: Draft, columns: str | None, question: str | None) -> Draft:
+    """The draft filled from a file; what was decided is told."""
+    from sg_local.tables import parse_columns
+    from sg_local.tasks.begin import begun
+
+    proposal = begun(source, draft, parse_columns(columns) if columns else None, question)
+    for line in proposal.told:
+        output.note(line)
+    return proposal.draft
+
+
+def _incomplete(draft: Draft) -> SgError:
+    """What a draft lacks, all of it, with the options that give it."""
+    missing = [LACKING[key] for key in LACKING if not getattr(draft, key)]
+    names = " and ".join(f"an {name}" if name[0] in "aeiou" else f"a {name}" for name, _ in missing)
+    hint = f"Add {'; '.join(option for _, option in missing)}. Or start this on a terminal for the guided form."
+    return SgError(f"The new task needs {names}.", hint, exit_code=2)
+
+
+def _tell(draft: Draft, files: list[Path], *, is_shown: bool) -> None:
+    """What is doubtful about the task, the files, and what to type next."""
+    task = draft.task()
+    for item in lint(task, grammar_check()):
+        output.note(f"{item.level}: {item.finding} {item.advice}")
+    if is_shown:
+        preview(task)
+    for path in files:
+        output.say(path)
+    output.say(f"Next: {shlex.join(['sg-local', 'run', str(files[0])])}", err=True)
+
+
+def grammar_check() -> Callable[[str], object] | None:
+    """llama.cpp's way from a schema to a grammar, where it is installed."""
+    if find_spec("llama_cpp") is None:
+        return None
+    from sg_local.backends.llama_cpp.schema import grammar_of
+
+    return grammar_of
