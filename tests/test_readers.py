@@ -83,8 +83,8 @@ def test_test_rows_are_a_file(here, tests):
     [
         ('{"input": "\\ud83d", "output": "b"}', "surrogate"),
         ("[" * 100_000, "levels"),
-        ("7", "no test row"),
-        ('{"input": 1, "output": "b"}', "no test row"),
+        ("7", "no object"),
+        ('{"input": 1, "output": "b"}', "a number, not a text"),
         ('{"input": "a", "output": NaN}', "NaN"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 from sg_local import tasks
 from sg_local.records import SgError
+from sg_local.tasks import files
 
 GOOD = """
 name = "answer"
@@ -125,7 +126,7 @@ def test_other_tests_are_drawn_or_read_in_the_spelling_of_the_labels(tmp_path):
 
 def test_a_test_output_that_is_no_label_is_named(tmp_path):
     task = tasks.read_task(write(tmp_path, GOOD))
-    with pytest.raises(SgError, match="rows.jsonl: the output 'maybe' is no label of task answer") as error:
+    with pytest.raises(SgError, match="rows.jsonl:1: the output 'maybe' is no label of task answer") as error:
         tasks.tests_of(task, write(tmp_path, '{"input": "a", "outputs": ["no", "maybe"]}\n', "rows.jsonl"))
     assert error.value.exit_code == 2
 
@@ -134,6 +135,24 @@ def test_a_malformed_test_line_is_numbered(tmp_path):
     path = write(tmp_path, '{"input": "a", "output": "yes"}\n{"input": \n', "rows.jsonl")
     with pytest.raises(SgError, match=r"rows.jsonl:2"):
         tasks.read_tests(path)
+
+
+def test_a_spreadsheet_beside_the_task_holds_its_tests(tmp_path):
+    write(tmp_path, 'Question;Answer\n"a\n\nb";YES\nc;no.\n', "rows.csv")
+    text = 'tests = "rows.csv"\n' + GOOD[: GOOD.index("[[tests]]")]
+    task = tasks.read_task(write(tmp_path, text))
+    assert [(row.input, row.outputs) for row in task.tests] == [("a\n\nb", ("yes",)), ("c", ("no",))]
+    write(tmp_path, 'Question;Answer\n"a\n\nb";YES\nc;maybe\n', "rows.csv")
+    with pytest.raises(SgError, match="rows.csv:5: the output 'maybe' is no label"):
+        tasks.read_task(tmp_path / "task.toml")
+
+
+def test_the_lines_of_a_super_ni_task_are_known(tmp_path):
+    data = {**superni(3), "Negative Examples": [{"input": '"input": x', "output": "y"}]}
+    found = files.read_placed_task(write(tmp_path, json.dumps(data, indent=1), "task001.json"))
+    lines = found.source.text.splitlines()
+    for part, text in ((("tests", 7), '"in 6"'), (("examples", 3), '"2"'), (("instruction",), "Definition")):
+        assert text in lines[int(found.source.place(*part).rpartition(":")[2]) - 1]
 
 
 def superni(n_outputs):

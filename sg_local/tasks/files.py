@@ -12,17 +12,35 @@ import dataclasses
 import json
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sg_local.prompts import match_label
-from sg_local.reading import loads, parse_json, parse_toml, read_lines, read_text
+from sg_local.reading import loads, parse_toml, read_text
 from sg_local.records import KINDS, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
+from sg_local.tables import read_table
 from sg_local.tasks.find import find_task
-from sg_local.tasks.rows import as_test_row, check_keys, pair_of, rows_of, test_row_of
+from sg_local.tasks.rows import as_test, check_keys, pair_of, rows_of, test_row_of
 from sg_local.tasks.source import Part, TaskSource
-from sg_local.tasks.superni import from_superni
+from sg_local.tasks.superni import from_superni, is_superni
+
+
+@dataclass(frozen=True)
+class PlacedTask:
+    """A task, and where in its file each of its parts stands."""
+
+    task: Task
+    source: TaskSource
+
+
+@dataclass(frozen=True)
+class PlacedRow:
+    """A test row, and where it stands: FILE:LINE."""
+
+    row: TestRow
+    place: str
 
 
 def load_task(name: str, tests: int | Path | None = None) -> Task:
@@ -44,31 +62,36 @@ def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
 
     Raises SgError (usage) where an output is none of the labels.
     """
-    rows = read_tests(path)
-    return tuple(dataclasses.replace(row, outputs=_spelt(task, path, row.outputs)) for row in rows)
+    return tuple(_spelt(task, row) for row in read_placed_tests(path))
 
 
-def _spelt(task: Task, path: Path, outputs: tuple[str, ...]) -> tuple[str, ...]:
-    """Outputs as the task's labels are spelt; as they are where it has none."""
+def _spelt(task: Task, placed: PlacedRow) -> TestRow:
+    """A row whose outputs are spelt as the task's labels are; as it is where the task has none."""
+    row = placed.row
     if not task.labels:
-        return outputs
-    labels = [match_label(task.labels, text) for text in outputs]
+        return row
+    labels = [match_label(task.labels, text) for text in row.outputs]
     if None in labels:
-        message = f"{path}: the output {outputs[labels.index(None)]!r} is no label of task {task.name}."
+        message = f"{placed.place}: the output {row.outputs[labels.index(None)]!r} is no label of task {task.name}."
         raise SgError(message, f"The labels are: {', '.join(task.labels)}.", exit_code=2)
-    return tuple(label for label in labels if label is not None)
+    return dataclasses.replace(row, outputs=tuple(label for label in labels if label is not None))
 
 
 def read_task(path: Path) -> Task:
     """A task from a .toml or Super-NI .json file. Raises SgError (usage) for anything malformed."""
+    return read_placed_task(path).task
+
+
+def read_placed_task(path: Path) -> PlacedTask:
+    """A task as `read_task` has it, with the places of its parts."""
     return _read_task(path)
 
 
-def _read_task(path: Path, *, has_own_tests: bool = False) -> Task:
+def _read_task(path: Path, *, has_own_tests: bool = False) -> PlacedTask:
     """A task; with `has_own_tests` its test rows may not be those of yet another file."""
     source = TaskSource(path, read_text(path))
     if path.suffix == ".json":
-        return _check(source, from_superni(source))
+        return PlacedTask(_check(source, from_superni(source)), source)
     data = parse_toml(source.text, path, "Fix this line.")
     if has_own_tests and isinstance(data.get("tests"), str):
         hint = "Name the file that holds the rows."
@@ -81,25 +104,24 @@ def task_from(data: Mapping[str, Any]) -> Task:
 
     Raises SgError (usage) for anything malformed.
     """
-    return _from_toml(TaskSource(Path("task"), ""), dict(data))
+    return _from_toml(TaskSource(Path("task"), ""), dict(data)).task
 
 
 def read_tests(path: Path) -> tuple[TestRow, ...]:
-    """Test rows from a TOML or Super-NI task file, or from JSON lines with `input` and `output` or `outputs`."""
-    if path.suffix in (".toml", ".json"):
-        return _read_task(path, has_own_tests=True).tests
-    hint = 'Each line is {"input": ..., "output": ...}.'
-    rows = []
-    for number, line in read_lines(path):
-        place = f"{path}:{number}"
-        data = parse_json(line, place, hint, is_line=True)
-        if (row := as_test_row(data)) is None:
-            raise SgError(f"{place}: this is no test row.", hint, exit_code=2)
-        rows.append(row)
-    return tuple(rows)
+    """Test rows from a task file, TOML or Super-NI, or from any file of rows (sg_local.tables)."""
+    return tuple(placed.row for placed in read_placed_tests(path))
 
 
-def _from_toml(source: TaskSource, data: dict[str, Any]) -> Task:
+def read_placed_tests(path: Path) -> tuple[PlacedRow, ...]:
+    """Test rows as `read_tests` has them, each with its place."""
+    if path.suffix == ".toml" or (path.suffix == ".json" and is_superni(path)):
+        found = _read_task(path, has_own_tests=True)
+        return tuple(PlacedRow(row, found.source.place("tests", i)) for i, row in enumerate(found.task.tests, 1))
+    table = read_table(path, needs_output=True)
+    return tuple(PlacedRow(as_test(row.input, row.outputs), table.place(row)) for row in table.rows)
+
+
+def _from_toml(source: TaskSource, data: dict[str, Any]) -> PlacedTask:
     check_keys(source, data)
     kind = data.get("kind")
     if kind not in KINDS:
@@ -113,17 +135,21 @@ def _from_toml(source: TaskSource, data: dict[str, Any]) -> Task:
         instruction=_text(source, data, "instruction"),
         examples=examples,
         labels=labels,
-        tests=_toml_tests(source, data),
         schema=_schema(source, data.get("schema")),
     )
-    return _check(source, task)
+    return _with_tests(source, task, data)
 
 
-def _toml_tests(source: TaskSource, data: dict[str, Any]) -> tuple[TestRow, ...]:
+def _with_tests(source: TaskSource, task: Task, data: dict[str, Any]) -> PlacedTask:
+    """The checked task with its test rows: its own, or those of the file that it names."""
     tests = data.get("tests", [])
     if isinstance(tests, str):
-        return read_tests(source.path.parent / tests)
-    return tuple(test_row_of(source, row, i) for i, row in enumerate(rows_of(source, data, "tests"), 1))
+        placed = read_placed_tests(source.path.parent / tests)
+        source = dataclasses.replace(source, tests=tuple(row.place for row in placed))
+        rows = tuple(_spelt(task, row) for row in placed)
+    else:
+        rows = tuple(test_row_of(source, row, i) for i, row in enumerate(rows_of(source, data, "tests"), 1))
+    return PlacedTask(_check(source, dataclasses.replace(task, tests=rows)), source)
 
 
 def _text(source: TaskSource, data: dict[str, Any], key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sg_local.parsing import indented
@@ -55,23 +56,19 @@ def pair_of(source: TaskSource, row: dict[str, Any], number: int, kind: Kind) ->
     return Pair(indented(row["input"]), indented(output) if kind == "generation" else output.strip())
 
 
-def test_row_of(source: TaskSource, row: Any, number: int) -> TestRow:
+def test_row_of(source: TaskSource, row: dict[str, Any], number: int) -> TestRow:
     """A test row. Raises SgError (usage) where it is none."""
-    found = as_test_row(row)
-    if found is None:
-        hint = "A test row has input and output (or outputs, a list), all in quotes."
-        raise source.error(f"test row {number} is malformed.", hint, "tests", number)
-    return found
-
-
-def as_test_row(row: Any) -> TestRow | None:
-    """Plain data as a test row; None where it is none."""
-    given = row.get("outputs", row.get("output")) if isinstance(row, dict) else None
+    given = row.get("outputs", row.get("output"))
     outputs = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-    texts = outputs and all(isinstance(text, str) for text in outputs)
-    if not texts or not isinstance(row.get("input"), str):
-        return None
-    return TestRow(indented(row["input"]), tuple(text.strip() for text in outputs))
+    if outputs and all(isinstance(text, str) for text in outputs) and isinstance(row.get("input"), str):
+        return as_test(row["input"], outputs)
+    hint = "A test row has input and output (or outputs, a list), all in quotes."
+    raise source.error(f"test row {number} is malformed.", hint, "tests", number)
+
+
+def as_test(text: str, outputs: Iterable[str]) -> TestRow:
+    """A test row as its writer means it: nothing blank around its texts."""
+    return TestRow(indented(text), tuple(output.strip() for output in outputs))
 
 
 def _misplaced(source: TaskSource, key: str, header: str, *part: str | int) -> SgError:

@@ -7,7 +7,6 @@ a key in it. `tomllib` keeps no positions, so the text is looked through once mo
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -31,12 +30,18 @@ MARKS = re.compile(
 """A table's header, a key, or what may hold either and means neither."""
 
 
+SUPERNI = re.compile(r'"(?P<section>Definition|(?:Posi|Nega)tive Examples|Instances)"\s*+:|"input"\s*+:')
+"""Where the sections and the rows of a Super-NI file begin; quotes inside a text have a backslash before them."""
+SECTIONS = {"Definition": "instruction", "Positive Examples": "examples", "Instances": "tests"}
+
+
 @dataclass(frozen=True)
 class TaskSource:
-    """A task file's text, to say where in it something is wrong."""
+    """A task file's text, to say where in it something is wrong. `tests`: where the test rows of another file stand."""
 
     path: Path
     text: str
+    tests: tuple[str, ...] = ()
 
     def error(self, message: str, hint: str, *part: str | int) -> SgError:
         """A usage error at this part of the file, or at the nearest part around it that has a line."""
@@ -44,27 +49,21 @@ class TaskSource:
 
     def place(self, *part: str | int) -> str:
         """FILE:LINE of a part, or of what it stands in; FILE where neither has a line."""
+        if self.tests and part[:1] == ("tests",) and len(part) > 1:
+            return self.tests[int(part[1]) - 1]
         while part:
             if part in self.lines:
                 return f"{self.path}:{self.lines[part]}"
             part = part[:-1]
         return str(self.path)
 
-    def place_of_text(self, text: str) -> str:
-        """FILE:LINE of a text in a JSON file; FILE where it is not found."""
-        for form in (json.dumps(text, ensure_ascii=False), json.dumps(text)):
-            at = self.text.find(form)
-            if at >= 0:
-                return f"{self.path}:{self.text.count(chr(10), 0, at) + 1}"
-        return str(self.path)
-
     @functools.cached_property
     def lines(self) -> Mapping[Part, int]:
-        """The line of every part of a TOML task, numbered from 1; empty for another file."""
-        return _lines(self.text) if self.path.suffix == ".toml" else {}
+        """The line of every part of the task, numbered from 1."""
+        return _superni_lines(self.text) if self.path.suffix == ".json" else _toml_lines(self.text)
 
 
-def _lines(text: str) -> dict[Part, int]:
+def _toml_lines(text: str) -> dict[Part, int]:
     found: dict[Part, int] = {}
     rows: Counter[str] = Counter()
     inside: Part = ()
@@ -82,6 +81,21 @@ def _lines(text: str) -> dict[Part, int]:
         inside = (name, rows[name]) if mark["brackets"] == "[[" else (name,)
         found.setdefault((name,), line)
         found.setdefault(inside, line)
+    return found
+
+
+def _superni_lines(text: str) -> dict[Part, int]:
+    found: dict[Part, int] = {}
+    rows: Counter[str] = Counter()
+    section, line, counted = "", 1, 0
+    for mark in SUPERNI.finditer(text):
+        line, counted = line + text.count("\n", counted, mark.start()), mark.start()
+        if mark["section"] is not None:
+            section = SECTIONS.get(mark["section"], "")
+            found.setdefault((section,), line)
+        else:
+            rows[section] += 1
+            found[section, rows[section]] = line
     return found
 
 

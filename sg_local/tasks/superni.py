@@ -6,9 +6,10 @@ counts as classification when its instances use at most ten different outputs.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from sg_local.reading import parse_json
+from sg_local.reading import parse_json, read_text
 from sg_local.records import Kind, Pair, Task, TestRow
 from sg_local.tasks.source import TaskSource
 from sg_local.words import brief
@@ -16,6 +17,11 @@ from sg_local.words import brief
 SHOWN = 3
 MAX_LABELS = 10
 ROWS_A_LABEL = 4
+
+
+def is_superni(path: Path) -> bool:
+    """Whether a JSON file is a task rather than a list of rows. Raises SgError (usage) for what is no JSON."""
+    return not read_text(path).lstrip().startswith("[")
 
 
 def from_superni(source: TaskSource) -> Task:
