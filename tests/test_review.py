@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import time
 
 import pytest
 
@@ -11,6 +13,7 @@ from sg_local.records import Candidate, SgError, Verdict, from_dict, to_json
 from sg_local.review import state as states
 from sg_local.review import steps
 from sg_local.review.rows import neighbours, order_key
+from sg_local.tables import read_grid, write_table
 
 LABELS = ("billing", "delivery", "technical")
 
@@ -51,7 +54,6 @@ def typed(text):
 
 def reopened(state, made, **more):
     """The state that the journal alone leads to, through JSON."""
-    import json
 
     journal = [from_dict(Verdict, json.loads(to_json(row))) for row in made]
     return review.open_review(state.rows, journal, labels=state.labels, judge="ann", **more)
@@ -324,24 +326,51 @@ def test_a_sample_says_what_it_means_for_the_rest():
 # Exchange
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_what_was_exported_comes_back_as_nothing_new(kind):
-    state, _ = press(make(labels=(), input='=SUM(A1), "quoted"\nand \'-2'), "a", "r", "2", "e", *typed("+x"), "enter")
-    assert review.import_rows(state, review.export_rows(state, kind), kind) == []
+def exported(state, path):
+    write_table(path, review.COLUMNS, review.export_rows(state))
+    return path
 
 
-def test_spreadsheets_get_no_formulas():
-    text = review.export_rows(make(2, labels=(), input="=HYPERLINK(1)", output="@x"), "csv")
+def imported(state, path, text: str | None = None):
+    if text is not None:
+        path.write_text(text, encoding="utf-8", newline="")
+    return review.import_rows(state, read_grid(path))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.xlsx", "a.jsonl", "a.csv.gz"])
+def test_what_was_exported_comes_back_as_nothing_new(tmp_path, name):
+    hard = '=SUM(A1), "quoted"\nand \u2028\x85\'-2'
+    state, _ = press(make(labels=(), input=hard), "a", "r", "2", "e", *typed("+x"), "enter")
+    assert imported(state, exported(state, tmp_path / name)) == []
+
+
+def test_what_a_spreadsheet_alone_has_changed_is_nothing_new(tmp_path):
+    state = make(labels=(), input="=1\n'two'", output="'tis")
+    text = exported(state, tmp_path / "a.csv").read_text()
+    assert imported(state, tmp_path / "a.csv", text.replace(",", ";").replace("\n", "\r\n")) == []
+    rows = [{**row, "input": "'" + row["input"].replace("\n", "\r\n")} for row in review.export_rows(state)]
+    write_table(tmp_path / "a.xlsx", review.COLUMNS, rows)
+    assert imported(state, tmp_path / "a.xlsx") == []
+
+
+def test_a_csv_of_before_whose_apostrophes_were_doubled_is_nothing_new(tmp_path):
+    state = make(labels=(), output="'tis")
+    text = exported(state, tmp_path / "a.csv").read_text()
+    assert imported(state, tmp_path / "a.csv", text.replace(",'tis", ",''tis")) == []
+
+
+def test_spreadsheets_get_no_formulas(tmp_path):
+    text = exported(make(2, labels=(), input="=HYPERLINK(1)", output="@x"), tmp_path / "a.csv").read_text()
     assert ",=HYPERLINK" not in text and ",'=HYPERLINK(1),'@x," in text
 
 
-def test_a_filled_in_file_judges():
+def test_a_filled_in_file_judges(tmp_path):
     state = make()
-    text = review.export_rows(state, "csv").splitlines()
+    text = exported(state, tmp_path / "a.csv").read_text().splitlines()
     text[1] = text[1].replace("row0,,", "row0,yes,")
     text[2] = text[2].replace("row1,,", "row1,no,silly")
     text[3] = text[3].replace(",technical,", ",billing,", 1)
-    found = review.import_rows(state, "\n".join(text), "csv")
+    found = imported(state, tmp_path / "a.csv", "\n".join(text))
     assert [(v.id, v.keep, v.reason, v.output) for v in found] == [
         ("row0", True, "", "billing"),
         ("row1", False, "silly", "delivery"),
@@ -349,14 +378,26 @@ def test_a_filled_in_file_judges():
     ]
 
 
-def test_a_row_without_a_label_may_stay_open_or_be_rejected_but_not_kept():
-    state = make(output="mechanic")
-    text = review.export_rows(state, "csv")
-    assert review.import_rows(state, text, "csv") == []
-    found = review.import_rows(state, text.replace("row0,,", "row0,no,"), "csv")
+def test_a_row_without_a_label_may_stay_open_or_be_rejected_but_not_kept(tmp_path):
+    state, path = make(output="mechanic"), tmp_path / "a.csv"
+    text = exported(state, path).read_text()
+    assert imported(state, path) == []
+    found = imported(state, path, text.replace("row0,,", "row0,no,"))
     assert [(v.id, v.keep) for v in found] == [("row0", False)]
     with pytest.raises(SgError, match="'mechanic' is not one of the labels"):
-        review.import_rows(state, text.replace("row0,,", "row0,yes,"), "csv")
+        imported(state, path, text.replace("row0,,", "row0,yes,"))
+
+
+def test_an_output_that_does_not_fit_the_schema_is_refused(tmp_path):
+    state = make(labels=(), output='{"n": 1}').but(schema='{"type": "object", "required": ["n"]}')
+    path = tmp_path / "a.jsonl"
+    assert imported(state, path, '{"id": "row0", "keep": "yes", "output": {"n": 2}}')[0].output == '{"n": 2}'
+    assert not imported(state, path, '{"id": "row0", "keep": "no", "output": "no JSON"}')[0].keep
+    for output, words in (("{}", "'n' is a required property"), ("no JSON", "not JSON")):
+        text = json.dumps({"id": "row0", "keep": "", "output": output})
+        with pytest.raises(SgError, match="line 1: the output does not fit the schema") as caught:
+            imported(state, path, text)
+        assert words in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -368,18 +409,27 @@ def test_a_row_without_a_label_may_stay_open_or_be_rejected_but_not_kept():
         ("id,keep,output\nrow0,yes,odd\n", "line 2: the output 'odd' is not one of the labels"),
         ("id,keep,input\nrow0,yes,\n", "line 2: the input or the output is empty"),
         ('id,keep,input\nrow0,yes,"two\nlines"\nrow1,huh,x\n', "line 4: keep is 'huh'"),
+        ("id,keep,input\nrow0,yes,a\0b\n", "line 2: a text holds the control character U+0000"),
+        ("id,keep\nrow0,yes,a\n", "line 2: this row has 3 cells"),
         ("keep\nyes\n", "no column 'id'"),
     ],
 )
-def test_every_wrong_line_is_named(text, words):
+def test_every_wrong_line_is_named(tmp_path, text, words):
     with pytest.raises(SgError, match="wrong|column") as caught:
-        review.import_rows(make(), text, "csv")
-    assert words in caught.value.message
+        imported(make(), tmp_path / "a.csv", text)
+    assert words in caught.value.message and str(tmp_path / "a.csv") in caught.value.message
 
 
-def test_a_broken_json_line_is_named():
-    with pytest.raises(SgError, match="Line 2 is not JSON"):
-        review.import_rows(make(), '{"id": "row0", "keep": true}\n{oops\n', "jsonl")
+def test_a_broken_json_line_is_named(tmp_path):
+    with pytest.raises(SgError, match="line 2: this is not JSON"):
+        imported(make(), tmp_path / "a.jsonl", '{"id": "row0", "keep": true}\n{oops\n')
+
+
+def test_many_rows_are_imported_at_once(tmp_path):
+    state = make(4000)
+    began = time.thread_time()
+    assert imported(state, exported(state, tmp_path / "a.csv")) == []
+    assert time.thread_time() - began < 2
 
 
 # Merge

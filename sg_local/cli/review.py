@@ -44,7 +44,10 @@ NOT_A_TERMINAL = SgError(
 @click.option("--judge", envvar=OPTIONS["judge"], metavar="NAME", help="Your name in the journal.  [default: the user]")
 @click.option("--sample", type=click.IntRange(min=1), help="Judge so many random rows and bound the rate of bad ones.")
 @click.option(
-    "--export", "to", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows as .csv or .jsonl."
+    "--export",
+    "to",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the rows as .csv, .tsv, .xlsx or .jsonl.",
 )
 @click.option("--import", "source", type=click.Path(path_type=Path), help="Take over judgements from such a file.")
 @click.option(
@@ -135,7 +138,7 @@ def review_before_training(job: OpenRun, environment: Environment) -> bool:
 
 
 def export_to(job: OpenRun, judge: str, path: Path) -> None:
-    """Write every row to a .csv or .jsonl file."""
+    """Write every row to a file."""
     from sg_local.job import review as job_review
 
     job_review.export_rows(job, judge, path)

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sg_local import filters, prompts, review
-from sg_local.files import artefact
 from sg_local.filters import FilterSettings
 from sg_local.job.filter import refilter
 from sg_local.job.job import OpenRun
 from sg_local.job.plan import flat
-from sg_local.reading import read_text
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
 from sg_local.review import Merge, MovableThreshold, ReviewState, View
 from sg_local.run import CANDIDATES, VERDICTS, Run, read_json
+from sg_local.tables import read_grid, write_table
 
 PLACE = "review.json"
 
@@ -104,28 +103,18 @@ def at_last_card(job: OpenRun, state: ReviewState) -> ReviewState:
 
 
 def export_rows(job: OpenRun, judge: str, path: Path) -> None:
-    """Write every row to a .csv or .jsonl file. The run is only read."""
-    text = review.export_rows(open_state(job, judge), format_of(path))
-    with artefact(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+    """Write every row to a file, in the form of its name. The run is only read."""
+    write_table(path, review.COLUMNS, review.export_rows(open_state(job, judge)))
 
 
 def import_rows(job: OpenRun, judge: str, path: Path) -> tuple[Verdict, ...]:
     """Take over the judgements of a file, all of them or none; the verdicts that are new."""
-    text = read_text(path)
+    grid = read_grid(path)
     state = open_state(job, judge)
-    verdicts = tuple(review.import_rows(state, text, format_of(path)))
+    verdicts = tuple(review.import_rows(state, grid))
     if verdicts:
         job.run.append(VERDICTS, review.judged(state, verdicts).new)
     return verdicts
-
-
-def format_of(path: Path) -> str:
-    """`csv` or `jsonl` by the file's name."""
-    kind = path.suffix.lstrip(".").lower()
-    if kind in review.FORMATS:
-        return kind
-    raise SgError(f"{path} is neither .csv nor .jsonl.", "Choose one of these endings.", exit_code=2)
 
 
 def merge_from(job: OpenRun, other: Path) -> Merge:

@@ -7,6 +7,7 @@ any text are left out. A row that cannot be used is named by file, line and colu
 MAX_TABLE_BYTES bounds a file, compressed ones by what they unfold to.
 """
 
+from sg_local.tables.encoding import control_in
 from sg_local.tables.grid import Grid, GridRow
 from sg_local.tables.read import parse_grid, read_grid, read_table, table_of
 from sg_local.tables.records import Columns, Table, TableRow, parse_columns
@@ -19,6 +20,7 @@ __all__ = [
     "GridRow",
     "Table",
     "TableRow",
+    "control_in",
     "form_of",
     "parse_columns",
     "parse_grid",

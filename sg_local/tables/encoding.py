@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from sg_local.words import size
 
 MAX_TABLE_BYTES = 256 << 20
 """Of a file of rows, unpacked. Its cells take up to five times that in memory."""
+
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff]")
+"""What no text holds; line breaks, tabs and the page breaks of old documents are left."""
 
 WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -53,6 +57,12 @@ def text_of(data: bytes, path: Path) -> str:
         hint = "Save it as UTF-8; in Excel: Save As, `CSV UTF-8`. It looks like an older encoding such as Windows-1252."
         message = f"{path}:{line}: this is not UTF-8 text (the byte {data[error.start]:#04x})."
         raise SgError(message, hint, exit_code=2) from error
+
+
+def control_in(text: str) -> str:
+    """The first control character or half of a surrogate pair in a text, in words; '' where there is none."""
+    found = CONTROL.search(text)
+    return f"the control character U+{ord(found[0]):04X}" if found else ""
 
 
 def _wide(data: bytes) -> str | None:

@@ -26,7 +26,8 @@ HEADERS = frozenset(name for role in OURS for name in (*OURS[role], *KNOWN[role]
 class GridRow:
     """One row: its line, its cells as text, and why it cannot be used, with a hint.
 
-    `values` holds what stood in a cell where that was no text (JSON alone: numbers, lists, objects).
+    `values` holds what stood in a cell where that was no text: None for nothing at all, and JSON's numbers, lists and
+    objects.
     """
 
     line: int
@@ -87,7 +88,8 @@ def header(cells: list[str], place: str) -> tuple[str, ...]:
 def of_cells(names: tuple[str, ...], cells: list[str], line: int) -> GridRow:
     """A row of as many cells as there are names: those it lacks are empty, as Excel leaves them out."""
     if len(cells) < len(names):
-        cells = cells + [""] * (len(names) - len(cells))
+        lacking = names[len(cells) :]
+        return GridRow(line, dict(zip(names, cells + [""] * len(lacking), strict=True)), values=dict.fromkeys(lacking))
     row = dict(zip(names, cells, strict=False))
     if len(cells) > len(names) and any(cells[len(names) :]):
         error = f"this row has {len(cells)} cells and the first one {len(names)}"

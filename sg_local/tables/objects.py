@@ -55,9 +55,9 @@ def _row(line: int, data: object, columns: dict[str, str]) -> GridRow:
         return GridRow(line, dict(columns), f"this is not JSON ({brief(str(data), 120)})", HINT)
     if not isinstance(data, dict):
         return GridRow(line, dict(columns), "this row is no object", HINT)
-    values = {key: value for key, value in data.items() if not isinstance(value, str)}
+    values = {key: data.get(key) for key in columns if not isinstance(data.get(key), str)}
     texts = {key: cell(value) for key, value in values.items()}
-    return GridRow(line, {**columns, **data, **texts} if texts else {**columns, **data}, values=values)
+    return GridRow(line, {**columns, **data, **texts}, values=values)
 
 
 def cell(value: object) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sg_local.reading import LONE
 from sg_local.records import SgError
-from sg_local.tables.encoding import file_bytes, text_of
+from sg_local.tables.encoding import control_in, file_bytes, text_of
 from sg_local.tables.grid import Grid, GridRow
 from sg_local.tables.naming import roles_of
 from sg_local.tables.objects import read_objects
@@ -23,9 +21,6 @@ SHEET_ENDINGS = (".xlsx", ".xlsm")
 LINES_ENDINGS = (".txt", ".text", "")
 ENDINGS = "Files of rows end in .csv, .tsv, .xlsx, .jsonl, .json or .txt, each with .gz too."
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
-CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
-"""Characters that no text holds; line breaks, tabs and the page breaks of old documents are left."""
-
 TYPES = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -119,8 +114,6 @@ def _fault(
     if needs_output and not (outputs and all(output.strip() for output in outputs)):
         return f"the column {roles[1]!r} is empty", "Fill it in, or take the row out."
     for column, value in ((roles[0], text), *((roles[1], output) for output in outputs)):
-        found = CONTROL.search(value) or LONE.search(value)
-        if found:
-            hint = "Take it out: is the file damaged, or no text?"
-            return f"the column {column!r} holds the control character U+{ord(found[0]):04X}", hint
+        if found := control_in(value):
+            return f"the column {column!r} holds {found}", "Take it out: is the file damaged, or no text?"
     return "", ""

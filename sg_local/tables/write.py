@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import io
 import itertools
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
+from sg_local.files import replacing
 from sg_local.records import SgError
 from sg_local.tables.armour import armoured
 from sg_local.tables.sheets import write_sheet
@@ -37,16 +36,14 @@ def write_table(path: Path, columns: Sequence[str], rows: Rows, form: str | None
     Raises SgError for a file that cannot be written, and leaves what stood there.
     """
     form = form or form_of(path)
-    with _replacing(path) as file:
-        packed = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix.lower() == ".gz" else None
-        _write(cast(IO[bytes], packed or file), columns, rows, form, path)
-        if packed:
-            packed.close()
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as file:
+        if path.suffix.lower() != ".gz":
+            return _write(file, columns, rows, form, path)
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            _write(cast(BinaryIO, packed), columns, rows, form, path)
 
 
-def _write(file: IO[bytes], columns: Sequence[str], rows: Rows, form: str, path: Path) -> None:
+def _write(file: BinaryIO, columns: Sequence[str], rows: Rows, form: str, path: Path) -> None:
     if form == "xlsx":
         write_sheet(file, columns, ([row.get(name, "") for name in columns] for row in rows), path)
         return
@@ -68,18 +65,3 @@ def _write_text(text: IO[str], columns: Sequence[str], rows: Rows, form: str) ->
     for cells in itertools.chain([list(columns)], ([armoured(row.get(name, "")) for name in columns] for row in rows)):
         # Python before 3.13 leaves a lone carriage return bare.
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
-    """A file that takes the place of `path` when all of it is written."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, path)
-    except OSError as error:
-        raise SgError(f"{path} cannot be written: {error.strerror}.", "Choose another place.") from error
-    finally:
-        partial.unlink(missing_ok=True)
