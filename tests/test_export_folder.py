@@ -242,13 +242,6 @@ def test_a_folder_that_fails_its_gate_is_put_aside(tmp_path):
     assert not (tmp_path / "mlx").exists()
 
 
-def test_another_tokenizer_is_refused_by_name(tmp_path):
-    base = write_model(tmp_path / "m.gguf", TinySpec(layers=1))
-    gguf.copy_with_fields(base, base, {"tokenizer.ggml.pre": "tekken"})
-    with gguf.GgufFile(base) as file, pytest.raises(SgError, match="tekken"):
-        tokenizer_json(file)
-
-
 def test_ranks_and_layers_that_differ_are_said_exactly(tmp_path):
     pytest.importorskip("peft")
     from peft import LoraConfig

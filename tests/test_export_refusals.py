@@ -40,7 +40,7 @@ def test_what_can_be_exported_is_let_through_at_once(base, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     (
-        ({"tokenizer__ggml__pre": "kimi-k2"}, "texts split as 'kimi-k2' are not known"),
+        ({"tokenizer__ggml__pre": "kimi-k2"}, "its pre-tokenizer 'kimi-k2' is not known"),
         ({"tokenizer__ggml__model": "t5"}, "its tokenizer 't5' cannot be written"),
         ({"llama__rope__dimension_count": 32}, "rotates part of each head"),
     ),

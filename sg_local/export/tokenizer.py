@@ -1,36 +1,29 @@
 """A GGUF's tokenizer as tokenizer.json and tokenizer_config.json, the form that transformers and mlx-lm read.
 
-Covers llama.cpp's SPM tokenizer (`llama`: merges follow the pieces' scores, unknown text falls back to bytes, a
-space goes before each stretch of text) and byte-level BPE (`gpt2`) with the ways of splitting text listed below.
-Another tokenizer is refused. Whether ids are equal is for the gate to try.
+Covers llama.cpp's SPM tokenizer (`llama`: merges follow the pieces' scores, unknown text falls back to bytes; a space
+goes before each stretch of text where the model wants it, as Gemma does not) and byte-level BPE (`gpt2`) with the ways
+of cutting text that `pretokenizers` lists. Another tokenizer is refused. The ids are llama.cpp's: special tokens are
+found in the text, as with `parse_special`; told to encode them as text, it finds those that llama.cpp then does.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from sg_local.export.pretokenizers import BYTES, PRE_TOKENIZERS
 from sg_local.gguf import GgufFile
 from sg_local.records import SgError
 
-_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6  # llama_token_type
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # llama_token_type
 _SPACE = "\u2581"
-_DIGITS = {"type": "Digits", "individual_digits": True}
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-_WORDS = {**_BYTES, "use_regex": True}  # GPT-2's splitting is built into the byte-level step
-# Llama 3's expression, as llama.cpp's llama-vocab.cpp has it for LLAMA_VOCAB_PRE_TYPE_LLAMA3.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
+_UNTRIMMED = ("<unk>", "<s>", "<|endoftext|>")  # Phi-3's control tokens that leave the blanks behind them alone
+_LOOK_LIKE_CONTROL = frozenset(
+    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> "
+    "<EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <|fim_prefix|> <fim-prefix> <fim_prefix> <PRE> "
+    "<|fim_suffix|> <fim-suffix> <fim_suffix> <SUF> <|fim_middle|> <fim-middle> <fim_middle> <MID> <|fim_pad|> "
+    "<fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame> <|file_sep|>".split()
 )
-_SPLITS: dict[str, list[dict[str, Any]]] = {
-    "gpt-2": [_WORDS],
-    "smollm": [_DIGITS, _WORDS],
-    "starcoder": [_DIGITS, _WORDS],
-    "llama-bpe": [
-        {"type": "Split", "pattern": {"Regex": _LLAMA3}, "behavior": "Isolated", "invert": False},
-        {**_BYTES, "use_regex": False},
-    ],
-}
+"""Tokens that llama.cpp takes for control tokens by their text, whatever the file says of them."""
 
 
 def check_tokenizer(file: GgufFile) -> None:
@@ -38,8 +31,9 @@ def check_tokenizer(file: GgufFile) -> None:
     kind, split = file.value("tokenizer.ggml.model", ""), file.value("tokenizer.ggml.pre", "")
     if kind not in ("llama", "gpt2"):
         raise SgError(f"{file.path}: its tokenizer {kind!r} cannot be written for transformers.", _HINT)
-    if kind == "gpt2" and split not in _SPLITS:
-        raise SgError(f"{file.path}: texts split as {split or 'unnamed'!r} are not known to transformers here.", _HINT)
+    if kind == "gpt2" and split not in PRE_TOKENIZERS:
+        named = f"its pre-tokenizer {split!r} is" if split else "it names no pre-tokenizer, and none is"
+        raise SgError(f"{file.path}: {named} not known for folders.", _HINT)
 
 
 def tokenizer_json(file: GgufFile) -> dict[str, Any]:
@@ -72,7 +66,8 @@ def tokenizer_config(file: GgufFile, chat_template: str | None) -> dict[str, Any
 
 def adds_bos(file: GgufFile) -> bool:
     """Whether the tokenizer begins every text with its beginning-of-sequence token; SPM does where nothing is said."""
-    default = file.value("tokenizer.ggml.model") == "llama" or file.value("tokenizer.ggml.pre") == "llama-bpe"
+    cut = PRE_TOKENIZERS.get(file.value("tokenizer.ggml.pre", ""))
+    default = file.value("tokenizer.ggml.model") == "llama" or (cut is not None and cut.bos)
     return bool(file.value("tokenizer.ggml.add_bos_token", default))
 
 
@@ -80,14 +75,22 @@ _HINT = "Export GGUF files instead, or take the original model's tokenizer from 
 
 
 def _added(file: GgufFile) -> list[dict[str, Any]]:
-    """Tokens that are found in a text before it is split: control tokens and those that the model's makers added."""
+    """Tokens that are found in a text before it is cut: control tokens and those that the model's makers added."""
     tokens, kinds = file.value("tokenizer.ggml.tokens"), file.value("tokenizer.ggml.token_type")
-    rest = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    trims = _trims(file)
+    rest = {"single_word": False, "lstrip": False, "normalized": False}
     return [
-        {"id": number, "content": token, **rest, "special": kind != _USER_DEFINED}
+        {"id": number, "content": token, **rest, "rstrip": trims and token not in _UNTRIMMED, "special": special}
         for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
+        for special in [kind in (_UNKNOWN, _CONTROL) or token in _LOOK_LIKE_CONTROL]
+        if special or kind == _USER_DEFINED
     ]
+
+
+def _trims(file: GgufFile) -> bool:
+    """Whether added tokens swallow the blanks behind them: llama.cpp knows Phi-3's, which do, by the model's name."""
+    name = str(file.value("general.name", "")).lower()
+    return "phi-3" in name or "phi3" in name
 
 
 def _with_bos(file: GgufFile, otherwise: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -112,22 +115,22 @@ def _model(vocab: dict[str, int], merges: list[list[str]], **rest: Any) -> dict[
 
 
 def _byte_level(file: GgufFile) -> dict[str, Any]:
-    split = file.value("tokenizer.ggml.pre")
+    cut = PRE_TOKENIZERS[file.value("tokenizer.ggml.pre")]
     vocab = {token: number for number, token in enumerate(file.value("tokenizer.ggml.tokens"))}
     merges = [merge.split(" ", 1) for merge in file.value("tokenizer.ggml.merges")]
     return {
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _SPLITS[split]},
-        "post_processor": {**_BYTES, "use_regex": True},
-        "decoder": {**_BYTES, "use_regex": True},
-        "model": _model(vocab, merges, ignore_merges=split == "llama-bpe"),
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": list(cut.steps)},
+        "post_processor": {**BYTES, "use_regex": True},
+        "decoder": {**BYTES, "use_regex": True},
+        "model": _model(vocab, merges, ignore_merges=cut.whole),
     }
 
 
 def _spm(file: GgufFile) -> dict[str, Any]:
-    tokens, kinds = file.value("tokenizer.ggml.tokens"), file.value("tokenizer.ggml.token_type")
+    tokens = file.value("tokenizer.ggml.tokens")
     vocab = {token: number for number, token in enumerate(tokens)}
-    merges = _merges(vocab, file.value("tokenizer.ggml.scores"), kinds)
+    merges = _merges(vocab, file.value("tokenizer.ggml.scores"))
     unknown = tokens[file.value("tokenizer.ggml.unknown_token_id", 0)]
     spaces = [{"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}]
     if file.value("tokenizer.ggml.add_space_prefix", True):
@@ -144,12 +147,13 @@ def _spm(file: GgufFile) -> dict[str, Any]:
     }
 
 
-def _merges(vocab: dict[str, int], scores: list[float], kinds: list[int]) -> list[list[str]]:
-    """The pairs that make each piece, best piece first: sentencepiece merges the pair whose piece scores highest."""
+def _merges(vocab: dict[str, int], scores: list[float]) -> list[list[str]]:
+    """The pairs that make each piece, best piece first: sentencepiece merges the pair whose piece scores highest.
+
+    Any piece, as in llama.cpp: where the halves of `<s>` are pieces, a text's `<s>` becomes the token.
+    """
     found = []
     for piece, number in vocab.items():
-        if kinds[number] in (_UNKNOWN, _CONTROL, _BYTE):
-            continue
         for at in range(1, len(piece)):
             left, right = piece[:at], piece[at:]
             if left in vocab and right in vocab:
