@@ -125,6 +125,30 @@ def test_messages_are_a_question_and_its_answer(table):
     assert "chat.jsonl:1: a conversation of 4 messages" in said(lambda: table("chat.jsonl", long))
 
 
+def test_other_tools_messages_are_read(table):
+    shared = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    prompt = {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}
+    for data in (shared, prompt):
+        found = table("chat.json", json.dumps([data]), needs_output=True)
+        assert (found.columns, rows(found)) == (("input", "output"), [(1, "q", ("a",))])
+    turn = {"role": "user", "content": [{"type": "image_url"}]}
+    assert "chat.json:1: a message has no text" in said(lambda: table("chat.json", json.dumps([{"messages": [turn]}])))
+    found = table("chat.jsonl", turns(("user", "q")) + '{"n": 1}\n', lenient=True)
+    assert found.rows[1].error == "this row has no messages"
+
+
+def test_an_instruction_belongs_to_the_input_where_it_differs(table):
+    def read(*told: tuple[str, str]):
+        data = [{"instruction": instruction, "input": text, "output": "a"} for instruction, text in told]
+        found = table("alpaca.json", json.dumps(data), needs_output=True)
+        return [row.input for row in found.rows], "part of each input" in found.told
+
+    assert read(("Do.", "x"), ("Do.", "y")) == (["x", "y"], False)
+    assert read(("Do.", "x"), ("Say.", "")) == (["Do.\n\nx", "Say."], True)
+    found = table("a.jsonl", '{"instruction": "Do.", "output": "a"}')
+    assert (found.input_column, rows(found)) == ("instruction", [(1, "Do.", ("a",))])
+
+
 def test_gzip_is_unpacked(table, monkeypatch):
     packed = gzip.compress(b"text,label\na,b\n")
     assert rows(table("a.csv.gz", packed)) == rows(table("a.csv", packed)) == [(2, "a", ("b",))]

@@ -12,7 +12,7 @@ from typing import Any
 
 from sg_local.tables.grid import Grid, GridRow
 
-KEYS = ("messages", "conversations")
+KEYS = ("messages", "conversations", "prompt")
 ASKS, ANSWERS, SYSTEM = ("user", "human"), ("assistant", "gpt", "model"), ("system", "developer")
 HINT = "Write its input and its output as a row of their own."
 
@@ -28,7 +28,7 @@ def chat_grid(placed: list[tuple[int, object]], path: Path, form: str) -> Grid |
         for _, data in placed
         if isinstance(data, dict)
         for name in data
-        if name not in (key, "input", "output")
+        if name not in (key, "input", "output", *(["completion"] if key == "prompt" else []))
     }
     rows = tuple(_row(line, data, key, others) for line, data in placed)
     has_system = any(_roles(data, key) & {*SYSTEM} for _, data in placed)
@@ -38,16 +38,23 @@ def chat_grid(placed: list[tuple[int, object]], path: Path, form: str) -> Grid |
 
 
 def _roles(data: object, key: str) -> set[str]:
-    turns = data.get(key) if isinstance(data, dict) else None
-    return {_role(turn) for turn in turns} if isinstance(turns, list) else set()
+    return {_role(turn) for turn in _turns(data, key) or ()}
+
+
+def _turns(data: object, key: str) -> list[Any] | None:
+    """The messages of a row; a prompt's are followed by those of its completion."""
+    if not isinstance(data, dict) or not isinstance(turns := data.get(key), list):
+        return None
+    more = data.get("completion") if key == "prompt" else None
+    return [*turns, *more] if isinstance(more, list) else turns
 
 
 def _row(line: int, data: object, key: str, others: dict[str, str]) -> GridRow:
     cells = {"input": "", "output": "", **others}
     if isinstance(data, ValueError):
         return GridRow(line, cells, "this is not JSON", HINT)
-    turns = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(turns, list):
+    turns = _turns(data, key)
+    if not isinstance(data, dict) or turns is None:
         return GridRow(line, cells, f"this row has no {key}", HINT)
     for name in others:
         value = data.get(name, "")

@@ -15,7 +15,7 @@ OURS = {"input": ("input",), "output": ("outputs", "output")}
 
 KNOWN = {
     "input": "text question body message prompt inputs content email e-mail mail query sentence request review comment "
-    "utterance document article passage source premise ticket description".split(),
+    "utterance document article passage source premise ticket description instruction".split(),
     "output": "label answer category class target completion response answers labels intent sentiment reply tag topic "
     "expected solution summary translation".split(),
 }

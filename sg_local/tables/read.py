@@ -8,6 +8,7 @@ from pathlib import Path
 from sg_local.records import SgError
 from sg_local.tables.encoding import control_in, file_bytes, text_of
 from sg_local.tables.grid import Grid, GridRow
+from sg_local.tables.instructions import with_instructions
 from sg_local.tables.naming import roles_of
 from sg_local.tables.objects import read_objects
 from sg_local.tables.records import BY_NAME, Columns, Table, TableRow
@@ -61,6 +62,7 @@ def table_of(grid: Grid, columns: Columns = BY_NAME, *, needs_output: bool = Fal
     if not grid.columns:
         first = grid.rows[0]
         raise SgError(f"{grid.path}:{first.line}: {first.error or 'this row is empty'}.", first.hint, exit_code=2)
+    grid = with_instructions(grid) if columns == BY_NAME else grid
     roles = roles_of(grid, columns, needs_output=needs_output)
     rows = tuple(_rows(grid, roles, needs_output, lenient))
     return Table(grid.path, grid.form, grid.columns, roles[0], roles[1], rows, _told(grid, roles, len(rows)))
