@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sg_local.job.events import Began, Ended, Event, Moved, Said, Skipped
-    from sg_local.job.face import Job, JobRow, load, load_task, open_job
+    from sg_local.job.face import Job, load, load_task, open_job
+    from sg_local.job.rows import JobRow
     from sg_local.records import Pair, SgError, Task, TestRow
 
 __version__ = "0.1.0"
@@ -29,7 +30,7 @@ _HOMES = {
     "Ended": "job.events",
     "Event": "job.events",
     "Job": "job.face",
-    "JobRow": "job.face",
+    "JobRow": "job.rows",
     "Moved": "job.events",
     "Pair": "records",
     "Said": "job.events",

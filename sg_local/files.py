@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -70,6 +71,25 @@ def make_folder(path: Path) -> None:
 def private(path: str, flags: int) -> int:
     """An opener for `open`: a new file is its owner's alone, and a link is not followed."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str, hint: str) -> Iterator[None]:
+    """Hold a lock file for this process; SgError that says `what` is in use when another process holds it."""
+    with translated(path):
+        make_folder(path.parent)
+        file = open(path, "a+", opener=private)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise SgError(f"{what} is in use by process {holder}.", hint) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def publish(path: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ from typing import Any, TypeVar
 from sg_local import __version__
 from sg_local.facts import RUN_FACTS, STAMP_FACTS, read_facts
 from sg_local.facts import read_json as read_json
-from sg_local.files import artefact, file_digest, make_folder, private, remove, translated
+from sg_local.files import artefact, file_digest, held, remove, translated
 from sg_local.journals import JournalFile
 from sg_local.records import MadeOtherwise as MadeOtherwise
 from sg_local.records import SgError, digest, to_json
@@ -151,21 +150,8 @@ class Run:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; SgError when another process holds it."""
-        path = self.path(".lock")
-        with translated(path):
-            make_folder(path.parent)
-            file = open(path, "a+", opener=private)
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                hint = "Wait for it to end, or use another `name` for a run of your own."
-                raise SgError(f"Run {self.name} is in use by process {holder}.", hint) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        hint = "Wait for it to end, or use another `name` for a run of your own."
+        with held(self.path(".lock"), f"Run {self.name}", hint):
             self._close_off()
             yield
 

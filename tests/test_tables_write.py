@@ -81,3 +81,12 @@ def test_other_endings_are_refused(tmp_path):
     with pytest.raises(SgError, match="not written to such a file") as caught:
         write_table(tmp_path / "a.doc", ("a",), [])
     assert caught.value.exit_code == 2 and not list(tmp_path.iterdir())
+
+
+def test_values_of_json_stay_what_they_are_and_become_text_elsewhere(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 7, "input": "x", "tags": ["a"], "score": -0.5, "none": null}\n')
+    row = read_table(tmp_path / "a.jsonl").rows[0]
+    for name in ("b.jsonl", "b.csv"):
+        write_table(tmp_path / name, tuple(row.cells), [{**row.cells, **row.values}])
+    assert (tmp_path / "b.jsonl").read_text() == (tmp_path / "a.jsonl").read_text()
+    assert (tmp_path / "b.csv").read_text() == 'id,input,tags,score,none\n7,x,"[""a""]",-0.5,\n'

@@ -70,6 +70,7 @@ MAY_IMPORT = {
         "words",
         "reading",
         "home",
+        "journals",
         "prompts",
         "tasks",
         "report",

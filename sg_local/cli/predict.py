@@ -1,18 +1,66 @@
-"""`sg-local predict`: the tuned model's answer to one text, or to each line of standard input."""
+"""`sg-local predict`: the run's answer to a text, to lines of standard input, or to every row of a file.
+
+Answers go to stdout, or with --out to a file that goes on after a kill; what could not be answered is told on stderr.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.config import Environment
-from sg_local.cli.options import backend_option, job_options, json_option, runs_option, set_option
+from sg_local.cli.narration import telling
+from sg_local.cli.options import Choice, backend_option, job_options, json_option, runs_option, set_option
+from sg_local.job import lines as streams
+from sg_local.job import predict as files
+from sg_local.job.answering import LABELS, Asking, check_asking
+from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
+from sg_local.job.sheet import Sheet
 from sg_local.records import SgError
+from sg_local.tables import Columns, Table, TableRow, parse_columns, read_table, write_rows
+from sg_local.words import counted
+
+if TYPE_CHECKING:
+    from sg_local.serve import RowAnswer
+
+PASSED_OVER = 4
+"""The exit code that says: the answers are there, but for rows that could not be answered."""
+
+Pairs = Iterable[tuple[TableRow, "RowAnswer"]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be answered and how the answers are given: everything but the run and its settings."""
+
+    text: str | None
+    out: Path | None
+    is_text: bool
+    jsonl: bool
+    columns: Columns
+    as_json: bool
+    redo: bool
+    asking: Asking
+
+    @classmethod
+    def of(cls, base: bool, free: bool, labels: str | None, columns: str | None, **more: Any) -> Wanted:
+        """From the options as they are typed."""
+        if free and labels not in (None, "free"):
+            raise SgError("--free and --labels say different things.", "Give one of them.", exit_code=2)
+        chosen = "free" if free else labels or Asking.labels
+        asking = Asking(base, cast(Any, chosen), more.pop("votes") or 0, more.pop("probabilities"))
+        return cls(asking=asking, columns=parse_columns(columns) if columns else Columns(), **more)
 
 
 @click.command(
@@ -20,47 +68,155 @@ from sg_local.records import SgError
     cls=Command,
     examples=(
         "sg-local predict RUN 'Where is my parcel?'",
+        "sg-local predict RUN mails.csv --out answers.csv --probabilities",
+        "sg-local predict RUN mails.xlsx --columns input=Body --votes 5 > answers.csv",
         "sg-local predict RUN - < inputs.txt > outputs.txt",
+        "sg-local predict RUN - --jsonl < inputs.jsonl > answers.jsonl",
         "sg-local predict RUN --base 'Where is my parcel?'",
         "sg-local predict support_routing --base --model qwen3-0.6b 'Where is my parcel?'",
     ),
 )
 @asked_argument
 @click.argument("text", required=False)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a file's answers to this file.")
+@click.option("--columns", metavar="input=NAME", help="The column that holds the inputs.  [default: by its name]")
+@click.option("--probabilities", is_flag=True, help="Give the probability of every label, too.")
+@click.option(
+    "--votes", type=click.IntRange(2), metavar="N", help="Let N samples elect each answer; gives their share."
+)
+@click.option("--labels", type=Choice(LABELS), help="How a label is chosen.  [default: likeliest]")
 @base_options
 @click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
+@click.option("--jsonl", is_flag=True, help="Read a JSON object a line from standard input, and write such lines.")
+@click.option("--text", "is_text", is_flag=True, help="Take TEXT as a text, also where a file has that name.")
+@click.option("--redo", is_flag=True, help="Replace the file that --out names.")
 @backend_option
 @set_option
 @runs_option
 @json_option
 @job_options()
 @click.pass_obj
-def predict_command(
-    environment: Environment, run: str, text: str | None, base: bool, free: bool, as_json: bool, options: Options
-) -> None:
-    """Answer one text, or one per line of standard input.
+def predict_command(environment: Environment, /, run: str, options: Options, **typed: Any) -> None:
+    """Answer one text, each line of standard input, or every row of a file.
 
-    Without TEXT, or with -, each line of standard input is one input, and each line of output its answer. With --base
-    the untuned model answers, of any architecture that llama.cpp runs, and RUN may be a task that has no run.
+    TEXT is the name of a file of rows (CSV, TSV, XLSX, JSON lines, plain lines), or else the text to answer. Without
+    it, or with -, each line of standard input is one input, and each line of output its answer. With --base the untuned
+    model answers, of any architecture that llama.cpp runs, and RUN may be a task that has no run.
+
+    A row that cannot be answered is passed over and says why in its own line. Exit codes: 0 every row was answered;
+    4 all but some, which are counted on stderr; 1 the work failed; 2 the command or a file is wrong; 130 interrupted.
+    With --out the same command then continues.
     """
-    from sg_local import serve
+    wanted = Wanted.of(redo=options.redo, **typed)
+    source = _source(wanted)
+    with open_asked(run, options, environment, base=wanted.asking.base) as job:
+        check_asking(wanted.asking, job.task)
+        if isinstance(source, Path):
+            n, n_failed = _file(job, source, wanted)
+        elif source is None:
+            n, n_failed = _lines(job, wanted)
+        else:
+            n, n_failed = _text(job, source, wanted)
+    if n_failed:
+        output.note(f"{n_failed} of {counted(n, 'row')} could not be answered.")
+        click.get_current_context().exit(PASSED_OVER)
 
-    if text is None and sys.stdin.isatty():
-        hint = "Give it in quotes, or pipe lines into the command."
+
+def _source(wanted: Wanted) -> Path | str | None:
+    """The file or the text to answer; None for standard input. Raises SgError (usage) where that is not clear."""
+    found: Path | str | None = None
+    if wanted.text not in (None, "-"):
+        found = _file_or_text(str(wanted.text), wanted.is_text)
+        if wanted.jsonl:
+            raise SgError("--jsonl is for standard input.", "Leave TEXT out, and pipe the lines in.", exit_code=2)
+    elif wanted.text is None and sys.stdin.isatty():
+        hint = "Give it in quotes, name a file of rows, or pipe lines into the command."
         raise SgError("There is no text to answer.", hint, exit_code=2)
-    with open_asked(run, options, environment, base=base) as job:
-        lines = _stdin_lines() if text in (None, "-") else iter([text])
-        settings = job.serve_settings(restricted=not free)
-        generator = job.adapted(base=base)
-        for answer in serve.predict(generator, job.task, job.form, lines, settings):
-            click.echo(_json_line(answer) if as_json else " ".join(answer.split("\n")))
+    if wanted.out is not None and not isinstance(found, Path):
+        hint = "Without a file the answers go to standard output: > FILE keeps them."
+        raise SgError("--out is for the answers to a file.", hint, exit_code=2)
+    return found
 
 
-def _stdin_lines() -> Iterator[str]:
-    return (line.decode("utf-8", "replace").rstrip("\r\n") for line in sys.stdin.buffer)
+def _file_or_text(text: str, is_text: bool) -> Path | str:
+    """The file that a text names, or the text. Asks on a terminal where a text looks like a file that is not there."""
+    path = None if is_text else streams.file_named(text)
+    if path is not None:
+        return path
+    if not is_text and streams.looks_like_a_file(text):
+        missing = f"There is no file {text}."
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise SgError(missing, "Check the path; --text takes it as a text.", exit_code=2)
+        click.confirm(f"{missing} Answer it as a text?", abort=True, err=True)
+    return text
 
 
-def _json_line(answer: str) -> str:
-    import json
+def _text(job: OpenRun, text: str, wanted: Wanted) -> tuple[int, int]:
+    """One text, which fails alone."""
+    for _, answer in streams.answer_stream(job, wanted.asking, streams.text_rows([text])):
+        if answer.failed is not None:
+            raise answer.failed
+        click.echo(_line(job, answer, wanted))
+    return 1, 0
 
-    return json.dumps({"output": answer}, ensure_ascii=False)
+
+def _lines(job: OpenRun, wanted: Wanted) -> tuple[int, int]:
+    """Standard input, line by line: an answer for each as soon as it is known."""
+    lines = (line.decode("utf-8", "replace").rstrip("\r\n") for line in sys.stdin.buffer)
+    n = n_failed = 0
+    rows = streams.json_rows(lines, wanted.columns) if wanted.jsonl else streams.text_rows(lines)
+    for row, answer in streams.answer_stream(job, wanted.asking, rows):
+        n, n_failed = n + 1, n_failed + (answer.failed is not None)
+        if answer.failed is not None:
+            output.note(f"Line {row.line}: {answer.failed.message}")
+        if wanted.jsonl:
+            sheet = Sheet.beside((*row.cells, *row.values), wanted.asking, job.task)
+            click.echo(json.dumps(sheet.row(row, answer), ensure_ascii=False))
+        else:
+            click.echo(_line(job, answer, wanted))
+    return n, n_failed
+
+
+def _line(job: OpenRun, answer: RowAnswer, wanted: Wanted) -> str:
+    """An answer as one line: its text and, where asked for, a tab and its probability or its share of the votes."""
+    cells = Sheet.beside((), wanted.asking, job.task).cells(answer)
+    labels = [label for label in job.task.labels if f"p({label})" in cells]
+    if wanted.as_json:
+        found: dict[str, object] = {"output": answer.text}
+        found |= {"probabilities": {label: cells[f"p({label})"] for label in labels}} if labels else {}
+        found |= {"share": cells["share"]} if "share" in cells else {}
+        found |= {"error": answer.failed.message} if answer.failed is not None else {}
+        return json.dumps(found, ensure_ascii=False)
+    sure = cells.get("share", cells.get(f"p({answer.text})"))
+    return " ".join(answer.text.split("\n")) + ("" if sure is None or answer.failed else f"\t{sure}")
+
+
+def _file(job: OpenRun, source: Path, wanted: Wanted) -> tuple[int, int]:
+    """A file of rows, to another file or to standard output."""
+    if wanted.out is None:
+        return _to_stdout(job, read_table(source, wanted.columns, lenient=True), wanted)
+    file = files.FileToAnswer(source, wanted.out, wanted.columns, wanted.redo)
+    with telling(("predict",), f"{job.run.name}: {source} to {wanted.out}") as tell:
+        done = files.predict_file(job, file, wanted.asking, tell)
+    click.echo(done.path)
+    return done.n, done.n_failed
+
+
+def _to_stdout(job: OpenRun, table: Table, wanted: Wanted) -> tuple[int, int]:
+    """The rows of a table with their answers, in the table's own form as far as a stream can have it."""
+    output.note(table.told)
+    sheet = Sheet.beside(table.columns, wanted.asking, job.task)
+    error = sheet.names["error"]
+    form = "jsonl" if wanted.as_json or "json" in table.form else "tsv" if table.form == "tsv" else "csv"
+    n_failed = 0
+
+    def rows() -> Iterator[dict[str, object]]:
+        nonlocal n_failed
+        for row, answer in streams.answer_stream(job, wanted.asking, table.rows):
+            cells = sheet.row(row, answer)
+            n_failed += bool(cells[error])
+            yield cells
+            sys.stdout.flush()
+
+    write_rows(cast(io.TextIOWrapper, sys.stdout), (*table.columns, *sheet.names.values()), rows(), form)
+    return len(table.rows), n_failed

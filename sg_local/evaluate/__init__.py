@@ -15,7 +15,7 @@ and counted. Not covered: whether the test rows resemble what a user will really
 from __future__ import annotations
 
 from sg_local.evaluate.browse import SHOW, Judged, judged_rows
-from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, elect_any
+from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.stage import evaluate
 from sg_local.evaluate.systems import SYSTEMS, System, is_untuned, on_the_card
@@ -32,6 +32,7 @@ __all__ = [
     "Judged",
     "OnEvent",
     "System",
+    "calibration_questions",
     "elect_any",
     "evaluate",
     "evaluate_base",

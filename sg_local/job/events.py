@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-At: TypeAlias = "SynthEvent | TrainStep | ExportEvent | EvalEvent"
+At: TypeAlias = "SynthEvent | TrainStep | ExportEvent | EvalEvent | PredictEvent"
 """Where a stage stands, in its room's own words."""
 
 if TYPE_CHECKING:
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from sg_local.export import ExportEvent
     from sg_local.records import TrainStep
     from sg_local.synth import SynthEvent
+
+
+@dataclass(frozen=True)
+class PredictEvent:
+    """Where the answers to a file stand: `done` of `wanted` texts, `n_failed` of them passed over, the last ones."""
+
+    done: int
+    wanted: int
+    n_failed: int = 0
+    latest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,44 +13,26 @@ config file; of the environment only the folders of models and caches are read, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local.home import folders
+from sg_local.job.answering import Asking
 from sg_local.job.asking import job_for_base
 from sg_local.job.events import Listener, deaf
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Home, Options, Tables
-from sg_local.records import Candidate, SgError, Task, Verdict
-from sg_local.run import ADAPTER, CANDIDATES
+from sg_local.job.rows import JobRow, rows_of
+from sg_local.records import SgError, Task
+from sg_local.run import ADAPTER
 
 if TYPE_CHECKING:
     from sg_local.evaluate import BaseScores
     from sg_local.filters import Funnel
+    from sg_local.job.predict import AnsweredFile
     from sg_local.report import Report
 
 TaskLike = Task | str | Path | Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class JobRow:
-    """One synthesised pair with the last word on it.
-
-    `input` and `output` are what trains: a person's edit where there is one, and the label that the filters' policy
-    chose. `judge` is `filters` or a person's name, empty before the filters ran; `rule` and `reason` say why a row
-    was rejected. `vote_share` lies in 0 to 1; `label_asked` is the label (or text) that the input was written for.
-    """
-
-    id: str
-    input: str
-    output: str
-    kept: bool
-    judge: str
-    rule: str
-    reason: str
-    vote_share: float
-    label_asked: str | None
 
 
 class Job:
@@ -156,6 +138,31 @@ class Job:
         generator = self._opened.adapted(base=base)
         return list(serve.predict(generator, self.task, self._opened.form, texts, settings))
 
+    def predict_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        columns: Mapping[str, str] | None = None,
+        redo: bool = False,
+        listen: Listener = deaf,
+        **asked: Any,
+    ) -> AnsweredFile:
+        """Answer every row of a file (CSV, JSON lines and others), and write the rows with their answers to another.
+
+        Killed, the same call goes on. A row that cannot be answered says why in the column `error`. `columns` names
+        the column of the inputs, such as {"input": "Body"}; `redo` replaces an `out` that is there. Further options:
+        `base`, `votes` (samples that elect each answer), `probabilities` (of every label), `labels` ("likeliest",
+        "calibrated", "free").
+        """
+        from sg_local.job.predict import FileToAnswer, predict_file
+        from sg_local.tables import Columns
+
+        _check_options(asked, "predict_file", {"base", "votes", "probabilities", "labels"})
+        _check_options(columns or {}, "columns", {"input", "output"})
+        file = FileToAnswer(Path(source), Path(out), Columns(**(columns or {})), redo)
+        return predict_file(self._opened, file, Asking(**asked), listen)
+
     def predict_proba(self, texts: Iterable[str], *, base: bool = False) -> list[dict[str, float]]:
         """For each text, every label's probability under the tuned model, in the task's order of labels; sums to 1.
 
@@ -173,11 +180,7 @@ class Job:
 
     def rows(self) -> tuple[JobRow, ...]:
         """Every synthesised pair with the last verdict on it, in the order of synthesis; empty before `synth`."""
-        from sg_local import filters
-
-        run = self._opened.run
-        verdicts = filters.final_verdicts(run)
-        return tuple(_row(candidate, verdicts.get(candidate.id)) for candidate in run.read(CANDIDATES, Candidate))
+        return rows_of(self._opened.run)
 
     @property
     def report(self) -> Report:
@@ -247,7 +250,7 @@ def open_job(
     another task, model, seed or form.
     """
     chosen = {**options, "model": None if model is None else str(model), "name": name}
-    _check_options(options)
+    _check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo"})
     given = frozenset(key for key, value in chosen.items() if value is not None)
     found = Options(runs=Path(runs), settings=dict(settings or {}), given=given, **chosen)
     opened = job_for_base if base else job_for_task
@@ -261,11 +264,11 @@ def load(run: str | Path, *, runs: str | Path = "runs", home: str | Path | None 
     return Job(job_for_run(name, Options(runs=folder), _home(home)))
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    known = {"seed", "preset", "form", "backend", "trainer", "redo"}
-    unknown = sorted(set(options) - known)
+def _check_options(given: Iterable[str], what: str, known: set[str]) -> None:
+    unknown = sorted(set(given) - known)
     if unknown:
-        raise SgError(f"open_job has no option {unknown[0]!r}.", f"It has: {', '.join(sorted(known))}.", exit_code=2)
+        hint = f"It has: {', '.join(sorted(known))}."
+        raise SgError(f"{what} has no option {unknown[0]!r}.", hint, exit_code=2)
 
 
 def _home(home: str | Path | None) -> Home:
@@ -273,21 +276,3 @@ def _home(home: str | Path | None) -> Home:
         return Home(Path(home).expanduser())
     found = folders()
     return Home(found.data, models=found.models)
-
-
-def _row(candidate: Candidate, verdict: Verdict | None) -> JobRow:
-    if verdict is None:
-        last = Verdict(candidate.id, keep=False, judge="")
-    else:
-        last = verdict
-    return JobRow(
-        id=candidate.id,
-        input=candidate.input if last.input is None else last.input,
-        output=candidate.output if last.output is None else last.output,
-        kept=last.keep,
-        judge=last.judge,
-        rule=last.rule,
-        reason=last.reason,
-        vote_share=candidate.vote_share,
-        label_asked=candidate.label_asked,
-    )

@@ -11,7 +11,7 @@ from sg_local.tables.encoding import control_in
 from sg_local.tables.grid import Grid, GridRow
 from sg_local.tables.read import parse_grid, read_grid, read_table, table_of
 from sg_local.tables.records import Columns, Table, TableRow, parse_columns
-from sg_local.tables.write import FORMS, form_of, write_table
+from sg_local.tables.write import FORMS, form_of, write_rows, write_table
 
 __all__ = [
     "FORMS",
@@ -27,5 +27,6 @@ __all__ = [
     "read_grid",
     "read_table",
     "table_of",
+    "write_rows",
     "write_table",
 ]

@@ -81,7 +81,7 @@ def _rows(grid: Grid, roles: tuple[str, str | None], needs_output: bool, lenient
     for row in grid.rows:
         text, outputs = row.cells.get(roles[0], ""), _outputs(row, roles[1])
         error, hint = (row.error, row.hint) if row.error else _fault(row, roles, text, outputs, needs_output)
-        found = TableRow(row.line, row.cells, text, outputs, error)
+        found = TableRow(row.line, row.cells, text, outputs, error, row.values)
         if error and not lenient:
             wrong.append((found, hint))
         yield found

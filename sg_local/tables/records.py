@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sg_local.records import SgError
@@ -46,7 +47,7 @@ class TableRow:
     """One row. `line` is where it begins in its file, from 1; in a JSON list it is the row's place in the list.
 
     `cells` holds every column in the file's order, as text; `outputs` is empty where the row has none. `error` says
-    why the row cannot be used; only a lenient reader leaves such rows in.
+    why the row cannot be used; only a lenient reader leaves such rows in. `values` holds what was no text in JSON.
     """
 
     line: int
@@ -54,6 +55,7 @@ class TableRow:
     input: str
     outputs: tuple[str, ...] = ()
     error: str = ""
+    values: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 def read_sheet(data: bytes, path: Path) -> Grid:
     """The cells of a workbook's first sheet. Raises SgError (usage) for what is no workbook or too much."""
     _check_size(data, path)
-    openpyxl = _library()
+    openpyxl = library()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of features that have no cells
@@ -81,7 +81,7 @@ def as_seen(value: object) -> str:
 
 def write_sheet(file: IO[bytes], columns: Sequence[str], rows: Iterable[Sequence[str]], path: Path) -> None:
     """Write a workbook of one sheet. Raises SgError (usage) for a text or a table that Excel cannot hold."""
-    openpyxl = _library()
+    openpyxl = library()
     texts = [[escaped(text) for text in cells] for cells in itertools.chain([columns], rows)]
     for number, cells in enumerate(texts, 1):  # before the workbook is begun: openpyxl leaves a broken one about
         longest = max(map(len, cells), default=0)
@@ -129,7 +129,8 @@ def _check_size(data: bytes, path: Path) -> None:
         raise SgError(f"{path} unfolds to {size(unfolded)}, which is too much.", hint, exit_code=2)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """openpyxl. Raises SgError where it is not installed."""
     try:
         import openpyxl
     except ImportError as error:

@@ -14,16 +14,20 @@ from typing import IO, BinaryIO, cast
 from sg_local.files import replacing
 from sg_local.records import SgError
 from sg_local.tables.armour import armoured
-from sg_local.tables.sheets import write_sheet
+from sg_local.tables.objects import cell
+from sg_local.tables.sheets import library, write_sheet
 
 FORMS = ("csv", "tsv", "xlsx", "jsonl")
-Rows = Iterable[Mapping[str, str]]
+Rows = Iterable[Mapping[str, object]]
+"""Cells by column: texts, and in JSON other values, which other forms write as their JSON."""
 
 
 def form_of(path: Path) -> str:
-    """The form that a file to be written has by its name. Raises SgError (usage) for another."""
+    """The form that a file to be written has by its name. Raises SgError for another, and for want of openpyxl."""
     ending = Path(path.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
     form = {"ndjson": "jsonl", "tab": "tsv"}.get(ending, ending)
+    if form == "xlsx":
+        library()
     if form in FORMS:
         return form
     hint = f"Choose one of these endings: {', '.join(f'.{form}' for form in FORMS)}."
@@ -45,16 +49,17 @@ def write_table(path: Path, columns: Sequence[str], rows: Rows, form: str | None
 
 def _write(file: BinaryIO, columns: Sequence[str], rows: Rows, form: str, path: Path) -> None:
     if form == "xlsx":
-        write_sheet(file, columns, ([row.get(name, "") for name in columns] for row in rows), path)
+        write_sheet(file, columns, ([cell(row.get(name, "")) for name in columns] for row in rows), path)
         return
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     try:
-        _write_text(text, columns, rows, form)
+        write_rows(text, columns, rows, form)
     finally:
         text.detach()
 
 
-def _write_text(text: IO[str], columns: Sequence[str], rows: Rows, form: str) -> None:
+def write_rows(text: IO[str], columns: Sequence[str], rows: Rows, form: str) -> None:
+    """Write rows to a stream, each as soon as it comes; line ends must pass it untouched."""
     if form == "jsonl":
         for row in rows:
             text.write(json.dumps({name: row.get(name, "") for name in columns}, ensure_ascii=False) + "\n")
@@ -62,6 +67,11 @@ def _write_text(text: IO[str], columns: Sequence[str], rows: Rows, form: str) ->
     separator = "\t" if form == "tsv" else ","
     plain = csv.writer(text, delimiter=separator, lineterminator="\n")
     quoted = csv.writer(text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for cells in itertools.chain([list(columns)], ([armoured(row.get(name, "")) for name in columns] for row in rows)):
+    for cells in itertools.chain([list(columns)], ([_cell(row.get(name, "")) for name in columns] for row in rows)):
         # Python before 3.13 leaves a lone carriage return bare.
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+
+
+def _cell(value: object) -> str:
+    """A value as a cell; only texts can be taken for formulas."""
+    return armoured(value) if isinstance(value, str) else cell(value)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sg_local.evaluate import EvalEvent
 from sg_local.export import ExportEvent
-from sg_local.job.events import Moved
+from sg_local.job.events import Moved, PredictEvent
 from sg_local.records import TrainStep
 from sg_local.synth import SynthEvent
 from sg_local.views.funnel import live_card
@@ -29,6 +29,8 @@ class ProgressView:
             return export_progress(at)
         if isinstance(at, EvalEvent):
             return eval_progress(at)
+        if isinstance(at, PredictEvent):
+            return predict_progress(at)
         if at.step == 0 or (self.training.last is not None and at.step < self.training.last.step):
             self.training = TrainingView()
         seen = self.training.take(at)
@@ -98,3 +100,9 @@ class TrainingView:
 def eval_progress(event: EvalEvent) -> Progress:
     """Answers so far, under what is being answered."""
     return Progress(event.title, event.done, event.wanted, "answers", latest=event.latest)
+
+
+def predict_progress(event: PredictEvent) -> Progress:
+    """Rows answered so far, and how many were passed over."""
+    facts = {"passed over": str(event.n_failed)} if event.n_failed else {}
+    return Progress("answering", event.done, event.wanted, "rows", facts, event.latest)

@@ -1,0 +1,115 @@
+"""How a run is asked: which weights answer, how an answer is chosen, and what tells two ways of asking apart.
+
+A further way of choosing among labels is a word in LABELS and a case in `_way`.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from sg_local.files import file_digest
+from sg_local.job.evaluate import evaluation_of
+from sg_local.job.job import OpenRun, needs
+from sg_local.records import SgError, Task, digest
+from sg_local.run import ADAPTER
+
+if TYPE_CHECKING:
+    from sg_local.serve import Answerer, Way
+
+Labels = Literal["likeliest", "calibrated", "free"]
+LABELS: tuple[str, ...] = typing.get_args(Labels)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a run is asked.
+
+    `labels` says how a label is chosen: the `likeliest`; `calibrated`, when each label's mean score over synthetic
+    inputs is taken off first; `free`, when the model writes, and is held to no schema either. `votes` samples elect the
+    answer (0: none), as the evaluation's `tuned_vote` does. `probabilities` asks for every label's probability. `base`
+    asks the untuned model.
+    """
+
+    base: bool = False
+    labels: Labels = "likeliest"
+    votes: int = 0
+    probabilities: bool = False
+
+
+def check_asking(asking: Asking, task: Task) -> None:
+    """Raises SgError (usage) for what does not go together, or not with this task."""
+    if asking.labels not in LABELS:
+        hint = f"`labels` takes one of: {', '.join(LABELS)}."
+        raise SgError(f"Labels are not chosen as {asking.labels!r}.", hint, exit_code=2)
+    if not task.labels and (asking.probabilities or asking.labels == "calibrated"):
+        hint = "Its answers are free text: `votes` tells how sure the model is."
+        raise SgError(f"Task {task.name} has no labels.", hint, exit_code=2)
+    if asking.votes < 0 or asking.votes == 1:
+        raise SgError(f"{asking.votes} votes elect nothing.", "Give `votes` two or more.", exit_code=2)
+    if asking.probabilities and (asking.votes or asking.labels == "free"):
+        hint = "Leave out `probabilities`, or let the labels be chosen by their scores."
+        raise SgError("Written answers and votes have no probabilities of labels.", hint, exit_code=2)
+    if asking.votes and asking.labels == "calibrated":
+        raise SgError("Votes are written, not calibrated.", "Give one of `votes` and `labels`.", exit_code=2)
+
+
+def answerer(job: OpenRun, asking: Asking) -> tuple[Answerer, Way]:
+    """The run's engine as it is asked; opens it. Raises SgError without an adapter, unless the base is asked."""
+    from sg_local import serve
+
+    check_asking(asking, job.task)
+    settings = job.serve_settings(restricted=asking.labels != "free")
+    who = serve.Answerer(job.adapted(base=asking.base), job.task, job.form, settings)
+    return who, _way(job, asking, who)
+
+
+def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
+    from sg_local import filters, serve
+
+    settings = job.plan["eval"]
+    if asking.votes:
+        gate = filters.OutputGate(job.task, job.plan["filter"])
+        return serve.Voted(asking.votes, settings.vote_temperature, settings.vote_top_k, gate.elect)
+    if not job.task.labels or asking.labels == "free":
+        return serve.Written()
+    return serve.Likeliest(_means(job, who) if asking.labels == "calibrated" else ())
+
+
+def _means(job: OpenRun, who: Answerer) -> tuple[float, ...]:
+    """Each label's mean score over the inputs that calibrate the evaluation, in nats."""
+    from sg_local import evaluate, serve
+
+    texts = [question.input for question in evaluate.calibration_questions(evaluation_of(job))]
+    if not texts:
+        raise SgError(f"Run {job.run.name} has no synthetic inputs to calibrate on.", "Ask without `labels`.")
+    scores = list(serve.label_scores(who.generator, who.task, who.form, texts, who.settings))
+    return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
+
+
+def fingerprint(job: OpenRun, asking: Asking) -> str:
+    """What an answer depends on besides its input, as a digest; nothing is loaded for it. Raises as `answerer`."""
+    from sg_local import filters
+
+    check_asking(asking, job.task)
+    untuned = asking.base or job.alone
+    if not untuned:
+        needs(job, ADAPTER, "train")
+    made_with = {key: job.record.get(key) for key in ("task_digest", "form", "turn_end")}
+    model = {key: job.record["model"].get(key) for key in ("digest", "template")}
+    lengths = asdict(job.serve_settings())
+    settings = job.plan["eval"]
+    voted = [settings.vote_temperature, settings.vote_top_k, filters.OutputGate(job.task, job.plan["filter"]).digest]
+    calibrated = [settings.n_calibration, settings.seed]
+    facts: list[Any] = [
+        made_with,
+        model,
+        job.backend,
+        None if untuned else file_digest(job.run.path(ADAPTER)),
+        [lengths["n_ctx"], lengths["max_tokens"]],
+        asdict(replace(asking, base=untuned, probabilities=False)),
+        voted if asking.votes else None,
+        calibrated if asking.labels == "calibrated" else None,
+    ]
+    return digest(facts)
