@@ -69,11 +69,72 @@ def test_misfit(text, reason):
         ({"properties": {"a": {"$ref": "https://example.com/s.json"}}}, "not inside the schema"),
         ({"$ref": "other.json"}, "not inside the schema"),
         ({"$defs": {"n": {"type": "number"}}, "properties": {"a": {"$ref": "#/$defs/n"}}}, ""),
+        ({"type": "object", "properties": {"child": {"$ref": "#"}}}, ""),
+        ({"properties": {"$ref": {"type": "string"}, "pattern": {"type": "string"}, "$id": {}}}, ""),
+        ({"$ref": "#/$defs/none"}, "which it does not hold"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"$id": "http://x/y", "$anchor": "q", "$ref": "#q"}, "leads back to itself"),
+        ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}}, "leads back to itself"),
+        ({"dependentSchemas": {"a": {"$ref": "#"}}}, "leads back to itself"),
+        ({"properties": {"a": {"$id": "other"}}}, "an $id of its own"),
+        ({"$schema": True}, "$schema"),
+        ({"pattern": "("}, "pattern"),
+        ({"pattern": "(a{1000}){1000}"}, "multiply to too much"),
+        ({"patternProperties": {"((x{200}){9}){99}": {}}}, "multiply to too much"),
+        ({"pattern": "a{99999999999999999999}"}, "cannot be checked"),
+        ({"pattern": r"^[A-Z]{2}\d{2}[A-Z0-9]{11,30}$"}, ""),
+        ({"pattern": "x" * 2000}, "more than 1000 characters"),
+        ({"enum": ["x" * 300_000]}, "longer than 200 kB"),
     ],
 )
 def test_unfit(schema, reason):
     found = schemas.unfit(schema)
     assert reason in found and bool(found) == bool(reason)
+
+
+TREE = {"type": "array", "anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}]}
+DOUBLING = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(30)}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "reason"),
+    [
+        ({"pattern": "^(a+)+$"}, json.dumps("a" * 60 + "!"), "does not match"),
+        ({"patternProperties": {"^(a+)+$": False}}, json.dumps({"a" * 60 + "!": 1}), ""),
+        ({"patternProperties": {"^a+$": {"type": "string"}}}, '{"aa": 1}', "aa: 1 is not of type"),
+        (TREE, "[" * 90 + "1" + "]" * 90, "too many steps"),
+        ({"$defs": {**DOUBLING, "d30": {"type": "string"}}, "$ref": "#/$defs/d0"}, "1", "too many steps"),
+        ({"type": "array"}, "[" * 5000, "more than 100 levels"),
+        ({"multipleOf": 0.01}, "1" + "0" * 400, "cannot be checked"),
+        ({"uniqueItems": True}, json.dumps([{"a": i, "b": []} for i in range(3000)]), ""),
+        ({"uniqueItems": True}, '[{"a": 1, "b": 2.0}, {"b": 2, "a": 1}]', "the same"),
+        ({"uniqueItems": True}, "[1, true, [1], [true]]", ""),
+    ],
+)
+def test_what_could_be_checked_for_ever_is_bounded(schema, text, reason):
+    assert not schemas.unfit(schema)
+    found = schemas.misfit(json.dumps(schema), text)
+    assert reason in found and bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("part", "without"),
+    [
+        ({"type": "string", "maxLength": 10**8}, {"type": "string"}),
+        ({"type": "array", "items": {"type": "null"}, "maxItems": 10**8}, {"type": "array", "items": {"type": "null"}}),
+    ],
+)
+def test_a_grammar_leaves_out_upper_bounds_that_it_has_no_room_for(part, without):
+    from sg_local.backends.llama_cpp.schema import grammar_of
+
+    assert grammar_of(json.dumps(part)) == grammar_of(json.dumps(without))
+
+
+def test_a_grammar_refuses_lower_bounds_that_it_has_no_room_for():
+    from sg_local.backends.llama_cpp.schema import grammar_of
+
+    with pytest.raises(SgError, match="minItems is 100000000, and a grammar counts to 500"):
+        grammar_of(json.dumps({"type": "array", "items": {"type": "null"}, "minItems": 10**8}))
 
 
 # Task files

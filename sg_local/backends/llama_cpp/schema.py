@@ -32,18 +32,21 @@ ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
 _CONVERTER: Any = Converter  # llama-cpp-python gives it no types
+COUNTS = ("minItems", "maxItems", "minLength", "maxLength")
+MAX_COUNT = 500
+"""The largest count that is written out in a grammar: one part for each."""
 
 
 @functools.lru_cache(maxsize=8)
 def grammar_of(schema: str) -> str:
     """GBNF for JSON that fits the schema (JSON text), one space allowed before it, as plain prompts want.
 
-    Keys come in the schema's order, required ones first. Bounds on numbers are not in the grammar. Raises SgError for
-    what the converter cannot express.
+    Keys come in the schema's order, required ones first. Bounds on numbers are not in the grammar, nor are upper bounds
+    on lengths beyond MAX_COUNT. Raises SgError for what the converter cannot express.
     """
     converter: Any = _CONVERTER(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
     try:
-        name = converter.visit(converter.resolve_refs(json.loads(schema), "schema"), "answer")
+        name = converter.visit(converter.resolve_refs(_with_small_counts(json.loads(schema)), "schema"), "answer")
         rules = converter.format_grammar()
     except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = str(error) or type(error).__name__
@@ -51,3 +54,16 @@ def grammar_of(schema: str) -> str:
         raise SgError(f"The task's schema cannot be made into a grammar: {reason}.", hint) from error
     rules = re.sub(r"^char ::= .*$", lambda _: CHAR, rules, flags=re.MULTILINE)
     return f'root ::= " "? {name}\n{rules}'
+
+
+def _with_small_counts(data: Any) -> Any:
+    """The schema without upper bounds that a grammar has no room for. Raises ValueError for such a lower bound."""
+    if isinstance(data, list):
+        return [_with_small_counts(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    large = {key for key in COUNTS if isinstance(data.get(key), (int, float)) and data[key] > MAX_COUNT}
+    if lower := next((key for key in large if key.startswith("min")), None):
+        raise ValueError(f"{lower} is {data[lower]}, and a grammar counts to {MAX_COUNT}")
+    kept = {key: value for key, value in data.items() if key not in large}
+    return {key: value if key in ("const", "enum") else _with_small_counts(value) for key, value in kept.items()}
