@@ -19,7 +19,7 @@ from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 from sg_local import export, gguf, prompts
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.export import folder_gate, gate, reading
-from sg_local.export.huggingface import FolderPlan, model_config, rope_fields, write_folder, write_peft
+from sg_local.export.huggingface import FolderPlan, model_config, write_folder, write_peft
 from sg_local.export.safetensors import SafeTensor, header
 from sg_local.export.tokenizer import tokenizer_json
 from sg_local.records import Segment, SgError
@@ -283,7 +283,7 @@ def test_llama_3_s_rotary_factors_become_its_settings(tmp_path, factor):
 def test_other_rotary_factors_are_refused(tmp_path):
     base = with_factors(tmp_path, TinySpec(layers=1), np.linspace(1, 7, 32, dtype=np.float32))
     with gguf.GgufFile(base) as file, pytest.raises(SgError, match="rotary"):
-        rope_fields(file, gguf.read_config(base))
+        model_config(file, gguf.read_config(base))
 
 
 def with_factors(folder, spec, factors):

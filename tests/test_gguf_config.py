@@ -57,6 +57,7 @@ def test_info_of_a_model(tmp_path):
         ({"architecture": "mamba"}, "architecture is mamba"),
         ({"tensors": [("blk.0.ffn_up_exps.weight", (2, 512, 256), "F16")]}, "mixture of experts"),
         ({"tensors": [("blk.0.attn_qkv.weight", (512, 256), "F16")]}, "fused"),
+        ({"tensors": [("rope_factors_long.weight", (32,), "F32")]}, "scaling is longrope, and llama.cpp picks"),
         ({"tensors": [("blk.0.attn_q.bias", (256,), "F32")]}, "beyond the plain llama"),
         (
             {"drop": ["blk.0.attn_q.weight"], "tensors": [("blk.0.attn_q.weight", (256, 256), "IQ4_NL")]},

@@ -23,6 +23,40 @@ SPECS = {
     "granite": PLAIN,
     "smollm3": dataclasses.replace(PLAIN, layers=5, rope_base=2e6),
     "olmo2": dataclasses.replace(PLAIN, tied=False),
+    "gemma2": dataclasses.replace(
+        PLAIN,
+        layers=3,
+        head_width=96,
+        metadata=(
+            ("attention.sliding_window", 16),
+            ("attn_logit_softcapping", 5.0),
+            ("final_logit_softcapping", 3.0),
+        ),
+    ),
+    "gemma3": dataclasses.replace(
+        PLAIN,
+        layers=4,
+        head_width=96,
+        rope_base=1e6,
+        metadata=(
+            ("attention.sliding_window", 16),
+            ("attention.sliding_window_pattern", 3),
+            ("rope.scaling.type", "linear"),
+            ("rope.scaling.factor", 8.0),
+        ),
+    ),
+    "phi3": dataclasses.replace(PLAIN, rope_dim=48, tied=False, metadata=(("attention.sliding_window", 16),)),
+    "mistral3": dataclasses.replace(
+        PLAIN,
+        rope_base=1e6,
+        metadata=(
+            ("rope.scaling.type", "yarn"),
+            ("rope.scaling.factor", 16.0),
+            ("rope.scaling.original_context_length", 32),
+            ("rope.scaling.yarn_log_multiplier", 1.0),
+            ("attention.temperature_scale", 0.1),
+        ),
+    ),
 }
 
 
@@ -33,9 +67,13 @@ def spec_of(architecture: str, **changes: object) -> TinySpec:
 
 def write_pair(folder: Path, architecture: str, **changes: object) -> tuple[Path, Path]:
     """A tiny model, and an adapter for it that changes much."""
-    spec = spec_of(architecture, **changes)
+    return write_pair_of(folder, spec_of(architecture, **changes))
+
+
+def write_pair_of(folder: Path, spec: TinySpec) -> tuple[Path, Path]:
+    """`write_pair` for a model that is described in full."""
     model = write_model(folder / "tiny.gguf", spec)
-    return model, write_lora(folder / "adapter.gguf", lora_pairs(spec, RANK, size=0.1), ALPHA, architecture)
+    return model, write_lora(folder / "adapter.gguf", lora_pairs(spec, RANK, size=0.1), ALPHA, spec.architecture)
 
 
 def examples(n: int = 5, n_prefix: int = 20) -> list[TokenExample]:

@@ -50,6 +50,7 @@ VICUNA = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 TARGETS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+FUSED = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class TinySpec:
     head_width: int = 0  # 0: width / heads
     pieces: tuple[tuple[str, float, int], ...] = ()
     loud: tuple[int, ...] = ()
+    rope_dim: int = 0  # 0: the head's length
+    metadata: tuple[tuple[str, object], ...] = ()  # the architecture's own, by keys without its name
 
     @property
     def head_dim(self) -> int:
@@ -108,7 +111,7 @@ def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
     for layer in range(spec.layers):
         for norm, length in norms_of(spec).items():
             tensors[f"blk.{layer}.{norm}.weight"] = _norm(rng, length)
-        for target in TARGETS:
+        for target in targets_of(spec):
             tensors[f"blk.{layer}.{target}.weight"] = _normal(rng, shape_of(target, spec), spec.std)
         for target in TARGETS[:3] if spec.architecture == "qwen2" else ():
             tensors[f"blk.{layer}.{target}.bias"] = _normal(rng, shape_of(target, spec)[:1], 0.3)
@@ -119,20 +122,30 @@ def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
     return tensors
 
 
+def targets_of(spec: TinySpec) -> tuple[str, ...]:
+    """A block's matrices."""
+    return FUSED if spec.architecture == "phi3" else TARGETS
+
+
 def norms_of(spec: TinySpec) -> dict[str, int]:
     """A block's norms and their lengths, by the names that llama.cpp gives them."""
     q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     if spec.architecture == "olmo2":
         return {"attn_q_norm": q, "attn_k_norm": kv, "post_attention_norm": spec.width, "post_ffw_norm": spec.width}
-    heads = {"attn_q_norm": spec.head_dim, "attn_k_norm": spec.head_dim} if spec.architecture == "qwen3" else {}
-    return {"attn_norm": spec.width, "ffn_norm": spec.width, **heads}
+    found = {"attn_norm": spec.width, "ffn_norm": spec.width}
+    if spec.architecture in ("qwen3", "gemma3"):
+        found |= {"attn_q_norm": spec.head_dim, "attn_k_norm": spec.head_dim}
+    if spec.architecture in ("gemma2", "gemma3"):
+        found |= {"post_attention_norm": spec.width, "post_ffw_norm": spec.width}
+    return found
 
 
 def shape_of(target: str, spec: TinySpec) -> tuple[int, int]:
     """Rows and columns of one adapted matrix."""
     q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    rows = {"attn_q": q, "attn_k": kv, "attn_v": kv, "ffn_gate": spec.ffn, "ffn_up": spec.ffn}.get(target, spec.width)
-    return rows, {"ffn_down": spec.ffn, "attn_output": q}.get(target, spec.width)
+    up = 2 * spec.ffn if spec.architecture == "phi3" else spec.ffn
+    rows = {"attn_q": q, "attn_k": kv, "attn_v": kv, "attn_qkv": q + 2 * kv, "ffn_gate": spec.ffn, "ffn_up": up}
+    return rows.get(target, spec.width), {"ffn_down": spec.ffn, "attn_output": q}.get(target, spec.width)
 
 
 def type_of(name: str, spec: TinySpec) -> str:
@@ -143,12 +156,12 @@ def type_of(name: str, spec: TinySpec) -> str:
 
 
 def lora_pairs(
-    spec: TinySpec, rank: int = 4, size: float = 0.005, seed: int = 1, targets: tuple[str, ...] = TARGETS
+    spec: TinySpec, rank: int = 4, size: float = 0.005, seed: int = 1, targets: tuple[str, ...] = ()
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Random LoRA factors A (r, in), B (out, r) whose B @ A is `size` times as large as the weights it changes."""
     rng, weights, pairs = np.random.default_rng(seed), weights_of(spec), {}
     for layer in range(spec.layers):
-        for target in targets:
+        for target in targets or targets_of(spec):
             name = f"blk.{layer}.{target}.weight"
             rows, columns = shape_of(target, spec)
             a, b = _normal(rng, (rank, columns), 1.0), _normal(rng, (rows, rank), 1.0)
@@ -202,7 +215,7 @@ def _add_config(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
     writer.add_head_count(spec.heads)
     writer.add_head_count_kv(spec.kv_heads)
     writer.add_rope_freq_base(spec.rope_base)
-    writer.add_rope_dimension_count(spec.head_dim)
+    writer.add_rope_dimension_count(spec.rope_dim or spec.head_dim)
     writer.add_layer_norm_rms_eps(1e-5)
     if spec.head_width:
         writer.add_key_length(spec.head_dim)
@@ -212,6 +225,9 @@ def _add_config(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
         writer.add_embedding_scale(6.0)
         writer.add_residual_scale(0.4)
         writer.add_logit_scale(4.0)
+    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+    for key, value in spec.metadata:
+        add[type(value)](f"{spec.architecture}.{key}", value)
     writer.add_file_type(int(gguf.LlamaFileType[_FILE_TYPES.get(spec.type, f"MOSTLY_{spec.type}")]))
     writer.add_quantization_version(2)
 

@@ -2,8 +2,8 @@
 
 Weights are float16, in Hugging Face's row order, streamed from the base GGUF a slab at a time; mlx-lm reads the same
 form, and its `mlx_lm.convert -q` makes a small model of it. A quantised base comes out dequantised, so that what is
-merged meets no grid to be lost on. Not covered: models that rotate part of each head, and tokenizers that `tokenizer`
-refuses.
+merged meets no grid to be lost on. Not covered: tokenizers that `tokenizer` refuses, and what mlx-lm leaves out of
+Gemma: the window of Gemma 2's layers, the caps of Gemma 3's logits.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def check_source(source: Path) -> None:
     """Raise SgError for a model that has no such folder: its rotary embedding, its tokenizer."""
     config = read_config(source)
     with GgufFile(source) as file:
-        rope_fields(file, config)
+        model_config(file, config)
         check_tokenizer(file)
 
 
@@ -92,27 +92,18 @@ def write_note(folder: Path, data: Mapping[str, Any]) -> None:
 
 
 def model_config(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
-    """config.json: the keys of transformers' config that mlx-lm reads too."""
+    """config.json: the keys of transformers' config that mlx-lm reads too.
+
+    Raises SgError for rotary factors that no config says.
+    """
     return {
         "architectures": [shape.row.model_class],
         "model_type": shape.row.model_type,
         **shape.settings(),
         "torch_dtype": "float16",
-        **rope_fields(file, shape),
+        **({"rope_scaling": _llama3(file, shape)} if shape.rope_factors else {}),
         **_special_ids(file),
     }
-
-
-def rope_fields(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
-    """The rotary embedding as config.json says it. Raises SgError for one that it cannot say."""
-    if shape.rope_dim != shape.head_dim:
-        raise SgError(f"{file.path} rotates part of each head, which no folder's config says.", "Export GGUF files.")
-    fields: dict[str, Any] = {"rope_theta": shape.rope_base}
-    if shape.rope_factors:
-        fields["rope_scaling"] = _llama3(file, shape)
-    elif shape.rope_scaling == "linear":
-        fields["rope_scaling"] = {"type": "linear", "rope_type": "linear", "factor": shape.rope_factor}
-    return fields
 
 
 def write_peft(folder: Path, adapter: LoraAdapter, shape: ModelConfig, base_name: str) -> None:

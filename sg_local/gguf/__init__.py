@@ -1,10 +1,10 @@
 """GGUF files: read, check, decode, merge, write as a stream; adapter GGUFs; provenance; the retained-delta measure."""
 
 from sg_local.gguf.adapter import LoraAdapter, Pair, check_adapter, read_adapter, write_adapter
-from sg_local.gguf.architectures import ARCHITECTURES, ENDS, ROPE_FACTORS, Architecture, Matrix, row_of_type
+from sg_local.gguf.architecture import ENDS, ROPE_FACTORS, Architecture, Matrix
+from sg_local.gguf.architectures import ARCHITECTURES, REFUSED
 from sg_local.gguf.config import (
     GgufInfo,
-    ModelConfig,
     check_model,
     check_trainable,
     info_of,
@@ -18,16 +18,17 @@ from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.quant_mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
 from sg_local.gguf.quants import dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
+from sg_local.gguf.shape import ModelConfig, Yarn
 from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, FLOATS, TYPES, TensorType
 from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, pack_fields, stream_gguf, write_gguf
 
 __all__ = [
     "ARCHITECTURES",
     "ENDS",
+    "REFUSED",
     "ROPE_FACTORS",
     "Architecture",
     "Matrix",
-    "row_of_type",
     "EXPORT_TYPES",
     "FACTS",
     "FILE_TYPES",
@@ -51,6 +52,7 @@ __all__ = [
     "TensorPlan",
     "TensorType",
     "Weighed",
+    "Yarn",
     "add_on_grid",
     "adopt",
     "bits",

@@ -1,177 +1,16 @@
-"""The architectures that are trained, one row each: what readers, trainers and exports must know of a model's blocks.
+"""The architectures that are trained, one row each, and why others are not.
 
-A row says as data what differs between architectures: the matrices and norms of a block by their names in a GGUF and
-in transformers (mlx-lm's are the same), whose rows are permuted, what the metadata becomes in a config, how exact the
-parity gate may be. To add one, add its row; where its block also computes something else than the blocks here, teach
-the two forward passes (`backends/torch/forward.py`, `backends/mlx/forward.py`). Facts: llama.cpp's converter and
-transformers' model classes.
+To add one, add its row; where its block also computes something else than the blocks here, teach the two forward
+passes (`backends/torch/forward.py`, `backends/mlx/forward.py`). Facts: llama.cpp's converter and its `src/models`, and
+transformers' model classes. llama.cpp is what runs the tuned model, so where the two differ a row follows llama.cpp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
 
-Size = Literal["hidden", "q", "kv", "ffn"]
-"""A length by name: the model's width, all query heads, all key-value heads, the feed-forward's width."""
-
-ENDS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-"""The modules outside the blocks, the same in every row."""
-
-ROPE_FACTORS = "rope_freqs.weight"
-"""Divisors of the rotary frequencies (Llama 3.1 and later): a tensor of the file, no module of the model."""
-
-HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
-"""Norms of queries and keys before they are rotated: of each head, or of all heads as one vector (OLMo 2)."""
-
-CONFIG = {
-    "hidden_size": "hidden",
-    "intermediate_size": "ffn",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-    "num_key_value_heads": "kv_heads",
-    "head_dim": "head_dim",
-    "vocab_size": "vocab",
-    "max_position_embeddings": "context",
-    "rms_norm_eps": "norm_eps",
-}
-"""Keys of transformers' and mlx-lm's configs, by the field of `ModelConfig` that holds their value."""
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A linear module of every block, which training adapts: `blk.N.STEM.weight`, (sum of `rows`, `columns`).
-
-    `rows` has several lengths where one tensor holds several projections. With `heads` the GGUF keeps rotary pairs side
-    by side, in transformers half a head apart. `heavy`: llama.cpp's mixes give it more bits. `bias`: it has one.
-    """
-
-    stem: str
-    module: str
-    rows: tuple[Size, ...]
-    columns: Size
-    heads: Literal["q", "kv"] | None = None
-    heavy: bool = False
-    bias: bool = False
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One row. `name` is general.architecture; `model_type` is transformers' and mlx-lm's name for it.
-
-    `norms` maps the blocks' other tensors to their modules; `norm_offset` is what transformers adds to a norm's weight
-    and the GGUF holds already. `constants` are config values that all its models share; `settings` are config keys by
-    the metadata key, without the architecture's name, that holds their value. `refused` says why it cannot be trained,
-    '' where it can.
-    """
-
-    name: str
-    models: str
-    model_type: str
-    model_class: str
-    matrices: tuple[Matrix, ...]
-    norms: Mapping[str, str]
-    constants: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
-    norm_offset: float = 0.0
-    rope_scalings: tuple[str, ...] = ("none",)
-    unrotated: int = 0
-    """Every so many layers, the last of them has no rotary positions; 0: none is without."""
-    tolerance: float = 1e-3
-    """How far logits may differ between a trainer and llama.cpp, both in float32; the row's comment says why."""
-    refused: str = ""
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The matrices' stems, in the order of the block."""
-        return tuple(matrix.stem for matrix in self.matrices)
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The matrices' modules inside a layer, in the order of the block."""
-        return tuple(matrix.module for matrix in self.matrices)
-
-    @property
-    def has_rotary_pairs(self) -> bool:
-        """Whether the GGUF keeps rotary pairs side by side (llama.cpp's rope type NORM)."""
-        return any(matrix.heads is not None for matrix in self.matrices)
-
-    def rotates(self, layer: int) -> bool:
-        """Whether a layer of the file has rotary positions."""
-        return not self.unrotated or (layer + 1) % self.unrotated != 0
-
-    def slice_of(self, n_layers: int) -> tuple[int, ...]:
-        """Few layers, first and last, that stay of their kinds when they are numbered anew."""
-        if not self.unrotated:
-            return tuple(sorted({0, n_layers - 1}))
-        last = n_layers - n_layers % self.unrotated - 1
-        return (*range(self.unrotated - 1), last) if last > 0 else tuple(range(n_layers))
-
-    def vectors(self, layer: int) -> tuple[str, ...]:
-        """The names of a layer's norms and biases in a GGUF."""
-        biases = (f"blk.{layer}.{matrix.stem}.bias" for matrix in self.matrices if matrix.bias)
-        return (*(f"blk.{layer}.{stem}.weight" for stem in self.norms), *biases)
-
-    def tensor_name(self, layer: int, module: str) -> str:
-        """The GGUF weight of a layer's module: (3, 'self_attn.q_proj') -> 'blk.3.attn_q.weight'."""
-        stem = next(matrix.stem for matrix in self.matrices if matrix.module == module)
-        return f"blk.{layer}.{stem}.weight"
-
-    def module_in_layer(self, stem: str) -> str:
-        """'attn_q' -> 'self_attn.q_proj'; norms too."""
-        matrix = self._matrix(stem)
-        return self.norms[stem] if matrix is None else matrix.module
-
-    def module_name(self, tensor: str, layers: range | tuple[int, ...] | None = None) -> str | None:
-        """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj'; None for a tensor that is no module's.
-
-        With `layers` the model holds these blocks alone, numbered anew, and tensors of others have no module.
-        """
-        parts = tensor.split(".")
-        if parts[0] != "blk":
-            return ENDS.get(parts[0])
-        layer = int(parts[1])
-        if layers is not None and layer not in layers:
-            return None
-        number = layer if layers is None else layers.index(layer)
-        return f"model.layers.{number}.{self.module_in_layer(parts[2])}"
-
-    def knows(self, tensor: str) -> bool:
-        """Whether a tensor of this name belongs to the architecture as it is described here."""
-        parts = tensor.split(".")
-        if parts[0] != "blk":
-            return tensor == ROPE_FACTORS or (parts[0] in ENDS and parts[1:] == ["weight"])
-        if len(parts) != 4 or not parts[1].isdecimal():
-            return False
-        matrix = self._matrix(parts[2])
-        if parts[3] == "bias":
-            return matrix is not None and matrix.bias
-        return parts[3] == "weight" and (matrix is not None or parts[2] in self.norms)
-
-    def rotary_heads(self, tensor: str, heads: int, kv_heads: int) -> int | None:
-        """The heads by which a tensor's rows are permuted, None where they lie alike; on a LoRA pair, B's alone."""
-        parts = tensor.split(".")
-        matrix = self._matrix(parts[2]) if parts[0] == "blk" else None
-        if matrix is None or matrix.heads is None:
-            return None
-        return heads if matrix.heads == "q" else kv_heads
-
-    def offset_of(self, tensor: str) -> float:
-        """What a GGUF's tensor holds beyond the weight that transformers and mlx-lm keep: a norm's offset, else 0."""
-        parts = tensor.split(".")
-        stem = parts[2] if parts[0] == "blk" else parts[0]
-        return self.norm_offset if stem in self.norms or stem == "output_norm" else 0.0
-
-    def shape_of(self, stem: str, sizes: Mapping[Size, int]) -> tuple[int, int]:
-        """Rows and columns of one matrix, such as `attn_k`."""
-        matrix = self._matrix(stem)
-        assert matrix is not None, (self.name, stem)
-        return sum(sizes[part] for part in matrix.rows), sizes[matrix.columns]
-
-    def _matrix(self, stem: str) -> Matrix | None:
-        return next((matrix for matrix in self.matrices if matrix.stem == stem), None)
-
+from sg_local.gguf.architecture import HEAD_NORMS, Architecture, Matrix
 
 LLAMA = Architecture(
     name="llama",
@@ -266,13 +105,107 @@ OLMO2 = Architecture(
     tolerance=1e-3,  # as llama: the norms stand elsewhere
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {row.name: row for row in (LLAMA, QWEN2, QWEN3, GRANITE, SMOLLM3, OLMO2)}
+# The window counts the token itself. llama.cpp writes 1 + weight into the norms, which takes no part in an adapter.
+GEMMA2 = Architecture(
+    name="gemma2",
+    models="Gemma 2",
+    model_type="gemma2",
+    model_class="Gemma2ForCausalLM",
+    matrices=QWEN3.matrices,
+    norms={
+        "attn_norm": "input_layernorm",
+        "post_attention_norm": "post_attention_layernorm",
+        "ffn_norm": "pre_feedforward_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    },
+    constants={"hidden_activation": "gelu_pytorch_tanh", "attention_bias": False},
+    norm_offset=1.0,
+    pattern=2,
+    window=4096,
+    caps={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    activation="gelu",
+    scaled_embedding=True,
+    own_head=False,
+    wide_layers=46,  # Gemma 2 27B
+    tolerance=1e-2,  # ggml looks GELU up in a table of float16: transformers' own model is off by 3e-3 as well
+)
+
+GEMMA3 = replace(
+    GEMMA2,
+    name="gemma3",
+    models="Gemma 3, its text",
+    model_type="gemma3_text",
+    model_class="Gemma3ForCausalLM",
+    norms={**GEMMA2.norms, **HEAD_NORMS},
+    rope_scalings=("none", "linear"),
+    pattern=6,
+    window=0,
+    window_rope_base=10000.0,
+    caps={"final_logit_softcapping": 0.0},
+    own_head=True,
+    wide_layers=62,  # Gemma 3 27B
+    tolerance=1e-2,  # as gemma2
+)
+
+# Queries, keys and values are one tensor, and so are gate and up, each with one LoRA pair. llama.cpp has switched off
+# the window that some of these files name. Long factors (longrope) are refused: see config.
+PHI3 = Architecture(
+    name="phi3",
+    models="Phi-3 and Phi-4 with a context of 4k to 16k",
+    model_type="phi3",
+    model_class="Phi3ForCausalLM",
+    matrices=(
+        Matrix("attn_qkv", "self_attn.qkv_proj", ("q", "kv", "kv"), "hidden", heavy=True),
+        Matrix("attn_output", "self_attn.o_proj", ("hidden",), "q"),
+        Matrix("ffn_up", "mlp.gate_up_proj", ("ffn", "ffn"), "hidden"),
+        Matrix("ffn_down", "mlp.down_proj", ("hidden",), "ffn", heavy=True),
+    ),
+    norms=LLAMA.norms,
+    constants={"hidden_act": "silu", "sliding_window": None},
+    rotates_part=True,
+    tolerance=1e-3,  # as llama: the same operations
+)
+
+MISTRAL3 = Architecture(
+    name="mistral3",
+    models="Ministral 3 and Mistral Small 3, their text",
+    model_type="ministral3",
+    model_class="Ministral3ForCausalLM",
+    matrices=LLAMA.matrices,
+    norms=LLAMA.norms,
+    constants={"hidden_act": "silu", "sliding_window": None},
+    rope_scalings=("none", "linear", "yarn"),
+    temperature=True,
+    tolerance=1e-3,  # as llama: a factor more for late positions
+)
+
+_ROWS = (LLAMA, QWEN2, QWEN3, GRANITE, SMOLLM3, OLMO2, GEMMA2, GEMMA3, PHI3, MISTRAL3)
+ARCHITECTURES: Mapping[str, Architecture] = {row.name: row for row in _ROWS}
 """Every row, by general.architecture."""
 
 
-def row_of_type(model_type: str) -> Architecture:
-    """The row whose models transformers and mlx-lm know by this type."""
-    return next(row for row in ARCHITECTURES.values() if row.model_type == model_type)
+_EXPERTS = """llama4 gpt-oss qwen2moe qwen3moe qwen3vlmoe phimoe olmoe granitemoe glm4moe dbrx grok arctic deepseek
+deepseek2 deepseek32 ernie4_5-moe hunyuan-moe bailingmoe bailingmoe2 dots1 cohere2moe exaone-moe minimax-m2 smallthinker
+grovemoe afmoe mistral4 llada-moe mimo2"""
+_STATES = """mamba mamba2 rwkv6 rwkv6qwen2 rwkv7 arwkv7 jamba falcon-h1 plamo2 granitehybrid lfm2 lfm2moe nemotron_h
+nemotron_h_moe qwen3next qwen35 qwen35moe kimi-linear minimax-01"""
+_EMBEDDERS = """bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert gemma-embedding
+llama-embed t5encoder"""
+# llama.cpp's names (src/llama-arch.cpp), by what the trainers' blocks do not compute.
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(_EXPERTS.split(), "a mixture of experts"),
+    **dict.fromkeys(_STATES.split(), "whose layers carry a state (recurrent or hybrid)"),
+    **dict.fromkeys(_EMBEDDERS.split(), "a model of embeddings, which writes no text"),
+    "gemma3n": "whose layers have embeddings of their own",
+    "t5": "an encoder with a decoder",
+}
+"""Why known architectures cannot be trained: a clause behind their name. Others without a row cannot be either."""
+
+
+def why_unknown(architecture: str) -> str:
+    """One sentence on an architecture that has no row."""
+    clause = f", {REFUSED[architecture]}" if architecture in REFUSED else ""
+    return f"its architecture is {architecture or 'not named'}{clause}."
 
 
 def targets_of(architecture: str) -> tuple[str, ...]:

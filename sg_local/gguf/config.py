@@ -1,4 +1,4 @@
-"""A model's shape as its metadata tells it, and whether we can use it, train it and merge into it.
+"""Whether a model's file can be used, trained and merged into, and if not, why, in one sentence.
 
 `check_model` refuses what no engine here can open; `check_trainable` also refuses what the trainers and the merge
 cannot handle, before any work is done. Trainers handle the dense models of `architectures`.
@@ -7,13 +7,13 @@ cannot handle, before any work is done. Trainers handle the dense models of `arc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sg_local.gguf.architectures import ARCHITECTURES, CONFIG, ROPE_FACTORS, Architecture
+from sg_local.gguf.architecture import LONG_FACTORS, Architecture
+from sg_local.gguf.architectures import ARCHITECTURES, why_unknown
 from sg_local.gguf.reader import GgufFile, Tensor
+from sg_local.gguf.shape import ModelConfig, shape_of_file
 from sg_local.gguf.types import FILE_TYPE_NAMES
 from sg_local.records import SgError
 
@@ -21,78 +21,12 @@ TRAINABLE_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
 BY_LAYER = (
     *("feed_forward_length", "attention.head_count", "attention.head_count_kv", "attention.key_length"),
     *("attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.scaling.factor"),
+    *("attention.sliding_window", "attention.temperature_scale", "rope.freq_base_swa"),
 )
 """What llama.cpp lets differ between layers, and the trainers do not."""
 _SUPPORTED = "sg-local trains dense models of these architectures: {}.".format(
     "; ".join(f"{row.name} ({row.models})" for row in ARCHITECTURES.values() if not row.refused)
 )
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What a trainer builds a network from. `tied`: the head is the embedding matrix.
-
-    `rope_scaling` is `none` or `linear` (positions divided by `rope_factor`). With `rope_factors` the file holds
-    rope_freqs.weight, by which llama.cpp divides each rotary frequency (Llama 3.1). `extra` holds the architecture's
-    own settings, by transformers' names.
-    """
-
-    architecture: str
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocab: int
-    context: int
-    norm_eps: float
-    rope_base: float
-    rope_dim: int
-    rope_scaling: str
-    rope_factor: float
-    rope_factors: bool
-    tied: bool
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def row(self) -> Architecture:
-        """What is known of the model's architecture."""
-        return ARCHITECTURES[self.architecture]
-
-    @property
-    def attention_scale(self) -> float | None:
-        """What scores are multiplied by; None: 1 / sqrt(head_dim)."""
-        return self.extra.get("attention_multiplier")
-
-    @property
-    def embedding_scale(self) -> float:
-        """What embeddings are multiplied by."""
-        return float(self.extra.get("embedding_multiplier", 1.0))
-
-    @property
-    def residual_scale(self) -> float:
-        """What the outputs of attention and feed-forward are multiplied by before they are added."""
-        return float(self.extra.get("residual_multiplier", 1.0))
-
-    @property
-    def logit_divisor(self) -> float:
-        """What logits are divided by."""
-        return float(self.extra.get("logits_scaling", 1.0))
-
-    def shape_of(self, target: str) -> tuple[int, int]:
-        """Rows and columns of one adapted matrix, such as `attn_k`."""
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return self.row.shape_of(target, {"hidden": self.hidden, "q": q, "kv": kv, "ffn": self.ffn})
-
-    def rotary_heads(self, tensor: str) -> int | None:
-        """The heads by which a tensor's rows are permuted between GGUF and transformers, or None."""
-        return self.row.rotary_heads(tensor, self.heads, self.kv_heads)
-
-    def settings(self) -> dict[str, Any]:
-        """The config of transformers and mlx-lm, but for what depends on who reads it (rotary scaling, token ids)."""
-        sizes = {key: getattr(self, name) for key, name in CONFIG.items()}
-        return {**sizes, **self.row.constants, **self.extra, "tie_word_embeddings": self.tied}
 
 
 @dataclass(frozen=True)
@@ -144,7 +78,7 @@ def check_trainable(path: Path) -> ModelConfig:
         reason = why_not_trainable(file)
         if reason:
             raise SgError(f"{path} cannot be trained: {reason}", _SUPPORTED)
-        return _config(file)
+        return shape_of_file(file)
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -155,7 +89,7 @@ def read_config(path: Path) -> ModelConfig:
 def why_not_architecture(architecture: str) -> str:
     """One sentence on why no file of an architecture can be trained on, or an empty string."""
     row = ARCHITECTURES.get(architecture)
-    return f"its architecture is {architecture or 'not named'}." if row is None else row.refused
+    return why_unknown(architecture) if row is None else row.refused
 
 
 def why_not_trainable(file: GgufFile) -> str:
@@ -165,17 +99,8 @@ def why_not_trainable(file: GgufFile) -> str:
     if reason:
         return reason
     row = ARCHITECTURES[architecture]
-    unfit = next(filter(None, (_unfit_tensor(row, tensor) for tensor in file.tensors.values())), "")
-    if unfit:
-        return unfit
-    for key in (*BY_LAYER, *row.settings.values()):
-        field = file.fields.get(f"{row.name}.{key}")
-        if field is not None and field.element is not None:
-            return f"{row.name}.{key} differs between layers."
-    scaling = file.value(f"{row.name}.rope.scaling.type", "none")
-    if scaling not in row.rope_scalings:
-        return f"its rotary scaling is {scaling}; none, linear and Llama 3's frequency factors are handled."
-    return _misshapen(file, row)
+    unfit = (_unfit_tensor(row, tensor) for tensor in file.tensors.values())
+    return _unfit_metadata(file, row) or next(filter(None, unfit), "") or _misshapen(file, row)
 
 
 def _check_generates(file: GgufFile) -> None:
@@ -188,6 +113,23 @@ def _check_generates(file: GgufFile) -> None:
         raise SgError(f"{path} is a GGUF of type {kind!r}, not a model.", "Give the base model's GGUF here.")
     if not file.tensors or "tokenizer.ggml.tokens" not in file.fields:
         raise SgError(f"{path} holds no {'tokenizer' if file.tensors else 'weights'}.", "Give a whole model's GGUF.")
+
+
+def _unfit_metadata(file: GgufFile, row: Architecture) -> str:
+    experts = file.value(f"{row.name}.expert_count", 0)
+    if experts:
+        return f"it is a mixture of experts ({row.name}.expert_count is {experts})."
+    for key in (*BY_LAYER, *row.settings.values(), *row.caps):
+        field = file.fields.get(f"{row.name}.{key}")
+        if field is not None and field.element is not None:
+            return f"{row.name}.{key} differs between layers."
+    scaling = file.value(f"{row.name}.rope.scaling.type", "none")
+    if scaling == "longrope" or any(name in file.tensors for name in LONG_FACTORS):
+        return "its rotary scaling is longrope, and llama.cpp picks its factors by the size of the whole context."
+    if scaling not in row.rope_scalings:
+        handled = ", ".join(row.rope_scalings)
+        return f"its rotary scaling is {scaling}; handled for {row.name} are {handled} and Llama 3's factors."
+    return ""
 
 
 def _unfit_tensor(row: Architecture, tensor: Tensor) -> str:
@@ -206,11 +148,13 @@ def _unfit_tensor(row: Architecture, tensor: Tensor) -> str:
 def _misshapen(file: GgufFile, row: Architecture) -> str:
     """Check that the metadata and the tensors tell the same story."""
     try:
-        config = _config(file)
+        config = shape_of_file(file)
     except SgError as error:
         return error.message
     if len(file.tensors["token_embd.weight"].shape) != 2:
         return "token_embd.weight is not a matrix."
+    if config.rope_dim != config.head_dim and not row.rotates_part:
+        return f"it rotates {config.rope_dim} of each head's {config.head_dim} numbers."
     for layer in range(config.layers):
         for target in row.targets:
             name = f"blk.{layer}.{target}.weight"
@@ -222,40 +166,3 @@ def _misshapen(file: GgufFile, row: Architecture) -> str:
         if absent:
             return f"{absent[0]} is missing."
     return ""
-
-
-def _config(file: GgufFile) -> ModelConfig:
-    """The shape that the metadata tells. Raises SgError for a key or a tensor that it cannot do without."""
-    row = ARCHITECTURES[file.value("general.architecture")]
-
-    def value(key: str, default: Any = None) -> Any:
-        return file.value(f"{row.name}.{key}", default)
-
-    def need(key: str) -> Any:
-        if not value(key):
-            raise SgError(f"the metadata key {row.name}.{key} is missing.")
-        return value(key)
-
-    hidden, heads = need("embedding_length"), need("attention.head_count")
-    if "token_embd.weight" not in file.tensors:
-        raise SgError("token_embd.weight is missing.")
-    head_dim = value("attention.key_length", hidden // heads)
-    return ModelConfig(
-        architecture=row.name,
-        hidden=hidden,
-        layers=need("block_count"),
-        heads=heads,
-        kv_heads=value("attention.head_count_kv", heads),
-        head_dim=head_dim,
-        ffn=need("feed_forward_length"),
-        vocab=file.tensors["token_embd.weight"].shape[0],
-        context=need("context_length"),
-        norm_eps=need("attention.layer_norm_rms_epsilon"),
-        rope_base=value("rope.freq_base", 10000.0),
-        rope_dim=value("rope.dimension_count", head_dim),
-        rope_scaling=value("rope.scaling.type", "none"),
-        rope_factor=value("rope.scaling.factor", 1.0),
-        rope_factors=ROPE_FACTORS in file.tensors,
-        tied="output.weight" not in file.tensors,
-        extra={key: need(name) for key, name in row.settings.items()},
-    )

@@ -36,6 +36,13 @@ _TEXTS = (
 _ONE_FOR_ALL = ("block_count", "context_length", "embedding_length", "rope.freq_base")
 """Numbers of the architecture that never differ between layers; others may be lists."""
 
+_SETTINGS = (
+    *("attention.sliding_window", "attention.temperature_scale", "attn_logit_softcapping", "final_logit_softcapping"),
+    *("rope.freq_base_swa", "rope.scaling.attn_factor", "rope.scaling.original_context_length", "rope.scale_linear"),
+    *("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_log_multiplier"),
+)
+"""Numbers of some architectures alone, any finite one."""
+
 
 class Allowance:
     """What is left of the memory and the entries that a header may ask for. Methods raise SgError beyond it."""
@@ -130,6 +137,7 @@ def _numbers(architecture: str) -> dict[str, Rule]:
         "expert_count": _whole(0, MAX_EXPERTS),
         "expert_used_count": _whole(0, MAX_EXPERTS),
     }
+    own |= dict.fromkeys(_SETTINGS, _FINITE)
     ids = {f"tokenizer.ggml.{name}_token_id": _ANY for name in ("bos", "eos", "unknown", "padding")}
     general = {"general.alignment": _POWER, "general.file_type": _ANY, "split.count": _whole(0, 2**16)}
     return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sg_local.gguf.architectures import Architecture
+from sg_local.gguf.architecture import Architecture
 from sg_local.gguf.reader import Tensor
 from sg_local.gguf.types import TYPES
 

@@ -19,11 +19,11 @@ from mlx.nn.layers.base import Module
 from mlx.utils import tree_unflatten
 from mlx_lm.tuner.lora import LoRALinear
 
-from sg_local.backends.mlx.forward import Model, TransformerBlock
+from sg_local.backends.mlx.model import Model, TransformerBlock
 from sg_local.backends.training.checkpoint import Arrays
 from sg_local.backends.training.lora import init_a
 from sg_local.files import replacing, write_text
-from sg_local.gguf import Architecture, Pair, row_of_type, rows_to_hf
+from sg_local.gguf import Architecture, Pair, rows_to_hf
 
 MLX_FOLDER = "mlx"
 
@@ -67,7 +67,7 @@ class MlxLora:
         self.model, self.shape = model, shape
         self.modules: dict[str, LoRALinear] = {}
         for layer in shape.layers:
-            self.modules |= _adapt(model.layers[layer], layer, shape, row_of(model))
+            self.modules |= _adapt(model.layers[layer], layer, shape, model.shape.row)
 
     def initialise(self, seed: int) -> None:
         """The seeded first value: A as every engine draws it, B zero."""
@@ -112,7 +112,7 @@ def apply_adapter(model: Model, pairs: Mapping[str, Pair], alpha: float, layers:
         if int(layer) not in wanted:
             continue
         block = model.layers[wanted.index(int(layer))]
-        module = row_of(model).module_in_layer(target)
+        module = model.shape.row.module_in_layer(target)
         lora = _wrap(_module_of(block, module), LoraShape(range(0), a.shape[0], alpha))
         lora.lora_a, lora.lora_b = mx.array(np.ascontiguousarray(a.T)), mx.array(np.ascontiguousarray(b.T))
         block.update_modules(tree_unflatten([(module, lora)]))
@@ -127,14 +127,14 @@ def remove_adapter(model: Model) -> None:
 
 def write_mlx_adapter(out: Path, lora: MlxLora) -> None:
     """Write adapters.safetensors and adapter_config.json in `out/mlx`, for `mlx_lm.load(..., adapter_path=)`."""
-    folder, shape, args, pairs = out / MLX_FOLDER, lora.shape, lora.model.args, lora.pairs()
-    row, n_heads = row_of(lora.model), args.num_attention_heads
+    folder, shape, base, pairs = out / MLX_FOLDER, lora.shape, lora.model.shape, lora.pairs()
+    row = base.row
     arrays: dict[str, mx.array] = {}
     for layer in shape.layers:
         for module in row.modules:
             name = row.tensor_name(layer, module)
             a, b = pairs[name]
-            heads = row.rotary_heads(name, n_heads, args.num_key_value_heads or n_heads)
+            heads = base.rotary_heads(name)
             b = b if heads is None else rows_to_hf(b, heads)
             arrays[f"model.layers.{layer}.{module}.lora_a"] = mx.array(np.ascontiguousarray(a.T))
             arrays[f"model.layers.{layer}.{module}.lora_b"] = mx.array(np.ascontiguousarray(b.T))
@@ -147,11 +147,6 @@ def write_mlx_adapter(out: Path, lora: MlxLora) -> None:
     with replacing(folder / "adapters.safetensors") as file:
         mx.save_safetensors(file, arrays)
     write_text(folder / "adapter_config.json", json.dumps(config, indent=2))
-
-
-def row_of(model: Model) -> Architecture:
-    """The model's row in the table of architectures."""
-    return row_of_type(model.args.model_type)
 
 
 def _adapt(block: TransformerBlock, layer: int, shape: LoraShape, row: Architecture) -> dict[str, LoRALinear]:

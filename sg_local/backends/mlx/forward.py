@@ -14,9 +14,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.llama import Model as Model
-from mlx_lm.models.llama import TransformerBlock as TransformerBlock
+from mlx_lm.models.cache import create_attention_mask
 
+from sg_local.backends.mlx.model import Model, embedded, head, mask_of
 from sg_local.backends.training.lora import shared_prefix
 from sg_local.records import TokenExample
 
@@ -77,26 +77,11 @@ def summed_loss(model: Model, batch: Batch, *, recompute: bool = False) -> mx.ar
     return (losses * batch.weights).sum()
 
 
-def head(model: Model, hidden: mx.array) -> mx.array:
-    """Logits of normed hidden states."""
-    tied = model.args.tie_word_embeddings
-    found: mx.array = model.model.embed_tokens.as_linear(hidden) if tied else model.lm_head(hidden)
-    divisor = getattr(model.args, "logits_scaling", 1.0)
-    return found if divisor == 1 else found / divisor
-
-
-def embedded(model: Model, tokens: mx.array) -> mx.array:
-    """What the first layer reads of these tokens (rows, tokens)."""
-    found: mx.array = model.model.embed_tokens(tokens)
-    scale = getattr(model.args, "embedding_multiplier", 1.0)
-    return found if scale == 1 else found * scale
-
-
 def logits(model: Model, tokens: Sequence[int], layers: Sequence[int]) -> np.ndarray:
     """Float32 logits (tokens, vocabulary) of the model reduced to these layers."""
     hidden = embedded(model, mx.array([tokens]))
     for layer in layers:
-        hidden, _ = _run(model.layers[layer], hidden, None)
+        hidden, _ = _run(model, layer, hidden, None)
     return np.array(head(model, model.model.norm(hidden))[0])
 
 
@@ -109,9 +94,9 @@ def run_layers(
     """
     hidden = embedded(model, tokens)
     made = []
-    for layer, old in zip(model.layers, past, strict=True):
-        run = _recomputed if recompute and layer.trainable_parameters() else _run
-        hidden, new = run(layer, hidden, old)
+    for index, old in enumerate(past):
+        run = _recomputed if recompute and model.layers[index].trainable_parameters() else _run
+        hidden, new = run(model, index, hidden, old)
         made.append(new)
     return hidden, made
 
@@ -131,18 +116,21 @@ class _Past:
         old = [mx.broadcast_to(array, (rows, *array.shape[1:])) for array in self.past]
         return mx.concatenate([old[0], keys], axis=2), mx.concatenate([old[1], values], axis=2)
 
-
-def _run(layer: TransformerBlock, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
-    cache = _Past(past)
-    mask: Any = "causal" if hidden.shape[1] > 1 else None  # mlx-lm's annotation forgets its own words
-    return layer(hidden, mask, cache), cache.made
+    def make_mask(self, n_tokens: int, *, return_array: bool, window_size: int | None) -> Any:
+        return create_attention_mask(n_tokens, self.offset, return_array, window_size)
 
 
-def _recomputed(layer: TransformerBlock, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
+def _run(model: Model, index: int, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
+    cache: Any = _Past(past)
+    return model.layers[index](hidden, mask=mask_of(model.shape, index, hidden, cache), cache=cache), cache.made
+
+
+def _recomputed(model: Model, index: int, hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
     """`_run` under MLX's checkpointing, which sees gradients only for what comes in as an argument."""
+    layer = model.layers[index]
 
     def inner(parameters: dict[str, Any], hidden: mx.array, past: KeysValues | None) -> tuple[mx.array, KeysValues]:
         layer.update(parameters)
-        return _run(layer, hidden, past)
+        return _run(model, index, hidden, past)
 
     return mx.checkpoint(inner)(layer.trainable_parameters(), hidden, past)

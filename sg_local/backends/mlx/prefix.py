@@ -9,7 +9,8 @@ import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
 from sg_local.backends.llama_cpp.prefix import WORTH_TOKENS, common_length, shared_length
-from sg_local.backends.mlx.forward import KeysValues, Model
+from sg_local.backends.mlx.forward import KeysValues
+from sg_local.backends.mlx.model import Model
 
 _STEP = 512  # prompt tokens computed at a time: bounds the memory of attention scores
 

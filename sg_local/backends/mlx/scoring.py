@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-from sg_local.backends.mlx.forward import KeysValues, Model, head, run_layers
+from sg_local.backends.mlx.forward import KeysValues, run_layers
+from sg_local.backends.mlx.model import Model, head
 from sg_local.backends.mlx.prefix import MlxPrefix
 
 

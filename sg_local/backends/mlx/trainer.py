@@ -7,6 +7,7 @@ the byte on a CPU with the same BLAS and thread count.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -226,14 +227,16 @@ class MlxTrainer:
         return MlxLora(model, LoraShape(layers, settings.rank, settings.alpha, settings.dropout))
 
     def _logits_of(self, lora: MlxLora, *, with_adapter: bool) -> Logits:
-        """Logits for the parity gate. On Metal a slice is loaded anew, since some weights are rounded to float16 there.
+        """Logits for the parity gate. A slice is loaded anew on Metal, since some weights are rounded to float16 there,
+        and where llama.cpp scales its scores otherwise because it has fewer layers.
 
         Without the adapter this counts on B being zero still, so that base and adapted model are the same.
         """
 
         def logits_of(tokens: Sequence[int], layers: tuple[int, ...]) -> np.ndarray:
             lora.set_dropout_key(None)
-            if not self.device.is_metal:
+            part_shape = dataclasses.replace(self.config, layers=len(layers))
+            if not self.device.is_metal and part_shape.attention_scale == self.config.attention_scale:
                 return logits(lora.model, tokens, layers)
             part = load_model(self.path, keep_quantised=True, layers=layers)
             if with_adapter:

@@ -11,7 +11,7 @@ Quantised models have run on the CPU only; on Metal nothing of this was ever run
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +20,8 @@ import numpy as np
 from mlx.nn.layers.base import Module
 from mlx.nn.layers.quantized import quantize
 
-from sg_local.backends.mlx.forward import Model
 from sg_local.backends.mlx.grids import BITS, GROUP, affine, pack
+from sg_local.backends.mlx.model import Model, empty_model
 from sg_local.gguf import ARCHITECTURES, ROPE_FACTORS, GgufFile, ModelConfig, Tensor, read_config
 from sg_local.records import SgError
 
@@ -57,7 +57,7 @@ def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None
     wanted = range(config.layers) if layers is None else layers
     with GgufFile(path) as file:
         names = {name: config.row.module_name(name, tuple(wanted)) for name in file.tensors}
-        model = _empty_model(config, path, len(wanted))
+        model = empty_model(dataclasses.replace(config, layers=len(wanted)))
         if keep_quantised:
             matrices = [tensor for tensor in file.tensors.values() if tensor.name.endswith(".weight")]
             grids = {names[tensor.name]: BITS.get(tensor.type) for tensor in matrices}
@@ -76,24 +76,6 @@ def load_model(path: Path, *, keep_quantised: bool, layers: Sequence[int] | None
         raise SgError(message, "Fetch the file again.") from error
     model.freeze()
     model.eval()
-    return model
-
-
-def _empty_model(config: ModelConfig, path: Path, n_layers: int) -> Model:
-    """mlx-lm's model of this shape with `n_layers` blocks."""
-    if config.rope_dim != config.head_dim:
-        message = f"{path}: the MLX backend rotates whole heads of {config.head_dim}, not {config.rope_dim} of them."
-        raise SgError(message, "Train with `trainer=torch`.")
-    module = importlib.import_module(f"mlx_lm.models.{config.row.model_type}")
-    linear = {"type": "linear", "factor": config.rope_factor}
-    settings = {
-        **config.settings(),
-        "model_type": config.row.model_type,
-        "num_hidden_layers": n_layers,
-        "rope_theta": config.rope_base,
-        "rope_scaling": linear if config.rope_scaling == "linear" else None,
-    }
-    model: Model = module.Model(module.ModelArgs.from_dict(settings))
     return model
 
 

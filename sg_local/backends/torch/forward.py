@@ -1,4 +1,4 @@
-"""The forward pass over a packed micro-batch: the llama block written out, with the adapter beside it.
+"""The forward pass over a packed micro-batch: the block of all architectures written out, the adapter beside it.
 
 The arithmetic is that of transformers' model with peft's adapter (tests compare both); what differs is the
 order of work. Projections with a common input are one product, attention runs on packed rows, and logits exist
@@ -7,20 +7,17 @@ only at answer positions, a chunk at a time, so the full (tokens, vocabulary) ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sg_local.backends.torch import functions
 from sg_local.backends.torch.adapter import TorchLora
+from sg_local.backends.torch.attention import View, attention, rotate, views_of
 from sg_local.backends.torch.model import Block, LoadedBase, Projection
 from sg_local.backends.torch.packing import Pack
-
-# Logit rows computed at a time: 256 rows of a 49k vocabulary take 50 MB in float32.
-_CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -38,25 +35,25 @@ def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: 
         x = F.embedding(pack.tokens, model.embed_tokens.weight)
         if base.shape.embedding_scale != 1:
             x = x * base.shape.embedding_scale
-        cos, sin = model.rotary_emb(x, pack.positions[None])
-        half = base.shape.head_dim // 2
-        rope = (cos[0, :, None, :half], sin[0, :, None, :half])
+        views = views_of(base, pack)
     for block in base.blocks:
-        layer = _Layer(base, block, adapter, pack, rope, how.dropout_seed)
+        layer = _Layer(base, block, adapter, views[base.shape.slides(block.index)], how.dropout_seed)
         x = checkpoint(layer, x, use_reentrant=False) if how.recompute else layer(x)
-    out = _norm(x[pack.answers], model.norm.weight, base.shape.norm_eps)
+    out = _norm(x[pack.answers], base.last_norm, base.shape.norm_eps)
     return out if base.shape.logit_divisor == 1 else out / base.shape.logit_divisor
 
 
 def answer_loss(base: LoadedBase, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
     """The summed, weighted negative log-likelihood of the pack's targets, in nats."""
-    return _answer_loss(hidden, base.model.lm_head.weight, pack.targets, pack.weights)
+    cap = base.shape.logit_cap
+    return functions.answer_loss(hidden, base.model.lm_head.weight, pack.targets, pack.weights, cap)
 
 
 def logits(base: LoadedBase, adapter: TorchLora | None, pack: Pack) -> torch.Tensor:
     """Float32 logits at the pack's answer positions: (answers, vocabulary)."""
     with torch.no_grad():
-        return F.linear(hidden_states(base, adapter, pack), base.model.lm_head.weight).float()
+        hidden = hidden_states(base, adapter, pack)
+        return functions.head_logits(hidden, base.model.lm_head.weight, base.shape.logit_cap)
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,7 @@ class _Layer:
     base: LoadedBase
     block: Block
     adapter: TorchLora | None
-    pack: Pack
-    rope: tuple[torch.Tensor, torch.Tensor]
+    view: View
     dropout_seed: int | None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,7 +74,7 @@ class _Layer:
         out = self._project(block.attn_output, self._attend(self._normed(x, "attn_norm")))
         x = self._added(x, self._normed(out, "post_attention_norm"))
         gate_up = self._project(block.gate_up, self._normed(x, "ffn_norm"))
-        out = self._project(block.ffn_down, _gated(gate_up))
+        out = self._project(block.ffn_down, functions.gated[self.base.shape.row.activation](gate_up))
         return self._added(x, self._normed(out, "post_ffw_norm"))
 
     def _normed(self, x: torch.Tensor, stem: str) -> torch.Tensor:
@@ -97,7 +93,9 @@ class _Layer:
         query, key = self._turned(turned).split((heads, kv_heads), dim=1)
         # A copy of the values lets go of the product that they are cut from.
         query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value.clone()))
-        out = _attention(query, key, value, self.pack, shape.attention_scale)
+        if self.view.factor is not None:
+            query = query * self.view.factor.to(query.dtype).transpose(0, 1)
+        out = attention(query, key, value, self.view.pack, shape)
         return out[0].transpose(0, 1).reshape(n_tokens, heads * shape.head_dim)
 
     def _turned(self, x: torch.Tensor) -> torch.Tensor:
@@ -107,7 +105,7 @@ class _Layer:
             parts = x.split((shape.heads, shape.kv_heads), dim=1)
             pairs = zip(parts, ("attn_q_norm", "attn_k_norm"), strict=True)
             x = torch.cat([self._normed_heads(part, stem) for part, stem in pairs], dim=1)
-        return _rotate(x, *self.rope) if shape.row.rotates(self.block.index) else x
+        return rotate(x, self.view.cos, self.view.sin) if shape.row.rotates(self.block.index) else x
 
     def _normed_heads(self, x: torch.Tensor, stem: str) -> torch.Tensor:
         """Each head normed by itself, or all as one vector: as long as the norm's weight is."""
@@ -118,7 +116,7 @@ class _Layer:
         if self.adapter is None or part is None:
             return F.linear(x, projection.weight, projection.bias)
         kept = self._kept(projection, x, self.adapter.dropout)
-        return _adapted(x, projection.weight, projection.bias, kept, self.adapter.scale, part.a, *part.b)
+        return functions.adapted(x, projection.weight, projection.bias, kept, self.adapter.scale, part.a, *part.b)
 
     def _kept(self, projection: Projection, x: torch.Tensor, rate: float) -> torch.Tensor | None:
         """The dropout mask over the adapter's input, scaled; None where nothing is dropped."""
@@ -130,144 +128,7 @@ class _Layer:
         return kept / (1 - rate)
 
 
-def _attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, pack: Pack, scale: float | None
-) -> torch.Tensor:
-    """Attention of the prefix to itself and of each group to the prefix and itself; (1, heads, tokens, head_dim)."""
-    end, out = pack.n_prefix, []
-    if end:
-        out.append(_attend(query[:, :, :end], key[:, :, :end], value[:, :, :end], None, scale))
-    for group in pack.groups:
-        own = slice(group.start, group.stop)
-        keys, values = key[:, :, own], value[:, :, own]
-        if end:
-            keys = torch.cat((key[:, :, :end], keys), dim=2)
-            values = torch.cat((value[:, :, :end], values), dim=2)
-        out.append(_attend(query[:, :, own], keys, values, group.mask, scale))
-    return torch.cat(out, dim=2) if len(out) > 1 else out[0]
-
-
-def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float | None
-) -> torch.Tensor:
-    """Scaled dot-product attention under a mask, or causal where there is none; scale None: 1 / sqrt(head_dim)."""
-    gqa = query.shape[1] != key.shape[1]
-    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=gqa)
-
-
 def _norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Root-mean-square norm, computed in float32 as transformers does."""
-    return F.rms_norm(x.float(), weight.shape, None, eps).to(x.dtype) * weight
-
-
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions on (tokens, heads, head_dim) with halves side by side."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-class _Adapted(torch.autograd.Function):
-    """x @ W.T + bias plus scale * (x * kept) @ A.T @ B.T for each stacked module, W frozen.
-
-    Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        kept: torch.Tensor | None,
-        scale: float,
-        a: torch.Tensor,
-        *b: torch.Tensor,
-    ) -> torch.Tensor:
-        out = F.linear(x, weight, bias)
-        source = x.to(a.dtype) if kept is None else x * kept
-        low = source @ a.T
-        for rows, part, low_part in zip(out.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), strict=True):
-            _add_product(rows, low_part, part.T, scale)
-        ctx.save_for_backward(x, weight, kept, low, a, *b)
-        ctx.scale = scale
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, kept, low, a, *b = ctx.saved_tensors
-        source = x.to(a.dtype) if kept is None else x * kept
-        grad_low, grad_b = torch.empty_like(low), []
-        pieces = zip(
-            grad.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), grad_low.chunk(len(b), 1), strict=True
-        )
-        for rows, part, low_part, grad_low_part in pieces:
-            rows = rows.to(a.dtype) * ctx.scale
-            torch.mm(rows, part, out=grad_low_part)
-            grad_b.append(rows.T @ low_part)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = grad @ weight
-            if kept is None:
-                _add_product(grad_x, grad_low, a, 1.0)
-            else:
-                grad_x += ((grad_low @ a) * kept).to(grad_x.dtype)
-        return grad_x, None, None, None, None, grad_low.T @ source, *grad_b
-
-
-def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
-    """out += scale * left @ right, in place, whatever precision `out` has."""
-    if out.dtype == left.dtype:
-        out.addmm_(left, right, alpha=scale)
-    else:
-        out += (scale * (left @ right)).to(out.dtype)
-
-
-class _Gated(torch.autograd.Function):
-    """silu(gate) * up of (tokens, 2 * width), which alone is kept; silu and its slope are computed again."""
-
-    @staticmethod
-    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, dim=1)
-        return F.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        gate, up = ctx.saved_tensors[0].chunk(2, dim=1)
-        share = torch.sigmoid(gate)
-        active = gate * share  # silu; its slope is share + silu * (1 - share)
-        slope = torch.addcmul(share, active, 1 - share)
-        return torch.cat((slope.mul_(up).mul_(grad), active.mul_(grad)), dim=1)
-
-
-class _AnswerLoss(torch.autograd.Function):
-    """Sum of weight * -log softmax(h @ W.T)[target]; the gradient for h is made in the forward pass.
-
-    The head is frozen, so each chunk of logits is needed once and can be dropped at once.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
-    ) -> torch.Tensor:
-        grads, total = [], hidden.new_zeros((), dtype=torch.float32)
-        for h, target, weight in zip(*(t.split(_CHUNK_ROWS) for t in (hidden, targets, weights)), strict=True):
-            scores = F.linear(h, head).float()
-            top = scores.logsumexp(dim=1)
-            total += (weight * (top - scores.gather(1, target[:, None])[:, 0])).sum()
-            if ctx.needs_input_grad[0]:
-                share = scores.sub_(top[:, None]).exp_()
-                share.scatter_add_(1, target[:, None], share.new_full((len(target), 1), -1.0))
-                grads.append((share.mul_(weight[:, None]).to(head.dtype)) @ head)
-        ctx.save_for_backward(torch.cat(grads) if grads else None)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return ctx.saved_tensors[0] * grad.to(ctx.saved_tensors[0].dtype), None, None, None
-
-
-# `apply` has no types of its own.
-_adapted: Callable[..., torch.Tensor] = _Adapted.apply
-_gated: Callable[[torch.Tensor], torch.Tensor] = _Gated.apply
-_answer_loss: Callable[..., torch.Tensor] = _AnswerLoss.apply
+    """Root-mean-square norm, computed in float32 as transformers does; so is the product with a float32 weight."""
+    normed = F.rms_norm(x.float(), weight.shape, None, eps)
+    return (normed * weight).to(x.dtype) if weight.dtype == torch.float32 else normed.to(x.dtype) * weight

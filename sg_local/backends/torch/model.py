@@ -5,13 +5,13 @@ model is built empty and filled here. Rows of rotary heads are put back into tra
 a GGUF stores rotary pairs side by side). Projections that read the same input share one block of storage, of which the
 model's own parameters are views, so that each such group is one matrix product.
 
-Covers the rows of gguf.architectures whose block is that of `forward`: grouped-query attention, tied or own head,
-linear and frequency-factor rope scaling (both written into the model's rotary table). What gguf.read_config refuses is
-refused here.
+Covers the rows of gguf.architectures, whose block is that of `forward`. The rotary table is transformers' own, its
+frequencies divided by the file's factors where it has some. What gguf.read_config refuses is refused here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ import torch
 import transformers
 
 from sg_local.gguf import ROPE_FACTORS, GgufFile, ModelConfig, read_config, rows_to_hf
-from sg_local.records import SgError
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,10 @@ class Projection:
 
 @dataclass(frozen=True)
 class Block:
-    """One layer's frozen weights, and its index in the file. `norms` are its norms' weights by their GGUF stems."""
+    """One layer's frozen weights, and its index in the file.
+
+    `norms` are its norms' weights by their GGUF stems, as what is normed is multiplied by them.
+    """
 
     index: int
     norms: Mapping[str, torch.Tensor]
@@ -58,43 +60,42 @@ class Block:
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A loaded base: the transformers model, the file's shape, and the same weights as blocks.
+    """A loaded base: the transformers model, its shape, and the same weights as blocks and as the last norm's.
 
-    `blocks` may be a slice of the file's layers; then the model holds these alone.
+    `blocks` may be a slice of the file's layers; then the shape counts these alone.
     """
 
     model: Any  # transformers' class of the architecture: its parts have no types of their own
     shape: ModelConfig
     blocks: tuple[Block, ...]
+    last_norm: torch.Tensor
 
 
 def load_base(path: Path, device: torch.device, dtype: torch.dtype, layers: Sequence[int] | None = None) -> LoadedBase:
     """Build the model from the file's weights, or from those layers alone. Raises SgError for one that is unfit."""
-    shape = read_config(path)
-    chosen = tuple(range(shape.layers)) if layers is None else tuple(layers)
+    whole = read_config(path)
+    chosen = tuple(range(whole.layers)) if layers is None else tuple(layers)
+    shape = dataclasses.replace(whole, layers=len(chosen))
     with torch.device("meta"):
-        model = _empty_model(path, shape, len(chosen))
+        model = _empty_model(shape)
     with GgufFile(path) as file:
         fill = _Filler(file, shape, device, dtype)
         blocks = tuple(fill.block(model.model.layers[at], layer) for at, layer in enumerate(chosen))
-        fill.ends(model)
-    return LoadedBase(model.eval().requires_grad_(False), shape, blocks)
+        last_norm = fill.ends(model)
+    return LoadedBase(model.eval().requires_grad_(False), shape, blocks, last_norm)
 
 
 def slice_of(base: LoadedBase, layers: Sequence[int]) -> LoadedBase:
     """The same weights reduced to these layers, without a copy."""
-    return LoadedBase(base.model, base.shape, tuple(block for block in base.blocks if block.index in layers))
+    blocks = tuple(block for block in base.blocks if block.index in layers)
+    return dataclasses.replace(base, shape=dataclasses.replace(base.shape, layers=len(blocks)), blocks=blocks)
 
 
-def _empty_model(path: Path, shape: ModelConfig, n_layers: int) -> Any:
-    """transformers' model of this shape with `n_layers` blocks and no values; its rope scaling is for `ends`."""
-    if shape.rope_dim != shape.head_dim:
-        raise SgError(f"{path} rotates only part of each head, which the torch trainer does not support.")
+def _empty_model(shape: ModelConfig) -> Any:
+    """transformers' model of this shape, without values."""
     model_class = getattr(transformers, shape.row.model_class)
-    rope = {"rope_type": "default", "rope_theta": shape.rope_base}
-    settings = {**shape.settings(), "num_hidden_layers": n_layers, "rope_parameters": rope, "use_cache": False}
-    settings["pad_token_id"] = None  # a default of some classes lies beyond a small vocabulary
-    return model_class(model_class.config_class(**settings))
+    # A default of some classes lies beyond a small vocabulary.
+    return model_class(model_class.config_class(**shape.settings(), use_cache=False, pad_token_id=None))
 
 
 class _Filler:
@@ -113,19 +114,25 @@ class _Filler:
         return torch.from_numpy(np.ascontiguousarray(weights)).to(self.device, self.dtype)
 
     def block(self, layer: Any, index: int) -> Block:
+        row = self.shape.row
         block = Block(
             index,
-            {stem: self.tensor(f"blk.{index}.{stem}.weight") for stem in self.shape.row.norms},
-            self._stacked(layer, index, "attn_q", "attn_k", "attn_v"),
-            self._stacked(layer, index, "attn_output"),
-            self._stacked(layer, index, "ffn_gate", "ffn_up"),
-            self._stacked(layer, index, "ffn_down"),
+            {stem: self.norm(f"blk.{index}.{stem}.weight") for stem in row.norms},
+            self._stacked(layer, index, row.with_input("self_attn", "hidden")),
+            self._stacked(layer, index, row.with_input("self_attn", "q")),
+            self._stacked(layer, index, row.with_input("mlp", "hidden")),
+            self._stacked(layer, index, row.with_input("mlp", "ffn")),
         )
-        for stem, norm in block.norms.items():
-            _put(layer.get_submodule(self.shape.row.module_in_layer(stem)), norm)
+        for stem in row.norms:
+            _put(layer.get_submodule(row.module_in_layer(stem)), self.tensor(f"blk.{index}.{stem}.weight"))
         return block
 
-    def _stacked(self, layer: Any, index: int, *stems: str) -> Projection:
+    def norm(self, name: str) -> torch.Tensor:
+        """What a norm multiplies by; in float32 where transformers adds to its weight, and does that in float32."""
+        weights = torch.from_numpy(self.file.dequantize(name).copy()).to(self.device)
+        return weights if self.shape.row.norm_offset else weights.to(self.dtype)
+
+    def _stacked(self, layer: Any, index: int, stems: Sequence[str]) -> Projection:
         """Stack the modules' rows in one matrix and their biases; each module's own become views of these."""
         modules = tuple(map(self.shape.row.module_in_layer, stems))
         parts = [layer.get_submodule(module) for module in modules]
@@ -147,8 +154,11 @@ class _Filler:
             part.bias = torch.nn.Parameter(rows, requires_grad=False)
         return biases
 
-    def ends(self, model: Any) -> None:
-        """Embeddings, head, last norm, and the rotary table, which the meta device left without values."""
+    def ends(self, model: Any) -> torch.Tensor:
+        """Embeddings, head and last norm, and the tables that the meta device left without values; the norm's weight.
+
+        transformers scales embeddings in a buffer of its own, which `forward` does not use.
+        """
         _put(model.model.embed_tokens, self.tensor("token_embd.weight"))
         _put(model.model.norm, self.tensor("output_norm.weight"))
         if self.shape.tied:
@@ -156,12 +166,12 @@ class _Filler:
         else:
             _put(model.lm_head, self.tensor("output.weight"))
         model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(self.device)
-        frequencies = model.model.rotary_emb.inv_freq
-        if self.shape.rope_scaling == "linear":
-            frequencies /= self.shape.rope_factor
         if self.shape.rope_factors:
             factors = self.file.dequantize(ROPE_FACTORS).copy()
-            frequencies /= torch.from_numpy(factors).to(self.device)
+            model.model.rotary_emb.inv_freq /= torch.from_numpy(factors).to(self.device)
+        if hasattr(model.model.embed_tokens, "embed_scale"):
+            model.model.embed_tokens.embed_scale = torch.tensor(self.shape.embedding_scale, device=self.device)
+        return self.norm("output_norm.weight")
 
 
 def _put(module: torch.nn.Module, weight: torch.Tensor) -> None:

@@ -37,7 +37,8 @@ class PackGroup:
 class Pack:
     """A packed micro-batch. `answers` are the packed positions whose logits predict `targets`.
 
-    `weights` is each target's row weight. All are one-dimensional; `n_prefix` tokens stand first.
+    `weights` is each target's row weight. All are one-dimensional; `n_prefix` tokens stand first, and see each other as
+    `prefix_mask` says, like that of a group; None: causally.
     """
 
     tokens: torch.Tensor
@@ -47,6 +48,7 @@ class Pack:
     answers: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    prefix_mask: torch.Tensor | None = None
 
     @property
     def n_tokens(self) -> int:

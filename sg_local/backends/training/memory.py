@@ -164,7 +164,7 @@ def _gate(shape: ModelConfig, load: Load) -> int:
     """Bytes of the parity gate's copy. On CUDA it lies beside: in the host's memory."""
     if load.on_cuda:
         return 0
-    whole, few = 4 * parameters(shape), len(shape.row.slice_of(shape.layers))
+    whole, few = 4 * parameters(shape), len(shape.slice_layers())
     return whole if whole <= FULL_COPY_BYTES else 4 * parameters(dataclasses.replace(shape, layers=few))
 
 

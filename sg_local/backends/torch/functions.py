@@ -1,0 +1,146 @@
+"""The parts of the forward pass with gradients of their own, written out so that they keep no more than they must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+# Logit rows computed at a time: 256 rows of a 49k vocabulary take 50 MB in float32.
+_CHUNK_ROWS = 256
+
+
+class _Adapted(torch.autograd.Function):
+    """x @ W.T + bias plus scale * (x * kept) @ A.T @ B.T for each stacked module, W frozen.
+
+    Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        kept: torch.Tensor | None,
+        scale: float,
+        a: torch.Tensor,
+        *b: torch.Tensor,
+    ) -> torch.Tensor:
+        out = F.linear(x, weight, bias)
+        source = x.to(a.dtype) if kept is None else x * kept
+        low = source @ a.T
+        for rows, part, low_part in zip(out.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), strict=True):
+            _add_product(rows, low_part, part.T, scale)
+        ctx.save_for_backward(x, weight, kept, low, a, *b)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, kept, low, a, *b = ctx.saved_tensors
+        source = x.to(a.dtype) if kept is None else x * kept
+        grad_low, grad_b = torch.empty_like(low), []
+        pieces = zip(
+            grad.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), grad_low.chunk(len(b), 1), strict=True
+        )
+        for rows, part, low_part, grad_low_part in pieces:
+            rows = rows.to(a.dtype) * ctx.scale
+            torch.mm(rows, part, out=grad_low_part)
+            grad_b.append(rows.T @ low_part)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight
+            if kept is None:
+                _add_product(grad_x, grad_low, a, 1.0)
+            else:
+                grad_x += ((grad_low @ a) * kept).to(grad_x.dtype)
+        return grad_x, None, None, None, None, grad_low.T @ source, *grad_b
+
+
+def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
+    """out += scale * left @ right, in place, whatever precision `out` has."""
+    if out.dtype == left.dtype:
+        out.addmm_(left, right, alpha=scale)
+    else:
+        out += (scale * (left @ right)).to(out.dtype)
+
+
+class _SiluGated(torch.autograd.Function):
+    """silu(gate) * up of (tokens, 2 * width), which alone is kept; silu and its slope are computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, dim=1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        gate, up = ctx.saved_tensors[0].chunk(2, dim=1)
+        share = torch.sigmoid(gate)
+        active = gate * share  # silu; its slope is share + silu * (1 - share)
+        slope = torch.addcmul(share, active, 1 - share)
+        return torch.cat((slope.mul_(up).mul_(grad), active.mul_(grad)), dim=1)
+
+
+class _GeluGated(torch.autograd.Function):
+    """gelu(gate) * up, gelu in its tanh form, keeping as little as `_SiluGated`."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, dim=1)
+        return F.gelu(gate, approximate="tanh").mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        gate, up = ctx.saved_tensors[0].chunk(2, dim=1)
+        grad_gate = torch.ops.aten.gelu_backward(up * grad, gate, approximate="tanh")
+        return torch.cat((grad_gate, F.gelu(gate, approximate="tanh").mul_(grad)), dim=1)
+
+
+class _AnswerLoss(torch.autograd.Function):
+    """Sum of weight * -log softmax(logits)[target]; the gradient for h is made in the forward pass.
+
+    The head is frozen, so each chunk of logits is needed once and can be dropped at once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, cap: float
+    ) -> torch.Tensor:
+        grads, total = [], hidden.new_zeros((), dtype=torch.float32)
+        for h, target, weight in zip(*(t.split(_CHUNK_ROWS) for t in (hidden, targets, weights)), strict=True):
+            scores = head_logits(h, head, cap)
+            slope = 1 - (scores / cap) ** 2 if cap and ctx.needs_input_grad[0] else None
+            top = scores.logsumexp(dim=1)
+            total += (weight * (top - scores.gather(1, target[:, None])[:, 0])).sum()
+            if ctx.needs_input_grad[0]:
+                share = scores.sub_(top[:, None]).exp_()
+                share.scatter_add_(1, target[:, None], share.new_full((len(target), 1), -1.0))
+                share.mul_(weight[:, None] if slope is None else slope.mul_(weight[:, None]))
+                grads.append(share.to(head.dtype) @ head)
+        ctx.save_for_backward(torch.cat(grads) if grads else None)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return ctx.saved_tensors[0] * grad.to(ctx.saved_tensors[0].dtype), None, None, None, None
+
+
+def head_logits(hidden: torch.Tensor, head: torch.Tensor, cap: float) -> torch.Tensor:
+    """Float32 logits (rows, vocabulary), bounded by tanh at `cap` unless it is 0."""
+    scores = F.linear(hidden, head).float()
+    return scores.div_(cap).tanh_().mul_(cap) if cap else scores
+
+
+# `apply` has no types of its own.
+adapted: Callable[..., torch.Tensor] = _Adapted.apply
+"""The sum that `_Adapted` describes."""
+gated: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": _SiluGated.apply, "gelu": _GeluGated.apply}
+"""The feed-forward's gate, by the name of what it goes through."""
+answer_loss: Callable[..., torch.Tensor] = _AnswerLoss.apply
+"""The loss that `_AnswerLoss` describes."""
