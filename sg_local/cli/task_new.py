@@ -17,6 +17,7 @@ from sg_local.cli.options import Choice
 from sg_local.cli.task_form import ask_draft, preview
 from sg_local.records import KINDS, SgError
 from sg_local.tasks.draft import Draft, files_of, write_task
+from sg_local.tasks.files import read_placed_task
 from sg_local.tasks.lint import lint
 
 LACKING = {
@@ -65,7 +66,7 @@ def new(path: Path, source: Path | None, columns: str | None, question: str | No
     files = files_of(draft, path)
     _check_free([*files], force)
     write_task(files)
-    _tell(draft, list(files), is_shown=not is_asked and sys.stderr.isatty())
+    _tell(list(files), is_shown=not is_asked and sys.stderr.isatty())
 
 
 def _as_toml(path: Path) -> Path:
@@ -100,13 +101,13 @@ def _incomplete(draft: Draft) -> SgError:
     return SgError(f"The new task needs {names}.", hint, exit_code=2)
 
 
-def _tell(draft: Draft, files: list[Path], *, is_shown: bool) -> None:
+def _tell(files: list[Path], *, is_shown: bool) -> None:
     """What is doubtful about the task, the files, and what to type next."""
-    task = draft.task()
-    for item in lint(task, grammar_check()):
-        output.note(f"{item.level}: {item.finding} {item.advice}")
+    placed = read_placed_task(files[0])
+    for item in lint(placed.task, placed.source, fits_grammar=grammar_check()):
+        output.note(f"{item.level}: {item.place}: {item.finding} {item.advice}")
     if is_shown:
-        preview(task)
+        preview(placed.task)
     for path in files:
         output.say(path)
     output.say(f"Next: {shlex.join(['sg-local', 'run', str(files[0])])}", err=True)

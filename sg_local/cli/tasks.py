@@ -11,11 +11,11 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import task_argument
-from sg_local.cli.options import json_option
+from sg_local.cli.config import Environment
+from sg_local.cli.options import backend_option, form_option, json_option, model_option
 from sg_local.cli.output import Column
 from sg_local.cli.task_new import grammar_check, new
 from sg_local.tasks.draft import prompt_text
-from sg_local.tasks.lint import lint
 from sg_local.tasks.toml import task_toml
 
 
@@ -91,25 +91,35 @@ def show(task: str, as_json: bool, as_toml: bool) -> None:
     output.say(f"\nThe prompt:\n\n{prompt_text(found)}")
 
 
-@tasks_command.command("check", examples=("sg-local tasks check my_task.toml", "sg-local tasks check my_task --json"))
+@tasks_command.command(
+    "check",
+    examples=("sg-local tasks check my_task.toml", "sg-local tasks check my_task.toml --model vicuna-7b-v1.5 --json"),
+)
 @task_argument
+@form_option
+@backend_option
+@model_option
 @json_option
-def check(task: str, as_json: bool) -> None:
+@click.pass_obj
+def check(environment: Environment, /, task: str, as_json: bool, **given: Any) -> None:
     """Say what is wrong or doubtful in a task file, with advice.
 
-    Exits with 1 when something would make the results misleading.
+    With --model, also whether its context holds the inputs beside the examples. Exits with 1 when something would make
+    the results misleading.
     """
     from sg_local import tasks
+    from sg_local.job.advice import advise
+    from sg_local.job.options import Options
 
-    found = tasks.load_task(task)
-    advice = lint(found, grammar_check())
+    found = tasks.read_placed_task(tasks.find_task(task))
+    advice = advise(found, Options(**given), environment.home(), grammar_check())
     if as_json:
         output.show_json([dataclasses.asdict(item) for item in advice])
     elif advice:
-        columns = [Column("level"), Column("finding"), Column("advice")]
-        output.show_table(found.name, columns, [(a.level, a.finding, a.advice) for a in advice])
+        columns = [Column("level"), Column("where"), Column("finding"), Column("advice")]
+        output.show_table(found.task.name, columns, [(a.level, a.place, a.finding, a.advice) for a in advice])
     else:
-        output.say(f"{found.name}: nothing to complain about.")
+        output.say(f"{found.task.name}: nothing to complain about.")
     if any(item.level == "error" for item in advice):
         click.get_current_context().exit(1)
 

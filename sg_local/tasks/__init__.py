@@ -5,6 +5,7 @@ from __future__ import annotations
 from sg_local.tasks.examples import FEW, drawn, n_fitting
 from sg_local.tasks.files import (
     load_task,
+    read_placed_task,
     read_task,
     read_tests,
     task_from,
@@ -23,6 +24,7 @@ __all__ = [
     "find_task",
     "load_task",
     "n_fitting",
+    "read_placed_task",
     "read_task",
     "read_tests",
     "shipped_folder",

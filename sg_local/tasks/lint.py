@@ -1,37 +1,46 @@
-"""What is doubtful about a task that is well-formed: pure checks, each with advice."""
+"""What is doubtful about a task that is well-formed: pure checks, each with advice and the place in the file."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sg_local.prompts import normalise
+from sg_local.prompts import Form, Room, TooLong, fitted_answer
 from sg_local.records import SgError, Task
-from sg_local.splitting import unclosed
-from sg_local.tasks.labels import unnamed_labels
+from sg_local.tasks.advice import Advice, Subject
+from sg_local.tasks.lint_labels import alike_labels, odd_scripts, unshown_labels
+from sg_local.tasks.lint_rows import few_examples, few_tests, leaked_tests, repeated_inputs
+from sg_local.tasks.source import TaskSource
 from sg_local.words import counted
 
 MANY_WORDS = 300
-FEW_TESTS = 30
 
 
 @dataclass(frozen=True)
-class Advice:
-    """One finding: `level` is `error` (results would mislead) or `warning`."""
+class Bounds:
+    """What a model's context holds: its room, the form in which it is asked, and the task as it would show it."""
 
-    level: str
-    finding: str
-    advice: str
+    room: Room
+    form: Form
+    task: Task
 
 
-def lint(task: Task, fits_grammar: Callable[[str], object] | None = None) -> list[Advice]:
+def lint(
+    task: Task,
+    source: TaskSource | None = None,
+    *,
+    fits_grammar: Callable[[str], object] | None = None,
+    bounds: Bounds | None = None,
+) -> list[Advice]:
     """Everything doubtful about a task, errors first.
 
-    `fits_grammar` raises SgError for a schema (JSON text) to which an engine cannot hold the model; None: not asked.
+    `source` is its file, to name lines by. `fits_grammar` raises SgError for a schema (JSON text) to which an engine
+    cannot hold the model; `bounds` are those of the model that is to answer; None: not asked.
     """
-    found = [*_grammar(task, fits_grammar), *(advice for check in CHECKS for advice in check(task))]
+    subject = Subject(task, source)
+    found = [*_grammar(subject, fits_grammar), *_fitting(subject, bounds)]
+    found += [advice for check in CHECKS for advice in check(subject)]
     return sorted(found, key=lambda advice: advice.level != "error")
 
 
@@ -39,78 +48,54 @@ def check_task(task: Task) -> None:
     """Raises SgError (usage) for the first finding that would make a run's results mislead."""
     for item in lint(task):
         if item.level == "error":
-            raise SgError(f"Task {task.name} would mislead: {item.finding}", item.advice, exit_code=2)
+            hint = f"{item.advice} `tasks check` says where."
+            raise SgError(f"Task {task.name} would mislead: {item.finding}", hint, exit_code=2)
 
 
-def _unshown_labels(task: Task) -> Iterator[Advice]:
-    shown = {pair.output for pair in task.examples}
-    missing = [label for label in task.labels if label not in shown]
-    if task.labels and len(shown) == 1:
-        yield Advice("warning", f"All examples have the label {task.examples[0].output}.", "Show different labels.")
-    elif missing and len(task.labels) <= 3:
-        finding = f"No example has the label {', '.join(missing)}."
-        yield Advice("warning", finding, "Show each label once where there are at most three.")
-    elif unnamed := unnamed_labels(task):
-        finding = f"Neither instruction nor examples name {counted(len(unnamed), 'label')}, such as {unnamed[0]}."
-        yield Advice("warning", finding, "A new run adds a line with all labels: say what each means.")
-
-
-def _few_examples(task: Task) -> Iterator[Advice]:
-    if len(task.examples) < 3:
-        finding = f"Only {counted(len(task.examples), 'example', 'are')} given, of three."
-        yield Advice("warning", finding, "Three varied examples steer the model much better.")
-
-
-def _long(task: Task) -> Iterator[Advice]:
+def _long(subject: Subject) -> Iterator[Advice]:
+    task = subject.task
     n_words = len(task.instruction.split())
     if n_words > MANY_WORDS:
-        yield Advice("warning", f"The instruction has {n_words} words.", "Say it in a few sentences.")
+        finding = f"The instruction has {n_words} words."
+        yield subject.warning(finding, "Say it in a few sentences.", ("instruction",))
     for number, pair in enumerate(task.examples, 1):
         n_words = len(f"{pair.input} {pair.output}".split())
         if n_words > MANY_WORDS:
             finding = f"Example {number} has {n_words} words."
-            yield Advice("warning", finding, "Shorter examples leave room for longer inputs.")
+            yield subject.warning(finding, "Shorter examples leave room for longer inputs.", ("examples", number))
 
 
-def _duplicates(task: Task) -> Iterator[Advice]:
-    inputs = Counter(normalise(pair.input) for pair in task.examples)
-    if any(count > 1 for count in inputs.values()):
-        yield Advice("warning", "Two examples have the same input.", "Give different ones.")
-    twice = [text for text, count in Counter(normalise(row.input) for row in task.tests).items() if count > 1]
-    if twice:
-        finding = f"{counted(len(twice), 'test input', 'stand')} more than once, such as {twice[0][:50]!r}."
-        yield Advice("warning", finding, "Each test row should be new.")
+def _fitting(subject: Subject, bounds: Bounds | None) -> Iterator[Advice]:
+    """Inputs beside which the model's context does not hold all examples, or that it does not hold at all."""
+    if bounds is None:
+        return
+    dropped, too_long, reason = [], [], None
+    for part, text in _inputs(subject.task):
+        try:
+            if fitted_answer(bounds.room, bounds.task, bounds.form, text).n_dropped:
+                dropped.append(part)
+        except TooLong as error:
+            too_long.append(part)
+            reason = reason or error
+    of = f"a context of {bounds.room.n_ctx} tokens"
+    if reason is not None:
+        finding = f"{counted(len(too_long), 'input', 'are')} too long for {of}: {reason.message}"
+        is_shown = any(part[0] == "examples" for part in too_long)
+        yield (subject.error if is_shown else subject.warning)(finding, reason.hint, *too_long)
+    if dropped:
+        finding = f"{counted(len(dropped), 'input', 'leave')} no room for all examples in {of}."
+        yield subject.warning(finding, "Some examples are not shown there: shorten them.", *dropped)
 
 
-def _leaks(task: Task) -> Iterator[Advice]:
-    shown = {normalise(pair.input) for pair in task.examples}
-    leaked = [i for i, row in enumerate(task.tests, 1) if normalise(row.input) in shown]
-    if leaked:
-        finding = f"{counted(len(leaked), 'test row', 'stand')} among the examples, such as test row {leaked[0]}."
-        yield Advice("error", finding, "Take them out: the model is shown their answers.")
+def _inputs(task: Task) -> Iterator[tuple[tuple[str, int], str]]:
+    """Every input with its part of the file."""
+    yield from ((("examples", number), pair.input) for number, pair in enumerate(task.examples, 1))
+    yield from ((("tests", number), row.input) for number, row in enumerate(task.tests, 1))
 
 
-def _tests(task: Task) -> Iterator[Advice]:
-    if not task.tests:
-        yield Advice("warning", "There are no test rows.", "Without them no gain can be shown: add [[tests]].")
-    elif len(task.tests) < FEW_TESTS:
-        finding = f"Only {counted(len(task.tests), 'test row', 'are')} given."
-        yield Advice("warning", finding, f"With fewer than {FEW_TESTS} the intervals are wide.")
-    untested = set(task.labels) - {output for row in task.tests for output in row.outputs}
-    if task.tests and untested:
-        finding = f"No test row has the label {', '.join(sorted(untested))}."
-        yield Advice("warning", finding, "Test every label.")
-
-
-def _alike_labels(task: Task) -> Iterator[Advice]:
-    alike = Counter(unclosed(label) for label in task.labels)
-    if any(count > 1 for count in alike.values()):
-        finding = "Two labels are the same but for letter case or punctuation."
-        yield Advice("error", finding, "Answers are compared without them: rename one.")
-
-
-def _key_order(task: Task) -> Iterator[Advice]:
+def _key_order(subject: Subject) -> Iterator[Advice]:
     """A grammar writes keys in one order: those required first, each in the schema's order."""
+    task = subject.task
     schema = json.loads(task.schema) if task.schema else {}
     required = schema.get("required", [])
     written = sorted(schema.get("properties", {}), key=lambda name: name not in required)
@@ -118,26 +103,28 @@ def _key_order(task: Task) -> Iterator[Advice]:
         keys = [key for key in json.loads(pair.output) if key in written]
         if keys != [key for key in written if key in keys]:
             finding = f"Example {number} has its keys in another order than the schema."
-            yield Advice("warning", finding, f"Constrained outputs come as: {', '.join(written)}.")
+            advice = f"Constrained outputs come as: {', '.join(written)}."
+            yield subject.warning(finding, advice, ("examples", number))
 
 
-def _grammar(task: Task, fits_grammar: Callable[[str], object] | None) -> Iterator[Advice]:
+def _grammar(subject: Subject, fits_grammar: Callable[[str], object] | None) -> Iterator[Advice]:
     """Whether the schema can hold the model to it."""
-    if not task.schema or fits_grammar is None:
+    if not subject.task.schema or fits_grammar is None:
         return
     try:
-        fits_grammar(task.schema)
+        fits_grammar(subject.task.schema)
     except SgError as error:
-        yield Advice("warning", error.message, error.hint)
+        yield subject.warning(error.message, error.hint, ("schema",))
 
 
-CHECKS: tuple[Callable[[Task], Iterator[Advice]], ...] = (
-    _leaks,
-    _alike_labels,
+CHECKS: tuple[Callable[[Subject], Iterator[Advice]], ...] = (
+    leaked_tests,
+    alike_labels,
+    odd_scripts,
     _key_order,
-    _few_examples,
-    _unshown_labels,
+    few_examples,
+    unshown_labels,
     _long,
-    _duplicates,
-    _tests,
+    repeated_inputs,
+    few_tests,
 )
