@@ -3,7 +3,8 @@
 Two metrics decide: exact match after normalising, for classification, and ROUGE-L of the rouge-score package with
 stemming, for generation, best over the references. Two more are SELF-GUIDE's own (arXiv 2407.12874, released
 code) and are reported beside them under their names: the case-sensitive last label in the text, and ROUGE-L over
-characters. Scores of one answer lie in 0..1; estimates are in percent.
+characters. JSON answers to a schema are scored by field, too. Scores of one answer lie in 0..1; estimates are in
+percent.
 
 Intervals are 95 % percentile bootstrap intervals over test rows, where every system sees the same resamples, so
 that differences are paired. Where all rows score alike the bootstrap has no width and the exact binomial bound
@@ -17,7 +18,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sg_local.fields import likeness
 from sg_local.prompts import match_label, normalise
+from sg_local.schemas import misfit
 from sg_local.splitting import holds, pieces, words
 
 Metric = Callable[[str, Sequence[str]], float]
@@ -124,11 +127,42 @@ def names_label(labels: Sequence[str], text: str) -> bool:
     return any(holds(text, label) for label in labels)
 
 
-def metrics_of(kind: str, labels: Sequence[str]) -> dict[str, Metric]:
+def field_f1(text: str, references: Sequence[str]) -> float:
+    """F1 over the values of an answer in JSON, each at its field (fields.likeness), best over the references."""
+    return max(likeness(text, reference).f1 for reference in references)
+
+
+def fields_right(text: str, references: Sequence[str]) -> float:
+    """The share of a reference's fields that the answer has exactly right, best over the references."""
+    return max(likeness(text, reference).exact for reference in references)
+
+
+def valid_json(schema: str) -> Metric:
+    """A metric: 1 where the answer is JSON that fits the schema, whatever it says, else 0."""
+    return lambda text, references: float(not misfit(schema, text))
+
+
+def metrics_of(kind: str, labels: Sequence[str], schema: str = "") -> dict[str, Metric]:
     """The metrics of a task by name, the deciding one first."""
     if kind == "classification":
         return {"exact_match": exact_label(labels), "authors_label": authors_label(labels)}
-    return {"rouge_l": rouge_l(), "exact_match": exact_match, "authors_rouge_l": authors_rouge_l}
+    found = {"rouge_l": rouge_l(), "exact_match": exact_match, "authors_rouge_l": authors_rouge_l}
+    if schema:
+        found |= {"field_f1": field_f1, "fields_right": fields_right, "valid_json": valid_json(schema)}
+    return found
+
+
+def by_field(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """For each field of the right outputs the share of the rows that have it in which it is right, in percent.
+
+    Each answer counts against the reference that it is most like.
+    """
+    right: dict[str, list[bool]] = {}
+    for text, outputs in zip(texts, references, strict=True):
+        best = max((likeness(text, output) for output in outputs), key=lambda one: (one.f1, one.exact))
+        for path, is_right in best.fields.items():
+            right.setdefault(path, []).append(is_right)
+    return {path: round(100 * sum(found) / len(found), 2) for path, found in right.items()}
 
 
 def lcs_f1(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:

@@ -11,12 +11,15 @@ from sg_local import filters, prompts, schemas, serve, synth
 from sg_local.backends import EngineSettings
 from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.cli.app import app
-from sg_local.evaluate import EvalSettings, evaluate
+from sg_local.evaluate import EvalSettings, evaluate, judged_rows
+from sg_local.evaluate.browse import wrong_fields
 from sg_local.filters import FilterSettings, Switch
 from sg_local.filters.rules import OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.records import Pair, Prompt, Sampling, Segment, SgError, Task, TestRow
+from sg_local.report import read_report, render
 from sg_local.synth import Synthesis, SynthSettings
 from sg_local.tasks import read_task
+from sg_local.views.verdict import notes
 from tests import tiny_models, tiny_runs
 
 SCHEMA = {
@@ -207,6 +210,31 @@ def test_a_new_task_with_a_schema_reads_back(tmp_path):
 
 
 # Stages
+
+
+def test_a_report_tells_the_fields_on_every_screen(tmp_path, capsys):
+    """Of the base every answer is no JSON; of the tuned model every count is wrong."""
+    generator = tiny_runs.FakeGenerator({"one grey bowl for me": '{"item": "Bowl", "count": 2}'})
+    job = tiny_runs.job_of(tmp_path / "runs" / "order", ORDER, generator, (Pair("a", "{}"),) * 2)
+    report = evaluate(job)
+    assert report.tuned.metrics | {"field_f1": 50.0, "fields_right": 50.0, "valid_json": 100.0} == report.tuned.metrics
+    assert report.base.metrics | {"field_f1": 0.0, "fields_right": 0.0, "valid_json": 0.0} == report.base.metrics
+    assert (report.tuned.by_field, report.base.by_field) == ({"item": 100, "count": 0}, {"item": 0, "count": 0})
+    assert read_report(job.run) == report
+    [row] = judged_rows(job.run, "all")
+    assert row.wrong == ("count",) and wrong_fields(TEXT, "red", ORDER.tests[0].outputs)[0].startswith("not JSON")
+    said = "JSON, in percent: field F1 50.0 (base 0.0), fields right 50.0 (base 0.0), valid JSON 100.0 (base 0.0)."
+    assert f"{said} Least right: count 0." in notes(report)
+    page = render(job.run)
+    assert "valid JSON" in page and '<th scope="row">count</th><td class="number">0.0</td>' in page
+
+
+def test_other_reports_say_nothing_of_fields(tmp_path):
+    job = tiny_runs.job_of(tmp_path / "runs" / "lower", tiny_runs.REWRITE, tiny_runs.FakeGenerator({}))
+    report = evaluate(job)
+    assert report.tuned.by_field is None and "field_f1" not in report.tuned.metrics
+    assert "by_field" not in job.run.path("report.json").read_text() and "valid JSON" not in render(job.run)
+
 
 WORDS = [
     "two",

@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "review": {"records", "splitting", "schemas", "tables", "words"},
     "facts": {"typed", "records", "reading"},
     "run": {"records", "files", "words", "journals", "facts"},
-    "metrics": {"splitting", "prompts"},
+    "fields": {"splitting", "reading"},
+    "metrics": {"splitting", "fields", "schemas", "prompts"},
     "tasks": {
         "records",
         "reading",
@@ -62,7 +63,7 @@ MAY_IMPORT = {
     "synth": {"records", "run", "parsing", "prompts", "backends"},
     "training": {*DISK, "prompts", "gguf", "backends"},
     "export": {*DISK, "prompts", "gguf", "report", "backends"},
-    "evaluate": {*DISK, "prompts", "metrics", "report", "backends"},
+    "evaluate": {*DISK, "fields", "schemas", "prompts", "metrics", "report", "backends"},
     "serve": {"records", "parsing", "prompts", "backends"},
     "job": {
         *DISK,

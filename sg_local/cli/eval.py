@@ -165,7 +165,11 @@ def show_answers(job: OpenRun, report: Report, which: str, system: str, as_json:
     base = report.systems[system].against
     columns = [Column("row", True), Column("input"), Column("right"), Column(base), Column(system)]
     columns += [Column("score", True)]
-    output.show_table("", columns, [_cells(row) for row in rows])
+    cells = [_cells(row) for row in rows]
+    if any(row.wrong for row in rows):
+        columns.append(Column("wrong fields"))
+        cells = [[*line, brief(", ".join(row.wrong), 60)] for line, row in zip(cells, rows, strict=True)]
+    output.show_table("", columns, cells)
     output.say(f"{which}: {len(rows)} of {report.n} test rows, {system} against {base}")
 
 

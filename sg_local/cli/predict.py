@@ -5,10 +5,9 @@ Answers go to stdout, or with --out to a file that goes on after a kill; what co
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,16 +27,14 @@ from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
 from sg_local.job.sheet import Sheet
 from sg_local.records import SgError
-from sg_local.tables import Columns, Table, TableRow, parse_columns, read_table, write_rows
-from sg_local.words import counted
+from sg_local.tables import Columns, Table, parse_columns, read_table, write_rows
+from sg_local.words import counted, shown
 
 if TYPE_CHECKING:
     from sg_local.serve import RowAnswer
 
 PASSED_OVER = 4
 """The exit code that says: the answers are there, but for rows that could not be answered."""
-
-Pairs = Iterable[tuple[TableRow, "RowAnswer"]]
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def _text(job: OpenRun, text: str, wanted: Wanted) -> tuple[int, int]:
     for _, answer in streams.answer_stream(job, wanted.asking, streams.text_rows([text])):
         if answer.failed is not None:
             raise answer.failed
-        click.echo(_line(job, answer, wanted))
+        output.say(_line(job, answer, wanted))
     return 1, 0
 
 
@@ -171,9 +168,9 @@ def _lines(job: OpenRun, wanted: Wanted) -> tuple[int, int]:
             output.note(f"Line {row.line}: {answer.failed.message}")
         if wanted.jsonl:
             sheet = Sheet.beside((*row.cells, *row.values), wanted.asking, job.task)
-            click.echo(json.dumps(sheet.row(row, answer), ensure_ascii=False))
+            output.say(json.dumps(sheet.row(row, answer), ensure_ascii=False))
         else:
-            click.echo(_line(job, answer, wanted))
+            output.say(_line(job, answer, wanted))
     return n, n_failed
 
 
@@ -198,7 +195,7 @@ def _file(job: OpenRun, source: Path, wanted: Wanted) -> tuple[int, int]:
     file = files.FileToAnswer(source, wanted.out, wanted.columns, wanted.redo)
     with telling(("predict",), f"{job.run.name}: {source} to {wanted.out}") as tell:
         done = files.predict_file(job, file, wanted.asking, tell)
-    click.echo(done.path)
+    output.say(done.path)
     return done.n, done.n_failed
 
 
@@ -218,5 +215,13 @@ def _to_stdout(job: OpenRun, table: Table, wanted: Wanted) -> tuple[int, int]:
             yield cells
             sys.stdout.flush()
 
-    write_rows(cast(io.TextIOWrapper, sys.stdout), (*table.columns, *sheet.names.values()), rows(), form)
+    write_rows(Screen(), (*table.columns, *sheet.names.values()), rows(), form)
     return len(table.rows), n_failed
+
+
+class Screen:
+    """Standard output for rows: on a terminal nothing in them can steer it."""
+
+    def write(self, text: str, /) -> None:
+        """Pass the text on."""
+        sys.stdout.write(shown(text) if sys.stdout.isatty() else text)

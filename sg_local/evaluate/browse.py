@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sg_local.fields import likeness
 from sg_local.records import Answer, SgError
 from sg_local.report.file import read_report
 from sg_local.report.records import TUNED
 from sg_local.run import ANSWERS, Run
+from sg_local.schemas import misfit
 
 SHOW: Mapping[str, Callable[[float, float], bool]] = {
     "wrong": lambda score, base: score < 100,
@@ -21,7 +23,10 @@ SHOW: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """One test row with its right outputs, one system's answer, its base's (`against`), both scores in percent."""
+    """One test row with its right outputs, one system's answer, its base's (`against`), both scores in percent.
+
+    `wrong` names the answer's wrong fields, or says why it is no JSON that fits; for tasks with a schema.
+    """
 
     index: int
     input: str
@@ -30,6 +35,7 @@ class Judged:
     base: str
     score: float
     base_score: float
+    wrong: tuple[str, ...] = ()
 
 
 def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judged]:
@@ -43,7 +49,7 @@ def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judg
     if system not in report.systems:
         known = ", ".join(report.systems)
         raise SgError(f"No system named {system!r} answered.", f"It was: {known}.", exit_code=2)
-    base = report.systems[system].against
+    base, schema = report.systems[system].against, run.settings["task"].get("schema", "")
     texts = {(row.system, row.index): row.text for row in run.read(ANSWERS, Answer)}
     rows = [
         Judged(
@@ -54,7 +60,17 @@ def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judg
             base=texts[base, row.index],
             score=row.scores[system],
             base_score=row.scores[base],
+            wrong=wrong_fields(schema, texts[system, row.index], row.outputs) if schema else (),
         )
         for row in report.rows
     ]
     return sorted((row for row in rows if SHOW[show](row.score, row.base_score)), key=lambda row: row.score)
+
+
+def wrong_fields(schema: str, text: str, outputs: Sequence[str]) -> tuple[str, ...]:
+    """The fields in which an answer differs from the output that it is most like; first of all, why it does not fit."""
+    found = max((likeness(text, output) for output in outputs), key=lambda one: (one.f1, one.exact))
+    reason = misfit(schema, text)
+    if reason.startswith("not JSON"):
+        return (reason,)
+    return tuple(filter(None, (reason, *(path for path, is_right in found.fields.items() if not is_right))))

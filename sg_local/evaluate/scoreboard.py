@@ -44,7 +44,7 @@ class Scoreboard:
     @cached_property
     def rows(self) -> dict[System, dict[str, list[float]]]:
         """Row scores in 0..1 by system and metric."""
-        scorers = metrics.metrics_of(self.task.kind, self.task.labels)
+        scorers = metrics.metrics_of(self.task.kind, self.task.labels, self.task.schema)
         return {
             system: {
                 name: [score(text, right) for text, right in zip(texts, self.wanted, strict=True)]
@@ -79,6 +79,7 @@ class Scoreboard:
             system.family,
             system.against if system.against in (one.name for one in self.texts) else BASE,
             system.form,
+            metrics.by_field(self.texts[system], self.wanted) if self.task.schema else None,
         )
 
     def confusion(self, system: System) -> tuple[tuple[int, ...], ...]:

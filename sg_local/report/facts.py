@@ -12,7 +12,7 @@ from sg_local.files import file_digest
 from sg_local.records import Answer, Verdict
 from sg_local.report.differing import Piece, compare
 from sg_local.report.file import read_report
-from sg_local.report.records import BASE, FAMILIES, METRICS, TUNED, Gain, Report, ScoredRow, SystemResult
+from sg_local.report.records import BASE, FAMILIES, FIELD_METRICS, METRICS, TUNED, Gain, Report, ScoredRow, SystemResult
 from sg_local.run import ADAPTER, ANSWERS, STAGES, TRAIN, VALID, VERDICTS, Run
 
 N_KEPT = 12
@@ -70,6 +70,8 @@ def gather(run: Run) -> dict[str, Any]:
         "rejected": report.funnel.examples if report.funnel is not None else {},
         "answers": answer_lines(run, report)[:N_ANSWERS],
         "confusions": _confusions(report),
+        "field_metrics": {} if report.systems[report.served].by_field is None else FIELD_METRICS,
+        "field_lines": _field_lines(report),
         "stages": list(_stages(run)),
         "files": list(_files(run)),
     }
@@ -125,6 +127,16 @@ def _charts(run: Run, report: Report, rows: Sequence[Mapping[str, Any]]) -> Iter
     }
     shown = [group for group in groups if not (report.kind == "classification" and group.startswith("outputs"))]
     yield "lengths", charts.lengths({group: groups[group] for group in shown if groups[group]})
+
+
+def _field_lines(report: Report) -> tuple[tuple[str, ...], list[tuple[str, list[float]]]] | None:
+    """The titles of the served system and its base, and for each field the scores of both; None without a schema."""
+    systems = [report.systems[name] for name in (report.systems[report.served].against, report.served)]
+    tables = [system.by_field for system in systems if system.by_field is not None]
+    if len(tables) < len(systems):
+        return None
+    lines = [(path, [table.get(path, 0.0) for table in tables]) for path in dict.fromkeys([*tables[0], *tables[1]])]
+    return tuple(system.title for system in systems), lines
 
 
 def _confusions(report: Report) -> list[Counts]:

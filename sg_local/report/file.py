@@ -72,7 +72,7 @@ class _Misfit(ValueError):
 
 def _flat(system: SystemResult) -> dict[str, Any]:
     """A system with its metrics among the other figures, as the file has them."""
-    data = dataclasses.asdict(system)
+    data = {name: value for name, value in dataclasses.asdict(system).items() if value is not None}
     metrics = data.pop("metrics")
     figures = {name: data.pop(name) for name in ("score", "low", "high", "n")}
     return {**figures, **metrics, **data}

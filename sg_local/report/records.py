@@ -17,6 +17,8 @@ BASE, TUNED = "base", "tuned"
 """The two systems that every report has: the untuned and the tuned model in free text, greedy."""
 METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
 """The deciding metrics' names for people."""
+FIELD_METRICS = {"field_f1": "field F1", "fields_right": "fields right", "valid_json": "valid JSON"}
+"""What is measured besides for a task with a schema; see the functions of these names in metrics.py."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class SystemResult:
     """One system's score with its interval, and `metrics` beside it (percent). `n` counts test rows.
 
     `irrelevant` is the share of answers that name no label, or say nothing; `against` is the base that answers in the
-    same way, labels only against labels only; `form` is the prompt form, empty where there was no prompt.
+    same way, labels only against labels only; `form` is the prompt form, empty where there was no prompt. `by_field` is
+    the percentage of right values by field, for a task with a schema.
     """
 
     score: float
@@ -38,6 +41,7 @@ class SystemResult:
     family: Family
     against: str = BASE
     form: str = ""
+    by_field: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from sg_local.files import replacing
 from sg_local.records import SgError
@@ -20,6 +20,14 @@ from sg_local.tables.sheets import library, write_sheet
 FORMS = ("csv", "tsv", "xlsx", "jsonl")
 Rows = Iterable[Mapping[str, object]]
 """Cells by column: texts, and in JSON other values, which other forms write as their JSON."""
+
+
+class Stream(Protocol):
+    """What rows are written to."""
+
+    def write(self, text: str, /) -> object:
+        """Take a text."""
+        ...
 
 
 def form_of(path: Path) -> str:
@@ -58,7 +66,7 @@ def _write(file: BinaryIO, columns: Sequence[str], rows: Rows, form: str, path: 
         text.detach()
 
 
-def write_rows(text: IO[str], columns: Sequence[str], rows: Rows, form: str) -> None:
+def write_rows(text: Stream, columns: Sequence[str], rows: Rows, form: str) -> None:
     """Write rows to a stream, each as soon as it comes; line ends must pass it untouched."""
     if form == "jsonl":
         for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sg_local.evaluate import is_untuned, on_the_card
 from sg_local.files import file_digest
 from sg_local.report import Outcome, Report, read_report
-from sg_local.report.records import METRICS
+from sg_local.report.records import FIELD_METRICS, METRICS
 from sg_local.run import STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.words import counted, duration, size
@@ -99,10 +99,27 @@ def notes(report: Report) -> tuple[str, ...]:
     if n_out := sum(alike.values()):
         said = ", ".join(f"{n} like {what}" for what, n in alike.items())
         found.append(f"{counted(n_out, 'test row', 'were')} left out: {said}.")
+    found += _fields(report)
     if report.retain is not None:
         before, after = report.retain.perplexity.base, report.retain.perplexity.tuned
         found.append(f"Perplexity on a neutral text: {before:.1f} before tuning, {after:.1f} after.")
     return tuple(found)
+
+
+def _fields(report: Report) -> list[str]:
+    """How answers in JSON score by field, the served system's against its base's."""
+    served = report.systems[report.served]
+    if served.by_field is None:
+        return []
+    base = report.systems[served.against]
+    said = [
+        f"{title} {served.metrics[name]:.1f} (base {base.metrics[name]:.1f})"
+        for name, title in FIELD_METRICS.items()
+        if name in served.metrics and name in base.metrics
+    ]
+    worst = sorted(served.by_field.items(), key=lambda one: one[1])[:3]
+    least = ", ".join(f"{path} {score:.0f}" for path, score in worst if score < 100)
+    return [f"JSON, in percent: {', '.join(said)}." + (f" Least right: {least}." if least else "")]
 
 
 def _confusion(report: Report) -> ConfusionView | None:
