@@ -24,9 +24,7 @@ from tiny_architectures import (
     write_pair,
     write_pair_of,
 )
-from tiny_models import write_model
 
-import sg_local
 from sg_local import gguf
 from sg_local.backends.torch.forward import logits
 from sg_local.backends.torch.packing import pack_tokens
@@ -234,42 +232,6 @@ def test_the_cache_is_as_wide_as_the_heads_are(tiny):
         assert cell_bytes(handle) == 2 * 2 * config.layers * config.kv_heads * config.head_dim
     finally:
         lib.llama_model_free(handle)
-
-
-EXPERTS = {"llama.expert_count": 8, "llama.expert_used_count": 2}
-
-
-@pytest.mark.parametrize(
-    ("architecture", "fields", "reason"),
-    [
-        ("llama4", {}, "its architecture is llama4, a mixture of experts"),
-        ("gpt-oss", {}, "its architecture is gpt-oss, a mixture of experts"),
-        ("qwen3moe", {}, "its architecture is qwen3moe, a mixture of experts"),
-        ("phimoe", {}, "its architecture is phimoe, a mixture of experts"),
-        ("granitemoe", {}, "its architecture is granitemoe, a mixture of experts"),
-        ("mamba", {}, "its architecture is mamba, whose layers carry a state"),
-        ("jamba", {}, "its architecture is jamba, whose layers carry a state"),
-        ("lfm2", {}, "its architecture is lfm2, whose layers carry a state"),
-        ("granitehybrid", {}, "its architecture is granitehybrid, whose layers carry a state"),
-        ("qwen3next", {}, "its architecture is qwen3next, whose layers carry a state"),
-        ("falcon-h1", {}, "its architecture is falcon-h1, whose layers carry a state"),
-        ("bert", {}, "its architecture is bert, a model of embeddings"),
-        ("gemma-embedding", {}, "its architecture is gemma-embedding, a model of embeddings"),
-        ("gemma3n", {}, "its architecture is gemma3n, whose layers have embeddings of their own"),
-        ("falcon", {}, "its architecture is falcon."),
-        ("llama", EXPERTS, r"it is a mixture of experts \(llama.expert_count is 8\)"),
-        ("llama", {"split.count": 2}, "one of 2 parts of a split model"),
-        ("llama", {"llama.rope.scaling.type": "longrope"}, "its rotary scaling is longrope"),
-        ("llama", {"llama.rope.scaling.type": "yarn"}, "its rotary scaling is yarn"),
-        ("llama", {"llama.rope.dimension_count": 32}, "it rotates 32 of each head's 64 numbers"),
-    ],
-)
-def test_a_run_of_what_cannot_be_trained_is_refused_when_it_is_opened(tmp_path, architecture, fields, reason):
-    path = write_model(tmp_path / "m.gguf")
-    gguf.copy_with_fields(path, tmp_path / "other.gguf", {"general.architecture": architecture, **fields})
-    with pytest.raises(SgError, match=reason):
-        sg_local.open_job("support_routing", model=str(tmp_path / "other.gguf"), runs=tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
 
 
 def test_a_model_without_one_of_its_vectors_is_refused(tiny, tmp_path):

@@ -353,7 +353,8 @@ def test_pull_says_first_what_cannot_be_trained(home, tiny):
     write_card(home, "far", f'architecture = "mamba"\n[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
     shown: list[str] = []
     models.pull("far", home, ScriptedHub(tiny), shown.append)
-    assert shown == ["far can be run here, not trained: its architecture is mamba."]
+    clause = "whose layers carry a state (recurrent or hybrid)"
+    assert shown == [f"far can be run here, not trained: its architecture is mamba, {clause}."]
 
 
 def test_pull_takes_another_file_of_a_card(home, tiny):

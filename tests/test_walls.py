@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "filters": {"records", "run", "words", "schemas", "splitting", "prompts", "metrics"},
     "models": {"records", "files", "words", "reading", "home", "tasks", "gguf"},
     "backends": {"records", "files", "gguf"},
-    "doctor": {"home", "models", "backends"},
+    "doctor": {"records", "home", "models", "backends"},
     "synth": {"records", "run", "parsing", "prompts", "backends"},
     "training": {*DISK, "prompts", "gguf", "backends"},
     "export": {*DISK, "prompts", "gguf", "report", "backends"},

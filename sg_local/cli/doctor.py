@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from sg_local.cli import output
-from sg_local.cli.app import Command
+from sg_local.cli.app import COMMANDS, Command
 from sg_local.cli.config import Environment
-from sg_local.cli.options import json_option
+from sg_local.cli.hints import on_the_command_line
+from sg_local.cli.options import json_option, model_option
 from sg_local.cli.output import Column
 from sg_local.records import SgError
 
@@ -26,16 +27,21 @@ STATUS = {"ok": "ok", "warn": "warning", "fail": "missing"}
 
 
 @click.command("doctor", cls=Command, heals=True, examples=("sg-local doctor", "sg-local doctor --json"))
+@model_option
 @json_option
 @click.pass_obj
-def doctor_command(environment: Environment, as_json: bool) -> None:
-    """Say what this machine can do, and how to mend what it cannot.
+def doctor_command(environment: Environment, model: str | None, as_json: bool) -> None:
+    """Say what this machine can do, with which model, and how to mend what it cannot.
 
     Exits with 1 when the main job cannot run here.
     """
     from sg_local import doctor
 
-    checks = [*doctor.examine(environment.data, Path.cwd()), _config(environment)]
+    found = doctor.examine(environment.data, Path.cwd(), model=model, places=environment.models)
+    checks = [
+        dataclasses.replace(check, mend=on_the_command_line(check.mend, COMMANDS))
+        for check in (*found, _config(environment))
+    ]
     if as_json:
         output.show_json([dataclasses.asdict(check) for check in checks])
     else:

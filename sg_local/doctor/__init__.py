@@ -12,14 +12,18 @@ from pathlib import Path
 
 from sg_local.doctor import engines, machine
 from sg_local.doctor.findings import Finding, Output, Status, command_output
+from sg_local.home import ModelFolders
 
 __all__ = ["Finding", "examine", "worst"]
 
 
-def examine(home: Path, runs: Path, output: Output | None = None) -> list[Finding]:
+def examine(
+    home: Path, runs: Path, output: Output | None = None, model: str | None = None, places: ModelFolders | None = None
+) -> list[Finding]:
     """Every check, in the order to read them. `output` runs a command and gives its stdout, None where it fails.
 
-    `home` is the user's sg-local folder, `runs` the folder of runs; neither needs to exist.
+    `home` is the user's sg-local folder, `runs` the folder of runs; neither needs to exist. `model` is what runs take,
+    None: the default; it is looked for in `places`, None: in `home`.
     """
     output = output or command_output
     loads = engines.probe_all(output)
@@ -37,7 +41,7 @@ def examine(home: Path, runs: Path, output: Output | None = None) -> list[Findin
         *engines.check_compiler(),
         engines.check_serving(),
         *engines.check_choices(loads),
-        engines.check_model(home),
+        engines.check_model(model, places or ModelFolders.of(home)),
     ]
 
 

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from pathlib import Path
 
 from sg_local import backends, models
 from sg_local.backends import Backend
 from sg_local.doctor.findings import Finding, Output, Status
 from sg_local.home import ModelFolders
+from sg_local.records import SgError
 
 OLDEST_PYTHON = (3, 11)  # setup.cfg, python_requires
 ENGINES = {name: backend for name, backend in backends.BACKENDS.items() if backend.packages}
@@ -97,16 +97,22 @@ def check_choices(loads: dict[str, str | None]) -> Iterator[Finding]:
     yield Finding("choice", "--trainer auto", "ok" if loads.get(trainer) else "fail", trainer, why)
 
 
-def check_model(home: Path) -> Finding:
-    """Whether the default model is on this machine."""
-    folders = ModelFolders.of(home)
-    card = models.read_cards(folders)[models.DEFAULT]
-    path = models.locate(card, folders)
-    if path is None:
-        return Finding(
-            "model", "default model", "warn", "not here", "any other GGUF serves as well: --model PATH.gguf", card.get
-        )
-    return Finding("model", "default model", "ok", card.name, str(path))
+def check_model(name: str | None, places: ModelFolders) -> Finding:
+    """Whether the model that runs take is on this machine, and can be trained; None: the default one."""
+    what = "default model" if name is None else "model"
+    card = models.find_card(name or models.DEFAULT, places)
+    if card is not None and models.locate(card, places) is None:
+        why = "any other GGUF serves as well: --model PATH.gguf"
+        return Finding("model", what, "warn", "not here", why, card.get)
+    try:
+        found = models.find_model(name or models.DEFAULT, places)
+        reason = models.why_not_trainable(found.path)
+    except SgError as error:
+        return Finding("model", what, "fail", name or models.DEFAULT, error.message, error.hint)
+    if reason:
+        why = f"it can be run here, not trained: {reason}"
+        return Finding("model", what, "fail", found.name, why, "sg-local models ls")
+    return Finding("model", what, "ok", found.name, str(found.path))
 
 
 def check_serving() -> Finding:

@@ -2,7 +2,16 @@
 
 from sg_local.models.cards import Card, Source, add, read_card, read_cards
 from sg_local.models.fetch import Fetcher
-from sg_local.models.find import DEFAULT, Model, ModelEntry, find_card, find_model, list_models, locate
+from sg_local.models.find import (
+    DEFAULT,
+    Model,
+    ModelEntry,
+    find_card,
+    find_model,
+    list_models,
+    locate,
+    why_not_trainable,
+)
 from sg_local.models.hub import quantisation
 from sg_local.models.pull import pull, removal, remove, why_not_trained
 from sg_local.models.stores import OTHER_PROGRAMS
@@ -26,5 +35,6 @@ __all__ = [
     "read_cards",
     "removal",
     "remove",
+    "why_not_trainable",
     "why_not_trained",
 ]

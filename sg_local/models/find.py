@@ -58,10 +58,20 @@ class ModelEntry:
 
 
 def check_trains(path: Path) -> None:
-    """Raise SgError for a model that training would refuse. Reads its header alone."""
+    """Raise SgError for a model that training would refuse, with `why_not_trainable`. Reads its header alone."""
     from sg_local.gguf import check_trainable  # loads NumPy
 
     check_trainable(path)
+
+
+def why_not_trainable(path: Path) -> str:
+    """One sentence on why a model's file cannot be trained, the same wherever it is told; '' where it can.
+
+    Raises SgError for a file that is not one whole model.
+    """
+    from sg_local.gguf import check_model  # loads NumPy
+
+    return check_model(path).cannot_train
 
 
 def find_model(name: str, folders: ModelFolders) -> Model:
