@@ -144,6 +144,21 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def shred(path: Path) -> None:
+    """Overwrite every file in a folder once, and delete it.
+
+    What a solid-state disk, a copying file system or a backup holds beside is out of reach: an encrypted disk helps.
+    """
+    for file in path.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            with open(file, "r+b", buffering=0, opener=private) as opened:
+                left = os.fstat(opened.fileno()).st_size
+                while left > 0:
+                    left -= opened.write(os.urandom(min(left, 1 << 20)))
+                os.fsync(opened.fileno())
+    remove(path)
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into an SgError that names the path."""

@@ -13,6 +13,7 @@ from sg_local.files import (
     artefact,
     file_digest,
     replacing,
+    shred,
     translated,
     write_cache,
     write_text,
@@ -158,3 +159,15 @@ def test_no_file_has_no_digest(tmp_path):
 def test_a_full_disk_is_said_in_one_sentence(tmp_path):
     with pytest.raises(SgError, match="disk is full"), translated(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_shredding_overwrites_before_it_deletes_and_leaves_what_links_lead_to(tmp_path):
+    folder, other = tmp_path / "run", tmp_path / "precious"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep/rows").write_bytes(b"secret" * 500_000)
+    other.write_text("mine")
+    os.link(folder / "deep/rows", tmp_path / "kept")  # a second name, to see what became of the bytes
+    (folder / "link").symlink_to(other)
+    shred(folder)
+    assert not folder.exists() and other.read_text() == "mine"
+    assert len(left := (tmp_path / "kept").read_bytes()) == 3_000_000 and b"secret" not in left

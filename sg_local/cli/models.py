@@ -203,11 +203,14 @@ class DownloadLine:
 def rm(environment: Environment, name: str, yes: bool) -> None:
     """Remove a model: a name that `models add` gave, or a file from the Hugging Face cache.
 
-    The file that a name of yours stands for stays, and so do other programs' models.
+    Its faster copies in the cache go with it. The file that a name of yours stands for stays, and so do other programs'
+    models.
     """
     from sg_local import models
+    from sg_local.cli.cache import lines_of
 
-    paths = models.removal(name, environment.models)
+    copies = [path for line in lines_of(environment) if line.model == name for path in line.paths]
+    paths = [*models.removal(name, environment.models), *copies]
     if not yes:
         if not sys.stdin.isatty():
             raise SgError(f"{name} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)

@@ -15,7 +15,7 @@ from sg_local.cli.complete import run_argument
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.show import show_funnel
-from sg_local.files import remove
+from sg_local.files import remove, shred
 from sg_local.records import SgError, Task, from_dict
 from sg_local.run import INPUTS, STAGES, Run, list_runs, open_run
 
@@ -93,8 +93,9 @@ def funnel_of(run: Run) -> Any:
 @runs_command.command("rm", examples=("sg-local runs rm RUN", "sg-local runs rm RUN --yes"))
 @run_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--shred", "shreds", is_flag=True, help="Overwrite its files first, where the disk lets that count.")
 @runs_option
-def rm(run: str, yes: bool, runs: Path) -> None:
+def rm(run: str, yes: bool, shreds: bool, runs: Path) -> None:
     """Delete a run and everything in it."""
     found = open_run(runs, run)
     if not yes:
@@ -102,5 +103,5 @@ def rm(run: str, yes: bool, runs: Path) -> None:
             raise SgError(f"Run {run} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)
         click.confirm(f"Delete {found.root} and everything in it?", abort=True, err=True)
     with found.lock():
-        remove(found.root)
+        (shred if shreds else remove)(found.root)
     output.say(f"Deleted {found.root}", err=True)

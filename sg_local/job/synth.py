@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
-from sg_local.words import counted
+from sg_local.words import counted, size
 
 if TYPE_CHECKING:
     from sg_local.synth import SynthEvent
@@ -42,5 +43,10 @@ def tell_engine(job: OpenRun, tell: Listener) -> None:
     choice = getattr(job.generator, "choice", None)
     if choice is not None:
         told = f"{choice.format}, {counted(choice.n_parallel, 'sequence')}, {counted(choice.n_threads, 'thread')}"
-        copied = " (a faster copy of the same weights; engine.fast_copy=false turns it off)"
-        tell(Said(f"  engine: {told}{'' if choice.path == str(job.base.path) else copied}"))
+        tell(Said(f"  engine: {told}{'' if choice.path == str(job.base.path) else _copied(Path(choice.path))}"))
+
+
+def _copied(path: Path) -> str:
+    """What a faster copy is, and the disk that it takes."""
+    n_bytes = size(path.stat().st_size)
+    return f" (a faster copy of the same weights, {n_bytes} on disk; engine.fast_copy=false turns it off)"

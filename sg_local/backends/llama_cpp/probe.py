@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.copies import candidates, read_source, write_copy, write_slice
 from sg_local.backends.llama_cpp.model import load
 from sg_local.backends.machine import cpu_name
-from sg_local.files import write_cache
+from sg_local.cache import sweep
+from sg_local.files import make_folder, write_cache
 from sg_local.records import SgError, from_dict
 
 logger = logging.getLogger(__name__)
@@ -88,7 +90,8 @@ def choose(question: ProbeRequest) -> EngineChoice:
     choice = _remembered(entry, question)
     if choice is None:
         try:
-            question.cache.mkdir(parents=True, exist_ok=True)
+            make_folder(question.cache)
+            sweep(question.cache)
             choice = _Probe(question).run()
         except OSError:  # no cache folder to be had: run what was given
             return unprobed(question)
@@ -191,7 +194,7 @@ class _Probe:
     def _keep(self, format: str, trial: Path) -> Path:
         """The winning copy, whole, under its own name."""
         folder = self._cache / "models"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / f"{self._question.digest[:16]}-{format}.gguf"
         if self._source.whole:
             trial.replace(path)
@@ -200,7 +203,8 @@ class _Probe:
         return path
 
     def _trial_path(self, name: str, files: contextlib.ExitStack) -> Path:
-        path = self._cache / f"trial-{self._question.digest[:16]}-{name}.gguf"
+        # Two processes may try at the same time; what a killed one leaves is known by its number, and swept.
+        path = self._cache / f"trial-{self._question.digest[:16]}-{name}.{os.getpid()}.gguf"
         files.callback(path.unlink, missing_ok=True)
         return path
 

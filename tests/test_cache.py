@@ -1,0 +1,79 @@
+"""What fills the cache, by model, and its removal."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from sg_local.cache import cached, left_over, sweep
+from sg_local.cli.app import app
+
+DIGEST = "ab" * 32
+OTHER = "cd" * 32
+
+
+@pytest.fixture
+def gone():
+    """The number of a process that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+@pytest.fixture
+def folder(tmp_path, gone):
+    """A folder of caches with a copy of a known model, one of an unknown, and two left-overs."""
+    sizes = {
+        f"models/{DIGEST[:16]}-BF16.gguf": 300,
+        f"models/{OTHER[:16]}-Q8_0.gguf": 200,
+        "choices/one.json": 10,
+        f"trial-{DIGEST[:16]}-BF16.{gone}.gguf": 70,
+        f"trial-{DIGEST[:16]}-BF16.{os.getpid()}.gguf": 71,
+        f"choices/two.json.{gone}.partial": 5,
+    }
+    for name, n_bytes in sizes.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * n_bytes)
+    return tmp_path
+
+
+def test_the_cache_is_told_by_model_and_what_dead_processes_left(folder):
+    lines = [(line.kind, line.model, line.size_bytes) for line in cached(folder, {DIGEST[:16]: "small"})]
+    assert lines == [
+        ("faster copy, BF16", "small", 300),
+        ("faster copy, Q8_0", "a model that is gone (cdcdcdcd)", 200),
+        ("left over", "", 75),
+        ("engine choices", "", 15),
+    ]
+
+
+def test_a_sweep_takes_what_dead_processes_left_and_nothing_else(folder):
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    gone = set(left_over(folder))
+    assert len(gone) == 2 and sweep(folder) == 75
+    assert {path for path in folder.rglob("*") if path.is_file()} == before - gone
+
+
+def call(home, *args):
+    return CliRunner().invoke(app, ["cache", *args], env={"SG_LOCAL_HOME": str(home)})
+
+
+def test_the_command_names_models_and_clears_those_asked_for(folder):
+    (folder / "models/small.toml").write_text('name = "small"\n[source]\npath = "' + str(folder / "small.gguf") + '"\n')
+    (folder / "small.gguf").write_bytes(b"GGUF")
+    (folder / "digests").mkdir()
+    entry = {"path": str(folder / "small.gguf"), "sha256": DIGEST}
+    (folder / "digests/x.json").write_text(json.dumps(entry))
+    assert "small" in call(folder, "ls").output
+    assert call(folder, "clear").exit_code == 2  # nobody can be asked
+    done = call(folder, "clear", "smal", "--yes")
+    assert (done.exit_code, "Did you mean small?" in done.output) == (2, True)
+    assert call(folder, "clear", "small", "--yes").output == "300 B freed\n"
+    names = {path.name for path in (folder / "models").iterdir()}
+    assert names == {"small.toml", f"{OTHER[:16]}-Q8_0.gguf"}
+    assert call(folder, "clear", "--yes").exit_code == 0
+    assert (folder / "small.gguf").exists() and not list((folder / "choices").iterdir())
+    assert [row["kind"] for row in json.loads(call(folder, "ls", "--json").output)] == []
