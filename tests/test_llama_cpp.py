@@ -516,7 +516,7 @@ def race(monkeypatch):
         @contextlib.contextmanager
         def named(self, path):
             with opened(self, path) as context:
-                context.format = next((name for name in rates if path.stem.endswith(name)), "given")
+                context.format = next((name for name in rates if path.name.split(".")[0].endswith(name)), "given")
                 yield context
 
         def seconds(context, n_parallel):
