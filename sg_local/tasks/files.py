@@ -25,6 +25,7 @@ from sg_local.tasks.find import find_task
 from sg_local.tasks.rows import as_test, check_keys, pair_of, rows_of, test_row_of
 from sg_local.tasks.source import Part, TaskSource
 from sg_local.tasks.superni import from_superni, is_superni
+from sg_local.words import shown
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,9 @@ def _schema(source: TaskSource, given: Any) -> str:
 
 
 def _check(source: TaskSource, task: Task) -> Task:
+    for key, text in (("name", task.name), *(("labels", label) for label in task.labels)):
+        if shown(text) != text or set(text) & {"\n", "\t"}:  # they stand in tables, charts and other programs' files
+            raise source.error(f"{text!r} in {key} holds a control character.", "Write it plainly, on one line.", key)
     if not task.examples:
         raise source.error("the task has no examples.", "Add [[examples]] with input and output, best three or more.")
     if task.kind == "generation":
