@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sg_local.records import SgError
+from sg_local.words import brief
 
 MAX_COLUMNS = 1000
+MAX_SHOWN = 60  # characters of a column's name
 
 OURS = {"input": ("input",), "output": ("outputs", "output")}
 """Names of columns that stand above all others."""
@@ -53,6 +55,11 @@ class Grid:
     note: str = ""
 
 
+def shown(name: str) -> str:
+    """A column's name as messages have it: on one line, cut where it is long."""
+    return brief(name, MAX_SHOWN)
+
+
 def grid_of_cells(rows: list[tuple[int, list[str]]], path: Path, form: str, described: str) -> Grid:
     """Rows of cells (line and texts) as a grid: the first names the columns.
 
@@ -81,7 +88,9 @@ def header(cells: list[str], place: str) -> tuple[str, ...]:
     names = tuple(cell.strip() or f"column {number}" for number, cell in enumerate(cells, 1))
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
-        raise SgError(f"{place}: the column {twice!r} stands twice.", "Give each column its own name.", exit_code=2)
+        raise SgError(
+            f"{place}: the column {shown(twice)!r} stands twice.", "Give each column its own name.", exit_code=2
+        )
     return names
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sg_local.records import SgError
-from sg_local.tables.grid import KNOWN, OURS, Grid
+from sg_local.tables.grid import KNOWN, OURS, Grid, shown
 from sg_local.tables.records import BY_NAME, Columns
 from sg_local.words import did_you_mean
+
+MAX_LISTED = 20
 
 
 def roles_of(grid: Grid, wanted: Columns, *, needs_output: bool) -> tuple[str, str | None]:
@@ -24,7 +26,7 @@ def roles_of(grid: Grid, wanted: Columns, *, needs_output: bool) -> tuple[str, s
     if found_output is None and needs_output:
         raise _unclear(grid, "output", [], found_input)
     if found_output == found_input:
-        raise SgError(f"{grid.path}: the column {found_input!r} cannot be both.", _hint(grid), exit_code=2)
+        raise SgError(f"{grid.path}: the column {shown(found_input)!r} cannot be both.", _hint(grid), exit_code=2)
     return found_input, found_output
 
 
@@ -35,8 +37,8 @@ def _named(grid: Grid, role: str, name: str | None) -> str | None:
     alike = [column for column in grid.columns if column.lower() == name.lower()]
     if name in alike or len(alike) == 1:
         return name if name in alike else alike[0]
-    near = did_you_mean(name, grid.columns)
-    message = f"{grid.path} has no column {name!r} for the {role}. {near}".strip()
+    near = did_you_mean(name, [shown(column) for column in grid.columns])
+    message = f"{grid.path} has no column {shown(name)!r} for the {role}. {near}".strip()
     raise SgError(message, f"Its columns are: {_listed(grid.columns)}.", exit_code=2)
 
 
@@ -63,7 +65,7 @@ def _unclear(grid: Grid, role: str, found: list[str], other: str | None = None) 
 def _hint(grid: Grid, role: str = "input", found: Sequence[str] = (), other: str | None = None) -> str:
     """How to say it, with the file's own columns as far as they can be guessed."""
     free = [*found, *(column for column in grid.columns if column != other)]
-    names = {role: free[0] if free else "NAME"}
+    names = {role: free[0] if free and free[0] == shown(free[0]) else "NAME"}
     if other is not None:
         names["output" if role == "input" else "input"] = other
     said = ",".join(f"{each}={names[each].replace('`', '')}" for each in ("input", "output") if each in names)
@@ -72,5 +74,5 @@ def _hint(grid: Grid, role: str = "input", found: Sequence[str] = (), other: str
 
 def _listed(names: Sequence[str], last: str = ", ") -> str:
     """Names for reading, cut where there are many."""
-    shown = [*names[:20], "..."] if len(names) > 20 else [*names]
-    return last.join(shown)
+    texts = [shown(name) for name in names[:MAX_LISTED]]
+    return last.join([*texts, "..."] if len(names) > MAX_LISTED else texts)

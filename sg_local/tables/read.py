@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sg_local.records import SgError
 from sg_local.tables.encoding import control_in, file_bytes, text_of
-from sg_local.tables.grid import Grid, GridRow
+from sg_local.tables.grid import Grid, GridRow, shown
 from sg_local.tables.instructions import with_instructions
 from sg_local.tables.naming import roles_of
 from sg_local.tables.objects import read_objects
@@ -70,7 +70,7 @@ def table_of(grid: Grid, columns: Columns = BY_NAME, *, needs_output: bool = Fal
 
 def _told(grid: Grid, roles: tuple[str, str | None], n_rows: int) -> str:
     """One line on how the file was read."""
-    said = [f"input = {roles[0]}", *([f"output = {roles[1]}"] if roles[1] else [])]
+    said = [f"input = {shown(roles[0])}", *([f"output = {shown(roles[1])}"] if roles[1] else [])]
     note = f"; {grid.note}" if grid.note else ""
     return f"{grid.path.name}: {grid.described}, {counted(n_rows, 'row')}; {', '.join(said)}{note}"
 
@@ -110,12 +110,12 @@ def _fault(
     """Why a row cannot be used, with a hint; two empty texts where it can."""
     odd = row.values.get(roles[0])
     if odd is not None:
-        return f"the {roles[0]!r} is {TYPES[type(odd)]}, not a text", "Quote it."
+        return f"the {shown(roles[0])!r} is {TYPES[type(odd)]}, not a text", "Quote it."
     if not text.strip():
-        return f"the column {roles[0]!r} is empty", "Fill it in, or take the row out."
+        return f"the column {shown(roles[0])!r} is empty", "Fill it in, or take the row out."
     if needs_output and not (outputs and all(output.strip() for output in outputs)):
-        return f"the column {roles[1]!r} is empty", "Fill it in, or take the row out."
+        return f"the column {shown(roles[1] or '')!r} is empty", "Fill it in, or take the row out."
     for column, value in ((roles[0], text), *((roles[1], output) for output in outputs)):
         if found := control_in(value):
-            return f"the column {column!r} holds {found}", "Take it out: is the file damaged, or no text?"
+            return f"the column {shown(column or '')!r} holds {found}", "Take it out: is the file damaged, or no text?"
     return "", ""
