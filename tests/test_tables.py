@@ -238,6 +238,21 @@ def test_what_is_refused_says_where_it_stands(table, name):
     assert words in said(lambda: table(file, data, needs_output=True))
 
 
+def test_files_of_too_many_rows_or_cells_are_refused(table, monkeypatch):
+    assert "a.csv:1: 5,001 columns are too many" in said(lambda: table("a.csv", "," * 5000 + "\na,b\n"))
+    monkeypatch.setattr("sg_local.tables.separated.MAX_CELLS", 4000)
+    assert "5,000 columns are too many" in said(lambda: table("a.csv", "," * 5000 + "\na,b\n"))
+    monkeypatch.setattr("sg_local.tables.extent.MAX_ROWS", 3)
+    for name, line in (("a.csv", "text,label\n"), ("a.txt", "text\n"), ("a.jsonl", '{"input": "a"}\n')):
+        table(name, line * 2)
+        assert "holds too many rows" in said(lambda name=name, line=line: table(name, line * 4))
+    monkeypatch.setattr("sg_local.tables.extent.MAX_CELLS", 7)
+    assert "holds too many rows" in said(lambda: table("a.csv", "text,label,n\n" * 3))
+    assert "holds too many rows" in said(lambda: table("a.jsonl", '{"input": "a", "b": 1}\n{"c": 1, "d": 1}\n'))
+    monkeypatch.setattr("sg_local.tables.extent.MAX_MARKS", 7)
+    assert "holds too many values" in said(lambda: table("a.jsonl", '{"input": "a", "b": [1,2,3,4,5]}'))
+
+
 def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     for name, words in (("pipe.csv", "not a regular file"), (".", "not a regular file"), ("none.csv", "no file at")):

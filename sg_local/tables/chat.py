@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sg_local.tables.extent import check_extent
 from sg_local.tables.grid import Grid, GridRow
 
 KEYS = ("messages", "conversations", "prompt")
@@ -30,6 +31,7 @@ def chat_grid(placed: list[tuple[int, object]], path: Path, form: str) -> Grid |
         for name in data
         if name not in (key, "input", "output", *(["completion"] if key == "prompt" else []))
     }
+    check_extent(len(placed), len(others) + 2, path)
     rows = tuple(_row(line, data, key, others) for line, data in placed)
     has_system = any(_roles(data, key) & {*SYSTEM} for _, data in placed)
     described = "JSON lines of messages" if form == "jsonl" else "a JSON list of messages"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from sg_local.records import SgError
 from sg_local.words import brief
 
-MAX_COLUMNS = 1000
 MAX_SHOWN = 60  # characters of a column's name
 
 OURS = {"input": ("input",), "output": ("outputs", "output")}
@@ -22,6 +22,8 @@ KNOWN = {
     "expected solution summary translation".split(),
 }
 HEADERS = frozenset(name for role in OURS for name in (*OURS[role], *KNOWN[role]))
+
+NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class GridRow:
     cells: dict[str, str]
     error: str = ""
     hint: str = ""
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=lambda: NO_VALUES)
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,6 @@ def grid_of_cells(rows: list[tuple[int, list[str]]], path: Path, form: str, desc
 
 def header(cells: list[str], place: str) -> tuple[str, ...]:
     """The names of the columns; those without one are called by their number. SgError where a name stands twice."""
-    if len(cells) > MAX_COLUMNS:
-        hint = f"At most {MAX_COLUMNS} columns are read. Is it the right file?"
-        raise SgError(f"{place}: {len(cells)} columns.", hint, exit_code=2)
     names = tuple(cell.strip() or f"column {number}" for number, cell in enumerate(cells, 1))
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:

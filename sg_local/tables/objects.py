@@ -14,7 +14,8 @@ from typing import Any
 from sg_local.reading import MAX_BYTES, lines_of, loads, parse_json
 from sg_local.records import SgError
 from sg_local.tables.chat import chat_grid
-from sg_local.tables.grid import MAX_COLUMNS, Grid, GridRow
+from sg_local.tables.extent import check_extent, check_marks
+from sg_local.tables.grid import Grid, GridRow
 from sg_local.words import brief, size
 
 HINT = 'Each row is an object such as {"input": "...", "output": "..."}.'
@@ -24,6 +25,7 @@ Placed = tuple[int, object]
 
 def read_objects(text: str, path: Path) -> Grid:
     """The rows of JSON text. SgError (usage) for a file that is none; a malformed line is an error of its row."""
+    check_marks(text, path)
     begins = text.lstrip()[:1]
     if begins == "[" and not _is_line(text, list):
         return grid_of(enumerate(_whole(text, path), 1), path, "json", "a JSON list")
@@ -40,13 +42,12 @@ def read_objects(text: str, path: Path) -> Grid:
 def grid_of(placed: Iterable[Placed], path: Path, form: str, described: str) -> Grid:
     """Rows of plain data as a grid: its columns are all keys, in the order in which they first stand."""
     found = list(placed)
+    check_extent(len(found), 1, path)
     chat = chat_grid(found, path, form)
     if chat is not None:
         return chat
     columns = {key: "" for _, data in found if isinstance(data, dict) for key in data}
-    if len(columns) > MAX_COLUMNS:
-        hint = f"At most {MAX_COLUMNS} are read. Is it the right file?"
-        raise SgError(f"{path}: its rows have {len(columns)} different keys.", hint, exit_code=2)
+    check_extent(len(found), len(columns), path)
     return Grid(path, form, described, tuple(columns), tuple(_row(line, data, columns) for line, data in found))
 
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from sg_local.reading import lines_of
 from sg_local.records import SgError
 from sg_local.tables.armour import bared
+from sg_local.tables.extent import MAX_CELLS, bounded, check_extent
 from sg_local.tables.grid import Grid, GridRow, grid_of_cells
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -42,8 +46,8 @@ def read_separated(text: str, path: Path) -> Grid:
 
 def read_lines_alone(text: str, path: Path) -> Grid:
     """Plain text, one input a line; blank lines are left out."""
-    lines = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
-    rows = tuple(GridRow(number, {"input": line}) for number, line in lines if line.strip())
+    lines = ((number, [line]) for number, line in lines_of(text.replace("\r\n", "\n")))
+    rows = tuple(GridRow(number, {"input": line}) for number, [line] in bounded(lines, path))
     return Grid(path, "txt", "plain lines", ("input",), rows)
 
 
@@ -73,19 +77,34 @@ def _loose(text: str, separator: str) -> list[list[str]]:
 def _rows(text: str, path: Path, separator: str, line: int) -> Rows:
     """Rows with the line each begins at; blank lines are left out. Cells may be as long as the text."""
     before = csv.field_size_limit(max(len(text), 1))
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, strict=True)
-    found: Rows = []
+    reader = csv.reader(_lines(text, path, separator), delimiter=separator, strict=True)
+    try:
+        return list(bounded(_placed(reader, path, line), path))
+    finally:
+        csv.field_size_limit(before)
+
+
+def _lines(text: str, path: Path, separator: str) -> Iterator[str]:
+    """The lines of the text, none of which cuts into more cells than may be in memory at once."""
     start = 0
+    while start < len(text):  # StringIO would hold four bytes for each character
+        end = text.find("\n", start) + 1 or len(text)
+        if text.count(separator, start, end) > MAX_CELLS:
+            check_extent(1, text.count(separator, start, end), path)
+        yield text[start:end]
+        start = end
+
+
+def _placed(reader: Any, path: Path, line: int) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not blank with its line; the text begins at `line`."""
+    start = line
     try:
         for cells in reader:
             if cells:
-                found.append((line + start, cells))
-            start = reader.line_num
+                yield start, cells
+            start = line + reader.line_num
     except csv.Error as error:
-        raise SgError(f"{path}:{line + start}: this row is not CSV ({_why(error)}).", HINT, exit_code=2) from error
-    finally:
-        csv.field_size_limit(before)
-    return found
+        raise SgError(f"{path}:{start}: this row is not CSV ({_why(error)}).", HINT, exit_code=2) from error
 
 
 def _why(error: csv.Error) -> str:

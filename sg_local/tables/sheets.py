@@ -18,13 +18,13 @@ from typing import IO, Any
 
 from sg_local.records import SgError
 from sg_local.tables.encoding import MAX_TABLE_BYTES
-from sg_local.tables.grid import MAX_COLUMNS, Grid, grid_of_cells
+from sg_local.tables.extent import MAX_ROWS, bounded, check_extent
+from sg_local.tables.grid import Grid, grid_of_cells
 from sg_local.words import size
 
 MAX_FOLD = 200  # sheets of one number fold to a hundredth
 MAX_SMALL_BYTES = 16 << 20  # of what may fold as it likes
-MAX_ROWS = 1 << 20  # Excel's own limits
-MAX_CELL = 32_767
+MAX_CELL = 32_767  # characters, Excel's own limit
 
 ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
@@ -42,7 +42,7 @@ def read_sheet(data: bytes, path: Path) -> Grid:
             shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
             if not shown:
                 raise SgError(f"{path} shows no sheet.", "Show the sheet that holds the rows.", exit_code=2)
-            rows = list(_rows(shown[0], path))
+            rows = list(bounded(_rows(shown[0], path), path))
     except SgError:
         raise
     except Exception as error:  # openpyxl lets through whatever a malformed part makes of its parsing
@@ -56,9 +56,7 @@ def _rows(sheet: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank with its number. What the file says of its own extent is not believed."""
     sheet.reset_dimensions()
     for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
-        if number > MAX_ROWS or len(cells) > MAX_COLUMNS:
-            what = f"more than {MAX_COLUMNS} columns" if number <= MAX_ROWS else "too many rows"
-            raise SgError(f"{path}:{number}: {what}.", "Delete what stands beside the rows.", exit_code=2)
+        check_extent(number, len(cells), path, number, 0)  # before blank ones are passed over
         texts = [as_seen(value) for value in cells]
         if any(texts):
             yield number, texts
