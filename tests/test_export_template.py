@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from pathlib import Path
 
 import pytest
+from test_prompts_templates import CUE, FAMILIES, LOOP
 from tiny_models import CHATML, VICUNA, TinySpec, write_model
 
 from sg_local import gguf, models, prompts
 from sg_local.backends import EngineSettings, open_generator
-from sg_local.export import ModelfileParts, modelfile, task_template
+from sg_local.export import task_template
 from sg_local.export.template import turns_of
 from sg_local.home import ModelFolders
 from sg_local.records import Pair, SgError, Task
@@ -70,6 +72,54 @@ def test_a_bare_input_renders_as_our_prompt(render, name, kind, n_examples):
     for text in INPUTS:
         wanted = text_of(prompts.answer_prompt(NASTY, form, text, examples))
         assert render(template, kind, [user(text)]) == (bos if add_bos else "") + wanted
+
+
+LISTED = "{% if tools is defined %}{% for tool in tools %}{{ tool }}{% endfor %}{% endif %}"  # Hermes, Command R
+MORE = {**{name: row[0] for name, row in FAMILIES.items()}, "tools, listed": LISTED + LOOP + CUE}
+
+
+def by_transformers_in_parts(template, kind, messages):
+    parted = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
+    return by_transformers(template, kind, parted)
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+@pytest.mark.parametrize("family", MORE)
+def test_every_family_s_template_carries_the_task_as_it_was_trained(render, family):
+    """Thinking off, its closed block in place, the date fixed, no tools, contents as the template wants them."""
+    form = prompts.chat_form(MORE[family], "<s>", "</s>", False)
+    template = task_template(NASTY, form, add_bos=False)
+    assert "generation %}" not in template.replace("add_generation_prompt %}", "")
+    for text in INPUTS[:2]:  # Gemma trims what is said, and does so in the file too
+        assert render(template, "vicuna", [user(text)]) == text_of(prompts.answer_prompt(NASTY, form, text))
+
+
+def test_a_template_that_takes_parts_is_given_them_and_takes_texts_too():
+    form = prompts.chat_form(MORE["parts"], "<s>", "</s>", False)
+    template = task_template(NASTY, form, add_bos=False)
+    wanted = text_of(prompts.answer_prompt(NASTY, form, "new"))
+    assert by_transformers(template, "vicuna", [user("new")]) == wanted
+    assert by_transformers_in_parts(template, "vicuna", [user("new")]) == wanted
+    whole = prompts.answer_messages(NASTY, "new", NASTY.examples)
+    assert by_transformers_in_parts(template, "vicuna", whole) == wanted
+    picture = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "new"}]}]
+    assert "Say" not in by_transformers(template, "vicuna", picture)  # not what the task takes
+
+
+def test_tools_that_a_program_has_reach_the_template():
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    form = prompts.chat_form(MORE["tools, listed"], "<s>", "</s>", False)
+    template = task_template(NASTY, form, add_bos=False)
+    texts, _ = render_jinja_template([[user("new")]], tools=[{"name": "lamp"}], chat_template=template)
+    assert "lamp" in texts[0]
+
+
+def test_a_text_is_written_with_escapes_that_llama_cpp_s_engine_knows():
+    """common/jinja/lexer.h: n, t, r, b, f, v, the quotes and the backslash; anything else ends in an error there."""
+    template = task_template(NASTY, form_of("chatml", "chat"), add_bos=False)
+    assert set(re.findall(r"\\(.)", template, re.DOTALL)) == {"n", "t", "\\", '"'}
+    assert "\x07" in template
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,43 +237,6 @@ def test_a_template_comes_apart_into_turns_that_make_it_again(kind):
         before, after = turns.user if message["role"] == "user" else turns.assistant
         made += before + message["content"] + after
     assert made + turns.cue == text_of(prompts.answer_prompt(NASTY, form, "new"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_modelfile_holds_the_task_as_messages(kind, routing):
-    text = modelfile(routing, form_of(kind, "chat"), ModelfileParts("./fused-Q8_0.gguf", None))
-    lines = text.splitlines()
-    assert "FROM ./fused-Q8_0.gguf" in lines
-    assert "PARAMETER temperature 0" in lines
-    assert text.count("MESSAGE user") == text.count("MESSAGE assistant") == 3
-    assert f'MESSAGE user """{routing.instruction}\n\n{routing.examples[0].input}"""' in text
-    stop = "<|im_end|>" if kind == "chatml" else "</s>"
-    assert f'PARAMETER stop "{stop}"' in lines
-
-
-def test_a_modelfile_with_an_adapter(routing):
-    text = modelfile(routing, form_of("chatml", "chat"), ModelfileParts("base.gguf", "./adapter.gguf"))
-    assert "FROM base.gguf\nADAPTER ./adapter.gguf\n" in text
-
-
-def test_triple_quotes_in_a_task_do_not_end_a_modelfile_value():
-    text = modelfile(NASTY, form_of("chatml", "chat"), ModelfileParts("x.gguf", None))
-    assert text.count('"""') == 2
-    assert "MESSAGE" not in text
-    assert '\\"\\"\\" end.' in text
-
-
-def test_plain_form_modelfile_spells_out_the_prompt(fluent):
-    text = modelfile(fluent, form_of("chatml", "plain"), ModelfileParts("x.gguf", None))
-    assert "Output: When does the bakery open?\\n\\n" in text
-    assert "MESSAGE" not in text
-    assert "<|im_start|>" not in text
-    assert 'TEMPLATE """{{ if .System }}{{ .System }}{{ "\\n\\n" }}{{ end }}{{ "Rewrite' in text
-
-
-def test_a_template_without_a_plain_turn_layout_is_left_to_ollama(fluent):
-    form = prompts.Form("chat", "{{ messages | length }}{{ messages[-1].content }}", lead="")
-    assert "TEMPLATE" not in modelfile(fluent, form, ModelfileParts("x.gguf", None))
 
 
 def test_the_wrapped_template_survives_the_file(tmp_path):

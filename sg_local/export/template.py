@@ -12,7 +12,6 @@ a whole; sg-local itself never lets them. Where a template alters its contents (
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 import jinja2
 import jinja2.nodes
 
-from sg_local.prompts import DATE, Form, answer_messages, check_syntax, render
+from sg_local.prompts import DATE, Form, Manner, answer_messages, check_syntax, manner_of, render
 from sg_local.records import Pair, SgError, Task
 
 _SPLIT = (
@@ -35,6 +34,22 @@ _CHAT = (
     "{%- if sg_has_system -%}{%- set messages = [messages[0]] + sg_turns -%}"
     "{%- else -%}{%- set messages = sg_turns -%}{%- endif -%}"
     "{%- endif -%}"
+)
+_EACH = (
+    "{%- set sg_all = namespace(turns=[]) -%}{%- for sg_turn in messages -%}"
+    "{%- set sg_all.turns = sg_all.turns + [TURN] -%}{%- endfor -%}{%- set messages = sg_all.turns -%}"
+)
+# For a template that takes contents as lists of parts: contents become texts, and behind the task's turns parts again.
+_JOIN = _EACH.replace(
+    "TURN",
+    "sg_turn if sg_turn['content'] is string or sg_turn['content'] is not iterable"
+    " or (sg_turn['content'] | rejectattr('type', 'equalto', 'text') | list)"
+    " else {'role': sg_turn['role'], 'content': sg_turn['content'] | map(attribute='text') | join('')}",
+)
+_PART = _EACH.replace(
+    "TURN",
+    "{'role': sg_turn['role'], 'content': [{'type': 'text', 'text': sg_turn['content']}]}"
+    " if sg_turn['content'] is string else sg_turn",
 )
 _PLAIN = (
     "{%- if sg_has_system -%}{{- messages[0]['content'] + '\\n\\n' -}}{%- endif -%}"
@@ -59,15 +74,20 @@ def task_template(task: Task, form: Form, *, add_bos: bool, examples: Sequence[P
     split = _SPLIT.replace("INSTRUCTION", literal(task.instruction))
     if form.template is None:
         return split + _bos(add_bos) + _PLAIN.replace("TEXT", literal(plain_head(task, shown)))
-    tree = _tree(form.template)
+    tree, manner = _tree(form.template), manner_of(form.template, form.eos)
     bos = _bos(add_bos and not _writes_bos(form))
-    head = _fixed(tree) + split + _wrapped(task, shown) + (bos or "{{- '' }}")
+    turns = split + _wrapped(task, shown)
+    turns = _JOIN + turns + _PART if manner.parts else turns
+    head = _fixed(tree, manner) + turns + (bos or "{{- '' }}")
     return head + _everywhere(_unindented(form.template)) + _cue(form)
 
 
 def literal(text: str) -> str:
-    """A text as a Jinja string literal: JSON's escapes, which Jinja shares, characters beyond ASCII as they are."""
-    return json.dumps(text, ensure_ascii=False)
+    """A text as a Jinja string literal, with the escapes that every engine knows: llama.cpp's has none by number."""
+    return f'"{text.translate(_ESCAPES)}"'
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": r"\u0000"})
 
 
 def plain_head(task: Task, examples: Sequence[Pair]) -> str:
@@ -102,19 +122,31 @@ def _writes_bos(form: Form) -> bool:
     return bool(form.bos) and _text(replace(form, add_bos=False), hello, True).startswith(form.bos)
 
 
-def _fixed(tree: jinja2.nodes.Template) -> str:
-    """What templates.render tells the template and another program would not: no thinking, and always the same date."""
+def _fixed(tree: jinja2.nodes.Template, manner: Manner) -> str:
+    """What templates.render tells the template and another program would not: no thinking, no tools as `manner` has
+    them, and always the same date.
+    """
     names = {node.name for node in tree.find_all(jinja2.nodes.Name)}
+    known = [_NO_TOOLS[manner.no_tools].replace("NAME", name) for name in ("tools", "documents") if name in names]
     off = "{%- set enable_thinking = false -%}" if "enable_thinking" in names else ""
-    if "strftime_now" not in names:
-        return off
+    return off + "".join(known) + (_dated(tree) if "strftime_now" in names else "")
+
+
+_NO_TOOLS = {
+    True: "{%- if NAME is not defined -%}{%- set NAME = none -%}{%- endif -%}",
+    False: "{%- if NAME is none -%}{%- set NAME = sg_unset -%}{%- endif -%}",  # transformers passes none for no tools
+}
+
+
+def _dated(tree: jinja2.nodes.Template) -> str:
+    """`strftime_now` as a macro that knows the date in every format that the template asks for."""
     given = (one.args[0] for one in tree.find_all(jinja2.nodes.Call) if _tells_date(one))
     told = {str(one.value) for one in given if isinstance(one, jinja2.nodes.Const)}
     cases = "".join(
         f"{{%- if sg_format == {literal(format)} -%}}{{{{- {literal(DATE.strftime(format))} -}}}}{{%- endif -%}}"
         for format in sorted(told)
     )
-    return off + "{%- macro strftime_now(sg_format) -%}" + cases + "{%- endmacro -%}"
+    return "{%- macro strftime_now(sg_format) -%}" + cases + "{%- endmacro -%}"
 
 
 def _tells_date(call: jinja2.nodes.Call) -> bool:
@@ -174,17 +206,25 @@ def turns_of(form: Form) -> Turns | None:
     """The parts of a template that is a plain concatenation of turns, or None for one that is not."""
     if form.template is None:
         return Turns("", ("", "\n\n"), ("Input: ", "\nOutput:"), (" ", "\n\n"), "")
-    try:
-        turns = _taken_apart(form)
-        if not _fits(form, turns, _TRIALS):
-            return None
-    except SgError:
+    turns = next((found for ending in ("", form.eos) for found in [_tried(form, ending)] if found is not None), None)
+    if turns is None:
         return None
     try:
         whole = replace(turns, system=_system(form, turns))
         return whole if _fits(form, whole, _SYSTEM_TRIALS) else turns
     except SgError:
         return turns
+
+
+def _tried(form: Form, ending: str) -> Turns | None:
+    """The parts, where they make the template's text again. `ending` stands behind a text that asks for no answer, as
+    in Phi-3's template.
+    """
+    try:
+        turns = _taken_apart(form, ending)
+        return turns if _fits(form, turns, _TRIALS) else None
+    except SgError:
+        return None
 
 
 def _fits(form: Form, turns: Turns, trials: Sequence[list[dict[str, str]]]) -> bool:
@@ -197,12 +237,12 @@ _TRIALS = ([_USER], [_USER, _ANSWER, _USER, _ANSWER, _USER])
 _SYSTEM_TRIALS = ([_SYSTEM, _USER, _ANSWER, _USER],)
 
 
-def _taken_apart(form: Form) -> Turns:
+def _taken_apart(form: Form, ending: str) -> Turns:
     """What the parts must be if the template has any; whether they are is for the caller to try."""
     marks = [{"role": role, "content": mark} for role, mark in (("user", "\ue010"), ("assistant", "\ue011"))]
-    pieces = [*re.split("[\ue010\ue011]", _text(form, marks * 2, False)), *[""] * 4]
+    pieces = [*re.split("[\ue010\ue011]", _text(form, marks * 2, False).removesuffix(ending)), *[""] * 4]
     start, between, seam, _, tail = pieces[:5]
-    lone, asked = (_text(form, marks[:1], generation) for generation in (False, True))
+    lone, asked = _text(form, marks[:1], False).removesuffix(ending), _text(form, marks[:1], True)
     after_user, before_user = lone.partition("\ue010")[2], seam[len(tail) :]
     return Turns(
         opening=start.removesuffix(before_user),

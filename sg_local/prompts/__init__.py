@@ -25,7 +25,19 @@ from sg_local.prompts.layout import (
     parse_output,
 )
 from sg_local.prompts.steps import check_syntax
-from sg_local.prompts.templates import DATE, PLAIN, Form, chat_form, form_named, form_of, forms, forms_of, render
+from sg_local.prompts.templates import (
+    DATE,
+    PLAIN,
+    Form,
+    Manner,
+    chat_form,
+    form_named,
+    form_of,
+    forms,
+    forms_of,
+    manner_of,
+    render,
+)
 
 __all__ = [
     "DATE",
@@ -34,6 +46,7 @@ __all__ = [
     "PLAIN",
     "Fitted",
     "Form",
+    "Manner",
     "Room",
     "Tokenize",
     "TooLong",
@@ -51,6 +64,7 @@ __all__ = [
     "forms_of",
     "length_limit",
     "majority",
+    "manner_of",
     "match_label",
     "normalise",
     "parse_output",

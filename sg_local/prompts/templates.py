@@ -139,7 +139,7 @@ def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool =
     nothing: SmolLM2's is ChatML's `<|im_start|>`, with which every turn begins and which its tokenizer never adds.
     """
     assert form.template is not None
-    text = _marked(form.template, form.eos, messages, generation, _manner(form.template, form.eos))
+    text = _marked(form.template, form.eos, messages, generation, manner_of(form.template, form.eos))
     parts = MARK.split(_without_bos(form, text) + (form.cue if generation else ""))
     segments = [
         Segment(messages[int(part)]["content"], trusted=False) if i % 2 else Segment(part)
@@ -160,7 +160,7 @@ MANNERS = (Manner(), Manner(no_tools=True), Manner(parts=True), Manner(parts=Tru
 
 
 @lru_cache(maxsize=16)
-def _manner(template: str, eos: str) -> Manner:
+def manner_of(template: str, eos: str) -> Manner:
     """The first manner in which a short conversation comes out whole; the usual one where none does.
 
     Raises SgError for a template that breaks the sandbox's bounds.
