@@ -9,13 +9,14 @@ from typing import Any
 
 from sg_local import __version__
 from sg_local.export.job import Export, ExportReport
+from sg_local.export.ollama import model_name
 from sg_local.gguf import GgufFile, shown_facts
 
 
 def model_card(job: Export, report: ExportReport) -> str:
     """The card's text."""
     facts = shown_facts(job.facts)
-    parts = [_front(job), f"# {job.task.name}\n", _what(job), _files(job, report), _use(job, report)]
+    parts = [_front(job), f"# {' '.join(job.task.name.split())}\n", _what(job), _files(job, report), _use(job, report)]
     parts += [_task(job), _scores(facts.get("scores", {})), _funnel(facts.get("funnel", {}))]
     parts += [_gates(report), _settings(facts.get("settings", {}))]
     return "\n".join(part for part in parts if part)
@@ -78,7 +79,7 @@ def _use(job: Export, report: ExportReport) -> str:
         "The adapter works on its base alone, and wants the whole prompt: instruction, examples, input.",
         "The Modelfile brings the prompt along.\n",
         f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0 -f PROMPT.txt",
-        f"    ollama create {job.task.name} -f Modelfile && ollama run {job.task.name}\n",
+        f"    ollama create {model_name(job.task)} -f Modelfile && ollama run {model_name(job.task)}\n",
     ]
     return "\n".join(lines)
 

@@ -2,13 +2,16 @@
 
 Ollama keeps to its own template language, so a chat template is taken apart into the text around each turn and put
 together again; one that is no plain concatenation of turns is left out, and Ollama falls back to what it finds in
-the GGUF. The grammar is that of Ollama's docs/modelfile.md: `\"\"\"` quotes a value of several lines and cannot
-stand inside one, so a task that contains it goes into the template instead, as Go string literals.
+the GGUF. The grammar is that of Ollama's parser/parser.go: a value ends with its line, or with the quotes that it
+begins with, and what does not print is dropped from it. So everything that others wrote (a task's name and texts, a
+template's turns, a path) is quoted; a task that no quotes can hold goes into the template, as Go string literals.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,22 +33,48 @@ class ModelfileParts:
 
 def modelfile(task: Task, form: Form, parts: ModelfileParts) -> str:
     """The Modelfile's text. `ollama create NAME -f Modelfile` reads it."""
-    lines = [f"# {task.name}: made by sg-local. Create it with: ollama create {task.name} -f Modelfile"]
-    lines += [f"FROM {parts.model}"]
-    lines += [f"ADAPTER {parts.adapter}"] if parts.adapter is not None else []
+    name = " ".join(task.name.split())
+    lines = [f"# {name}: made by sg-local. Create it with: ollama create {model_name(task)} -f Modelfile"]
+    lines += [_line("FROM", parts.model)]
+    lines += [_line("ADAPTER", parts.adapter)] if parts.adapter is not None else []
     lines += [f"# FROM {other}" for other in parts.others]
     turns = turns_of(form)
     messages = answer_messages(task, "", task.examples)[:-1]
-    quotable = not any(QUOTES in message["content"] for message in messages)
+    quotable = all(_holds(message["content"]) for message in messages)
     if turns is None:
         lines.append("# The model's chat template has no plain Go form: Ollama's own choice is used.")
     else:
         lines.append(f"TEMPLATE {QUOTES}{go_template(turns, task, form, messages if not quotable else ())}{QUOTES}")
-        lines += [f'PARAMETER stop "{stop}"' for stop in _stops(turns)]
+        lines += [_line("PARAMETER stop", stop, always=True) for stop in _stops(turns)]
     lines.append("PARAMETER temperature 0")
-    if quotable and form.template is not None:
+    if turns is None and not quotable:
+        lines.append("# No Modelfile can hold the task's texts as they are: send them with each input.")
+    elif quotable and form.template is not None:
         lines += [f"MESSAGE {turn['role']} {QUOTES}{turn['content']}{QUOTES}" for turn in messages]
     return "\n".join(lines) + "\n"
+
+
+def model_name(task: Task) -> str:
+    """The task's name as `ollama create` takes one."""
+    return re.sub(r"[^a-z0-9._-]+", "-", task.name.lower()).strip("-._") or "task"
+
+
+def _line(key: str, value: str, *, always: bool = False) -> str:
+    """A line of the file, its value in quotes where it needs them, or `always`; a comment where no quotes hold it."""
+    if not _holds(value):
+        return f"# {key} is left out: no Modelfile can hold {json.dumps(value)}."
+    if '"' in value or any(end in value for end in "\r\n"):
+        return f"{key} {QUOTES}{value}{QUOTES}"
+    return f'{key} "{value}"' if always or value != value.strip() else f"{key} {value}"
+
+
+def _holds(text: str) -> bool:
+    """Whether three quotes can hold a text: it has none itself, and all of it prints by Go's strconv.IsPrint."""
+    return QUOTES not in text and all(letter in "\n\r\t" or _prints(letter) for letter in text)
+
+
+def _prints(letter: str) -> bool:
+    return letter == " " or unicodedata.category(letter)[0] in "LMNPS"
 
 
 def go_template(turns: Turns, task: Task, form: Form, baked: Sequence[dict[str, str]] = ()) -> str:
@@ -70,7 +99,14 @@ def go_template(turns: Turns, task: Task, form: Form, baked: Sequence[dict[str, 
 
 def literal(text: str) -> str:
     """Text as a Go template action that prints it; its quotes are escaped, so nothing in it ends the value."""
-    return "{{ " + json.dumps(text, ensure_ascii=False) + " }}" if text else ""
+    if not text:
+        return ""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "{{ " + "".join(letter if _prints(letter) else _escaped(letter) for letter in quoted) + " }}"
+
+
+def _escaped(letter: str) -> str:
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 def _branch(keyword: str, role: str, body: str) -> str:
