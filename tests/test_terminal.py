@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from terminal import Terminal
 
+import sg_local as sg
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -79,6 +81,27 @@ def test_a_run_shows_its_stages_and_ends_with_the_verdict(start):
     assert listed.end() == 0
     row = next(line for line in listed.text().splitlines() if line.startswith(" trial"))
     assert "eval" in row and "kB" in row and "support_routing on scripted" in " ".join(listed.text().split())
+
+
+def test_a_file_is_answered_under_a_bar_and_a_missing_one_asked_about(start, tmp_path, own_folder):
+    with sg.open_job("support_routing", backend="scripted", settings={"synth": {"n_inputs": 60}}, name="trial") as job:
+        for stage in (job.synth, job.filter, job.train):
+            stage()
+    (tmp_path / "mails.csv").write_text("id,Body\n1,Where is it?\n2,\n3,It broke.\n")
+    done = start("predict", "trial", "mails.csv", "--out", "answers.csv")
+    assert done.end() == 4
+    for words in (
+        "\u2714 predict",
+        "3 rows, 1 could not be answered",
+        "1 of 3 rows could not be answered.",
+        "answers.csv",
+    ):
+        assert words in done.text()
+    for key, code in (("n", 2), ("y", 0)):
+        asked = start("predict", "trial", "mails2.csv")
+        asked.wait("There is no file mails2.csv. Answer this as a text? [y/N]:")
+        asked.press(f"{key}\r")
+        assert asked.end() == code
 
 
 def test_the_report_is_opened_in_the_browser_of_the_user(start, tmp_path):

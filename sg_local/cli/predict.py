@@ -142,9 +142,9 @@ def _file_or_text(text: str, is_text: bool) -> Path | str:
         return path
     if not is_text and streams.looks_like_a_file(text):
         missing = f"There is no file {text}."
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        asked = sys.stdin.isatty() and sys.stderr.isatty()
+        if not (asked and click.confirm(f"{missing} Answer this as a text?", err=True)):
             raise SgError(missing, "Check the path; --text takes it as a text.", exit_code=2)
-        click.confirm(f"{missing} Answer it as a text?", abort=True, err=True)
     return text
 
 

@@ -13,7 +13,7 @@ from sg_local.tables import TableRow
 if TYPE_CHECKING:
     from sg_local.serve import RowAnswer
 
-DIGITS = 6  # of a probability; what an engine gives depends on what it computes beside it in the seventh
+DIGITS = 6  # of a probability, more than an engine holds to: what is computed beside a row changes the third
 
 
 @dataclass(frozen=True)
