@@ -116,21 +116,35 @@ class Run:
         return read_facts(path, STAMP_FACTS) if path.exists() else None
 
     def is_done(self, stage: str, settings: Any, reads: Iterable[str] = ()) -> bool:
-        """True when the stage is finished with these settings and inputs; MadeOtherwise when with others."""
+        """True when the stage is finished with these settings and inputs, and what it made is as it was.
+
+        MadeOtherwise when it is finished with others.
+        """
         old = self.stamp(stage)
         if old is None:
             return False
         different = differences(old, self._stamp_data(settings, reads))
         if not different:
-            return True
+            return not self.damaged(stage)
         raise MadeOtherwise(
             f"Stage {stage} of run {self.name} was made with {different}.",
             "Use `redo` to make it again, or another `name` for a new run.",
         )
 
-    def write_stamp(self, stage: str, settings: Any, reads: Iterable[str] = (), **extra: Any) -> None:
-        """Mark a stage as finished. `extra` holds what it reports, such as seconds and counts."""
-        data = {**self._stamp_data(settings, reads), "version": __version__, **extra}
+    def damaged(self, stage: str) -> tuple[str, ...]:
+        """The files of a finished stage that are gone, cut or changed. Stamps of 0.1.0 do not tell."""
+        made = (self.stamp(stage) or {}).get("made", {})
+        return tuple(name for name, was in made.items() if file_digest(self.path(name)) != was)
+
+    def write_stamp(
+        self, stage: str, settings: Any, reads: Iterable[str] = (), made: Iterable[str] = (), **extra: Any
+    ) -> None:
+        """Mark a stage as finished. `made` are files of its own that nothing adds to afterwards.
+
+        `extra` holds what it reports, such as seconds and counts.
+        """
+        digests = {name: file_digest(self.path(name)) for name in made}
+        data = {**self._stamp_data(settings, reads), "made": digests, "version": __version__, **extra}
         self.write_json(f"stages/{stage}.json", data)
 
     def clear_stage(self, stage: str) -> None:

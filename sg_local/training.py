@@ -262,7 +262,7 @@ def _finish(job: Training, sets: Sets, adapter: Adapter, steps: Sequence[TrainSt
         warnings=warnings_of(len(sets.train), curve),
         seconds=round(time.monotonic() - started, 1),
     )
-    job.run.write_stamp("train", _stamped(job), (ADAPTER,), **dataclasses.asdict(trained))
+    job.run.write_stamp("train", _stamped(job), (ADAPTER,), (ADAPTER, TRAIN, VALID), **dataclasses.asdict(trained))
     return trained
 
 

@@ -191,3 +191,23 @@ def test_commands_that_only_read_need_no_right_to_write(finished, own_folder, mo
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert contents(finished) == before
     assert Path("rows.csv").exists() and Path("r.html").exists()
+
+
+DAMAGES = {
+    "cut by some bytes": lambda path: os.truncate(path, path.stat().st_size - 20),
+    "cut at a line": lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-3])),
+    "deleted": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("name", ["inputs.jsonl", "candidates.jsonl", "adapter.gguf", "train.jsonl", "answers.jsonl"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_a_finished_stage_made_is_mended_where_it_was_damaged(finished, name, damage):
+    before = contents(finished)
+    damage(finished.path(name))
+    assert f"{name} was damaged or deleted" in run(*LINE).stderr
+    after = contents(finished)
+    assert {file: after[file] for file in before if not file.startswith("stages/") and file != "report.json"} == {
+        file: data for file, data in before.items() if not file.startswith("stages/") and file != "report.json"
+    }
+    assert "damaged" not in run(*LINE).stderr

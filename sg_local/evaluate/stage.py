@@ -18,7 +18,7 @@ from sg_local.files import file_digest
 from sg_local.records import SgError, digest
 from sg_local.report.file import read_funnel, read_report, write_report
 from sg_local.report.records import AdapterFacts, BaseFacts, Confusion, Excluded, Report, ScoredRow
-from sg_local.run import ADAPTER, CANDIDATES, REPORT, STAGES
+from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, REPORT, STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def evaluate(job: Evaluation, on_event: OnEvent = lambda event: None) -> Report:
     seconds = round(time.monotonic() - started, 1)
     report = build_report(journal, questions, leaked, settled, seconds)
     write_report(job.run, report)
-    job.run.write_stamp("eval", asked, READS, seconds=seconds, n=len(questions))
+    job.run.write_stamp("eval", asked, READS, (ANSWERS,), seconds=seconds, n=len(questions))
     return report
 
 

@@ -216,7 +216,8 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
         write_report(job.run, replace(read_report(job.run), export=results))
     made: list[FusedFile | FusedFolder] = [*report.fused, *report.folders]
     if all(one.passed for one in made):
-        job.run.write_stamp("export", job.settings, (ADAPTER,), seconds=report.seconds)
+        files = [name for name in written if job.run.path(name).is_file()]
+        job.run.write_stamp("export", job.settings, (ADAPTER,), files, seconds=report.seconds)
     return report
 
 

@@ -34,6 +34,8 @@ ALL = (*BEFORE_REVIEW, *AFTER_REVIEW)
 class Stage:
     """How a stage is run: its work, what `redo` puts away, the settings and files that its stamp holds.
 
+    `lasting` are files that it makes and nothing adds to afterwards.
+
     `run` returns one clause about what came out. `needs` is a file and the stage that makes it. With `settings` None
     the room keeps its own stamp, which it can only compare with an engine loaded; a seal over what it reads spares
     that where nothing has changed.
@@ -43,20 +45,30 @@ class Stage:
     makes: tuple[str, ...] = ()
     settings: Callable[[OpenRun], Any] | None = None
     reads: tuple[str, ...] = ()
+    lasting: tuple[str, ...] = ()
     needs: tuple[str, str] | None = None
     has_model: bool = True
 
 
 STAGES: dict[str, Stage] = {
-    "synth": Stage(synth.synth, (INPUTS, CANDIDATES, VERDICTS), synth.synth_settings),
+    "synth": Stage(synth.synth, (INPUTS, CANDIDATES, VERDICTS), synth.synth_settings, lasting=(INPUTS, CANDIDATES)),
     "filter": Stage(
-        filtering.filter_rows, (), filtering.filter_settings, (CANDIDATES,), (CANDIDATES, "synth"), has_model=False
+        filtering.filter_rows,
+        settings=filtering.filter_settings,
+        reads=(CANDIDATES,),
+        needs=(CANDIDATES, "synth"),
+        has_model=False,
     ),
     "train": Stage(
-        train.train, ("adapter", ADAPTER, TRAIN, VALID), None, (CANDIDATES, VERDICTS), (CANDIDATES, "synth")
+        train.train,
+        ("adapter", ADAPTER, TRAIN, VALID),
+        reads=(CANDIDATES, VERDICTS),
+        needs=(CANDIDATES, "synth"),
     ),
-    "export": Stage(export.export, (), lambda job: job.plan["export"], (ADAPTER,), (ADAPTER, "train")),
-    "eval": Stage(evaluate.evaluate, (REPORT, ANSWERS), None, (CANDIDATES, VERDICTS, ADAPTER), (ADAPTER, "train")),
+    "export": Stage(export.export, settings=lambda job: job.plan["export"], reads=(ADAPTER,), needs=(ADAPTER, "train")),
+    "eval": Stage(
+        evaluate.evaluate, (REPORT, ANSWERS), reads=(CANDIDATES, VERDICTS, ADAPTER), needs=(ADAPTER, "train")
+    ),
 }
 
 
@@ -117,6 +129,8 @@ def check(job: OpenRun, name: str) -> None:
 
 
 def _perform(job: OpenRun, name: str, tell: Listener) -> None:
+    if damaged := job.run.damaged(name):
+        tell(Said(f"{name}: {' and '.join(damaged)} was damaged or deleted: the stage goes on from what is whole."))
     stage, before = STAGES[name], job.run.stamp(name)
     if _is_done(job, name):
         logger.info("stage %s of run %s skipped: finished with settings %s", name, job.run.name, _settings(job, name))
@@ -132,11 +146,11 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     logger.info("stage %s of run %s ended in %.1f s: %s", name, job.run.name, seconds, note)
     if stage.settings is None:
         job.run.write_json(f"stages/{name}.seal", seal(job, name))
-        if before is not None and job.run.stamp(name) == before:
+        if not damaged and before is not None and job.run.stamp(name) == before:
             tell(Skipped(name, "finished before"))
             return
-    elif job.run.stamp(name) is None:
-        job.run.write_stamp(name, stage.settings(job), stage.reads, seconds=round(seconds, 1), note=note)
+    elif damaged or job.run.stamp(name) is None:
+        job.run.write_stamp(name, stage.settings(job), stage.reads, stage.lasting, seconds=round(seconds, 1), note=note)
     tell(Ended(name, seconds, note))
 
 
