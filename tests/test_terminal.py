@@ -35,6 +35,7 @@ def test_a_task_is_written_by_answering_questions(start, tmp_path):
         ("Example 2, input", "It broke at once."),
         ("Example 2, output", "sad"),
         ("Example 3, input", ""),
+        ("Test row 1, input", ""),
     ):
         form.wait(question)
         form.press(f"{answer}\r")
@@ -55,6 +56,99 @@ def test_a_form_that_is_left_leaves_no_file(start, tmp_path):
     form.wait("What should the model do?")
     form.press("\x03")
     assert form.end() == 130 and not list(tmp_path.glob("mood*"))
+
+
+MAIL = 'Dear team,\r\n\r\nthe "box" was empty.\r\n.\r\nAnn'
+HEAD = (("What should the model do?", "Say who answers."), ("c for classification", "c"), ("The labels", "post, bank"))
+
+
+def answer(form, *answers):
+    for question, text in answers:
+        form.wait(question)
+        form.press(f"{text}\r")
+
+
+def pastes_plainly(form):
+    """Whether bracketed paste was switched on, and off again."""
+    return form.raw.rfind(b"\x1b[?2004l") > form.raw.rfind(b"\x1b[?2004h") > 0
+
+
+def test_a_pasted_mail_is_an_example_as_it_is(start, tmp_path):
+    form = start("tasks", "new", "mail")
+    answer(
+        form,
+        *HEAD,
+        ("Example 1, input:", f"\x1b[200~{MAIL}\r\n\x1b[201~."),
+        ("Example 1, output (1 post, 2 bank)", "1"),
+    )
+    answer(form, ("Example 2, input", f"{MAIL.replace('empty', 'full')}".replace("\r\n", "\r")))
+    form.wait("| Ann", gone="Example 2, output")
+    form.press(".\r")
+    answer(form, ("Example 2, output", "bank"), ("Example 3, input", ""), ("Test row 1, input", "And now?"))
+    answer(form, ("Test row 1, output", "2"), ("Test row 2, input", ""))
+    assert form.end() == 0 and pastes_plainly(form)
+    text = (tmp_path / "mail.toml").read_text()
+    mail = MAIL.replace("\r\n", "\n")
+    assert f"input = '''\n{mail}'''\noutput = \"post\"" in text
+    assert f"input = '''\n{mail.replace('empty', 'full')}'''\noutput = \"bank\"" in text
+    assert '[[tests]]\ninput = "And now?"\noutput = "bank"' in text
+
+
+def test_the_form_goes_back_and_takes_a_text_from_the_editor(start, tmp_path):
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\ncat $1 >> seen\nprintf 'Written\\n\\nat length.\\n' > $1\n")
+    editor.chmod(0o755)
+    form = start("tasks", "new", "mail", EDITOR=str(editor), VISUAL=str(editor))
+    answer(form, *HEAD, ("Example 1, input:", "A slip."), ("Example 1, output", "<"), ("Before: A slip.", "e"))
+    answer(form, ("at length.", "post"), ("Example 2, input", ""), ("Test row 1", ""))
+    assert form.end() == 0
+    assert (tmp_path / "seen").read_text() == "A slip."
+    assert "input = '''\nWritten\n\nat length.'''" in (tmp_path / "mail.toml").read_text()
+
+
+def test_a_form_that_is_left_goes_on_where_it_was(start, tmp_path):
+    form = start("tasks", "new", "mail")
+    answer(form, *HEAD, ("Example 1, input:", "Where is it?"), ("Example 1, output", "post"))
+    form.wait("Example 2, input")
+    form.press("Half a sent")
+    form.wait("Half a sent")
+    form.press("\x03")
+    assert form.end() == 130 and pastes_plainly(form) and not (tmp_path / "mail.toml").exists()
+    again = start("tasks", "new", "mail")
+    answer(again, ("Go on with it?", "y"), ("Before: Half a sent", ""), ("Example 2, output", "2"))
+    answer(again, ("Example 3, input", ""), ("Test row 1, input", ""))
+    assert again.end() == 0
+    text = (tmp_path / "mail.toml").read_text()
+    assert 'input = "Where is it?"' in text and 'input = "Half a sent"' in text
+    assert sorted(path.name for path in tmp_path.glob("mail*")) == ["mail.toml"]
+
+
+def test_a_schema_is_offered_for_json(start, tmp_path):
+    form = start("tasks", "new", "order")
+    answer(
+        form,
+        ("What should the model do?", "Read the order."),
+        ("c for classification", "g"),
+        ("Example 1, input", "2 x tea"),
+    )
+    answer(
+        form,
+        ("Example 1, output", '{"n": 2, "what": "tea"}'),
+        ("by a schema?", ""),
+        ("Example 2, input", ""),
+        ("Test", ""),
+    )
+    assert form.end() == 0
+    assert '"additionalProperties": false' in (tmp_path / "order.toml").read_text()
+
+
+def test_rows_lack_the_instruction_alone(start, tmp_path):
+    rows = "".join(f"mail {n} {n * n} {n**3},{'a' if n % 2 else 'b'}\n" for n in range(40))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}")
+    form = start("tasks", "new", "mail", "--from", "rows.csv")
+    answer(form, ("What should the model do?", "Sort it."))
+    assert form.end() == 0 and "Next: sg-local run mail.toml" in form.text()
+    assert 'instruction = "Sort it."' in (tmp_path / "mail.toml").read_text()
 
 
 def test_an_error_is_a_card_with_a_hint(start):

@@ -1,79 +1,126 @@
-"""The guided form of `tasks new`: questions on a terminal, and a preview of the prompt as it grows."""
+"""The guided form of `tasks new`: questions on a terminal, the prompt shown as it grows, a draft that is kept."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sg_local.cli import output
-from sg_local.prompts import match_label
-from sg_local.records import KINDS, Task
-from sg_local.tasks import FEW
+from sg_local.cli.editing import edited
+from sg_local.files import artefact
+from sg_local.reading import read_json
+from sg_local.records import SgError, Task, from_dict
 from sg_local.tasks.draft import Draft, prompt_text
+from sg_local.tasks.form import DONE, Form, answered, form_of, question_of
+from sg_local.words import brief
+
+if TYPE_CHECKING:
+    from sg_local.console.asking import Asking
+
+BACK, EDITOR = "<", "e"
+HELP = "Answer < to go a step back, e to write a long text in $EDITOR. Texts of several lines may be pasted. Ctrl-C "
+HELP += "leaves: what you gave is kept."
 
 
-def ask_draft(draft: Draft) -> Draft:
-    """Ask for what is missing, showing the prompt as it grows."""
-    output.note("Instruction, kind, labels, up to three examples. Ctrl-C leaves without a file.")
-    if not draft.instruction:
-        draft = replace(draft, instruction=_ask("What should the model do? (one or two sentences)"))
-    if not draft.kind:
-        output.note("Is the output one of a few labels, or free text?")
-        draft = replace(draft, kind=_ask_kind())
-    if draft.kind == "classification" and len(draft.labels) < 2:
-        draft = replace(draft, labels=_ask_labels())
-    while len(draft.examples) < FEW:
-        example = _ask_example(draft)
-        if example is None:
-            break
-        draft = replace(draft, examples=(*draft.examples, example))
-        preview(draft.task())
-    return draft
+def draft_file(path: Path) -> Path:
+    """Where the answers are kept until the task's file is written."""
+    return path.with_name(f"{path.name}.draft")
 
 
-def _ask(question: str) -> str:
-    while not (text := click.prompt(question, err=True).strip()):
-        pass
-    return text
+def ask_draft(draft: Draft, path: Path, editor: str) -> Draft:
+    """Ask for what is missing, showing the prompt as it grows. Every answer is kept in `draft_file`."""
+    from sg_local.console.asking import Asking
+
+    output.note(HELP)
+    with Asking() as asking:
+        sitting = Sitting(asking, draft_file(path), editor)
+        return sitting.play(sitting.begin(draft))
 
 
-def _ask_kind() -> str:
-    """Classification or generation; the first letter is enough."""
-    while True:
-        text = _ask(f"Type {' or '.join(f'{kind[0]} for {kind}' for kind in KINDS)}").lower()
-        found = [kind for kind in KINDS if kind.startswith(text)]
-        if found:
-            return found[0]
+class Sitting:
+    """One sitting at the form."""
 
+    def __init__(self, asking: Asking, kept: Path, editor: str) -> None:
+        self.asking = asking
+        self.kept = kept
+        self.editor = editor
 
-def _ask_labels() -> tuple[str, ...]:
-    while True:
-        text = click.prompt("The labels, with commas between", err=True)
-        labels = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-        if len(labels) >= 2:
-            return labels
-        click.echo("Two labels at least.", err=True)
+    def begin(self, draft: Draft) -> Form:
+        """The form as it was left, where one was and the user wants it; else a new one."""
+        if not self.kept.exists():
+            return form_of(draft)
+        try:
+            found = from_dict(Form, read_json(self.kept))
+        except SgError as error:
+            output.note(f"The draft cannot be read: {error.message}")
+            return form_of(draft)
+        output.note(f"There is a draft of this task ({self.kept}). Go on with it? (Y/n)")
+        answer = self._ask(is_text=False)
+        if answer.strip().lower().startswith("n"):
+            self.kept.unlink()
+            return form_of(draft)
+        return replace(found, step="test input") if found.step == DONE else found
 
+    def play(self, form: Form) -> Draft:
+        """Until nothing is left to ask."""
+        before: list[Form] = []
+        while form.step != DONE:
+            text = self._answer(form)
+            if text == BACK:
+                form = before.pop() if before else replace(form, message="This is the first question.", typed="")
+                continue
+            after = answered(form, text)
+            if (after.step, after.draft) != (form.step, form.draft):
+                before.append(replace(form, message="", typed=text))
+                self._keep(after)
+                if after.draft.examples != form.draft.examples:
+                    preview(after.draft.task())
+            form = after
+        return form.draft
 
-def _ask_example(draft: Draft) -> tuple[str, str] | None:
-    """One demonstration; None when the user has given enough of them."""
-    number = len(draft.examples) + 1
-    ending = "" if number == 1 else " (empty: no more)"
-    text = click.prompt(f"Example {number}, input{ending}", default="", show_default=False, err=True).strip()
-    if not text:
-        if draft.examples:
-            return None
-        click.echo("One example at least: the model learns the form from it.", err=True)
-        return _ask_example(draft)
-    while True:
-        answer = _ask(f"Example {number}, output" + (f" ({', '.join(draft.labels)})" if draft.labels else ""))
-        if not draft.labels:
-            return text, answer
-        label = match_label(draft.labels, answer)
-        if label is not None:
-            return text, label
-        click.echo("That is not one of the labels.", err=True)
+    def _answer(self, form: Form) -> str:
+        """What the user answers to the form's question; on any way out, the form is kept as it is."""
+        question = question_of(form)
+        for line in (form.message, question.text):
+            if line:
+                output.note(line)
+        if form.typed:
+            output.note(f"Before: {brief(form.typed, 60)} (Enter keeps it, e edits it)")
+        try:
+            text = self._ask(is_text=question.is_text)
+            is_edited = question.is_text and text.strip() == EDITOR
+            return self._edited(form.typed) if is_edited else text or form.typed
+        except BaseException:
+            typed = self.asking.typed.text.strip() or form.typed
+            if typed or form != form_of(Draft(form.draft.name)):
+                self._keep(replace(form, typed=typed))
+            raise
+
+    def _ask(self, *, is_text: bool) -> str:
+        text = self.asking.ask(is_text=is_text)
+        if text is None:
+            raise click.Abort
+        return BACK if text.strip() == BACK else text
+
+    def _edited(self, text: str) -> str:
+        """The text from the user's editor, as it was before where that fails."""
+        try:
+            with self.asking.keyboard.pause():
+                found = edited(text, self.editor)
+        except SgError as error:
+            output.note(f"{error.message} {error.hint}")
+            return text
+        output.say(found.rstrip(), err=True)
+        return found
+
+    def _keep(self, form: Form) -> None:
+        with artefact(self.kept) as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(form), ensure_ascii=False), encoding="utf-8")
 
 
 def preview(task: Task) -> None:

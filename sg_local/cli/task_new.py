@@ -13,8 +13,9 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
+from sg_local.cli.config import Environment
 from sg_local.cli.options import Choice
-from sg_local.cli.task_form import ask_draft, preview
+from sg_local.cli.task_form import ask_draft, draft_file, preview
 from sg_local.records import KINDS, SgError
 from sg_local.tasks.draft import Draft, files_of, write_task
 from sg_local.tasks.files import read_placed_task
@@ -51,7 +52,17 @@ LACKING = {
 @click.option("--label", "labels", multiple=True, help="A label; give each one.")
 @click.option("--example", "examples", nargs=2, multiple=True, metavar="INPUT OUTPUT", help="A demonstration.")
 @click.option("--force", is_flag=True, help="Replace the files where they exist.")
-def new(path: Path, source: Path | None, columns: str | None, question: str | None, force: bool, **given: Any) -> None:
+@click.pass_obj
+def new(
+    environment: Environment,
+    /,
+    path: Path,
+    source: Path | None,
+    columns: str | None,
+    question: str | None,
+    force: bool,
+    **given: Any,
+) -> None:
     """Write a task file: a guided form on a terminal, or from --from or the options in a script."""
     path = _as_toml(path)
     _check_free([path], force)
@@ -62,10 +73,11 @@ def new(path: Path, source: Path | None, columns: str | None, question: str | No
     if is_asked and not sys.stdin.isatty():
         raise _incomplete(draft)
     if is_asked:
-        draft = ask_draft(draft)
+        draft = ask_draft(draft, path, environment.editor)
     files = files_of(draft, path)
     _check_free([*files], force)
     write_task(files)
+    draft_file(path).unlink(missing_ok=True)
     _tell(list(files), is_shown=not is_asked and sys.stderr.isatty())
 
 

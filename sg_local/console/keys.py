@@ -26,6 +26,7 @@ NAMES = {
     "\x15": "ctrl-u",
     "\x17": "ctrl-w",
     "\x01": "home",
+    "\x04": "ctrl-d",
     "\x05": "end",
 }
 SEQUENCES = {
@@ -96,8 +97,10 @@ def _after_unknown(text: str, at: int) -> int:
 class Keyboard:
     """The terminal with echo and lines off. A context manager; `pause` hands the terminal to another program."""
 
-    def __init__(self) -> None:
+    def __init__(self, screen: int | None = None) -> None:
+        """`screen` is the descriptor of the terminal that shows what happens, where stdout is not."""
         self.fd = sys.stdin.fileno()
+        self.screen = sys.stdout.fileno() if screen is None else screen
         self.saved: list[Any] | None = None
         self.waker, self.wake = os.pipe()
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -130,13 +133,13 @@ class Keyboard:
         new[6][termios.VSUSP] = b"\0"
         new[6][termios.VMIN], new[6][termios.VTIME] = 1, 0
         termios.tcsetattr(self.fd, termios.TCSADRAIN, new)
-        os.write(sys.stdout.fileno(), PASTE_ON)
+        os.write(self.screen, PASTE_ON)
 
     def give(self) -> None:
         """Put the terminal back as it was."""
         if self.saved is not None:
             with contextlib.suppress(OSError):  # the terminal may be gone, here and below
-                os.write(sys.stdout.fileno(), PASTE_OFF)
+                os.write(self.screen, PASTE_OFF)
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(self.fd, termios.TCSADRAIN, self.saved)
             self.saved = None
@@ -167,6 +170,10 @@ class Keyboard:
             data = self._bytes()
             text += self.decoder.decode(data)
         return split_keys(text)
+
+    def is_waiting(self, wait_s: float) -> bool:
+        """Whether more keys come within this time."""
+        return bool(select.select([self.fd], [], [], wait_s)[0])
 
     def _bytes(self) -> bytes:
         """What was typed; nothing where the terminal is gone."""
