@@ -20,8 +20,8 @@ from tests import tiny_models
 
 lib = pytest.importorskip("llama_cpp")
 
+from sg_local.backends import footprint
 from sg_local.backends import llama_cpp as engine
-from sg_local.backends.llama_cpp import context as context_room
 from sg_local.backends.llama_cpp import copies, probe, scheduler
 from sg_local.backends.llama_cpp.prefix import common_length, shared_length
 from sg_local.backends.llama_cpp.rows import first_stop
@@ -310,7 +310,7 @@ def test_a_long_prompt_is_read_in_several_batches(bpe, opened, plain):
 
 
 def test_running_out_of_cells_loses_no_row(bpe, opened, plain, monkeypatch):
-    monkeypatch.setattr(context_room, "KV_BYTES", 1)
+    monkeypatch.setattr(footprint, "KV_BYTES", 1)
     rows, answers = [], []
     release = scheduler.Scheduler._release
     monkeypatch.setattr(scheduler.Scheduler, "_release", lambda self, row: rows.append(row) or release(self, row))

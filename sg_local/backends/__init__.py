@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol, TypeVar
 
 from sg_local.records import (
@@ -268,7 +267,7 @@ def open_generator(name: str, model: Path, settings: EngineSettings | None = Non
     from sg_local.backends import wire
 
     chosen = choose_generator(name)
-    module = _load(GENERATORS, chosen, "backend")
+    module = importlib.import_module(find_backend(GENERATORS, chosen, "backend").module)
     logger.info("generator %s%s on %s", chosen, " (auto)" if name == "auto" else "", model.name)
     generator: Generator = module.open_generator(model, settings or EngineSettings())
     return wire.Wire(generator) if wire.is_open() else generator
@@ -277,13 +276,14 @@ def open_generator(name: str, model: Path, settings: EngineSettings | None = Non
 def open_trainer(name: str, model: Path) -> Trainer:
     """A trainer bound to one base GGUF. Raises SgError for a missing engine or an unfit file."""
     chosen = choose_trainer(name)
-    module = _load(TRAINERS, chosen, "trainer")
+    module = importlib.import_module(find_backend(TRAINERS, chosen, "trainer").module)
     trainer: Trainer = module.open_trainer(model)
     logger.info("trainer %s%s on %s: %s", chosen, " (auto)" if name == "auto" else "", model.name, trainer.note)
     return trainer
 
 
-def _load(table: Mapping[str, Backend], name: str, option: str) -> ModuleType:
+def find_backend(table: Mapping[str, Backend], name: str, option: str) -> Backend:
+    """The backend of this name. Raises SgError for one that is not known or not installed; imports none."""
     backend = table.get(name)
     if backend is None:
         raise SgError(
@@ -295,4 +295,4 @@ def _load(table: Mapping[str, Backend], name: str, option: str) -> ModuleType:
             f"The {name} backend needs the package {missing!r}, which is not installed.",
             f"Install it with: pip install 'sg-local[{backend.extra}]'",
         )
-    return importlib.import_module(backend.module)
+    return backend

@@ -45,6 +45,11 @@ def free_memory() -> int | None:
     return None if total is None else total // 2  # macOS: half is a safe reading of "free"
 
 
+def has_nvidia() -> bool:
+    """Whether there is an NVIDIA GPU, whose memory is not the machine's."""
+    return Path("/dev/nvidia0").exists()
+
+
 def _usable_cpus() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))

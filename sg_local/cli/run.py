@@ -29,7 +29,7 @@ from sg_local.cli.show import show_verdict
 from sg_local.job.evaluate import UNMEASURED
 from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import Options
-from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, perform_all
+from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, look_ahead, perform_all
 from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
 
@@ -88,7 +88,8 @@ def run_command(
     On a terminal it stops for the review of the synthesised pairs, unless --yes. The same line again goes on where
     it stopped; --redo makes those stages again that were made with other settings.
     """
-    with job_for_task(read_task(task, tests), options, environment.home()) as job, job.lock():
+    with job_for_task(read_task(task, tests), options, environment.home(), ALL) as job, job.lock():
+        look_ahead(job)
         refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
         unmeasured = "" if job.task.tests else UNMEASURED
         if as_json:

@@ -62,7 +62,7 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
     Writes inputs.jsonl and candidates.jsonl into the run folder, row by row: stop it when you like, the same line
     goes on.
     """
-    with job_for_task(read_task(task, None), options, environment.home()) as job:
+    with job_for_task(read_task(task, None), options, environment.home(), ("synth",)) as job:
         _stage(job, "synth", again=options.redo)
         output.say(job.run.path("candidates.jsonl"))
         _next(f"sg-local filter {job.run.name}")

@@ -18,7 +18,7 @@ from sg_local.export.job import (
 )
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import Inspection, inspect, provenance_fields
-from sg_local.export.refusals import refuse_early
+from sg_local.export.refusals import missing_libraries, refuse_early
 from sg_local.export.stage import add_scores, as_json, export
 from sg_local.export.template import task_template
 
@@ -37,6 +37,7 @@ __all__ = [
     "as_json",
     "export",
     "inspect",
+    "missing_libraries",
     "modelfile",
     "provenance_fields",
     "refuse_early",

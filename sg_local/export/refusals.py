@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sg_local.export.folder_gate import missing_packages
 from sg_local.export.huggingface import PROVENANCE, check_source
 from sg_local.export.job import ExportSettings
 from sg_local.export.template import task_template
@@ -47,6 +48,12 @@ def wanted_folders(settings: ExportSettings) -> dict[str, Path]:
     """The folders that are asked for, by kind."""
     given = {"mlx": settings.mlx, "hf": settings.hf}
     return {kind: Path(path).expanduser() for kind, path in given.items() if path}
+
+
+def missing_libraries(settings: ExportSettings) -> dict[str, list[str]]:
+    """By kind of folder that is asked for, the packages without which its library cannot try it; none: left out."""
+    found = {kind: missing_packages(kind) for kind in wanted_folders(settings)}
+    return {kind: missing for kind, missing in found.items() if missing}
 
 
 def check_places(folders: dict[str, Path]) -> None:

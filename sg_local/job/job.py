@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, Self
 from sg_local import __version__, prompts, tasks
 from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
 from sg_local.files import file_digest
-from sg_local.job import presets
+from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.made import make_task, task_of
-from sg_local.job.options import Home, Layers, Options, Tables
-from sg_local.job.plan import Plan, make_plan, preset_layer, seeded
-from sg_local.models.find import check_trains
+from sg_local.job.options import Home, Options, Tables
+from sg_local.job.plan import Plan, layers_of, plan_of
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, open_run
@@ -59,6 +58,7 @@ class OpenRun:
     alone: bool = False
     opened: list[Generator] = field(default_factory=list)
     worked: bool = False
+    looked: set[str] = field(default_factory=set)
     said: list[str] = field(default_factory=list)
 
     @property
@@ -140,6 +140,12 @@ class OpenRun:
             self.generator.use_adapter(self.run.path(ADAPTER))
         return self.generator
 
+    def look_ahead(self, stages: Collection[str]) -> None:
+        """Raise the first SgError that one of these stages, still to come, would end in; each is looked at once."""
+        if not self.looked or not self.looked.issuperset(stages):
+            preflight.check(self, stages)
+            self.looked.update(stages)
+
     def close(self) -> None:
         """Let go of the engine."""
         while self.opened:
@@ -164,8 +170,8 @@ class OpenRun:
             self.found = None
 
 
-def job_for_task(task: Task, options: Options, home: Home) -> OpenRun:
-    """The job of a task: an existing run of the same name goes on, else a new one is begun.
+def job_for_task(task: Task, options: Options, home: Home, ahead: Collection[str] = ()) -> OpenRun:
+    """The job of a task: an existing run of the same name goes on, else a new one is begun, to do the stages `ahead`.
 
     Raises SgError when the run was made from another task, model, seed or form, and (usage) before any work when a new
     run of this task would mislead.
@@ -175,7 +181,7 @@ def job_for_task(task: Task, options: Options, home: Home) -> OpenRun:
     run = Run(options.runs / check_name(name))
     if run.exists():
         return checked(job_for_run(name, options, home, task=task), options, base)
-    return begin(run, task, base or find_base(None, options.backend, home), options, home)
+    return begin(run, task, base or find_base(None, options.backend, home), options, home, ahead)
 
 
 def job_for_run(name: str, options: Options, home: Home, task: Task | None = None) -> OpenRun:
@@ -191,7 +197,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         raise SgError(f"Run {run.name} was made from another version of task {found.name}.", hint)
     kept = {key: getattr(options, key) if key in options.given else data.get(key) for key in ("backend", "trainer")}
     settings = presets.merged(data.get("set", {}), options.settings)
-    layers = _layers(found, data["preset"] if "preset" not in options.given else options.preset, home, settings)
+    layers = layers_of(found, data["preset"] if "preset" not in options.given else options.preset, home, settings)
     return OpenRun(
         run=run,
         task=found,
@@ -200,7 +206,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         trainer=kept["trainer"] or "auto",
         seed=data["seed"],
         form_name=data["form"],
-        plan=_plan(layers, data["seed"], home),
+        plan=plan_of(layers, data["seed"], home),
         record={**data, **kept, "set": settings, "task": dataclasses.asdict(found)},
         found=data,
         redo=options.redo,
@@ -232,16 +238,17 @@ def check_base(job: OpenRun) -> None:
         raise SgError(f"The base model {job.base.path} has changed since run {job.run.name} began.", hint)
 
 
-def begin(run: Run, task: Task, base: Base, options: Options, home: Home, *, alone: bool = False) -> OpenRun:
+def begin(
+    run: Run, task: Task, base: Base, options: Options, home: Home, ahead: Collection[str] = (), *, alone: bool = False
+) -> OpenRun:
     """The job of a run that is not there yet; nothing is written. Raises SgError for what could not be worked on."""
     tasks.check_task(task)
-    plan = _plan(_layers(task, options.preset, home, options.settings), options.seed, home)
+    plan = plan_of(layers_of(task, options.preset, home, options.settings), options.seed, home)
     backend, trainer = engine_names(options)
-    if needs_model(backend) and not alone:
-        check_trains(base.path)  # now, not after the synthesis
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name
+    job.look_ahead(ahead)
     make_task(job, options.preset)
     logger.info("run %s begins: %s, %s, form %s (asked: %s)", run.name, backend, trainer, job.form_name, options.form)
     job.record = {
@@ -286,13 +293,3 @@ def checked(job: OpenRun, options: Options, base: Base | None) -> OpenRun:
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
     """Data as JSON gives it back: lists for tuples, texts for paths."""
     return dict(json.loads(json.dumps(data, default=str)))
-
-
-def _plan(layers: Layers, seed: int, home: Home) -> Plan:
-    """The plan of the layers; the engine keeps its copies in the home unless it was given another place."""
-    plan = seeded(make_plan(layers), seed)
-    return plan if plan["engine"].cache is not None else plan.changed("engine", {"cache": home.data})
-
-
-def _layers(task: Task, preset: str, home: Home, settings: Mapping[str, Any]) -> Layers:
-    return [preset_layer(preset, task.kind), *home.layers, ("given", settings)]

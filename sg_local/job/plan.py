@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sg_local.job import presets
-from sg_local.job.options import Layers
-from sg_local.records import Kind, SgError
+from sg_local.job.options import Home, Layers, Tables
+from sg_local.records import Kind, SgError, Task
 from sg_local.words import did_you_mean
 
 
@@ -69,6 +69,17 @@ def make_plan(layers: Layers) -> Plan:
         merged = presets.merged(merged, tables)
     stages = {stage: presets.changed(own, merged.get(stage, {}), stage) for stage, own in defaults.items()}
     return Plan(stages, layers)
+
+
+def layers_of(task: Task, preset: str, home: Home, settings: Tables) -> Layers:
+    """The layers of a job, the weakest first: its preset, the settings that every job here has, its own."""
+    return [preset_layer(preset, task.kind), *home.layers, ("given", settings)]
+
+
+def plan_of(layers: Layers, seed: int, home: Home) -> Plan:
+    """The plan of a job; the engine keeps its copies in the home unless it was given another place."""
+    plan = seeded(make_plan(layers), seed)
+    return plan if plan["engine"].cache is not None else plan.changed("engine", {"cache": home.data})
 
 
 def preset_layer(name: str, kind: Kind) -> tuple[str, Mapping[str, Any]]:

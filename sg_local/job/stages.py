@@ -77,6 +77,7 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
 
     Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
     """
+    look_ahead(job, stages)
     refused = None
     for stage in stages:
         if stage == "export" and not makes_weights(job.trainer):
@@ -104,6 +105,8 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
     Whatever can be refused is refused before anything is put away.
     """
     check(job, name)
+    if STAGES[name].has_model and (again or name in to_come(job, (name,))):
+        job.look_ahead((name,))
     while job.said:
         tell(Said(job.said.pop(0)))
     try:
@@ -117,6 +120,28 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
     if again:
         with put_away(job, name):
             _perform(job, name, tell)
+
+
+def look_ahead(job: OpenRun, stages: tuple[str, ...] = ALL) -> None:
+    """Raise the first SgError that one of these stages would end in, where it is not finished: now, not hours later."""
+    ahead = to_come(job, stages)
+    if ahead:
+        check_base(job)
+        job.look_ahead(ahead)
+
+
+def to_come(job: OpenRun, stages: tuple[str, ...]) -> list[str]:
+    """Those of the stages that will work. One that was made otherwise refuses by itself, unless `redo` lets it."""
+    found = []
+    for name in stages:
+        possible = {"export": makes_weights(job.trainer), "eval": bool(job.task.tests)}.get(name, True)
+        try:
+            done = _is_done(job, name)
+        except MadeOtherwise:
+            done = not job.redo
+        if possible and not done:
+            found.append(name)
+    return found
 
 
 def check(job: OpenRun, name: str) -> None:

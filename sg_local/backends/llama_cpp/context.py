@@ -16,12 +16,11 @@ from typing import Any
 import llama_cpp as lib
 import numpy as np
 
+from sg_local.backends.footprint import N_BATCH, pool_cells
 from sg_local.backends.llama_cpp.library import log
 from sg_local.records import SgError
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ in llama-cparams.h
-N_BATCH = 512  # tokens decoded together: on a CPU nothing is gained beyond
-KV_BYTES = 512 << 20  # what the pool may take before it is worth less than the memory
 DECODED, NO_ROOM, ABORTED = 0, 1, 2  # llama_decode's answers
 
 
@@ -164,13 +163,8 @@ class Context:
 
 
 def pool_size(model: object, plan: ContextPlan) -> int:
-    """Cells in the pool: every sequence at full length if that fits KV_BYTES, never less than one and a batch.
-
-    Rows seldom grow to full length and mostly share their prefix; when they do not, the scheduler makes room.
-    """
-    wanted = plan.n_ctx * plan.n_parallel
-    affordable = KV_BYTES // max(1, cell_bytes(model))
-    return -(-max(plan.n_ctx + N_BATCH, min(wanted, affordable)) // 256) * 256
+    """Cells in the pool (footprint.pool_cells)."""
+    return pool_cells(plan.n_ctx, plan.n_parallel, cell_bytes(model))
 
 
 def cell_bytes(model: object) -> int:

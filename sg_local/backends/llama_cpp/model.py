@@ -57,6 +57,14 @@ def load(path: Path, gpu_layers: int) -> object:
     return model
 
 
+def load_vocabulary(path: Path) -> object:
+    """A llama_model without weights: its tokenizer. Raises SgError where llama.cpp cannot read it."""
+    model = load_model(path, vocab_only=True)
+    if not model:
+        raise SgError(f"llama.cpp cannot read the vocabulary of {path}: {log().cause()}.", "Is the file whole?")
+    return model
+
+
 def describe(path: Path, facts: Facts, vocab: Vocab, model: object, digest: str) -> ModelInfo:
     """The model as records know it."""
     template = lib.llama_model_chat_template(model, None)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import llama_cpp as lib
 
-from sg_local.backends.llama_cpp.library import load_model, log
-from sg_local.backends.llama_cpp.model import check_file, describe
+from sg_local.backends.llama_cpp.model import check_file, describe, load_vocabulary
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.files import file_digest
 from sg_local.gguf import read_config
-from sg_local.records import ModelInfo, SgError
+from sg_local.records import ModelInfo
 
 
 class Tokens:
@@ -21,7 +20,7 @@ class Tokens:
     def __init__(self, path: Path, cache: Path | None = None) -> None:
         facts = check_file(path)
         context = read_config(path).context
-        self._model: object | None = _load_vocabulary(path)
+        self._model: object | None = load_vocabulary(path)
         self.vocab: Vocab = Vocab(self._model)
         digest = file_digest(path, cache or Path.home() / ".cache" / "sg-local") or ""
         info = describe(path, facts, self.vocab, self._model, digest)
@@ -32,10 +31,3 @@ class Tokens:
         if self._model is not None:
             lib.llama_model_free(self._model)
             self._model = None
-
-
-def _load_vocabulary(path: Path) -> object:
-    model = load_model(path, vocab_only=True)
-    if not model:
-        raise SgError(f"llama.cpp cannot read the vocabulary of {path}: {log().cause()}.", "Is the file whole?")
-    return model

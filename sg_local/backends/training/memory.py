@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,15 @@ class Place:
 
 
 @dataclass(frozen=True)
+class RowLengths:
+    """Tokens of a usual row, where none is there yet: what all share, its own, and those of its answer among these."""
+
+    n_prefix: int
+    n_own: int
+    n_answer: int
+
+
+@dataclass(frozen=True)
 class Need:
     """Bytes by purpose. `weights` holds base, adapter and optimiser; `tokens` what a step keeps or the gate needs."""
 
@@ -82,6 +91,16 @@ def load_of(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelC
         n_layers=len(adapted_layers(shape.layers, settings.n_layers)),
         on_cuda=place.on_cuda,
     )
+
+
+def expected_load(lengths: RowLengths, settings: TrainSettings, shape: ModelConfig, place: Place) -> Load:
+    """The load of a step of rows of usual lengths, before there are rows."""
+    size, shared = settings.batch_size, lengths.n_prefix if settings.share_prefix else 0
+    own = lengths.n_own + lengths.n_prefix - shared
+    n_answers = size * lengths.n_answer
+    n_layers = len(adapted_layers(shape.layers, settings.n_layers))
+    n_logits = 3 * n_answers if place.pads else 2 * min(LOGIT_ROWS, n_answers)
+    return Load(shared + size * own, shared, n_logits, settings.rank, n_layers, place.on_cuda)
 
 
 def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
@@ -126,7 +145,33 @@ def needs_by_place(model: Path) -> dict[str, int]:
 
 def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> None:
     """SgError with the numbers when training these rows needs clearly more than is free."""
-    load = load_of(rows, settings, shape, place)
+    _check(lambda tried: load_of(rows, tried, shape, place), settings, shape, place)
+
+
+def check_expected(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> None:
+    """`check_fits` before there are rows: by the lengths that they will have."""
+    shape = read_config(model)
+    _check(lambda tried: expected_load(lengths, tried, shape, place), settings, shape, place)
+
+
+def adapter_numbers(model: Path, settings: TrainSettings) -> int:
+    """How many numbers an adapter of the model has."""
+    shape = read_config(model)
+    n_layers = len(adapted_layers(shape.layers, settings.n_layers))
+    return settings.rank * n_layers * sum(map(sum, map(shape.shape_of, shape.row.targets)))
+
+
+def gate_bytes(model: Path) -> int:
+    """The size of the parity gate's copy of the base, on the disk while it trains."""
+    shape = read_config(model)
+    return _gate(shape, usual_load(shape, on_cuda=False))
+
+
+LoadOf = Callable[[TrainSettings], Load]
+
+
+def _check(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: Place) -> None:
+    load = load_of(settings)
     need = training_need(shape, load)
     how = "computed again" if recomputes(shape, on_cuda=place.on_cuda) else "kept"
     free = "unknown" if place.free_bytes is None else _gb(place.free_bytes)
@@ -135,15 +180,15 @@ def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: Mod
         return
     parts = f"weights {_gb(need.weights)}, tokens {_gb(need.tokens)}, programs {_gb(need.programs)}"
     message = f"Training needs about {_gb(need.total)} of memory ({parts}), and {_gb(place.free_bytes)} is free."
-    raise SgError(message, _hint(rows, settings, shape, place))
+    raise SgError(message, _hint(load_of, settings, shape, place))
 
 
-def _hint(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> str:
+def _hint(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: Place) -> str:
     """The largest number of rows at a time that fits, or that none does."""
     size = settings.batch_size
     while size > 1:
         size //= 2
-        smaller = load_of(rows, dataclasses.replace(settings, batch_size=size), shape, place)
+        smaller = load_of(dataclasses.replace(settings, batch_size=size))
         if place.free_bytes is not None and training_need(shape, smaller).total <= place.free_bytes:
             times = settings.grad_accumulation * -(-settings.batch_size // size)
             return f"Fewer rows at a time fit: `train.batch_size={size}` with `train.grad_accumulation={times}`."
