@@ -123,9 +123,10 @@ class Run:
         old = self.stamp(stage)
         if old is None:
             return False
-        different = differences(old, self._stamp_data(settings, reads))
+        damaged = self.damaged(stage)
+        different = differences(old, self._stamp_data(settings, [name for name in reads if name not in damaged]))
         if not different:
-            return not self.damaged(stage)
+            return not damaged
         raise MadeOtherwise(
             f"Stage {stage} of run {self.name} was made with {different}.",
             "Use `redo` to make it again, or another `name` for a new run.",

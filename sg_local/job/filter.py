@@ -42,7 +42,7 @@ def _apply_filters(job: OpenRun) -> str:
 
     started = time.monotonic()
     found = filters.apply(job.run, job.task, job.plan["filter"])
-    facts = {"seconds": round(time.monotonic() - started, 1), "funnel": dataclasses.asdict(found)}
+    facts: dict[str, Any] = {"seconds": round(time.monotonic() - started, 1), "funnel": dataclasses.asdict(found)}
     job.run.write_stamp("filter", filter_settings(job), (CANDIDATES,), **facts)
     labels = f", {'labels' if job.task.labels else 'outputs'} by policy {found.policy}"
     return f"{found.kept} of {found.accepted} pairs kept{labels}"

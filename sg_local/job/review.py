@@ -78,7 +78,7 @@ def stamp(job: OpenRun, state: ReviewState, seconds: float) -> None:
     judged = [row for row in state.rows if review.is_judged(state, row)]
     kept = sum(review.is_kept(state, row) for row in judged)
     before = (job.run.stamp("review") or {}).get("seconds", 0.0)
-    facts = {"judged": len(judged), "accepted": kept, "rejected": len(judged) - kept}
+    facts: dict[str, Any] = {"judged": len(judged), "accepted": kept, "rejected": len(judged) - kept}
     job.run.write_stamp("review", {}, (CANDIDATES,), seconds=round(before + seconds, 1), **facts)
     job.worked = True
 
