@@ -9,10 +9,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tiny_architectures import SPECS, spec_of
 from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
-from sg_local.backends.training.memory import Place, check_fits, load_of, parameters, recomputes, training_need
+from sg_local.backends.training.memory import (
+    Place,
+    _kept,
+    check_fits,
+    load_of,
+    logit_rows,
+    parameters,
+    recomputes,
+    training_need,
+)
 from sg_local.gguf import GgufFile, ModelConfig, read_config
 from sg_local.records import SgError, TokenExample
 
@@ -30,18 +40,52 @@ def need(shape: ModelConfig, place: Place = CPU, n: int = 8, settings: TrainSett
     return training_need(shape, load_of(rows(n), settings, shape, place)).total / GB
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_parameters_are_those_of_the_file_but_for_its_norms(tmp_path: Path, tied: bool) -> None:
-    path = write_model(tmp_path / "m.gguf", TinySpec(tied=tied))
+@pytest.mark.parametrize("architecture", SPECS)
+def test_parameters_are_those_of_the_file_but_for_its_norms(tmp_path: Path, architecture: str) -> None:
+    path = write_model(tmp_path / "m.gguf", spec_of(architecture))
     with GgufFile(path) as file:
         matrices = sum(tensor.rows * tensor.columns for tensor in file.tensors.values() if tensor.rows > 1)
     assert parameters(read_config(path)) == matrices
+
+
+@pytest.mark.parametrize(("n", "n_prefix", "own"), [(8, 128, 24), (4, 0, 300), (16, 300, 60)])
+@pytest.mark.parametrize("architecture", SPECS)
+def test_what_is_kept_for_the_gradient_is_counted(tmp_path: Path, architecture: str, n: int, n_prefix: int, own: int):
+    """Against what torch's own graph holds, whatever allocators make of it."""
+    torch = pytest.importorskip("torch")
+    from sg_local.backends.torch.adapter import TorchLora
+    from sg_local.backends.torch.forward import hidden_states
+    from sg_local.backends.torch.model import load_base
+    from sg_local.backends.torch.packing import pack_rows
+
+    cpu, settings = torch.device("cpu"), TrainSettings(rank=8, batch_size=n)
+    base = load_base(write_model(tmp_path / "m.gguf", spec_of(architecture)), cpu, torch.float32)
+    adapter, asked = TorchLora(base, settings), rows(n, n_prefix, own)
+    load = load_of(asked, settings, base.shape, CPU)
+    weights = [*base.model.parameters(), adapter.flat, *(p.weight for b in base.blocks for p in b.projections)]
+    known, held = {tensor.untyped_storage().data_ptr() for tensor in weights}, {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_floating_point() and tensor.untyped_storage().data_ptr() not in known:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden_states(base, adapter, pack_rows(asked, load.n_prefix, cpu))
+    measured = sum(storage.nbytes() for storage in held.values()) // 4
+    assert 0.9 < _kept(base.shape, load) / measured < 1.2
 
 
 def test_a_7b_model_trains_on_a_24_gb_card_and_not_in_16_gb_of_memory() -> None:
     assert recomputes(VICUNA, on_cuda=True) and not recomputes(SMOL, on_cuda=True)
     assert need(VICUNA, Place(None, on_cuda=True)) < 24
     assert need(VICUNA) > 27
+
+
+def test_a_large_vocabulary_has_fewer_logits_at_a_time() -> None:
+    assert [logit_rows(n) for n in (512, 49152, 262144, 2**30)] == [256, 256, 48, 16]
+    large = dataclasses.replace(SMOL, vocab=262144)
+    assert load_of(rows(64), TrainSettings(batch_size=64), large, CPU).n_logits == 2 * 48
 
 
 def test_more_rows_at_a_time_and_no_shared_prefix_take_more() -> None:

@@ -1,7 +1,7 @@
 """GGUF files: read, check, decode, merge, write as a stream; adapter GGUFs; provenance; the retained-delta measure."""
 
 from sg_local.gguf.adapter import LoraAdapter, Pair, check_adapter, read_adapter, write_adapter
-from sg_local.gguf.architecture import ENDS, ROPE_FACTORS, Architecture, Matrix
+from sg_local.gguf.architecture import ENDS, HEAD_NORMS, ROPE_FACTORS, Architecture, Matrix
 from sg_local.gguf.architectures import ARCHITECTURES, REFUSED
 from sg_local.gguf.config import (
     GgufInfo,
@@ -35,6 +35,7 @@ __all__ = [
     "FILE_TYPE_NAMES",
     "FLOATS",
     "GRIDS",
+    "HEAD_NORMS",
     "PREFIX",
     "TYPES",
     "Field",

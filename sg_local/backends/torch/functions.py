@@ -8,8 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-# Logit rows computed at a time: 256 rows of a 49k vocabulary take 50 MB in float32.
-_CHUNK_ROWS = 256
+from sg_local.backends.training.memory import logit_rows
 
 
 class _Adapted(torch.autograd.Function):
@@ -113,7 +112,8 @@ class _AnswerLoss(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, cap: float
     ) -> torch.Tensor:
         grads, total = [], hidden.new_zeros((), dtype=torch.float32)
-        for h, target, weight in zip(*(t.split(_CHUNK_ROWS) for t in (hidden, targets, weights)), strict=True):
+        n_rows = logit_rows(len(head))
+        for h, target, weight in zip(*(t.split(n_rows) for t in (hidden, targets, weights)), strict=True):
             scores = head_logits(h, head, cap)
             slope = 1 - (scores / cap) ** 2 if cap and ctx.needs_input_grad[0] else None
             top = scores.logsumexp(dim=1)

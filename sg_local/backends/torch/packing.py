@@ -13,11 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from sg_local.backends.training.lora import n_answer
+from sg_local.backends.training.memory import GROUP_TOKENS
 from sg_local.records import TokenExample
-
-# A group's mask holds (group tokens) x (prefix + group tokens) cells, of which other rows' cells are wasted
-# work; groups of this many tokens keep the waste small beside the matrix products.
-_GROUP_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,10 @@ def pack_tokens(tokens: Sequence[int], device: torch.device) -> Pack:
 
 
 def _parts(edges: Sequence[int]) -> list[list[int]]:
-    """Row edges cut into runs of whole rows of about _GROUP_TOKENS; neighbours share an edge."""
+    """Row edges cut into runs of whole rows of about GROUP_TOKENS; neighbours share an edge."""
     parts = [[edges[0]]]
     for edge in edges[1:]:
-        if len(parts[-1]) > 1 and edge - parts[-1][0] > _GROUP_TOKENS:
+        if len(parts[-1]) > 1 and edge - parts[-1][0] > GROUP_TOKENS:
             parts.append([parts[-1][-1]])
         parts[-1].append(edge)
     return parts

@@ -15,12 +15,16 @@ from pathlib import Path
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.training.lora import adapted_layers, n_answer, shared_prefix
-from sg_local.gguf import ModelConfig, read_config
+from sg_local.gguf import HEAD_NORMS, ModelConfig, read_config
 from sg_local.records import SgError, TokenExample
 
 logger = logging.getLogger(__name__)
 
-LOGIT_ROWS = 256  # answer positions whose logits exist at a time: 50 MB in float32 for a vocabulary of 49k
+LOGIT_ROWS = 256  # answer positions whose logits exist at a time, of fewer where the vocabulary is large:
+LOGIT_BYTES = 48 << 20  # that many of a vocabulary of 49k in float32; Gemma's is five times as large
+# Rows attend in groups of about so many tokens: a group's mask holds (group tokens) x (prefix + group tokens) cells, of
+# which other rows' cells are wasted work, small beside the matrix products.
+GROUP_TOKENS = 256
 PROGRAM_BYTES = 450 << 20  # Python, torch, transformers, peft and llama.cpp themselves, measured on Linux
 CUDA_BYTES = 1 << 30  # the CUDA context and its matrix libraries' workspaces
 FULL_COPY_BYTES = 1 << 30  # up to here the parity gate's float32 copy of the base is a whole one (backends.parity)
@@ -86,7 +90,7 @@ def load_of(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelC
     return Load(
         n_tokens=n_prefix + (len(own) * own[0] if place.pads else sum(own)),
         n_prefix=n_prefix,
-        n_logits=3 * n_answers if place.pads else 2 * min(LOGIT_ROWS, n_answers),
+        n_logits=3 * n_answers if place.pads else _logits_at_once(shape, n_answers),
         rank=settings.rank,
         n_layers=len(adapted_layers(shape.layers, settings.n_layers)),
         on_cuda=place.on_cuda,
@@ -107,7 +111,17 @@ def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
     """The load where no rows are at hand: default settings, rows that share 256 tokens and have 64 of their own."""
     settings = TrainSettings()
     n_tokens = 256 + 64 * settings.batch_size
-    return Load(n_tokens, 256, 2 * LOGIT_ROWS, settings.rank, shape.layers, on_cuda)
+    return Load(n_tokens, 256, _logits_at_once(shape, LOGIT_ROWS), settings.rank, shape.layers, on_cuda)
+
+
+def logit_rows(n_vocab: int) -> int:
+    """How many answer positions have logits at a time in the torch trainer."""
+    return min(LOGIT_ROWS, max(16, LOGIT_BYTES // (4 * n_vocab)))
+
+
+def _logits_at_once(shape: ModelConfig, n_answers: int) -> int:
+    """Rows as long as the vocabulary: logits and their gradient, with a cap its slope."""
+    return (3 if shape.logit_cap else 2) * min(logit_rows(shape.vocab), n_answers)
 
 
 def parameters(shape: ModelConfig) -> int:
@@ -196,13 +210,28 @@ def _hint(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: P
 
 
 def _kept(shape: ModelConfig, load: Load) -> int:
-    """How many numbers the layers keep for the gradient: inputs of norms and products, queries, keys, values."""
+    """How many numbers the layers keep for the gradient, counted as the torch trainer's forward pass keeps them.
+
+    token   inputs of the two pairs of products and of every norm (width); queries and keys rotated, values, attention's
+            output and its copy (3 q + 2 kv), with norms of heads what these read, too; gate, up and their product
+            (3 ffn); what each pair's A makes of its input (rank)
+    rows    behind a prefix: keys and values of the prefix again for each group of rows; masks, which become floats
+            (with capped scores they do not; there one group's scores are made again at a time)
+    """
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    token = 4 * shape.hidden + 4 * q + 2 * kv + 3 * shape.ffn
+    norms = [stem for stem in shape.row.norms if stem not in HEAD_NORMS]
+    token = (2 + len(norms)) * shape.hidden + 3 * q + 2 * kv + 3 * shape.ffn + load.rank * len(shape.row.targets)
+    if len(norms) < len(shape.row.norms):
+        token += q + 2 * kv
+    own = load.n_tokens - load.n_prefix
+    groups = 1 + own // GROUP_TOKENS
+    seen = own * (load.n_prefix + own // groups)
+    rows = 2 * kv * (own + groups * load.n_prefix) if load.n_prefix else 0
+    scores = 4 * shape.heads * seen // groups if shape.score_cap else 0
+    layer = load.n_tokens * token + rows + (0 if shape.score_cap else seen)
     if recomputes(shape, on_cuda=load.on_cuda):
-        return load.n_tokens * (load.n_layers * shape.hidden + token)
-    groups = 1 + load.n_tokens // LOGIT_ROWS
-    return load.n_layers * (load.n_tokens * token + groups * load.n_prefix * 2 * kv)
+        return load.n_layers * load.n_tokens * shape.hidden + layer + scores
+    return load.n_layers * layer + scores
 
 
 def _gate(shape: ModelConfig, load: Load) -> int:
