@@ -68,7 +68,7 @@ def tab(finished, monkeypatch):
         (("synth", "support_routing", "--preset", "reco"), ["recommended"]),
         (("synth", "support_routing", "--backend", ""), ["auto", "llama.cpp", "mlx"]),
         (("config", "show", "tr"), ["train"]),
-        (("predict", "spring", ""), []),
+        (("predict", "spring", "sum"), ["summit.json"]),
         (("review", "spring", "--sam"), ["--sample"]),
     ],
     ids=" ".join,

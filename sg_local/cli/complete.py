@@ -17,6 +17,7 @@ from sg_local.cli.config import Environment
 from sg_local.records import SgError
 from sg_local.run import list_runs
 
+ROW_FILES = (".csv", ".tsv", ".tab", ".psv", ".xlsx", ".jsonl", ".ndjson", ".json", ".txt", ".gz")
 TASK_FILES, MODEL_FILES, PRESET_FILES = (".toml", ".json"), (".gguf",), (".toml",)
 Items = list[CompletionItem]
 
@@ -45,6 +46,11 @@ def preset_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     from sg_local.job.presets import PRESETS
 
     return _quiet(lambda: PRESETS, incomplete, PRESET_FILES)
+
+
+def row_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Files of rows."""
+    return _quiet(tuple, incomplete, ROW_FILES)
 
 
 def stage_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:

@@ -17,6 +17,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.asking import asked_argument, base_options, open_asked
+from sg_local.cli.complete import row_names
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
 from sg_local.cli.options import Choice, backend_option, job_options, json_option, runs_option, set_option
@@ -74,7 +75,7 @@ class Wanted:
     ),
 )
 @asked_argument
-@click.argument("text", required=False)
+@click.argument("text", required=False, shell_complete=row_names)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a file's answers to this file.")
 @click.option("--columns", metavar="input=NAME", help="The column that holds the inputs.  [default: by its name]")
 @click.option("--probabilities", is_flag=True, help="Give the probability of every label, too.")
