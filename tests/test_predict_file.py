@@ -163,6 +163,14 @@ def test_what_is_there_is_not_replaced_unasked(here):
     assert len(rows_of(here / "answers.csv")) == 4
 
 
+def test_the_base_alone_answers_files_of_a_task_without_a_run(here):
+    said = run("support_routing", "mails.csv", "--base", "--backend", "scripted", "--out", "answers.csv")
+    assert "4 rows" in said.stderr and all(row["answer"] for row in rows_of(here / "answers.csv"))
+    said = run("support_routing", "mails.csv", "--base", "--backend", "scripted", "--labels", "calibrated")
+    assert len(rows_of(said.stdout)) == 4  # calibrated on inputs that say nothing
+    assert sorted(path.name for path in (here / "runs").iterdir()) == ["date", "team"]
+
+
 # Resuming
 
 

@@ -78,6 +78,10 @@ def test_labels_come_with_their_scores(tmp_path, routing):
     assert serve.shares(found[0].scores)[1] == 1 / (1 + math.exp(-1) + math.exp(-11))
 
 
+def test_blank_inputs_have_scores_too(tmp_path, routing):
+    assert list(serve.label_scores(Engine(tmp_path), routing, FORM, ["", "billing"])) == [(0, 0, 0), (-1, 0, 0)]
+
+
 def test_means_are_taken_off_before_the_label_is_chosen(tmp_path, routing):
     found = answers(Answerer(Engine(tmp_path), routing, FORM), Likeliest((-20.0, 0.0, 0.0)), ["technical billing"])
     assert found == [RowAnswer("billing", (9.0, 0.0, -1.0), seconds=found[0].seconds)]

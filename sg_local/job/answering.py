@@ -78,12 +78,10 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
 
 
 def _means(job: OpenRun, who: Answerer) -> tuple[float, ...]:
-    """Each label's mean score over the inputs that calibrate the evaluation, in nats."""
+    """Each label's mean score over the inputs that calibrate the evaluation (never none), in nats."""
     from sg_local import evaluate, serve
 
     texts = [question.input for question in evaluate.calibration_questions(evaluation_of(job))]
-    if not texts:
-        raise SgError(f"Run {job.run.name} has no synthetic inputs to calibrate on.", "Ask without `labels`.")
     scores = list(serve.label_scores(who.generator, who.task, who.form, texts, who.settings))
     return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
 

@@ -89,9 +89,10 @@ class Way(Protocol):
 
 @dataclass
 class Rows:
-    """The rows between being read and being given out in order."""
+    """The rows between being read and being given out in order. `blank` asks inputs of blanks, too."""
 
     questions: Iterable[Question]
+    blank: bool = False
     done: dict[int, RowAnswer] = field(default_factory=dict)
     began: dict[int, float] = field(default_factory=dict)
     n_given: int = 0
@@ -100,7 +101,7 @@ class Rows:
         """What `build` asks for each row, by its number and text; a row that cannot be asked ends here."""
         for number, question in enumerate(self.questions):
             self.began[number] = time.monotonic()
-            if question.failed is not None or not question.text.strip():
+            if question.failed is not None or not (self.blank or question.text.strip()):
                 self.end(number, RowAnswer(failed=question.failed))
                 continue
             try:
@@ -122,12 +123,12 @@ class Rows:
             self.n_given += 1
 
 
-def answer_rows(who: Answerer, way: Way, questions: Iterable[Question]) -> Iterator[RowAnswer]:
+def answer_rows(who: Answerer, way: Way, questions: Iterable[Question], *, blank: bool = False) -> Iterator[RowAnswer]:
     """One answer for each input, in order, as soon as it and those before it are known.
 
-    A blank input answers itself with an empty text.
+    A blank input answers itself with an empty text, unless `blank` has it asked.
     """
-    rows = Rows(questions)
+    rows = Rows(questions, blank)
     for number, answer in way.answers(who, rows):
         rows.end(number, answer)
         yield from rows.ready()
@@ -266,7 +267,7 @@ def label_scores(
     """
     settings = dataclasses.replace(settings or ServeSettings(), restricted=True)
     who = Answerer(generator, task, form, settings)
-    for answer in answer_rows(who, Likeliest(), map(Question, texts)):
+    for answer in answer_rows(who, Likeliest(), map(Question, texts), blank=True):
         if answer.failed is not None:
             raise answer.failed
         yield answer.scores
