@@ -10,7 +10,30 @@ import re
 from collections.abc import Iterable, Sequence
 
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
+THOUGHTS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+)
+"""How models and their templates open and close a block of thinking."""
 FENCE = re.compile(r"```[\w+#.-]*\n(.*?)\n?```", re.DOTALL)
+
+
+def unthought(text: str, shown: Iterable[str]) -> str | None:
+    """What stands behind the model's thoughts; None where it is still thinking. Marks that a shown text holds stay.
+
+    All before a closing mark is a thought, since a prompt may have opened it.
+    """
+    held = list(shown)
+    for opening, closing in THOUGHTS:
+        if any(mark in one for one in held for mark in (opening, closing)):
+            continue
+        text = text.rpartition(closing)[2]
+        if opening in text:
+            return None
+    return text
 
 
 def unheld(stops: Iterable[str], shown: Sequence[str]) -> tuple[str, ...]:

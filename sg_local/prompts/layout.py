@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sg_local.parsing import trimmed, uncued, unfenced, unheld
+from sg_local.parsing import trimmed, uncued, unfenced, unheld, unthought
 from sg_local.prompts.templates import Form, render
 from sg_local.records import Pair, Segment, Segments, SgError, Task
 from sg_local.splitting import bare, folded, unclosed
@@ -156,10 +156,12 @@ def answer_stops(task: Task, form: Form) -> tuple[str, ...]:
 def parse_output(task: Task, raw: str, lead: str = " ") -> str:
     """A sampled output as a row's output: a label in its canonical spelling where it names one, else the text.
 
-    Cues, fences and leading blanks stay where the demonstrations' outputs have them; `lead` is the form's.
+    Thoughts are left out; of a model that is still thinking nothing is left. Cues, fences and leading blanks stay where
+    the demonstrations' outputs have them; `lead` is the form's.
     """
     shown = [pair.output for pair in task.examples]
-    text = unfenced(trimmed(uncued(trimmed(raw, shown, lead), r"output:\s*", shown), shown), shown)
+    said = unthought(raw, shown) or ""
+    text = unfenced(trimmed(uncued(trimmed(said, shown, lead), r"output:\s*", shown), shown), shown)
     label = match_label(task.labels, text)
     return text if label is None else label
 

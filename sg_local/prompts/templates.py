@@ -22,6 +22,7 @@ from typing import Any
 import jinja2
 import jinja2.exceptions
 
+from sg_local.parsing import THOUGHTS
 from sg_local.prompts.sandbox import expand
 from sg_local.records import ModelInfo, Segment, Segments, SgError
 
@@ -31,15 +32,6 @@ MARK = re.compile("\ue000(\\d+)\ue001")
 BOS_MARK = "\ue002"
 DATE = datetime.date(2024, 7, 26)
 """The day that every template prints: the one that Llama 3.2's names where it is told none."""
-
-THOUGHTS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
-)
-"""How templates open and close a block of thinking."""
 
 SWITCH = re.compile(r"\b(?:enable_)?thinking\b")
 _TRIAL = ({"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "v"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sg_local.parsing import trimmed, uncued, unheld, unquoted
+from sg_local.parsing import trimmed, uncued, unheld, unquoted, unthought
 from sg_local.prompts import Form, render
 from sg_local.records import Pair, Segment, Segments, Task
 
@@ -68,15 +68,22 @@ def input_stops(task: Task) -> tuple[str, ...]:
 def parse_input(task: Task, raw: str, lead: str = " ") -> str:
     """A synthesised input as a row: trimmed, a repeated cue or number and one matching pair of quotes removed.
 
+    Thoughts are left out; of a model that is still thinking nothing is left.
     Each stays where a demonstration's input has it. `lead` is what stands between the prompt and its first character.
     """
     shown = [pair.input for pair in task.examples]
-    text = uncued(trimmed(raw, shown, lead), r"(?:new )?input:\s*", shown)
+    said = unthought(raw, shown) or ""
+    text = uncued(trimmed(said, shown, lead), r"(?:new )?input:\s*", shown)
     text = uncued(text, r"1[.)]\s+", shown)
     return unquoted(trimmed(text, shown), shown)
+
+
+def is_thinking(task: Task, raw: str) -> bool:
+    """Whether an input that the model writes ends inside a thought."""
+    return unthought(raw, [pair.input for pair in task.examples]) is None
 
 
 def parse_target(task: Task, raw: str) -> str:
     """An output that the model wrote first: trimmed, one matching pair of quotes removed, as `parse_input` does."""
     shown = [pair.output for pair in task.examples]
-    return unquoted(trimmed(raw, shown, " "), shown)
+    return unquoted(trimmed(unthought(raw, shown) or "", shown, " "), shown)

@@ -83,6 +83,8 @@ def _judged(job: Synthesis, ask: InputAsk, completion: Completion, pool: Sequenc
     """The row that a completion makes, with the rule that rejects it, if any."""
     text = asking.parse_input(job.task, completion.text, job.lead)
     rejected = job.gate(text, pool) if completion.finish == "stop" else "unfinished: cut off at the token limit"
+    if asking.is_thinking(job.task, completion.text):
+        rejected = "unfinished: still thinking"
     return InputRow(
         id=ask.id,
         round=ask.round,
