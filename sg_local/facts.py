@@ -17,7 +17,8 @@ RESTORE = "Restore the file, or delete the run and make it again."
 RUN_FACTS: dict[str, Any] = {
     "task": {"name": str, "kind": str},
     "task_digest": str,
-    "task_written": str,
+    "written": dict,
+    "own": dict,
     "model": {"name": str, "path": str, "digest": str, "template": str | None},
     "form": str,
     "seed": int,

@@ -200,9 +200,17 @@ class ModelInfo:
     ends: tuple[str, ...] = ()
 
 
+OWN, LABELLED, EARLIER = "own", "labelled", "earlier"
+"""Where a row comes from that no model wrote for this task: a person's own input, or input and right output; an input
+that was synthesised for an earlier version of the task. Empty: synthesised."""
+
+
 @dataclass(frozen=True)
 class InputRow:
-    """A synthesised input (stage A), before anyone judged it. `rejected` holds `rule: reason` or is empty."""
+    """An input before anyone judged it, synthesised (stage A) or given. `rejected` holds `rule: reason` or is empty.
+
+    `source` is OWN, LABELLED, EARLIER or empty; a labelled row has its right output as `label_asked`.
+    """
 
     id: str
     round: int
@@ -215,11 +223,12 @@ class InputRow:
     logprob: float = 0.0
     rejected: str = ""
     dropped: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A synthesised pair (stage B): the voted output, every vote, and the evidence for other labels.
+    """A pair (stage B): the voted output, every vote, and the evidence for other labels; or a labelled row.
 
     `votes` maps each parsed output to its count; `label_scores` holds log P of each label in the task's label
     order (classification); `relevance` says how much more likely, in nats a token, the output asked for is after
@@ -241,6 +250,7 @@ class Candidate:
     n_tokens: int = 0
     logprob: float = 0.0
     dropped: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -266,7 +276,8 @@ class Verdict:
 class Funnel:
     """How many rows each step left. `rules` maps a rule to its rejections, `examples` to up to two (text, reason).
 
-    `labels` maps each label to (asked, kept). `policy` and `why` tell how labels were chosen.
+    `labels` maps each label to (asked, kept). `policy` and `why` tell how labels were chosen. `own` inputs and
+    `labelled` rows are those given and accepted; `asked` and `parsed` count what the model wrote alone.
     """
 
     asked: int
@@ -279,6 +290,8 @@ class Funnel:
     by_person: int = 0
     policy: str = ""
     why: str = ""
+    own: int = 0
+    labelled: int = 0
 
 
 @dataclass(frozen=True)

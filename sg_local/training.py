@@ -54,7 +54,8 @@ class Training:
 
     `before` is called with the finished sets, before the trainer starts: to tell of them, to let go of the generator.
     `base_name` and `facts` (settings of the stages before, the funnel) travel in the adapter's metadata. `n_ctx` and
-    `max_tokens` are the context and the longest answer that serving will have, in tokens.
+    `max_tokens` are the context and the longest answer that serving will have, in tokens. `labelled` are the ids of the
+    rows that a person has labelled; `valid_share` of these may validate, before any other.
     """
 
     run: Run
@@ -70,6 +71,8 @@ class Training:
     facts: Mapping[str, Any] = field(default_factory=dict)
     n_ctx: int = EngineSettings.n_ctx
     max_tokens: int = prompts.MAX_TOKENS
+    labelled: frozenset[str] = frozenset()
+    valid_share: float = 0.0
 
     @property
     def room(self) -> Room:
@@ -132,7 +135,9 @@ def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: Non
 def prepare(job: Training) -> Sets:
     """Tokenise and split the kept rows, and write both parts as journals of the run."""
     rows, examples, dropped = usable(job)
-    split = split_rows([row.output if job.task.labels else "" for row in rows], job.seed)
+    labels = [row.output if job.task.labels else "" for row in rows]
+    right = [i for i, row in enumerate(rows) if row.id in job.labelled]
+    split = split_rows(labels, job.seed, right, job.valid_share)
     job.run.replace(TRAIN, [rows[i] for i in split.train])
     job.run.replace(VALID, [rows[i] for i in split.valid])
     train, valid = (tuple(examples[i] for i in part) for part in (split.train, split.valid))
@@ -194,23 +199,33 @@ def _end_token(generator: Generator, form: Form) -> tuple[int, ...]:
     return tokens[-1:]
 
 
-def split_rows(labels: Sequence[str], seed: int) -> Split:
+def split_rows(labels: Sequence[str], seed: int, right: Sequence[int] = (), share: float = 0.0) -> Split:
     """A tenth of the rows for validation, at least MIN_VALID, drawn from each label in proportion.
 
-    Below NO_VALID_BELOW rows all of them train. Pass one label for all rows where there are none.
+    Below NO_VALID_BELOW rows all of them train. Pass one label for all rows where there are none. `right` are row
+    numbers whose outputs a person gave: `share` of these validates before any other row does.
     """
     n = len(labels)
     if n < NO_VALID_BELOW:
         return Split(tuple(range(n)), ())
     draw = random.Random(seed)
     wanted = max(MIN_VALID, round(VALID_SHARE * n))
-    groups: dict[str, list[int]] = {}
-    for row, label in enumerate(labels):
-        groups.setdefault(label, []).append(row)
-    valid: set[int] = set()
-    for label, share in shares({label: len(group) for label, group in groups.items()}, wanted).items():
-        valid |= set(draw.sample(groups[label], share))
+    valid = _drawn(labels, right, min(wanted, round(share * len(right))), draw)
+    others = [row for row in range(n) if row not in set(right)]
+    valid |= _drawn(labels, others, wanted - len(valid), draw)
     return Split(tuple(i for i in range(n) if i not in valid), tuple(sorted(valid)))
+
+
+def _drawn(labels: Sequence[str], rows: Sequence[int], wanted: int, draw: random.Random) -> set[int]:
+    """So many of these rows, of each label in proportion."""
+    groups: dict[str, list[int]] = {}
+    for row in rows:
+        groups.setdefault(labels[row], []).append(row)
+    sizes = {label: len(group) for label, group in groups.items()}
+    found: set[int] = set()
+    for label, share in shares(sizes, wanted).items() if sizes and wanted > 0 else ():
+        found |= set(draw.sample(groups[label], share))
+    return found
 
 
 def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
@@ -292,6 +307,7 @@ def _stamped(job: Training) -> dict[str, Any]:
         "base": job.generator.info.digest,
         "trainer": type(job.trainer).__name__,
         "split seed": job.seed,
+        **({"labelled": [digest(sorted(job.labelled)), job.valid_share]} if job.labelled else {}),
     }
 
 

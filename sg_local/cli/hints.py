@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Container
 
-STAGES = ("engine", "synth", "filter", "train", "export", "eval")
+STAGES = ("engine", "own", "synth", "filter", "train", "export", "eval")
 OPTIONS = (
     "allow-remote",
     "backend",
@@ -18,6 +18,7 @@ OPTIONS = (
     "columns",
     "form",
     "host",
+    "inputs",
     "judge",
     "kind",
     "model",
@@ -26,6 +27,7 @@ OPTIONS = (
     "preset",
     "question",
     "redo",
+    "rows",
     "runs",
     "seed",
     "tests",

@@ -87,6 +87,18 @@ def time_option(command: Decorated) -> Decorated:
     return click.option("--time", "time_s", type=Duration(), help=help)(command)
 
 
+def own_rows_options(command: Decorated) -> Decorated:
+    """--inputs FILE, --rows FILE, --columns input=...,output=...."""
+    inputs = "Your own inputs, without answers: they take the place of invented ones. CSV, XLSX, JSON lines, text."
+    rows = "Your own inputs with right answers: they train, and measure where the task has no test rows."
+    columns = "The columns that hold them.  [default: by their names]"
+    metavar = "input=NAME,output=NAME"
+    file = click.Path(path_type=Path)
+    command = click.option("--columns", "own_columns", metavar=metavar, default="", help=columns)(command)
+    command = click.option("--rows", type=file, metavar="FILE", help=rows)(command)
+    return click.option("--inputs", type=file, metavar="FILE", help=inputs)(command)
+
+
 def redo_option(command: Decorated) -> Decorated:
     """--redo."""
     return click.option("--redo", is_flag=True, help="Make it again although it is finished.")(command)

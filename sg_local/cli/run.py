@@ -20,6 +20,7 @@ from sg_local.cli.options import (
     json_option,
     model_options,
     name_option,
+    own_rows_options,
     redo_option,
     runs_option,
     set_option,
@@ -65,6 +66,7 @@ def read_task(name: str, tests: int | Path | None) -> Task:
         "sg-local run my_task.toml --model vicuna-7b-v1.5 --seed 1",
         "sg-local run my_task.toml --set synth.n_inputs=400 --set train.epochs=3",
         "sg-local run task1195.json --tests 100 --preset paper",
+        "sg-local run my_task.toml --inputs mails.csv --rows labelled.xlsx --columns input=Body,output=Team",
     ),
 )
 @task_argument
@@ -74,6 +76,7 @@ def read_task(name: str, tests: int | Path | None) -> Task:
 @time_option
 @runs_option
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
+@own_rows_options
 @click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
 @redo_option
 @json_option

@@ -52,7 +52,7 @@ def ls(runs: Path, as_json: bool) -> None:
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
     """Show what a run was made from, its stages, its files and its funnel."""
-    from sg_local.views.runs import run_facts
+    from sg_local.views.runs import own_rows, run_facts
     from sg_local.views.verdict import artefacts, stage_times
 
     found = open_run(runs, run)
@@ -69,6 +69,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
         ("engines", f"{data.get('backend', '')}, {data.get('trainer', '')}; prompts: {data['form']}"),
         ("seed", str(data["seed"])),
         ("preset", data["preset"]),
+        *own_rows(found),
         *((f"stage {stage}", f"done in {seconds}") for stage, seconds in stage_times(found)),
         *((Path(path).name, f"{size_text}  {digest}") for path, size_text, digest in artefacts(found)),
         ("folder", str(found.root)),

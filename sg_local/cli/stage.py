@@ -18,6 +18,7 @@ from sg_local.cli.options import (
     json_option,
     model_options,
     name_option,
+    own_rows_options,
     redo_option,
     runs_option,
     set_option,
@@ -51,6 +52,7 @@ def _next(line: str) -> None:
 @task_argument
 @name_option
 @model_options
+@own_rows_options
 @set_option
 @runs_option
 @redo_option

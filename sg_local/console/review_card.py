@@ -50,6 +50,8 @@ def main(view: ReviewView, width: int) -> RenderableType:
 def _card(card: CardView, view: ReviewView, width: int) -> Iterator[RenderableType]:
     mark, word, style = DECISIONS[card.decision]
     head = Text.assemble((f"{mark} ", style), (f"#{card.number} {word}", "bold"))
+    if card.source:
+        head.append(f" \u00b7 {card.source}", "cyan")
     if card.who:
         head.append(f" \u00b7 {card.who}", "dim")
     yield head

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sg_local.backends import Generator
-from sg_local.prompts import Form, majority
+from sg_local.prompts import Form, majority, normalise
 from sg_local.records import Candidate, Pair, Task, row_id
 from sg_local.run import CANDIDATES, Run
 
@@ -145,12 +145,15 @@ def dev_questions(job: Evaluation) -> list[EvalQuestion]:
 
 
 def calibration_questions(job: Evaluation) -> list[EvalQuestion]:
-    """Synthetic inputs without their outputs, for a label's mean score: never test rows.
+    """The run's inputs without their outputs, for a label's mean score: never test rows.
 
-    Where there are none, inputs that say nothing.
+    Own inputs were held against the test rows of their time; here there may be others. Where there are no inputs, such
+    that say nothing.
     """
-    found = {row.input for row in job.run.read(CANDIDATES, Candidate)} or {pair.input for pair in job.pairs}
-    inputs = sorted(found) or CONTENT_FREE
+    tests = {normalise(text) for text in job.test_inputs}
+    rows = job.run.read(CANDIDATES, Candidate)
+    known = {row.input for row in rows if not (row.source and normalise(row.input) in tests)}
+    inputs = sorted(known or {pair.input for pair in job.pairs}) or CONTENT_FREE
     rng = random.Random(job.settings.seed)
     drawn = rng.sample(inputs, min(job.settings.n_calibration, len(inputs)))
     return [EvalQuestion(i, text, job.task.examples) for i, text in enumerate(drawn)]

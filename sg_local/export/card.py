@@ -36,13 +36,22 @@ def licence_of(job: Export) -> str:
 def _what(job: Export) -> str:
     base = job.base_name or job.base.stem
     n = len(job.task.examples)
-    judged = ", and people judged some of them" if (job.facts.get("funnel") or {}).get("people") else ""
+    funnel = job.facts.get("funnel") or {}
+    judged = ", and people judged some of them" if funnel.get("people") else ""
+    if given := _given(funnel):
+        judged += f"; {given} took part"
     return (
         f"A LoRA finetune of {base} for one task, made by sg-local {__version__} from the task's instruction and "
         f"{n} {'example' if n == 1 else 'examples'}: the model wrote and answered its own training inputs{judged} "
         "(SELF-GUIDE, arXiv 2407.12874).\n\n"
         f"The base's licence ({licence_of(job) or 'not recorded in the file'}) holds for these files as well.\n"
     )
+
+
+def _given(funnel: Mapping[str, Any]) -> str:
+    """What a person gave besides instruction and examples, in words."""
+    given = {"inputs": funnel.get("own", 0), "labelled rows": funnel.get("labelled", 0)}
+    return " and ".join(f"{n} of a person's own {what}" for what, n in given.items() if n)
 
 
 def _files(job: Export, report: ExportReport) -> str:
@@ -116,11 +125,13 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
     steps = {key: value for key, value in funnel.items() if isinstance(value, (int, float)) and key != "by_person"}
     rows = list(steps.items())
     rows += [(f"dropped by {rule}", count) for rule, count in (funnel.get("rules") or {}).items()]
-    return f"## Data\n\n{_writers(funnel.get('people') or {})}\n" + _table(("rows", "count"), rows)
+    return f"## Data\n\n{_writers(funnel.get('people') or {}, _given(funnel))}\n" + _table(("rows", "count"), rows)
 
 
-def _writers(people: Mapping[str, int]) -> str:
+def _writers(people: Mapping[str, int], given: str = "") -> str:
     """Who wrote the training rows, and what people did to them."""
+    if not people and given:
+        return f"The base model wrote the training rows, but for {given}; no person judged any."
     if not people:
         return "Every training row was written by the base model itself; no person judged any."
     done = [f"{people[what]} {words}" for what, words in _DECISIONS.items() if people.get(what)]

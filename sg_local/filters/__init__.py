@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from sg_local.filters.balance import balanced, output_of, support
+from sg_local.filters.given import given_gate, input_rules, leak_check
 from sg_local.filters.labels import Labelling, choose, choose_outputs
 from sg_local.filters.rules import DOUBTS, GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
 from sg_local.prompts import majority
-from sg_local.records import Candidate, Funnel, InputRow, Pair, Task, Verdict, digest
+from sg_local.records import LABELLED, OWN, Candidate, Funnel, InputRow, Pair, Task, Verdict, digest
 from sg_local.run import CANDIDATES, INPUTS, VERDICTS, Run
 
 __all__ = [
@@ -34,9 +36,11 @@ __all__ = [
     "by_people",
     "final_verdicts",
     "funnel",
+    "given_gate",
     "input_gate",
     "judge",
     "kept_rows",
+    "leak_check",
     "nearest",
     "rouge_l",
     "words",
@@ -100,12 +104,12 @@ class OutputGate:
 
 def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings) -> tuple[list[Verdict], Labelling]:
     """A verdict on every candidate in order, and how the labels were chosen. Pure."""
+    asked = [row for row in candidates if row.source != LABELLED]
     if task.labels:
-        labelling = choose(candidates, task.labels, settings.policy)
+        labelling = choose(asked, task.labels, settings.policy)
     else:
-        labelling = choose_outputs(
-            candidates, settings.policy, settings.agreement.threshold, OutputGate(task, settings).elect
-        )
+        elect = OutputGate(task, settings).elect
+        labelling = choose_outputs(asked, settings.policy, settings.agreement.threshold, elect)
     verdicts: list[Verdict] = []
     accepted: list[str] = []
     for candidate in candidates:
@@ -113,10 +117,12 @@ def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings)
         verdicts.append(verdict)
         if verdict.keep:
             accepted.append(candidate.input)
-    return (_balanced(candidates, verdicts, settings.balance) if task.labels else verdicts), labelling
+    return (balanced(candidates, verdicts, settings.balance) if task.labels else verdicts), labelling
 
 
 def _verdict(candidate: Candidate, labelling: Labelling, context: RuleContext) -> Verdict:
+    if candidate.source == LABELLED:  # right by a person's word: only a person rejects it
+        return Verdict(candidate.id, True, JUDGE)
     output = labelling.labels[candidate.id]
     relabelled = output if output != candidate.output else None
     if output is None:
@@ -126,7 +132,7 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: RuleContext) -
     share = _share(candidate, relabelled, context.task)
     relevance = candidate.relevance if output == candidate.label_asked else None
     row = RuleInput(candidate.input, output, share, candidate.label_asked, voted, relevance)
-    rule, reason = first_reason((*INPUT_RULES, *OUTPUT_RULES), row, context)
+    rule, reason = first_reason((*input_rules(candidate.source), *OUTPUT_RULES), row, context)
     return Verdict(candidate.id, not rule, JUDGE, rule, reason, output=relabelled)
 
 
@@ -135,7 +141,7 @@ def _share(candidate: Candidate, relabelled: str | None, task: Task) -> float:
     if relabelled is None:
         return candidate.vote_share
     by_votes = not task.labels and relabelled in candidate.votes
-    return _support(candidate, relabelled) if by_votes else 1.0
+    return support(candidate, relabelled) if by_votes else 1.0
 
 
 def _unlabelled(candidate: Candidate, policy: str) -> str:
@@ -144,37 +150,6 @@ def _unlabelled(candidate: Candidate, policy: str) -> str:
     if policy == "ranked":
         return f"{asked}; the label scores speak for it less than for the better half of its label"
     return f"{asked}; calibration differs too" if candidate.label_scores else asked
-
-
-def _balanced(candidates: Sequence[Candidate], verdicts: Sequence[Verdict], settings: Balance) -> list[Verdict]:
-    """Reject what a label has beyond the allowed ratio, the rows with the fewest votes behind them first."""
-    if not settings.on:
-        return list(verdicts)
-    rows = {row.id: row for row in candidates}
-    groups: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        if verdict.keep:
-            groups.setdefault(_output(rows[verdict.id], verdict), []).append(verdict)
-    most = max(settings.at_least, round(settings.ratio * min(map(len, groups.values()), default=0)))
-    surplus: dict[str, str] = {}
-    for label, group in groups.items():
-        ranked = sorted(group, key=lambda v: -_support(rows[v.id], _output(rows[v.id], v)))
-        surplus.update({verdict.id: label for verdict in ranked[most:]})
-    return [
-        replace(v, keep=False, rule="balance", reason=f"{surplus[v.id]} has more than {most} rows")
-        if v.id in surplus
-        else v
-        for v in verdicts
-    ]
-
-
-def _support(candidate: Candidate, output: str) -> float:
-    """The share of the votes that the output got."""
-    return candidate.votes.get(output, 0) / max(1, candidate.n_samples)
-
-
-def _output(candidate: Candidate, verdict: Verdict) -> str:
-    return candidate.output if verdict.output is None else verdict.output
 
 
 def apply(run: Run, task: Task, settings: FilterSettings) -> Funnel:
@@ -226,7 +201,7 @@ def kept_rows(run: Run) -> list[Kept]:
         verdict = verdicts.get(candidate.id)
         if verdict is not None and verdict.keep:
             text = candidate.input if verdict.input is None else verdict.input
-            rows.append(Kept(candidate.id, Pair(text, _output(candidate, verdict)), candidate))
+            rows.append(Kept(candidate.id, Pair(text, output_of(candidate, verdict)), candidate))
     return rows
 
 
@@ -237,27 +212,31 @@ def funnel(run: Run, task: Task) -> Funnel:
     verdicts = final_verdicts(run)
     rejected = [(*_split(row.rejected), row.input) for row in inputs if row.rejected]
     rejected += [
-        (v.rule or "review", v.reason, f"{candidates[v.id].input} -> {_output(candidates[v.id], v)}")
+        (v.rule or "review", v.reason, f"{candidates[v.id].input} -> {output_of(candidates[v.id], v)}")
         for v in verdicts.values()
         if not v.keep and v.id in candidates
     ]
     rules = Counter(rule for rule, _, _ in rejected)
     kept = kept_rows(run)
+    written = [row for row in inputs if not row.source]
+    given = Counter(row.source for row in inputs if not row.rejected)
     return Funnel(
-        asked=len(inputs),
-        parsed=sum(not row.rejected.startswith(("empty", "unfinished")) for row in inputs),
+        asked=len(written),
+        parsed=sum(not row.rejected.startswith(("empty", "unfinished")) for row in written),
         accepted=sum(not row.rejected for row in inputs),
         kept=len(kept),
         rules=dict(rules.most_common()),
         examples={r: tuple((text, why) for rule, why, text in rejected if rule == r)[:2] for r in rules},
         labels={
             label: (
-                sum(row.label_asked == label for row in inputs),
+                sum(row.label_asked == label for row in written),
                 sum(row.pair.output == label for row in kept),
             )
             for label in task.labels
         },
         by_person=sum(v.judge != JUDGE for v in verdicts.values()),
+        own=given[OWN],
+        labelled=given[LABELLED],
     )
 
 
@@ -271,7 +250,7 @@ def by_people(run: Run, task: Task) -> dict[str, int]:
     for verdict in final_verdicts(run).values():
         row = candidates.get(verdict.id)
         if verdict.judge != JUDGE and row is not None:
-            before = Pair(row.input, _output(row, filters[row.id]) if row.id in filters else row.output)
+            before = Pair(row.input, output_of(row, filters[row.id]) if row.id in filters else row.output)
             counts[_decision(before, verdict, bool(task.labels))] += 1
     return dict(counts)
 

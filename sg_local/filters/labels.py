@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sg_local.filters.settings import POLICIES
 from sg_local.filters.similarity import pieces, rouge_l
-from sg_local.records import Candidate, SgError
+from sg_local.records import OWN, Candidate, SgError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,11 +81,13 @@ def _centred(scored: Sequence[Candidate], over: Sequence[Candidate]) -> np.ndarr
 def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) -> Labelling:
     """Labels for all candidates under a policy; `auto` decides it from the rows first.
 
-    `agree` holds the asked label against the votes or the calibrated labels, whichever follow it better.
+    `agree` holds the asked label against the votes or the calibrated labels, whichever follow it better. Own inputs
+    were asked for by nobody: where a policy goes by the asked label, they get that of this second opinion.
     """
     voted = {row.id: row.output for row in candidates}
     best = calibrated(candidates, labels)
-    asked = {row.id: row.label_asked for row in candidates}
+    written = [row for row in candidates if row.source != OWN]
+    asked = {row.id: row.label_asked for row in written}
     opinion = second_opinion(candidates, labels)
     agreed = {
         id: label if label is not None and opinion.labels.get(id) == label else None for id, label in asked.items()
@@ -97,7 +99,8 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
         doubt = _doubt(asked, agreed, opinion, labels)
         policy = _unsure(asked, best, labels) if doubt else "agree"
         why = f"{doubt} ({why})" if doubt else why
-    by_margin = ranked(candidates, labels) if policy == "ranked" else {}
+    has_own = len(written) < len(candidates)
+    by_margin = ranked(candidates, labels, candidates if has_own else None) if policy == "ranked" else {}
     choices: dict[str, Mapping[str, str | None]] = {
         "voted": voted,
         "asked": asked,
@@ -108,7 +111,10 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) 
     if policy not in choices:
         hint = f"Use {', '.join(POLICIES)}."
         raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)
-    return Labelling(policy, why, {row.id: choices[policy].get(row.id) for row in candidates})
+    chosen = choices[policy]
+    if policy not in ("voted", "calibrated"):
+        chosen = {**chosen, **{row.id: opinion.labels.get(row.id) for row in candidates if row.source == OWN}}
+    return Labelling(policy, why, {row.id: chosen.get(row.id) for row in candidates})
 
 
 def _unsure(asked: Labels, best: dict[str, str], labels: Sequence[str]) -> str:
@@ -161,7 +167,7 @@ def ranked(candidates: Sequence[Candidate], labels: Sequence[str], over: Sequenc
 
 def second_opinion(candidates: Sequence[Candidate], labels: Sequence[str]) -> Opinion:
     """Whose labels follow the asked ones better, the votes' or the calibrated ones; `why` tells how well each does."""
-    asked = {row.id: row.label_asked for row in candidates}
+    asked = {row.id: row.label_asked for row in candidates if row.source != OWN}
     judges = {"voted": {row.id: row.output for row in candidates}, "calibrated": calibrated(candidates, labels)}
     found = {name: kappa(asked, labels) for name, labels in judges.items() if labels}
     name = max(found, key=lambda name: found[name].z, default="voted")

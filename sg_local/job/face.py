@@ -234,6 +234,9 @@ def open_job(
     name: str | None = None,
     home: str | Path | None = None,
     base: bool = False,
+    inputs: str | Path | None = None,
+    rows: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Job:
     """The job of a task: the run of this name in the folder `runs` goes on, or a new one is begun.
@@ -243,16 +246,23 @@ def open_job(
     `home` holds models and caches. Further options: `seed` (int), `preset` ("recommended", "paper", a file), `form`
     ("auto", "chat", "plain"), `backend` and `trainer` (by name), and `redo` (make again what was made otherwise).
 
+    `inputs` is a file of your own unlabelled inputs, which take the place of invented ones; `rows` one of labelled
+    rows, which train, and measure where the task has no test rows; `columns` says which columns are meant, such as
+    {"input": "Body", "output": "Team"}. The run keeps a copy: going on needs no file.
+
     With `base` the job asks the untuned model alone, of any architecture that the engine runs: `predict`,
     `predict_proba` and `evaluate_base` answer, and no stage works.
 
     Nothing is written before a stage runs. Raises SgError for what does not exist, and where the run was made from
     another task, model, seed or form.
     """
-    chosen = {**options, "model": None if model is None else str(model), "name": name}
+    files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
+    _check_options(columns or {}, "columns", {"input", "output"})
+    chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
     _check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo"})
     given = frozenset(key for key, value in chosen.items() if value is not None)
-    found = Options(runs=Path(runs), settings=dict(settings or {}), given=given, **chosen)
+    named = ",".join(f"{role}={name}" for role, name in (columns or {}).items())
+    found = Options(runs=Path(runs), settings=dict(settings or {}), given=given, own_columns=named, **chosen)
     opened = job_for_base if base else job_for_task
     return Job(opened(load_task(task), found, _home(home)))
 

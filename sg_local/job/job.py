@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
 from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
-from sg_local.files import file_digest
+from sg_local.files import file_digest, remove
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
-from sg_local.job.made import make_task, task_of
+from sg_local.job.made import begin_task, meet
 from sg_local.job.options import Home, Options, Tables
+from sg_local.job.own import FOLDER, OwnData, read_own, stored
 from sg_local.job.plan import Plan, layers_of, plan_of
 from sg_local.prompts import Form
-from sg_local.records import SgError, Task
+from sg_local.records import SgError, Task, from_dict
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, open_run
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ class OpenRun:
     """What every stage needs. Close it to let go of the engine.
 
     `record` is what run.json shall hold once work begins, `found` what it held when the job was opened (None: a new
-    run). `said` is what opening it has to tell, before the first stage. A job that is `alone` asks the untuned base of
-    a task without a run (`asking`): no stage can work in it.
+    run). `said` is what opening it has to tell, before the first stage; `own` is a person's own data. A job that is
+    `alone` asks the untuned base of a task without a run (`asking`): no stage can work in it.
     """
 
     run: Run
@@ -60,6 +61,7 @@ class OpenRun:
     worked: bool = False
     looked: set[str] = field(default_factory=set)
     said: list[str] = field(default_factory=list)
+    own: OwnData = field(default_factory=OwnData)
 
     @property
     def generator(self) -> Generator:
@@ -116,6 +118,7 @@ class OpenRun:
                 message = f"Run {self.run.name} was changed by another process in the meantime."
                 raise SgError(message, "Run the same command again, or choose another `name`.")
             before = self.found
+            self.own.save(self.run)
             self._write(self.record)
             try:
                 yield
@@ -123,6 +126,8 @@ class OpenRun:
                 if not self.worked:
                     self._write(before)
                 raise
+            else:
+                self.own.prune(self.run)
             finally:
                 if new and not self.run.exists():
                     self.run.discard_if_empty()
@@ -167,6 +172,7 @@ class OpenRun:
             self.found = data
         elif data is None and not self.run.path(INPUTS).exists():
             self.run.path(RUN).unlink(missing_ok=True)
+            remove(self.run.path(FOLDER))
             self.found = None
 
 
@@ -191,14 +197,12 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
     for key in ("task", "model", "form", "seed", "preset", "task_digest"):
         if key not in data:
             raise SgError(f"{run.path(RUN)} has no {key}.", "Make the run again.")
-    found = task_of(data, task)
-    if found.digest != data["task_digest"]:
-        hint = "Use another `name` for a new run, or go back to the task as it was."
-        raise SgError(f"Run {run.name} was made from another version of task {found.name}.", hint)
+    found = from_dict(Task, data["task"])
     kept = {key: getattr(options, key) if key in options.given else data.get(key) for key in ("backend", "trainer")}
     settings = presets.merged(data.get("set", {}), options.settings)
-    layers = layers_of(found, data["preset"] if "preset" not in options.given else options.preset, home, settings)
-    return OpenRun(
+    preset = options.preset if "preset" in options.given else data["preset"]
+    layers = layers_of(task or found, preset, home, settings)
+    job = OpenRun(
         run=run,
         task=found,
         base=Base(data["model"]["name"], Path(data["model"]["path"]), data["model"].get("template")),
@@ -207,10 +211,14 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         seed=data["seed"],
         form_name=data["form"],
         plan=plan_of(layers, data["seed"], home),
-        record={**data, **kept, "set": settings, "task": dataclasses.asdict(found)},
+        record={**data, **kept, "set": settings},
         found=data,
         redo=options.redo,
+        own=stored(run, data),
     )
+    if task is not None:
+        meet(job, task, options)
+    return job
 
 
 def engine_names(options: Options) -> tuple[str, str]:
@@ -244,25 +252,24 @@ def begin(
     """The job of a run that is not there yet; nothing is written. Raises SgError for what could not be worked on."""
     tasks.check_task(task)
     plan = plan_of(layers_of(task, options.preset, home, options.settings), options.seed, home)
+    own = read_own(options, task, OwnData(), plan["own"], options.seed)
     backend, trainer = engine_names(options)
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name
     job.look_ahead(ahead)
-    make_task(job, options.preset)
+    form = job.form
+    begin_task(job, own, options.preset)
     logger.info("run %s begins: %s, %s, form %s (asked: %s)", run.name, backend, trainer, job.form_name, options.form)
-    job.record = {
-        "task": dataclasses.asdict(job.task),
-        "task_digest": job.task.digest,
-        "task_written": task.digest,
+    job.record |= {
         "model": {
             "name": base.name,
             "path": str(base.path),
             "digest": file_digest(base.path, plan["engine"].cache) or job.generator.info.digest,
             "template": base.template,
         },
-        "form": job.form.name,
-        "turn_end": job.form.end or job.form.eos,
+        "form": form.name,
+        "turn_end": form.end or form.eos,
         "seed": options.seed,
         "preset": options.preset,
         "backend": backend,

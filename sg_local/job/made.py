@@ -1,31 +1,90 @@
-"""The task as a run has it: which demonstrations it shows, the labels that its instruction names.
+"""The task as a run has it: which demonstrations it shows, the labels that its instruction names, what own rows add.
 
-run.json keeps it as made, and as `task_written` the digest of the task as it was written, by which the file is known
-again. Runs of 0.1.0 lack that: their task is one of a few forms of the file's (tasks.as_made).
+run.json keeps it as made, and as `written` the task file's own, by which a changed file is known. Runs of 0.1.0 lack
+that: their task is one of a few forms of the file's (tasks.as_made). A changed task, or other own rows, stop the run
+unless `redo` is given; then the inputs that the model wrote before are a pool for the new version, where what is asked
+of them is of the same kind.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sg_local import tasks
 from sg_local.job import presets
-from sg_local.records import Segment, Task, from_dict
+from sg_local.job.options import Options
+from sg_local.job.own import OwnData, read_own, with_own
+from sg_local.records import MadeOtherwise, Segment, SgError, Task, from_dict
 from sg_local.words import counted
 
 if TYPE_CHECKING:
     from sg_local.job.job import OpenRun
 
 
-def make_task(job: OpenRun, preset: str) -> None:
-    """Give a run that begins its task as it is to be shown; says so where demonstrations are left out."""
-    written = job.task
-    published = preset == presets.AS_PUBLISHED
-    if len(written.examples) > tasks.FEW:
-        n = tasks.FEW if published else _n_fitting(job)
-        job.task = tasks.drawn(written, n)
-        if (n_left := len(written.examples) - len(job.task.examples)) > 0:
+def begin_task(job: OpenRun, own: OwnData, preset: str) -> None:
+    """Give a run that begins these own rows, and its task as it is to be shown."""
+    job.said.extend(own.said)
+    _make(job, job.task, own, preset)
+
+
+def meet(job: OpenRun, task: Task, options: Options) -> None:
+    """Hold the task file, and own rows where files of them are given, against what an existing run was made from.
+
+    Raises MadeOtherwise for other ones, unless `redo` is given: then the run is to be made anew from them.
+    """
+    own = job.own
+    if options.inputs is not None or options.rows is not None:
+        own = read_own(options, task, job.own.by_people, job.plan["own"], job.seed)
+    elif "tests" in options.settings.get("own", {}):
+        raise SgError("own.tests is settled when a run begins.", "Give `rows` again with `redo`.", exit_code=2)
+    different = ", ".join(_differences(job, task, own))
+    if not different:
+        job.task = dataclasses.replace(_same(job, task), tests=with_own(task, own).tests)
+        job.record["task"] = dataclasses.asdict(job.task)
+        return
+    again = _again(job, task)
+    if not options.redo:
+        hint = f"With `redo` {again}. Use another `name` for a new run, or go back to what it was made from."
+        message = (
+            f"Run {job.run.name} was made from another version of task {task.name} or other own rows: {different}."
+        )
+        raise MadeOtherwise(message, hint)
+    job.said.append(f"{different[0].upper()}{different[1:]}: {again}.")
+    job.said.extend(own.said)
+    if _is_alike(job.task, task):  # a label stays one; an output in free text was written under the instruction
+        holds = bool(task.labels) or _written(job.record, task).instruction == task.instruction
+        own = own.by_people.with_earlier(job.run, with_outputs=holds)
+    else:
+        own = own.by_people
+    _make(job, task, own, job.record["preset"])
+    job.record["remade"] = True
+
+
+def _same(job: OpenRun, task: Task) -> Task:
+    return job.task if "written" in job.record else tasks.as_made(task, job.record["task_digest"])
+
+
+def _make(job: OpenRun, written: Task, own: OwnData, preset: str) -> None:
+    """Give a job these own rows and this task, and the record of both."""
+    job.own, job.task = own, with_own(written, own)
+    tasks.check_task(job.task)
+    _show(job, published=preset == presets.AS_PUBLISHED)
+    job.record |= {
+        "task": dataclasses.asdict(job.task),
+        "task_digest": job.task.digest,
+        "written": dataclasses.asdict(dataclasses.replace(written, tests=())),
+        **({"own": own.record} if own.rows else {}),
+    }
+
+
+def _show(job: OpenRun, *, published: bool) -> None:
+    """Choose the demonstrations that are shown, and say how many are not; name all labels."""
+    n_given = len(job.task.examples)
+    if n_given > tasks.FEW:
+        job.task = tasks.drawn(job.task, tasks.FEW if published else _n_fitting(job))
+        if (n_left := n_given - len(job.task.examples)) > 0:
             why = "as published" if published else f"half of a context of {job.room} tokens"
             shown = counted(len(job.task.examples), "example", "are")
             job.said.append(f"{shown} shown in every prompt, {n_left} are not: {why} holds no more.")
@@ -40,11 +99,38 @@ def _n_fitting(job: OpenRun) -> int:
     return tasks.n_fitting(job.task, n_tokens, job.room)
 
 
-def task_of(data: dict[str, Any], task: Task | None) -> Task:
-    """The task of a run with this run.json; with `task`, the file read anew, another one where the file has changed."""
-    kept = from_dict(Task, data["task"])
-    if task is None:
-        return kept
-    if "task_written" not in data:
-        return tasks.as_made(task, data["task_digest"])
-    return dataclasses.replace(kept, tests=task.tests) if task.digest == data["task_written"] else task
+def _differences(job: OpenRun, task: Task, own: OwnData) -> Iterator[str]:
+    """What of the task or of the own rows differs from what the run was made from, in words."""
+    before = _written(job.record, task)
+    for name in ("name", "kind", "instruction", "labels", "schema"):
+        if getattr(before, name) != getattr(task, name):
+            yield f"another {name}" if name != "labels" else "other labels"
+    if before.examples != task.examples:
+        n_new = sum(pair not in before.examples for pair in task.examples)
+        n_gone = sum(pair not in task.examples for pair in before.examples)
+        yield f"examples changed ({n_new} new, {n_gone} gone)" if n_new or n_gone else "examples in another order"
+    if own.by_people.digest != job.own.by_people.digest:
+        yield "other own rows"
+
+
+def _written(record: dict[str, Any], task: Task) -> Task:
+    """The task file that the run was made from, its tests left out."""
+    if "written" in record:
+        return from_dict(Task, record["written"])
+    if tasks.as_made(task, record["task_digest"]).digest == record["task_digest"]:
+        return task
+    return from_dict(Task, record["task"])
+
+
+def _is_alike(before: Task, task: Task) -> bool:
+    """Whether an input that was written for one version of the task may be asked in the other."""
+    return (before.kind, before.labels, before.schema) == (task.kind, task.labels, task.schema)
+
+
+def _again(job: OpenRun, task: Task) -> str:
+    """What is made again, and what of the earlier work is of use."""
+    if not _is_alike(job.task, task):
+        return "everything is made again"
+    n = len(OwnData().with_earlier(job.run).rows)
+    kept = f"the {counted(n, 'input')} written before are judged anew and answered again, and " if n else ""
+    return f"{kept}the stages behind are made again"

@@ -35,7 +35,11 @@ class Home:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a job. `given` names those that were chosen, not left at their defaults."""
+    """The options of a job. `given` names those that were chosen, not left at their defaults.
+
+    `inputs` is a file of a person's own unlabelled inputs, `rows` one of their labelled rows, `own_columns` says which
+    of their columns are meant (tables.parse_columns).
+    """
 
     runs: Path = Path("runs")
     name: str | None = None
@@ -47,4 +51,7 @@ class Options:
     preset: str = "recommended"
     settings: Tables = field(default_factory=dict)
     redo: bool = False
+    inputs: Path | None = None
+    rows: Path | None = None
+    own_columns: str = ""
     given: frozenset[str] = frozenset()

@@ -22,10 +22,12 @@ def stage_defaults() -> dict[str, Any]:
     from sg_local.evaluate import EvalSettings
     from sg_local.export import ExportSettings
     from sg_local.filters import FilterSettings
+    from sg_local.job.own import OwnSettings
     from sg_local.synth import SynthSettings
 
     return {
         "engine": EngineSettings(),
+        "own": OwnSettings(),
         "synth": SynthSettings(),
         "filter": FilterSettings(),
         "train": TrainSettings(),

@@ -15,6 +15,8 @@ class JobRow:
     `input` and `output` are what trains: a person's edit where there is one, and the label that the filters' policy
     chose. `judge` is `filters` or a person's name, empty before the filters ran; `rule` and `reason` say why a row
     was rejected. `vote_share` lies in 0 to 1; `label_asked` is the label (or text) that the input was written for.
+    `source` is empty for what the model wrote, `own` for an own input, `labelled` for an own row with its right output,
+    `earlier` for an input that was written for an earlier version of the task.
     """
 
     id: str
@@ -26,6 +28,7 @@ class JobRow:
     reason: str
     vote_share: float
     label_asked: str | None
+    source: str = ""
 
 
 def rows_of(run: Run) -> tuple[JobRow, ...]:
@@ -51,4 +54,5 @@ def _row(candidate: Candidate, verdict: Verdict | None) -> JobRow:
         reason=last.reason,
         vote_share=candidate.vote_share,
         label_asked=candidate.label_asked,
+        source=candidate.source,
     )

@@ -116,6 +116,7 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
         if not job.redo:
             raise
         logger.info("stage %s of run %s is made again: %s", name, job.run.name, error.message)
+        tell(Said(f"{name} is made again: {error.message}"))
         again = True
     if again:
         with put_away(job, name):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import provenance
 from sg_local.job.job import OpenRun
-from sg_local.records import NoRows, SgError
+from sg_local.job.own import weight_of
+from sg_local.records import LABELLED, NoRows, SgError
 from sg_local.run import ADAPTER, MadeOtherwise, Run
 
 if TYPE_CHECKING:
@@ -73,7 +74,13 @@ def training_job(job: OpenRun, trainer: Trainer | None, before: Callable[[Sets],
     """The training room's view of a job."""
     from sg_local import filters, training
 
-    rows = tuple(training.TrainingRow(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(job.run))
+    kept = filters.kept_rows(job.run)
+    labelled = frozenset(row.id for row in kept if row.candidate.source == LABELLED)
+    weight = weight_of(len(labelled), len(kept) - len(labelled), job.plan["own"])
+    rows = tuple(
+        training.TrainingRow(row.id, row.pair.input, row.pair.output, weight if row.id in labelled else 1.0)
+        for row in kept
+    )
     return training.Training(
         run=job.run,
         task=job.task,
@@ -88,6 +95,8 @@ def training_job(job: OpenRun, trainer: Trainer | None, before: Callable[[Sets],
         facts=provenance(job),
         n_ctx=job.n_ctx,
         max_tokens=job.plan["eval"].max_tokens,
+        labelled=labelled,
+        valid_share=job.plan["own"].valid,
     )
 
 

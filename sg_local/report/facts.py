@@ -113,7 +113,13 @@ def _charts(run: Run, report: Report, rows: Sequence[Mapping[str, Any]]) -> Iter
     if curve:
         yield "losses", charts.losses(curve)
     if funnel is not None:
-        steps = {"asked": funnel.asked, "parsed": funnel.parsed, "accepted": funnel.accepted, "kept": funnel.kept}
+        given = {"labelled rows": funnel.labelled, "own inputs": funnel.own}
+        steps = {name: n for name, n in given.items() if n} | {
+            "asked": funnel.asked,
+            "parsed": funnel.parsed,
+            "accepted": funnel.accepted,
+            "kept": funnel.kept,
+        }
         yield "funnel", charts.bars(steps, "Rows left after each step", "rows")
     if funnel is not None and funnel.rules:
         yield "rules", charts.bars(funnel.rules, "Rows rejected by each rule", "rows rejected")

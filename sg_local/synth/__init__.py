@@ -14,11 +14,18 @@ ends with the same bytes as an uninterrupted one, as far as the engine repeats i
 
 from __future__ import annotations
 
+from sg_local.records import OWN
+from sg_local.synth.given import Given, GivenGate, GivenRow, as_pool, is_enough, write_given
 from sg_local.synth.inputs import write_inputs
 from sg_local.synth.job import InputGate, OnEvent, Synthesis, SynthEvent, SynthSettings, rule_of
-from sg_local.synth.outputs import answer, write_candidates
+from sg_local.synth.outputs import answer, candidate_id, write_candidates
+
+NOTHING = Given()
 
 __all__ = [
+    "Given",
+    "GivenGate",
+    "GivenRow",
     "InputGate",
     "OnEvent",
     "SynthEvent",
@@ -28,14 +35,20 @@ __all__ = [
     "rule_of",
     "synthesise",
     "write_candidates",
+    "write_given",
     "write_inputs",
 ]
 
 
-def synthesise(job: Synthesis, on_event: OnEvent) -> None:
+def synthesise(job: Synthesis, on_event: OnEvent, given: Given = NOTHING) -> None:
     """Fill inputs.jsonl and candidates.jsonl, going on where an earlier try stopped.
 
-    Raises SgError when hardly any input passes the gate; everything made so far stays on disk.
+    Raises SgError when hardly any input passes the gate; everything made so far stays on disk. Raises MadeOtherwise
+    where the journals were begun with other given rows or for another task.
     """
-    write_inputs(job, on_event)
+    rows = write_given(job, given)
+    if any(row.source == OWN for row in rows) and not is_enough(job.settings, rows):
+        write_candidates(job, on_event)  # stage A goes on from answered inputs
+        rows = as_pool(job.run, given, rows, candidate_id)
+    write_inputs(job, on_event, rows)
     write_candidates(job, on_event)

@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sg_local.records import Completion, InputRow, NoRows, Pair, Prompt, Segments, row_id, seed_of
+from sg_local.records import LABELLED, OWN, Completion, InputRow, NoRows, Pair, Prompt, Segments, row_id, seed_of
 from sg_local.run import INPUTS
 from sg_local.synth import asking
-from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, rule_of
+from sg_local.synth.given import is_enough
+from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, fitted, in_order, rule_of
 from sg_local.synth.targets import Target, drawn_pool, shuffled_examples, targets_of_round
 
 logger = logging.getLogger(__name__)
 
 
-def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
-    """Stage A: rounds of new inputs until enough are accepted or asked for.
+def write_inputs(job: Synthesis, on_event: OnEvent, given: Sequence[InputRow] = ()) -> None:
+    """Stage A: rounds of new inputs until enough are accepted or asked for, the given ones among them.
 
     A round that an earlier try left unfinished is asked for again; its rows on disk stay as they are.
     """
@@ -27,9 +28,15 @@ def write_inputs(job: Synthesis, on_event: OnEvent) -> None:
         on_disk.setdefault(row.round, {})[row.id] = row
     rows: list[InputRow] = []
     index = 0
-    while not _enough(job.settings, rows):
-        rows += _finish_round(job, index, rows, on_disk.get(index, {}), on_event)
-        _check_yield(job, rows)
+    while not is_enough(job.settings, [*given, *rows]):
+        rows += _finish_round(job, index, [*given, *rows], on_disk.get(index, {}), on_event)
+        try:
+            _check_yield(job, rows)
+        except NoRows as error:
+            if not any(row.source == OWN and not row.rejected for row in given):
+                raise
+            logger.warning("the own inputs must do: %s", error.message)
+            break
         index += 1
     _tell(rows)
 
@@ -58,16 +65,12 @@ def _finish_round(
     return rows
 
 
-def _enough(settings: SynthSettings, rows: Sequence[InputRow]) -> bool:
-    """True when the finished rounds hold what was wanted."""
-    accepted = sum(not row.rejected for row in rows)
-    return len(rows) >= settings.n_asked or (settings.n_inputs is not None and accepted >= settings.n_inputs)
-
-
 def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[str, InputRow]) -> Iterator[InputRow]:
     """One round of asked inputs, judged in order against everything accepted so far."""
     accepted = [row for row in before if not row.rejected]
     pool = [row.input for row in accepted]
+    if job.settings.steer and job.settings.style == "continue":
+        accepted = [row for row in accepted if not row.source or row.label_asked]  # the list shows pairs
     temperature = job.settings.temperature + (job.settings.hotter if _is_repeating(job, before) else 0.0)
     logger.debug("round %d: %d accepted so far, temperature %g", index, len(accepted), temperature)
     targets = targets_of_round(job, index, accepted, temperature)
@@ -141,14 +144,14 @@ def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pai
 
 
 def _is_repeating(job: Synthesis, before: Sequence[InputRow]) -> bool:
-    last = before[-job.settings.round_size :]
+    last = [row for row in before if not row.source][-job.settings.round_size :]
     return bool(last) and sum("duplicate" in row.rejected for row in last) > len(last) / 3
 
 
 def _check_yield(job: Synthesis, rows: Sequence[InputRow]) -> None:
     """Stop when hardly anything passes, or nothing of all that was asked for, naming the rule that eats the rows."""
     accepted = sum(not row.rejected for row in rows)
-    is_early = len(rows) < job.settings.collapse_asked and (accepted or not _enough(job.settings, rows))
+    is_early = len(rows) < job.settings.collapse_asked and (accepted or not is_enough(job.settings, rows))
     if is_early or accepted >= job.settings.collapse_share * len(rows):
         return
     rule, count = Counter(rule_of(row.rejected) for row in rows if row.rejected).most_common(1)[0]
@@ -172,7 +175,8 @@ ADVICE = {
 }
 
 
-def _input_event(job: Synthesis, rows: Sequence[InputRow]) -> SynthEvent:
+def _input_event(job: Synthesis, every: Sequence[InputRow]) -> SynthEvent:
+    rows = [row for row in every if row.source != LABELLED]
     accepted = [row.input for row in rows if not row.rejected]
     asked, kept = (Counter(r.label_asked for r in rows if not (kept and r.rejected)) for kept in (False, True))
     wanted = job.settings.n_inputs

@@ -6,9 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from sg_local import prompts
 from sg_local.records import (
+    LABELLED,
     Candidate,
     Completion,
     InputRow,
@@ -34,15 +36,31 @@ def write_candidates(job: Synthesis, on_event: OnEvent) -> None:
     inputs = [row for row in job.run.read(INPUTS, InputRow) if not row.rejected]
     done = {row.id: row for row in job.run.read(CANDIDATES, Candidate)}
     rows: list[Candidate] = []
-    for start in range(0, len(inputs), job.settings.chunk_size):
-        chunk = inputs[start : start + job.settings.chunk_size]
+    for chunk in _chunks(inputs, job.settings.chunk_size):
         missing = not all(candidate_id(row) in done for row in chunk)
-        for row in answer(job, chunk) if missing else (done[candidate_id(row)] for row in chunk):
+        for row in _answered(job, chunk) if missing else (done[candidate_id(row)] for row in chunk):
             rows.append(row)
             if row.id not in done:
                 job.run.append(CANDIDATES, [row])
             on_event(_output_event(rows, len(inputs)))
     _tell(rows)
+
+
+def _chunks(inputs: Sequence[InputRow], size: int) -> Iterator[Sequence[InputRow]]:
+    """Inputs in chunks of one source each: given rows are answered alike, whether or not stage A has written more."""
+    for _, part in groupby(inputs, lambda row: row.source):
+        rows = list(part)
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _answered(job: Synthesis, chunk: Sequence[InputRow]) -> Iterator[Candidate]:
+    """The pairs of a chunk. A labelled row has its answer: nothing is asked, and one vote stands for the person's."""
+    if chunk[0].source != LABELLED:
+        yield from answer(job, chunk)
+        return
+    for row in chunk:
+        output = row.label_asked or ""
+        yield Candidate(candidate_id(row), row.input, output, {output: 1}, 1, 1.0, seed=row.seed, source=LABELLED)
 
 
 def _tell(rows: Sequence[Candidate]) -> None:
@@ -140,6 +158,7 @@ def _candidate(
         n_tokens=chosen.n_tokens,
         logprob=round(chosen.logprob, 4),
         dropped=", ".join(filter(None, (row.dropped, f"{n_dropped} {DEMONSTRATIONS}" if n_dropped else ""))),
+        source=row.source,
     )
 
 

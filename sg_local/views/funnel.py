@@ -18,7 +18,9 @@ Examples = tuple[Any, ...]
 def funnel_card(found: Funnel) -> FunnelCard:
     """A funnel as the screen wants it."""
     rules = rule_lines(found.rules, found.examples)
+    given = (("your labelled rows", found.labelled), ("your inputs", found.own))
     steps = (
+        *((name, n) for name, n in given if n),
         ("inputs asked for", found.asked),
         ("inputs parsed", found.parsed),
         ("inputs accepted", found.accepted),

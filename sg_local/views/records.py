@@ -120,6 +120,7 @@ class CardView:
 
     `votes` are (answer, count), most first. `asked` is the text that the input was written for, where it differs.
     `neighbour` is its number, the similarity in [0, 1], and its input in stretches (text, differs from this row's).
+    `source` says whose row it is where no model wrote it.
     """
 
     number: int
@@ -138,6 +139,7 @@ class CardView:
     neighbour: tuple[int, float, tuple[tuple[str, bool], ...]] | None = None
     doubts: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)

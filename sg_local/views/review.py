@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sg_local import review
+from sg_local.records import EARLIER, LABELLED, OWN
 from sg_local.review import ReviewRow, ReviewState
 from sg_local.views.records import CardView, PlayView, ReviewView
 from sg_local.views.review_end import sample_lines
@@ -81,6 +82,13 @@ MEANINGS = {
 }
 """What each threshold of the filters means, by its setting's name."""
 
+SOURCES = {
+    OWN: "own input",
+    LABELLED: "own labelled row",
+    EARLIER: "written for an earlier version of the task",
+}
+"""Whose row it is, by its source."""
+
 STALE = "The rows were filtered by other rules: with these numbers as they are, filtering again changes them."
 PROMPTS = {"search": "Search:", "jump": "Row number:", "reason_text": "Reason:"}
 
@@ -141,6 +149,7 @@ def _card(state: ReviewState) -> CardView | None:
         return None
     candidate = row.candidate
     texts = review.text_of(state, row)
+    is_labelled = candidate.source == LABELLED
     return CardView(
         number=row.number,
         id=row.id,
@@ -153,9 +162,9 @@ def _card(state: ReviewState) -> CardView | None:
             for name, now, before in zip(("input", "output"), texts, (row.input, row.output), strict=True)
             if now != before
         ),
-        votes=tuple(sorted(candidate.votes.items(), key=lambda item: -item[1])),
+        votes=tuple(sorted(candidate.votes.items(), key=lambda item: -item[1])) if not is_labelled else (),
         n_samples=candidate.n_samples,
-        labels=_labels(row) if state.labels else (),
+        labels=_labels(row) if state.labels and not is_labelled else (),
         asked=_asked(row) if not state.labels else "",
         rule=row.rule,
         reason="" if row.kept or row.filters is None else row.filters.reason,
@@ -165,7 +174,10 @@ def _card(state: ReviewState) -> CardView | None:
             counted(candidate.n_tokens, "token"),
             f"log p {candidate.logprob / max(1, candidate.n_tokens):.2f}",
             f"seed {candidate.seed}",
-        ),
+        )
+        if not is_labelled
+        else ("input and output as given",),
+        source=SOURCES.get(candidate.source, ""),
     )
 
 

@@ -38,6 +38,23 @@ def run_facts(run: Run) -> dict[str, Any]:
     }
 
 
+USES = {
+    "input": "as inputs",
+    "row": "training or validating",
+    "example": "as examples",
+    "test": "held back to measure with",
+    "earlier": "of an earlier version of the task",
+}
+
+
+def own_rows(run: Run) -> tuple[tuple[str, str], ...]:
+    """The files of a person's own rows that the run was given, and what the rows are for; empty without any."""
+    own = run.settings.get("own") or {}
+    files = ", ".join(f"{own[kind]['file']} ({own[kind]['n']} {kind})" for kind in ("rows", "inputs") if kind in own)
+    uses = ", ".join(f"{n} {USES.get(part, part)}" for part, n in own.get("parts", {}).items())
+    return (("own data", f"{files}: {uses}" if files else uses),) if uses else ()
+
+
 def _size(folder: Path) -> int:
     """The bytes of a folder's files; those that go away while it is looked at count nothing."""
     sizes = 0
