@@ -12,6 +12,9 @@ from tiny_architectures import ALPHA, RANK, examples, relative_error, write_pair
 
 from sg_local import gguf
 from sg_local.backends import EngineSettings, TrainSettings, open_generator, open_trainer
+from sg_local.backends.torch.model import load_base
+from sg_local.backends.training.parity import _reference_logits
+from sg_local.export.huggingface import FolderPlan, write_folder
 from sg_local.gguf.architectures import ARCHITECTURES
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment
 
@@ -25,6 +28,7 @@ def tiny(request, tmp_path_factory):
     return write_pair(tmp_path_factory.mktemp(request.param), request.param)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_both_trainers_walk_down_the_same_curve_to_the_same_adapter(tiny, tmp_path):
     curves, adapters = {}, {}
     for name in ("torch", "mlx"):
@@ -39,6 +43,28 @@ def test_both_trainers_walk_down_the_same_curve_to_the_same_adapter(tiny, tmp_pa
     assert curves["torch"][-1] < curves["torch"][0]
     found, wanted = (np.concatenate(list(adapters[name].values())) for name in ("mlx", "torch"))
     assert relative_error(found, wanted) < 0.05
+    assert_other_libraries_compute_the_same(tiny[0], tmp_path)
+
+
+def assert_other_libraries_compute_the_same(model, folder):
+    """What peft and mlx-lm make of the adapters in their own forms, on the base in theirs, against llama.cpp."""
+    import mlx.core as mx
+    import mlx_lm
+    import torch
+    from peft import PeftModel
+
+    shape, tokens = gguf.read_config(model), examples()[0].tokens
+    wanted = _reference_logits(model, folder / "torch" / "adapter.gguf", tokens)
+    base = load_base(model, torch.device("cpu"), torch.float32).model
+    base.set_attn_implementation("eager")  # transformers' other attention has no caps
+    with torch.no_grad():
+        theirs = PeftModel.from_pretrained(base, str(folder / "torch" / "peft"))(torch.tensor([tokens])).logits[0]
+    assert np.abs(theirs.numpy() - wanted).max() < shape.row.tolerance
+    write_folder(folder, FolderPlan(model, gguf.LoraAdapter(shape.architecture, 1.0, {}, {}), None), lambda _: None)
+    loaded, _ = mlx_lm.load(str(folder), adapter_path=str(folder / "mlx" / "mlx"))
+    n = shape.window if shape.architecture == "gemma2" else len(tokens)  # mlx-lm's has no window
+    found = np.array(loaded(mx.array([tokens]))[0].astype(mx.float32))[:n]
+    assert np.abs(found - wanted[:n]).max() < 0.02 * np.abs(wanted).max()  # the folder is float16
 
 
 def test_both_generators_give_the_same_scores(tiny, tmp_path):

@@ -126,9 +126,6 @@ def _unfit_metadata(file: GgufFile, row: Architecture) -> str:
     scaling = file.value(f"{row.name}.rope.scaling.type", "none")
     if scaling == "longrope" or any(name in file.tensors for name in LONG_FACTORS):
         return "its rotary scaling is longrope, and llama.cpp picks its factors by the size of the whole context."
-    if scaling not in row.rope_scalings:
-        handled = ", ".join(row.rope_scalings)
-        return f"its rotary scaling is {scaling}; handled for {row.name} are {handled} and Llama 3's factors."
     return ""
 
 
@@ -153,6 +150,9 @@ def _misshapen(file: GgufFile, row: Architecture) -> str:
         return error.message
     if len(file.tensors["token_embd.weight"].shape) != 2:
         return "token_embd.weight is not a matrix."
+    if config.rope_scaling not in row.rope_scalings:
+        handled = f"handled for {row.name} are {', '.join(row.rope_scalings)} and Llama 3's factors"
+        return f"its rotary scaling is {config.rope_scaling}; {handled}."
     if config.rope_dim != config.head_dim and not row.rotates_part:
         return f"it rotates {config.rope_dim} of each head's {config.head_dim} numbers."
     for layer in range(config.layers):

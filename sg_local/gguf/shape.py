@@ -237,7 +237,8 @@ def _window(meta: _Metadata, row: Architecture) -> tuple[int, int]:
         return 0, 0
     window = meta.value("attention.sliding_window", row.window)
     told = meta.value("attention.sliding_window_pattern", row.pattern)
-    pattern = _pattern_of(told) if isinstance(told, list) else int(told)
+    # llama.cpp: with a pattern of 0 every layer has a window.
+    pattern = _pattern_of(told) if isinstance(told, list) else int(told) or meta.need("block_count") + 1
     return (int(window), pattern) if window and pattern > 1 else (0, 0)
 
 
