@@ -6,11 +6,14 @@ import codecs
 import gzip
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from sg_local.records import SgError
 from sg_local.tables import Columns, parse_columns, read_table
+from sg_local.tables.grid import KNOWN
 
 
 @pytest.fixture
@@ -268,3 +271,11 @@ def test_a_lenient_reader_leaves_the_row_in_and_says_why(table):
         "text": "a",
         "label": "b",
     }
+
+
+def test_the_papers_name_columns_that_are_known():
+    text = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text(encoding="utf-8")
+    lists = re.findall(r"^- ((?:\w+, ){5,}\w+)$", text, re.MULTILINE)
+    assert [
+        set(found.split(", ")) - {*KNOWN[role]} for found, role in zip(lists, ("input", "output"), strict=True)
+    ] == [set()] * 2

@@ -6,6 +6,7 @@ import pytest
 
 from sg_local import tasks
 from sg_local.records import SgError
+from sg_local.tables import Columns
 from sg_local.tasks import files
 
 GOOD = """
@@ -148,6 +149,35 @@ def test_a_spreadsheet_beside_the_task_holds_its_tests(tmp_path):
     write(tmp_path, 'Question;Answer\n"a\n\nb";YES\nc;maybe\n', "rows.csv")
     with pytest.raises(SgError, match="rows.csv:5: the output 'maybe' is no label"):
         tasks.read_task(tmp_path / "task.toml")
+
+
+def test_the_columns_of_a_test_file_are_said_in_the_task(tmp_path):
+    write(tmp_path, "Body,Team\na,YES\nb,no\n", "rows.csv")
+    head = GOOD[: GOOD.index("[[tests]]")]
+    named = write(tmp_path, 'tests = {file = "rows.csv", input = "Body", output = "Team"}\n' + head)
+    found = files.read_placed_task(named)
+    assert [row.outputs for row in found.task.tests] == [("yes",), ("no",)]
+    assert found.told == "rows.csv: CSV with commas, 2 rows; input = Body, output = Team"
+    for tests, words in (
+        ('"rows.csv"', 'Write tests = {file = "rows.csv", input = "Body", output = "Team"}.'),
+        ('{file = "rows.csv", inptu = "Body"}', "names a file and its columns"),
+        ('{input = "Body", output = "Team"}', "has columns and no file"),
+        ('{file = "rows.csv", input = "Text", output = "Team"}', "no column 'Text' for the input"),
+    ):
+        with pytest.raises(SgError) as error:
+            tasks.read_task(write(tmp_path, f"tests = {tests}\n" + head))
+        assert words in f"{error.value.message} {error.value.hint}" and error.value.exit_code == 2
+
+
+def test_the_columns_of_other_tests_are_told(tmp_path):
+    task = tasks.read_task(write(tmp_path, GOOD))
+    rows = write(tmp_path, "Body,Team\na,YES\n", "rows.csv")
+    told: list[str] = []
+    assert tasks.with_tests(task, rows, Columns("body", "team"), told.append).tests[0].outputs == ("yes",)
+    assert told == ["rows.csv: CSV with commas, 1 row; input = Body, output = Team"]
+    with pytest.raises(SgError) as error:
+        tasks.with_tests(task, rows)
+    assert error.value.hint == "Say it with `columns=input=Body,output=Team`."
 
 
 def test_the_lines_of_a_super_ni_task_are_known(tmp_path):

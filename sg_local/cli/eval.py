@@ -26,7 +26,7 @@ from sg_local.cli.options import (
     trainer_option,
 )
 from sg_local.cli.output import Column
-from sg_local.cli.run import Tests
+from sg_local.cli.run import Tests, tell
 from sg_local.cli.show import show_verdict
 from sg_local.job.evaluate import evaluate_base
 from sg_local.job.job import OpenRun
@@ -35,6 +35,7 @@ from sg_local.job.stages import forget, perform
 from sg_local.records import SgError
 from sg_local.report import Report, plain, read_report
 from sg_local.report.records import METRICS
+from sg_local.tables import parse_columns
 from sg_local.words import brief, counted
 
 
@@ -46,6 +47,7 @@ class Wanted:
     show: str | None
     system: str | None
     as_json: bool
+    columns: str
 
 
 @click.command(
@@ -54,7 +56,7 @@ class Wanted:
     examples=(
         "sg-local eval RUN",
         "sg-local eval RUN --show wrong",
-        "sg-local eval RUN --tests more_tests.jsonl --retain",
+        "sg-local eval RUN --tests more_tests.csv --columns input=Body,output=Team --retain",
         "sg-local eval RUN --gate 'tuned-base>=2' || echo 'not two points better'",
         "sg-local eval support_routing --base --model qwen3-0.6b",
         "sg-local eval RUN --set tuned_examples=true --gate 'tuned-tuned_examples.low>0'",
@@ -63,6 +65,12 @@ class Wanted:
 @asked_argument
 @base_options
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
+@click.option(
+    "--columns",
+    metavar="input=NAME,output=NAME",
+    default="",
+    help="The columns of that file.  [default: by their names]",
+)
 @click.option("--gate", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
 @click.option("--show", type=Choice(tuple(evaluate.SHOW)), help="List single answers, against the base's.")
 @click.option("--system", metavar="SYSTEM", help="Whose answers to list.  [default: what predict and serve give]")
@@ -103,7 +111,7 @@ def eval_command(
         message = "--retain, --redo, --show and --system speak of a tuned model, and --base measures the untuned one."
         raise SgError(message, "Leave one of them out.", exit_code=2)
     with open_asked(run, options, environment, base=base) as job:
-        job.task = tasks.with_tests(job.task, tests)
+        job.task = tasks.with_tests(job.task, tests, parse_columns(asked.columns), tell)
         if base:
             go_base(job, gates, as_json=asked.as_json)
             return

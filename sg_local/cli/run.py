@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from sg_local.job.options import Options
 from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, look_ahead, perform_all
 from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
+from sg_local.tables import parse_columns
 
 
 class Tests(click.ParamType[Any]):
@@ -48,14 +48,16 @@ class Tests(click.ParamType[Any]):
         return int(value) if str(value).isdigit() else Path(value)
 
 
-def read_task(name: str, tests: int | Path | None) -> Task:
-    """The task with its test rows chosen."""
+def read_task(name: str, tests: int | Path | None, columns: str = "") -> Task:
+    """The task with its test rows chosen; tells how a file of them was read. `columns` are those of a file."""
     from sg_local import tasks
 
-    if isinstance(tests, Path):
-        task = tasks.load_task(name)
-        return dataclasses.replace(task, tests=tasks.tests_of(task, tests))
-    return tasks.load_task(name, tests)
+    return tasks.load_task(name, tests, parse_columns(columns), tell)
+
+
+def tell(line: str) -> None:
+    """A line for the person on stderr."""
+    output.say(line, err=True)
 
 
 @click.command(

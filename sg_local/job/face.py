@@ -25,6 +25,7 @@ from sg_local.job.options import Home, Options, Tables
 from sg_local.job.rows import JobRow, rows_of
 from sg_local.records import SgError, Task
 from sg_local.run import ADAPTER
+from sg_local.tables import parse_columns
 
 if TYPE_CHECKING:
     from sg_local.evaluate import BaseScores
@@ -206,11 +207,12 @@ class Job:
             perform(self._opened, stage, listen, again=redo)
 
 
-def load_task(source: TaskLike, tests: int | str | Path | None = None) -> Task:
+def load_task(source: TaskLike, tests: int | str | Path | None = None, columns: str = "") -> Task:
     """A task from a file (.toml, or Super-NaturalInstructions .json), a shipped task's name, or a mapping.
 
     A mapping has the keys of a task file: instruction, examples, kind, labels, tests, name, schema. `tests` draws so
-    many of its test rows, always the same ones, or is a file of test rows that take their place.
+    many of its test rows, always the same ones, or is a file of test rows that take their place; `columns` says which
+    of that file's columns are meant: "input=Body,output=Team".
 
     Raises SgError for what is missing or malformed.
     """
@@ -219,10 +221,10 @@ def load_task(source: TaskLike, tests: int | str | Path | None = None) -> Task:
     if isinstance(tests, str):
         tests = Path(tests)
     if isinstance(source, Task):
-        return tasks.with_tests(source, tests)
+        return tasks.with_tests(source, tests, parse_columns(columns))
     if isinstance(source, Mapping):
-        return tasks.with_tests(tasks.task_from(source), tests)
-    return tasks.load_task(str(source), tests)
+        return tasks.with_tests(tasks.task_from(source), tests, parse_columns(columns))
+    return tasks.load_task(str(source), tests, parse_columns(columns))
 
 
 def open_job(

@@ -10,16 +10,18 @@ MAX_TABLE_BYTES bounds a file, compressed ones by what they unfold to.
 from sg_local.tables.encoding import control_in
 from sg_local.tables.grid import Grid, GridRow
 from sg_local.tables.read import parse_grid, read_grid, read_table, table_of
-from sg_local.tables.records import Columns, Table, TableRow, parse_columns
+from sg_local.tables.records import BY_NAME, Columns, Table, TableRow, Unclear, parse_columns
 from sg_local.tables.write import FORMS, form_of, write_rows, write_table
 
 __all__ = [
+    "BY_NAME",
     "FORMS",
     "Columns",
     "Grid",
     "GridRow",
     "Table",
     "TableRow",
+    "Unclear",
     "control_in",
     "form_of",
     "parse_columns",

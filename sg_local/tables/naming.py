@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sg_local.records import SgError
 from sg_local.tables.grid import KNOWN, OURS, Grid, shown
-from sg_local.tables.records import BY_NAME, Columns
+from sg_local.tables.records import BY_NAME, Columns, Unclear
 from sg_local.words import did_you_mean
 
 MAX_LISTED = 20
@@ -26,7 +26,8 @@ def roles_of(grid: Grid, wanted: Columns, *, needs_output: bool) -> tuple[str, s
     if found_output is None and needs_output:
         raise _unclear(grid, "output", [], found_input)
     if found_output == found_input:
-        raise SgError(f"{grid.path}: the column {shown(found_input)!r} cannot be both.", _hint(grid), exit_code=2)
+        message = f"{grid.path}: the column {shown(found_input)!r} cannot be both."
+        raise Unclear(message, _suggested(grid, "output", (), found_input))
     return found_input, found_output
 
 
@@ -54,22 +55,19 @@ def _known(grid: Grid, role: str, taken: str | None, *, must: bool = True) -> st
     return found[0] if len(found) == 1 else None
 
 
-def _unclear(grid: Grid, role: str, found: list[str], other: str | None = None) -> SgError:
+def _unclear(grid: Grid, role: str, found: Sequence[str], other: str | None = None) -> Unclear:
+    """The error for a role that several columns may have, or none; `other` is the column of the other role."""
+    message = f"{grid.path}: no column has a name that tells the {role}. Its columns are: {_listed(grid.columns)}."
     if found:
         message = f"{grid.path}: its {role} may be {_listed(found, ' or ')}."
-    else:
-        message = f"{grid.path}: no column has a name that tells the {role}. Its columns are: {_listed(grid.columns)}."
-    return SgError(message, _hint(grid, role, found, other), exit_code=2)
+    return Unclear(message, _suggested(grid, role, found, other))
 
 
-def _hint(grid: Grid, role: str = "input", found: Sequence[str] = (), other: str | None = None) -> str:
-    """How to say it, with the file's own columns as far as they can be guessed."""
+def _suggested(grid: Grid, role: str, found: Sequence[str] = (), other: str | None = None) -> Columns:
+    """The file's own columns as far as they can be guessed."""
     free = [*found, *(column for column in grid.columns if column != other)]
-    names = {role: free[0] if free and free[0] == shown(free[0]) else "NAME"}
-    if other is not None:
-        names["output" if role == "input" else "input"] = other
-    said = ",".join(f"{each}={names[each].replace('`', '')}" for each in ("input", "output") if each in names)
-    return f"Say it with `columns={said}`."
+    name = free[0] if free and free[0] == shown(free[0]) else "NAME"
+    return Columns(name, other) if role == "input" else Columns(other, name)
 
 
 def _listed(names: Sequence[str], last: str = ", ") -> str:

@@ -26,7 +26,9 @@ BY_NAME = Columns()
 
 
 def parse_columns(text: str) -> Columns:
-    """`input=Body,output=Team`, either part alone too; a name may hold commas. Raises SgError (usage)."""
+    """`input=Body,output=Team`, either part alone, or nothing; a name may hold commas. Raises SgError (usage)."""
+    if not text.strip():
+        return BY_NAME
     found: dict[str, str] = {}
     hint = "Write `columns=input=Body,output=Team` with the names of your columns."
     for part in re.split(rf",(?=\s*(?:{'|'.join(ROLES)})\s*=)", text):
@@ -40,6 +42,15 @@ def parse_columns(text: str) -> Columns:
             raise SgError(f"The column of the {role} is given twice.", hint, exit_code=2)
         found[role] = name
     return Columns(**found)
+
+
+class Unclear(SgError):
+    """A usage error: the columns are to be said. `columns` are those that the file's names suggest."""
+
+    def __init__(self, message: str, columns: Columns) -> None:
+        said = [f"{role}={name}" for role in ROLES if (name := getattr(columns, role)) is not None]
+        super().__init__(message, f"Say it with `columns={','.join(said).replace('`', '')}`.", exit_code=2)
+        self.columns = columns
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Reads a task from TOML or from Super-NaturalInstructions JSON, and checks it.
 
 A TOML task has name, kind, instruction, labels (classification), [[examples]], three or more, and optional [[tests]]
-(or `tests = "FILE"`, JSON lines with input and output). Outputs that are JSON may have a schema: a [schema] table,
+(or `tests = "FILE"`, any file of rows, with `tests = {file = "FILE", input = "COLUMN", output = "COLUMN"}` where its
+columns are called otherwise). Outputs that are JSON may have a schema: a [schema] table,
 `schema = "FILE.json"` beside the task, or its JSON text. A Super-NI file is read as it is (superni.py). Every error
 names the file and, where it can be found, the line.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sg_local.prompts import match_label
 from sg_local.reading import loads, parse_toml, read_text
 from sg_local.records import KINDS, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
-from sg_local.tables import read_table
+from sg_local.tables import BY_NAME, Columns, Unclear, read_table
 from sg_local.tasks.find import find_task
 from sg_local.tasks.rows import as_test, check_keys, pair_of, rows_of, test_row_of
 from sg_local.tasks.source import Part, TaskSource
@@ -30,10 +31,11 @@ from sg_local.words import shown
 
 @dataclass(frozen=True)
 class PlacedTask:
-    """A task, and where in its file each of its parts stands."""
+    """A task, and where in its file each of its parts stands. `told` says how another file of its rows was read."""
 
     task: Task
     source: TaskSource
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,40 @@ class PlacedRow:
     place: str
 
 
-def load_task(name: str, tests: int | Path | None = None) -> Task:
+@dataclass(frozen=True)
+class TestFile:
+    """The rows of a file of tests. `told` is one line that says how a file of rows was read: its form and columns."""
+
+    __test__ = False  # not a pytest class
+
+    rows: tuple[PlacedRow, ...]
+    told: str = ""
+
+
+Tell = Callable[[str], object]
+"""Takes a line that says how a file was read."""
+
+TESTS = 'tests = {{file = "{file}", input = "{input}", output = "{output}"}}'
+
+
+def load_task(name: str, tests: int | Path | None = None, columns: Columns = BY_NAME, tell: Tell | None = None) -> Task:
     """Read and check a task by its name or path, its test rows chosen as `with_tests` does."""
-    return with_tests(read_task(find_task(name)), tests)
+    found = read_placed_task(find_task(name))
+    if tell and found.told and not isinstance(tests, Path):
+        tell(found.told)
+    return with_tests(found.task, tests, columns, tell)
 
 
-def with_tests(task: Task, tests: int | Path | None) -> Task:
-    """The task with other test rows, where given: so many of its own, drawn with a fixed seed, or those of a file."""
+def with_tests(task: Task, tests: int | Path | None, columns: Columns = BY_NAME, tell: Tell | None = None) -> Task:
+    """The task with other test rows, where given: so many of its own, drawn with a fixed seed, or those of a file.
+
+    `columns` are the file's, and `tell` is given the line that says how it was read.
+    """
     if isinstance(tests, Path):
-        return dataclasses.replace(task, tests=tests_of(task, tests))
+        found = read_test_file(tests, columns)
+        if tell and found.told:
+            tell(found.told)
+        return dataclasses.replace(task, tests=tuple(_spelt(task, row) for row in found.rows))
     if tests is None or tests >= len(task.tests):
         return task
     return dataclasses.replace(task, tests=tuple(random.Random(0).sample(task.tests, tests)))
@@ -63,7 +90,7 @@ def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
 
     Raises SgError (usage) where an output is none of the labels.
     """
-    return tuple(_spelt(task, row) for row in read_placed_tests(path))
+    return with_tests(task, path).tests
 
 
 def _spelt(task: Task, placed: PlacedRow) -> TestRow:
@@ -94,7 +121,7 @@ def _read_task(path: Path, *, has_own_tests: bool = False) -> PlacedTask:
     if path.suffix == ".json":
         return PlacedTask(_check(source, from_superni(source)), source)
     data = parse_toml(source.text, path, "Fix this line.")
-    if has_own_tests and isinstance(data.get("tests"), str):
+    if has_own_tests and isinstance(data.get("tests"), str | dict):
         hint = "Name the file that holds the rows."
         raise source.error("its test rows are those of another file in turn.", hint, "tests")
     return _from_toml(source, data)
@@ -110,16 +137,19 @@ def task_from(data: Mapping[str, Any]) -> Task:
 
 def read_tests(path: Path) -> tuple[TestRow, ...]:
     """Test rows from a task file, TOML or Super-NI, or from any file of rows (sg_local.tables)."""
-    return tuple(placed.row for placed in read_placed_tests(path))
+    return tuple(placed.row for placed in read_test_file(path).rows)
 
 
-def read_placed_tests(path: Path) -> tuple[PlacedRow, ...]:
+def read_test_file(path: Path, columns: Columns = BY_NAME) -> TestFile:
     """Test rows as `read_tests` has them, each with its place."""
     if path.suffix == ".toml" or (path.suffix == ".json" and is_superni(path)):
         found = _read_task(path, has_own_tests=True)
-        return tuple(PlacedRow(row, found.source.place("tests", i)) for i, row in enumerate(found.task.tests, 1))
-    table = read_table(path, needs_output=True)
-    return tuple(PlacedRow(as_test(row.input, row.outputs), table.place(row)) for row in table.rows)
+        rows = enumerate(found.task.tests, 1)
+        return TestFile(tuple(PlacedRow(row, found.source.place("tests", i)) for i, row in rows))
+    table = read_table(path, columns, needs_output=True)
+    return TestFile(
+        tuple(PlacedRow(as_test(row.input, row.outputs), table.place(row)) for row in table.rows), table.told
+    )
 
 
 def _from_toml(source: TaskSource, data: dict[str, Any]) -> PlacedTask:
@@ -143,14 +173,30 @@ def _from_toml(source: TaskSource, data: dict[str, Any]) -> PlacedTask:
 
 def _with_tests(source: TaskSource, task: Task, data: dict[str, Any]) -> PlacedTask:
     """The checked task with its test rows: its own, or those of the file that it names."""
-    tests = data.get("tests", [])
-    if isinstance(tests, str):
-        placed = read_placed_tests(source.path.parent / tests)
-        source = dataclasses.replace(source, tests=tuple(row.place for row in placed))
-        rows = tuple(_spelt(task, row) for row in placed)
+    told = ""
+    if isinstance(data.get("tests"), str | dict):
+        found = _named_tests(source, data["tests"])
+        source = dataclasses.replace(source, tests=tuple(row.place for row in found.rows))
+        rows, told = tuple(_spelt(task, row) for row in found.rows), found.told
     else:
         rows = tuple(test_row_of(source, row, i) for i, row in enumerate(rows_of(source, data, "tests"), 1))
-    return PlacedTask(_check(source, dataclasses.replace(task, tests=rows)), source)
+    return PlacedTask(_check(source, dataclasses.replace(task, tests=rows)), source, told)
+
+
+def _named_tests(source: TaskSource, named: str | dict[str, Any]) -> TestFile:
+    """The test rows of the file that a task names, alone or with the columns that are meant."""
+    given = {"file": named} if isinstance(named, str) else named
+    hint = f"Write each row as [[tests]], or {TESTS.format(file='FILE', input='COLUMN', output='COLUMN')}."
+    if not all(key in ("file", "input", "output") and isinstance(given[key], str) for key in given):
+        raise source.error("tests names a file and its columns.", hint, "tests")
+    if "file" not in given:
+        raise source.error("tests has columns and no file.", hint, "tests")
+    try:
+        columns = Columns(given.get("input"), given.get("output"))
+        return read_test_file(source.path.parent / given["file"], columns)
+    except Unclear as error:
+        names = {role: getattr(error.columns, role) or "COLUMN" for role in ("input", "output")}
+        raise source.error(error.message, f"Write {TESTS.format(file=given['file'], **names)}.", "tests") from error
 
 
 def _text(source: TaskSource, data: dict[str, Any], key: str) -> str:
