@@ -157,7 +157,7 @@ def test_the_columns_of_a_test_file_are_said_in_the_task(tmp_path):
     named = write(tmp_path, 'tests = {file = "rows.csv", input = "Body", output = "Team"}\n' + head)
     found = files.read_placed_task(named)
     assert [row.outputs for row in found.task.tests] == [("yes",), ("no",)]
-    assert found.told == "rows.csv: CSV with commas, 2 rows; input = Body, output = Team"
+    assert found.told == ("rows.csv: CSV with commas, 2 rows; input = Body, output = Team",)
     for tests, words in (
         ('"rows.csv"', 'Write tests = {file = "rows.csv", input = "Body", output = "Team"}.'),
         ('{file = "rows.csv", inptu = "Body"}', "names a file and its columns"),
@@ -167,6 +167,22 @@ def test_the_columns_of_a_test_file_are_said_in_the_task(tmp_path):
         with pytest.raises(SgError) as error:
             tasks.read_task(write(tmp_path, f"tests = {tests}\n" + head))
         assert words in f"{error.value.message} {error.value.hint}" and error.value.exit_code == 2
+
+
+def test_examples_may_stand_in_a_file(tmp_path):
+    write(tmp_path, 'Body,Team\n"a\n\nb",YES\nc,no\n', "shots.csv")
+    write(tmp_path, "text,label\nd,no\n", "rows.csv")
+    head = GOOD[: GOOD.index("[[examples]]")] + 'tests = "rows.csv"\nexamples = '
+    found = files.read_placed_task(write(tmp_path, head + '{file = "shots.csv", input = "Body", output = "Team"}'))
+    assert [(pair.input, pair.output) for pair in found.task.examples] == [("a\n\nb", "yes"), ("c", "no")]
+    assert found.source.place("examples", 2).endswith("shots.csv:5") and found.source.place("tests", 1).endswith(":2")
+    assert [line.partition(":")[0] for line in found.told] == ["shots.csv", "rows.csv"]
+    write(tmp_path, '{"input": "a", "output": ["yes", "no"]}\n', "shots.jsonl")
+    with pytest.raises(SgError, match="shots.jsonl:1: an example has one output, not 2"):
+        tasks.read_task(write(tmp_path, head + '"shots.jsonl"'))
+    write(tmp_path, "text,label\na,maybe\n", "shots.csv")
+    with pytest.raises(SgError, match="shots.csv:2: the output 'maybe' is no label"):
+        tasks.read_task(write(tmp_path, head + '"shots.csv"'))
 
 
 def test_the_columns_of_other_tests_are_told(tmp_path):

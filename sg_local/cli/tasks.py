@@ -112,8 +112,8 @@ def check(environment: Environment, /, task: str, as_json: bool, **given: Any) -
     from sg_local.job.options import Options
 
     found = tasks.read_placed_task(tasks.find_task(task))
-    if found.told:
-        output.say(found.told, err=True)
+    for line in found.told:
+        output.say(line, err=True)
     advice = advise(found, Options(**given), environment.home(), grammar_check())
     if as_json:
         output.show_json([dataclasses.asdict(item) for item in advice])

@@ -1,8 +1,7 @@
 """Reads a task from TOML or from Super-NaturalInstructions JSON, and checks it.
 
 A TOML task has name, kind, instruction, labels (classification), [[examples]], three or more, and optional [[tests]]
-(or `tests = "FILE"`, any file of rows, with `tests = {file = "FILE", input = "COLUMN", output = "COLUMN"}` where its
-columns are called otherwise). Outputs that are JSON may have a schema: a [schema] table,
+(or files of such rows, named.py). Outputs that are JSON may have a schema: a [schema] table,
 `schema = "FILE.json"` beside the task, or its JSON text. A Super-NI file is read as it is (superni.py). Every error
 names the file and, where it can be found, the line.
 """
@@ -21,8 +20,9 @@ from sg_local.prompts import match_label
 from sg_local.reading import loads, parse_toml, read_text
 from sg_local.records import KINDS, SgError, Task, TestRow
 from sg_local.schemas import misfit, unfit
-from sg_local.tables import BY_NAME, Columns, Unclear, read_table
+from sg_local.tables import BY_NAME, Columns
 from sg_local.tasks.find import find_task
+from sg_local.tasks.named import PlacedRow, RowsFile, named, read_rows, saying_columns
 from sg_local.tasks.rows import as_test, check_keys, pair_of, rows_of, test_row_of
 from sg_local.tasks.source import Part, TaskSource
 from sg_local.tasks.superni import from_superni, is_superni
@@ -31,42 +31,23 @@ from sg_local.words import shown
 
 @dataclass(frozen=True)
 class PlacedTask:
-    """A task, and where in its file each of its parts stands. `told` says how another file of its rows was read."""
+    """A task, and where in its file each of its parts stands. `told`: a line on how each file of its rows was read."""
 
     task: Task
     source: TaskSource
-    told: str = ""
-
-
-@dataclass(frozen=True)
-class PlacedRow:
-    """A test row, and where it stands: FILE:LINE."""
-
-    row: TestRow
-    place: str
-
-
-@dataclass(frozen=True)
-class TestFile:
-    """The rows of a file of tests. `told` is one line that says how a file of rows was read: its form and columns."""
-
-    __test__ = False  # not a pytest class
-
-    rows: tuple[PlacedRow, ...]
-    told: str = ""
+    told: tuple[str, ...] = ()
 
 
 Tell = Callable[[str], object]
 """Takes a line that says how a file was read."""
 
-TESTS = 'tests = {{file = "{file}", input = "{input}", output = "{output}"}}'
-
 
 def load_task(name: str, tests: int | Path | None = None, columns: Columns = BY_NAME, tell: Tell | None = None) -> Task:
     """Read and check a task by its name or path, its test rows chosen as `with_tests` does."""
     found = read_placed_task(find_task(name))
-    if tell and found.told and not isinstance(tests, Path):
-        tell(found.told)
+    if tell:
+        for line in found.told:
+            tell(line)
     return with_tests(found.task, tests, columns, tell)
 
 
@@ -140,16 +121,15 @@ def read_tests(path: Path) -> tuple[TestRow, ...]:
     return tuple(placed.row for placed in read_test_file(path).rows)
 
 
-def read_test_file(path: Path, columns: Columns = BY_NAME) -> TestFile:
+def read_test_file(path: Path, columns: Columns = BY_NAME) -> RowsFile:
     """Test rows as `read_tests` has them, each with its place."""
     if path.suffix == ".toml" or (path.suffix == ".json" and is_superni(path)):
         found = _read_task(path, has_own_tests=True)
         rows = enumerate(found.task.tests, 1)
-        return TestFile(tuple(PlacedRow(row, found.source.place("tests", i)) for i, row in rows))
-    table = read_table(path, columns, needs_output=True)
-    return TestFile(
-        tuple(PlacedRow(as_test(row.input, row.outputs), table.place(row)) for row in table.rows), table.told
-    )
+        return RowsFile(tuple(PlacedRow(row, found.source.place("tests", i)) for i, row in rows))
+    file = read_rows(path, columns)
+    tests = (PlacedRow(as_test(placed.row.input, placed.row.outputs), placed.place) for placed in file.rows)
+    return RowsFile(tuple(tests), file.told)
 
 
 def _from_toml(source: TaskSource, data: dict[str, Any]) -> PlacedTask:
@@ -158,45 +138,52 @@ def _from_toml(source: TaskSource, data: dict[str, Any]) -> PlacedTask:
     if kind not in KINDS:
         hint = 'Write kind = "classification" or kind = "generation".'
         raise source.error(f"kind is {kind!r}.", hint, "kind")
-    labels = _labels(source, data.get("labels", []))
-    examples = tuple(pair_of(source, row, i, kind) for i, row in enumerate(rows_of(source, data, "examples"), 1))
     task = Task(
         name=_text(source, data, "name") if "name" in data else source.path.stem,
         kind=kind,
         instruction=_text(source, data, "instruction"),
-        examples=examples,
-        labels=labels,
+        examples=(),
+        labels=_labels(source, data.get("labels", [])),
         schema=_schema(source, data.get("schema")),
     )
-    return _with_tests(source, task, data)
+    found = _with_tests(_with_examples(PlacedTask(task, source), data), data)
+    return dataclasses.replace(found, task=_check(found.source, found.task))
 
 
-def _with_tests(source: TaskSource, task: Task, data: dict[str, Any]) -> PlacedTask:
-    """The checked task with its test rows: its own, or those of the file that it names."""
-    told = ""
-    if isinstance(data.get("tests"), str | dict):
-        found = _named_tests(source, data["tests"])
-        source = dataclasses.replace(source, tests=tuple(row.place for row in found.rows))
-        rows, told = tuple(_spelt(task, row) for row in found.rows), found.told
-    else:
+def _with_examples(made: PlacedTask, data: dict[str, Any]) -> PlacedTask:
+    """The task with its demonstrations: its own, or those of the file that it names."""
+    source, task = made.source, made.task
+    if not isinstance(data.get("examples"), str | dict):
+        rows = enumerate(rows_of(source, data, "examples"), 1)
+        pairs = tuple(pair_of(source, row, i, task.kind) for i, row in rows)
+        return dataclasses.replace(made, task=dataclasses.replace(task, examples=pairs))
+    file = named(source, "examples", data["examples"])
+    with saying_columns(source, "examples", file.path):
+        found = read_rows(file.path, file.columns)
+    source = dataclasses.replace(source, examples=tuple(row.place for row in found.rows))
+    texts = []
+    for number, placed in enumerate(found.rows, 1):
+        outputs = _spelt(task, placed).outputs
+        if len(outputs) > 1:
+            raise source.error(f"an example has one output, not {len(outputs)}.", "Leave one.", "examples", number)
+        texts.append({"input": placed.row.input, "output": outputs[0]})
+    pairs = tuple(pair_of(source, text, i, task.kind) for i, text in enumerate(texts, 1))
+    return PlacedTask(dataclasses.replace(task, examples=pairs), source, (*made.told, found.told))
+
+
+def _with_tests(made: PlacedTask, data: dict[str, Any]) -> PlacedTask:
+    """The task with its test rows: its own, or those of the file that it names."""
+    source, task = made.source, made.task
+    if not isinstance(data.get("tests"), str | dict):
         rows = tuple(test_row_of(source, row, i) for i, row in enumerate(rows_of(source, data, "tests"), 1))
-    return PlacedTask(_check(source, dataclasses.replace(task, tests=rows)), source, told)
-
-
-def _named_tests(source: TaskSource, named: str | dict[str, Any]) -> TestFile:
-    """The test rows of the file that a task names, alone or with the columns that are meant."""
-    given = {"file": named} if isinstance(named, str) else named
-    hint = f"Write each row as [[tests]], or {TESTS.format(file='FILE', input='COLUMN', output='COLUMN')}."
-    if not all(key in ("file", "input", "output") and isinstance(given[key], str) for key in given):
-        raise source.error("tests names a file and its columns.", hint, "tests")
-    if "file" not in given:
-        raise source.error("tests has columns and no file.", hint, "tests")
-    try:
-        columns = Columns(given.get("input"), given.get("output"))
-        return read_test_file(source.path.parent / given["file"], columns)
-    except Unclear as error:
-        names = {role: getattr(error.columns, role) or "COLUMN" for role in ("input", "output")}
-        raise source.error(error.message, f"Write {TESTS.format(file=given['file'], **names)}.", "tests") from error
+        return dataclasses.replace(made, task=dataclasses.replace(task, tests=rows))
+    file = named(source, "tests", data["tests"])
+    with saying_columns(source, "tests", file.path):
+        found = read_test_file(file.path, file.columns)
+    source = dataclasses.replace(source, tests=tuple(row.place for row in found.rows))
+    rows = tuple(_spelt(task, row) for row in found.rows)
+    told = (*made.told, found.told) if found.told else made.told
+    return PlacedTask(dataclasses.replace(task, tests=rows), source, told)
 
 
 def _text(source: TaskSource, data: dict[str, Any], key: str) -> str:

@@ -37,11 +37,15 @@ SECTIONS = {"Definition": "instruction", "Positive Examples": "examples", "Insta
 
 @dataclass(frozen=True)
 class TaskSource:
-    """A task file's text, to say where in it something is wrong. `tests`: where the test rows of another file stand."""
+    """A task file's text, to say where in it something is wrong.
+
+    `tests` and `examples` say where such rows stand that are in a file of their own.
+    """
 
     path: Path
     text: str
     tests: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
     def error(self, message: str, hint: str, *part: str | int) -> SgError:
         """A usage error at this part of the file, or at the nearest part around it that has a line."""
@@ -49,8 +53,9 @@ class TaskSource:
 
     def place(self, *part: str | int) -> str:
         """FILE:LINE of a part, or of what it stands in; FILE where neither has a line."""
-        if self.tests and part[:1] == ("tests",) and len(part) > 1:
-            return self.tests[int(part[1]) - 1]
+        there = {"tests": self.tests, "examples": self.examples}.get(str(part[0])) if len(part) > 1 else None
+        if there:
+            return there[int(part[1]) - 1]
         while part:
             if part in self.lines:
                 return f"{self.path}:{self.lines[part]}"
