@@ -94,6 +94,18 @@ def test_rotary_scalings_that_no_trainer_computes_are_refused(tmp_path, architec
         shape(tmp_path, architecture, metadata=metadata)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "metadata", "reason"),
+    [
+        ("granite", (("rope.scaling.finetuned", False),), "its granite.rope.scaling.finetuned is False"),
+        ("olmo2", (("attention.sliding_window", 4096),), "its olmo2.attention.sliding_window is 4096"),
+    ],
+)
+def test_a_switch_of_llama_cpp_that_no_block_follows_is_refused(tmp_path, architecture, metadata, reason):
+    with pytest.raises(SgError, match=reason):
+        shape(tmp_path, architecture, metadata=metadata)
+
+
 def test_a_factor_without_a_type_is_a_linear_one(tmp_path):
     config = shape(tmp_path, "llama", metadata=(("rope.scaling.factor", 4.0),))
     assert (config.rope_scaling, config.rope_factor) == ("linear", 4.0)

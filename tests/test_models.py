@@ -357,6 +357,14 @@ def test_pull_says_first_what_cannot_be_trained(home, tiny):
     assert shown == [f"far can be run here, not trained: its architecture is mamba, {clause}."]
 
 
+def test_pull_says_first_that_longrope_cannot_be_trained(home, tiny):
+    facts = 'architecture = "phi3"\nrope_scaling = "longrope"'
+    write_card(home, "far", f'{facts}\n[source]\nrepo = "{REPO}"\nfile = "{FILE}"')
+    shown: list[str] = []
+    models.pull("far", home, ScriptedHub(tiny), shown.append)
+    assert len(shown) == 1 and "not trained: its rotary scaling is longrope" in shown[0]
+
+
 def test_pull_takes_another_file_of_a_card(home, tiny):
     write_card(home, "far", f'[source]\nrepo = "{REPO}"\nfile = "tiny-Q8_0.gguf"\n{QUANTS}')
     fetch = ScriptedHub(tiny)

@@ -225,7 +225,13 @@ def _add_config(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
         writer.add_embedding_scale(6.0)
         writer.add_residual_scale(0.4)
         writer.add_logit_scale(4.0)
-    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+    add = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+        list: writer.add_array,
+    }
     for key, value in spec.metadata:
         add[type(value)](f"{spec.architecture}.{key}", value)
     writer.add_file_type(int(gguf.LlamaFileType[_FILE_TYPES.get(spec.type, f"MOSTLY_{spec.type}")]))

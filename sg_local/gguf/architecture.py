@@ -75,6 +75,8 @@ class Architecture:
     norms: Mapping[str, str]
     constants: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Metadata with other values of which llama.cpp computes what no block here does: refused."""
     norm_offset: float = 0.0
     rope_scalings: tuple[str, ...] = ("none",)
     rotates_part: bool = False

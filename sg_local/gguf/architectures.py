@@ -71,6 +71,7 @@ GRANITE = Architecture(
         "residual_multiplier": "residual_scale",
         "logits_scaling": "logit_scale",
     },
+    fixed={"rope.scaling.finetuned": True},  # llama.cpp's switch for positions
     rope_scalings=("none", "linear"),
     tolerance=1e-3,  # as llama: a factor more here and there
 )
@@ -101,6 +102,7 @@ OLMO2 = Architecture(
         "post_ffw_norm": "post_feedforward_layernorm",
     },
     constants={"hidden_act": "silu", "attention_bias": False},
+    fixed={"attention.sliding_window": 0},  # OLMo 3 comes under the same name
     rope_scalings=("none", "linear"),
     tolerance=1e-3,  # as llama: the norms stand elsewhere
 )

@@ -24,6 +24,7 @@ BY_LAYER = (
     *("attention.sliding_window", "attention.temperature_scale", "rope.freq_base_swa"),
 )
 """What llama.cpp lets differ between layers, and the trainers do not."""
+LONGROPE = "longrope"
 _SUPPORTED = "sg-local trains dense models of these architectures: {}.".format(
     "; ".join(f"{row.name} ({row.models})" for row in ARCHITECTURES.values() if not row.refused)
 )
@@ -92,6 +93,13 @@ def why_not_architecture(architecture: str) -> str:
     return why_unknown(architecture) if row is None else row.refused
 
 
+def why_not_scaling(name: str) -> str:
+    """One sentence on why no model with a rotary scaling of this name can be trained, or an empty string."""
+    if name != LONGROPE:
+        return ""
+    return "its rotary scaling is longrope, and llama.cpp picks its factors by the size of the whole context."
+
+
 def why_not_trainable(file: GgufFile) -> str:
     """One sentence on why a file cannot be trained on, or an empty string."""
     architecture = file.value("general.architecture", "")
@@ -124,9 +132,11 @@ def _unfit_metadata(file: GgufFile, row: Architecture) -> str:
         if field is not None and field.element is not None:
             return f"{row.name}.{key} differs between layers."
     scaling = file.value(f"{row.name}.rope.scaling.type", "none")
-    if scaling == "longrope" or any(name in file.tensors for name in LONG_FACTORS):
-        return "its rotary scaling is longrope, and llama.cpp picks its factors by the size of the whole context."
-    return ""
+    if scaling == LONGROPE or any(name in file.tensors for name in LONG_FACTORS):
+        return why_not_scaling(LONGROPE)
+    told = {key: file.value(f"{row.name}.{key}", usual) for key, usual in row.fixed.items()}
+    other = next((key for key, value in told.items() if value != row.fixed[key]), None)
+    return "" if other is None else f"its {row.name}.{other} is {told[other]}, which no trainer here computes."
 
 
 def _unfit_tensor(row: Architecture, tensor: Tensor) -> str:

@@ -2,7 +2,7 @@
 
 A GGUF comes from a Python package that carries it, from a repository on the Hugging Face Hub, or from a path (the
 cards that `models add` writes into the user's own folder). Reading a card opens no model. Whether a model can be
-trained is for its file to say, not for its card.
+trained is for its file to say; a card tells as much as can be known before it is fetched.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Source:
 class Card:
     """What is known of a model without opening its file. `chat_template` is Jinja that replaces the file's own.
 
+    `rope_scaling` is what the file scales rotary positions by, where it is of note: longrope cannot be trained.
     `original` is the repository of the weights as their makers published them, which holds the licence. `template`
     names the chat format, and `stops` are the tokens that end a turn in it.
     """
@@ -53,6 +54,7 @@ class Card:
     source: Source
     summary: str = ""
     architecture: str = ""
+    rope_scaling: str = ""
     parameters: int | None = None
     layers: int | None = None
     n_ctx: int | None = None

@@ -66,10 +66,11 @@ def notices(card: Card) -> list[str]:
 
 
 def why_not_trained(card: Card) -> str:
-    """One sentence where a card's architecture already says that its model cannot be trained; else empty."""
-    from sg_local.gguf.config import why_not_architecture  # loads NumPy
+    """One sentence where a card already says that its model cannot be trained; else empty."""
+    from sg_local.gguf.config import why_not_architecture, why_not_scaling  # loads NumPy
 
     reason = why_not_architecture(card.architecture) if card.architecture else ""
+    reason = reason or why_not_scaling(card.rope_scaling)
     return f"{card.name} can be run here, not trained: {reason}" if reason else ""
 
 
