@@ -7,11 +7,15 @@ from dataclasses import replace
 import pytest
 
 from sg_local import filters, prompts, synth
+from sg_local.backends import EngineSettings, open_generator
 from sg_local.backends.scripted import ScriptedGenerator, default_reply
 from sg_local.filters import FilterSettings
+from sg_local.gguf import GgufFile
 from sg_local.parsing import THOUGHTS, unthought
-from sg_local.records import Candidate, InputRow, Pair
+from sg_local.records import Candidate, InputRow, Pair, Segment
 from sg_local.synth import Synthesis, SynthSettings, asking
+from tests.test_gguf_config import write_variant
+from tests.tiny_models import TinySpec, write_model
 
 SETTINGS = SynthSettings(n_inputs=20, n_asked=120, round_size=16, chunk_size=16)
 MARKS = [mark for pair in THOUGHTS for mark in pair]
@@ -85,3 +89,23 @@ def test_no_row_of_a_reasoning_model_holds_a_thought(request, run, tmp_path, for
 def test_a_think_block_that_is_no_block_of_the_model_stays(routing):
     html = replace(routing, examples=(Pair("<think>hm</think>", "billing"), *routing.examples))
     assert asking.parse_input(html, "<think>ho</think>") == "<think>ho</think>"
+
+
+def test_a_mark_that_is_a_special_token_is_told_by_the_engine(tmp_path):
+    """Else what Magistral thinks between its marks would read as its answer."""
+    pytest.importorskip("llama_cpp")
+    from sg_local.backends.tokenizing import tokenizer
+
+    model = write_model(tmp_path / "m.gguf", TinySpec(layers=1, chat_template=None))
+    with GgufFile(model) as file:
+        tokens = file.value("tokenizer.ggml.tokens")
+    tokens[1] = "[THINK]"
+    path = write_variant(tmp_path / "v.gguf", fields=[("tokenizer.ggml.tokens", tokens)])
+    generator = open_generator("llama.cpp", path, EngineSettings(n_ctx=64, n_parallel=1, fast_copy=False))
+    try:
+        vocab = generator._vocab
+        assert (vocab.piece(1), vocab.piece(2)) == (b"[THINK]", b"")
+    finally:
+        generator.close()
+    with tokenizer(path) as tokenize:
+        assert 1 in tokenize((Segment("[THINK]"),)) and 1 not in tokenize((Segment("[THINK]", trusted=False),))

@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "report": {*DISK, "words", "splitting"},
     "filters": {"records", "run", "words", "schemas", "splitting", "prompts", "metrics"},
     "models": {"records", "files", "words", "reading", "home", "tasks", "gguf"},
-    "backends": {"records", "files", "cache", "gguf"},
+    "backends": {"parsing", "records", "files", "cache", "gguf"},
     "doctor": {"records", "home", "models", "backends"},
     "synth": {"records", "run", "parsing", "prompts", "backends"},
     "training": {*DISK, "prompts", "gguf", "backends"},

@@ -40,8 +40,8 @@ class LlamaGenerator:
     """Writes and scores text with one model. One `generate` or `score` at a time; close it when done.
 
     A completion's `logprob` and `n_tokens` count the tokens drawn before the end of sequence, the tokens of a stop
-    string among them. The text is free of special tokens. `choice` says which format runs and why; how far a row's
-    text is independent of the rows around it stands in sg_local.backends.llama_cpp.scheduler.
+    string among them. The text is free of special tokens, but for marks of thinking. `choice` says which format runs
+    and why; how far a row's text is independent of the rows around it stands in sg_local.backends.llama_cpp.scheduler.
     """
 
     def __init__(self, parts: Parts) -> None:

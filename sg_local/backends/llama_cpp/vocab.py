@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 import llama_cpp as lib
 
+from sg_local.parsing import THOUGHTS
 from sg_local.records import Segment, Segments
 
 NORMAL, UNKNOWN, CONTROL = lib.LLAMA_TOKEN_ATTR_NORMAL, lib.LLAMA_TOKEN_ATTR_UNKNOWN, lib.LLAMA_TOKEN_ATTR_CONTROL
 LSTRIP, RSTRIP = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
 SPACE = " \t\n\v\f\r"  # C's isspace
 CHUNK = 1 << 14
+MARKS = {mark for pair in THOUGHTS for mark in pair}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ class Vocab:
         return next((id for id in self.ends if text and self.text_of(id) == text), self.eos)
 
     def piece(self, token: int) -> bytes:
-        """What the token adds to a text: possibly part of a character, nothing for a special token."""
+        """What the token adds to a text: possibly part of a character, nothing for a special token.
+
+        Marks of thinking are told even where they are special: without them a thought would read as an answer.
+        """
         piece = self._pieces.get(token)
         if piece is None:
             piece = self._pieces[token] = self._read_piece(token)
@@ -122,8 +127,9 @@ class Vocab:
             buffer = ctypes.create_string_buffer(size)
             count = lib.llama_token_to_piece(self.pointer, token, buffer, size, 0, False)
             if count >= 0:
-                return buffer.raw[:count]
-        return b""
+                break
+        text = self.text_of(token) if count == 0 else ""
+        return text.encode() if text in MARKS else buffer.raw[: max(0, count)]
 
 
 def _joined(runs: list[Run]) -> list[Run]:
