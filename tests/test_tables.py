@@ -165,8 +165,12 @@ def test_gzip_is_unpacked(table, monkeypatch):
 
 def test_what_the_user_says_is_parsed():
     assert parse_columns("input=Body, output=Team") == Columns("Body", "Team")
-    assert parse_columns("output=a,b=c") == Columns(None, "a,b=c")
-    for text, words in (("Body", "names no column"), ("inptu=a", "Did you mean input?"), ("input=a,input=b", "twice")):
+    assert parse_columns("output=a, b") == Columns(None, "a, b") and parse_columns("") == Columns()
+    for text, words in (
+        ("Body", "names no column"),
+        ("input=a,outpt=b", "Did you mean output?"),
+        ("input=a,input=b", "twice"),
+    ):
         assert words in said(lambda text=text: parse_columns(text))
     assert "names no column" in said(lambda: parse_columns("input= ,output=a"))
 
@@ -174,8 +178,9 @@ def test_what_the_user_says_is_parsed():
 def test_columns_that_cannot_be_told_are_asked_for(table):
     several = said(lambda: table("a.csv", "text,body,label\na,b,c\n"))
     assert "its input may be text or body." in several and "`columns=input=text`" in several
-    none = said(lambda: table("a.csv", "Body,Team\na,b\n", needs_output=True))
-    assert "Its columns are: Body, Team." in none and "`columns=input=Body,output=Team`" in none
+    assert "`columns=input=Request text`" in said(lambda: table("a.csv", "Nr,Request text\n1,Where is it?\n"))
+    none = said(lambda: table("a.csv", "Nr,Body,Team\n1,a,b\n", needs_output=True))
+    assert "Its columns are: Nr, Body, Team." in none and "`columns=input=Body,output=Team`" in none
     wrong = said(lambda: table("a.csv", "Body,Team\na,b\n", columns=Columns("Bdy")))
     assert "no column 'Bdy' for the input. Did you mean Body?" in wrong and "Body, Team" in wrong
     assert "cannot be both" in said(lambda: table("a.csv", "Body,Team\na,b\n", columns=Columns("Body", "body")))

@@ -93,13 +93,14 @@ def run_command(
     On a terminal it stops for the review of the synthesised pairs, unless --yes. The same line again goes on where
     it stopped; --redo makes those stages again that were made with other settings.
     """
-    with job_for_task(read_task(task, tests), options, environment.home(), ALL) as job, job.lock():
+    found = read_task(task, tests, options.own_columns)
+    with job_for_task(found, options, environment.home(), ALL) as job, job.lock():
         look_ahead(job)
         refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
         unmeasured = "" if job.task.tests else UNMEASURED
         if as_json:
-            found = {"run": job.run.name, "unmeasured": unmeasured} if unmeasured else plain(read_report(job.run))
-            output.show_json(found)
+            report = {"run": job.run.name, "unmeasured": unmeasured} if unmeasured else plain(read_report(job.run))
+            output.show_json(report)
         else:
             show_verdict(job.run, unmeasured)
         if refused is not None:

@@ -25,7 +25,7 @@ from sg_local.job.options import Home, Options, Tables
 from sg_local.job.rows import JobRow, rows_of
 from sg_local.records import SgError, Task
 from sg_local.run import ADAPTER
-from sg_local.tables import parse_columns
+from sg_local.tables import Columns
 
 if TYPE_CHECKING:
     from sg_local.evaluate import BaseScores
@@ -157,7 +157,6 @@ class Job:
         "calibrated", "free").
         """
         from sg_local.job.predict import FileToAnswer, predict_file
-        from sg_local.tables import Columns
 
         _check_options(asked, "predict_file", {"base", "votes", "probabilities", "labels"})
         _check_options(columns or {}, "columns", {"input", "output"})
@@ -207,24 +206,28 @@ class Job:
             perform(self._opened, stage, listen, again=redo)
 
 
-def load_task(source: TaskLike, tests: int | str | Path | None = None, columns: str = "") -> Task:
+def load_task(
+    source: TaskLike, tests: int | str | Path | None = None, columns: Mapping[str, str] | None = None
+) -> Task:
     """A task from a file (.toml, or Super-NaturalInstructions .json), a shipped task's name, or a mapping.
 
     A mapping has the keys of a task file: instruction, examples, kind, labels, tests, name, schema. `tests` draws so
     many of its test rows, always the same ones, or is a file of test rows that take their place; `columns` says which
-    of that file's columns are meant: "input=Body,output=Team".
+    of that file's columns are meant, such as {"input": "Body", "output": "Team"}.
 
     Raises SgError for what is missing or malformed.
     """
     from sg_local import tasks
 
+    _check_options(columns or {}, "columns", {"input", "output"})
+    said = Columns(**(columns or {}))
     if isinstance(tests, str):
         tests = Path(tests)
     if isinstance(source, Task):
-        return tasks.with_tests(source, tests, parse_columns(columns))
+        return tasks.with_tests(source, tests, said)
     if isinstance(source, Mapping):
-        return tasks.with_tests(tasks.task_from(source), tests, parse_columns(columns))
-    return tasks.load_task(str(source), tests, parse_columns(columns))
+        return tasks.with_tests(tasks.task_from(source), tests, said)
+    return tasks.load_task(str(source), tests, said)
 
 
 def open_job(

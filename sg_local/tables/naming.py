@@ -10,6 +10,7 @@ from sg_local.tables.records import BY_NAME, Columns, Unclear
 from sg_local.words import did_you_mean
 
 MAX_LISTED = 20
+N_LOOKED_AT = 100
 
 
 def roles_of(grid: Grid, wanted: Columns, *, needs_output: bool) -> tuple[str, str | None]:
@@ -64,9 +65,11 @@ def _unclear(grid: Grid, role: str, found: Sequence[str], other: str | None = No
 
 
 def _suggested(grid: Grid, role: str, found: Sequence[str] = (), other: str | None = None) -> Columns:
-    """The file's own columns as far as they can be guessed."""
-    free = [*found, *(column for column in grid.columns if column != other)]
-    name = free[0] if free and free[0] == shown(free[0]) else "NAME"
+    """The file's own columns as far as they can be guessed: inputs are long, and outputs come last."""
+    free = [column for column in found or grid.columns if column != other]
+    lengths = {column: sum(len(row.cells.get(column, "")) for row in grid.rows[:N_LOOKED_AT]) for column in free}
+    guess = max(free, key=lengths.__getitem__, default="") if role == "input" else next(reversed(free), "")
+    name = guess if guess and guess == shown(guess) else "NAME"
     return Columns(name, other) if role == "input" else Columns(other, name)
 
 

@@ -31,7 +31,7 @@ def parse_columns(text: str) -> Columns:
         return BY_NAME
     found: dict[str, str] = {}
     hint = "Write `columns=input=Body,output=Team` with the names of your columns."
-    for part in re.split(rf",(?=\s*(?:{'|'.join(ROLES)})\s*=)", text):
+    for part in re.split(r",(?=\s*\w+\s*=)", text):
         role, equals, name = (piece.strip() for piece in part.partition("="))
         if not equals or not name:
             raise SgError(f"{part.strip()!r} names no column.", hint, exit_code=2)
