@@ -271,6 +271,8 @@ def test_a_lenient_reader_leaves_the_row_in_and_says_why(table):
     found = table("a.jsonl", '{"input": "x"}\noops\n{"input": " "}\n{"input": "y"}\n', lenient=True)
     assert [(row.line, row.input) for row in found.rows if not row.error] == [(1, "x"), (4, "y")]
     assert "not JSON" in found.rows[1].error and found.rows[2].error == "the column 'input' is empty"
+    found = table("a.jsonl", '{"input": "x", "out\n{"input": "y"}\n', lenient=True)
+    assert [bool(row.error) for row in found.rows] == [True, False]
     found = table("a.csv", "text,label\na,b,c\nd,e\n", lenient=True)
     assert [bool(row.error) for row in found.rows] == [True, False] and found.rows[0].cells == {
         "text": "a",

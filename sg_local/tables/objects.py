@@ -1,7 +1,7 @@
 """Rows as JSON: lines of objects, a list of them, Super-NaturalInstructions, and what chat tools train on.
 
-A file that begins with [ is a list; one that begins with { holds an object a line, or is one Super-NI task. A list of
-texts as output means that each of them is right.
+A file that begins with [ is a list; one that begins with { holds an object a line, or is one Super-NI task, which none
+that is called .jsonl is. A list of texts as output means that each of them is right.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def read_objects(text: str, path: Path) -> Grid:
     begins = text.lstrip()[:1]
     if begins == "[" and not _is_line(text, list):
         return grid_of(enumerate(_whole(text, path), 1), path, "json", "a JSON list")
-    whole = None if _is_line(text, dict) else _whole(text, path)
+    are_lines = path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    whole = None if are_lines or _is_line(text, dict) else _whole(text, path)
     if whole is None:
         return grid_of(_lines(text), path, "jsonl", "JSON lines")
     if isinstance(whole, dict) and isinstance(whole.get("Instances"), list):
