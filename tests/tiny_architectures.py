@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from tiny_models import TinySpec, lora_pairs, write_lora, write_model
+from tiny_models import TinySpec, lora_pairs, tokens_of, write_lora, write_model
 
 from sg_local import gguf
 from sg_local.backends import TrainSettings
@@ -146,3 +146,14 @@ def mlx_gradient(model, *, shared: bool) -> np.ndarray:
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     """The difference's length by the wanted one's."""
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def talker_of(architecture: str) -> TinySpec:
+    """The tiny model of an architecture in Q8_0, whose noise has line ends and endings: synthesis takes it for rows.
+
+    A tied head would say each token again and again; Gemma 2 has no other, but caps what it is sure of.
+    """
+    spec = spec_of(architecture, type="Q8_0", head_type="Q8_0", tied=architecture == "gemma2")
+    tokens = tokens_of(spec)
+    newline = "<0x0A>" if spec.tokenizer == "spm" else "\u010a"
+    return dataclasses.replace(spec, loud=(tokens.index(newline), 2))

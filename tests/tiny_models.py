@@ -59,6 +59,7 @@ class TinySpec:
 
     The defaults suit every type: widths divide by 256. `pieces` is a sentencepiece vocabulary of one's own: (text,
     score, llama.cpp's token type) each. `loud` tokens are frequent in the noise that such a model writes.
+    `tags` (text, type) take the places of the last tokens of a byte-level vocabulary.
     """
 
     tokenizer: Literal["bpe", "spm"] = "bpe"
@@ -79,6 +80,7 @@ class TinySpec:
     head_width: int = 0  # 0: width / heads
     pieces: tuple[tuple[str, float, int], ...] = ()
     loud: tuple[int, ...] = ()
+    tags: tuple[tuple[str, int], ...] = ()
     rope_dim: int = 0  # 0: the head's length
     metadata: tuple[tuple[str, object], ...] = ()  # the architecture's own, by keys without its name
 
@@ -106,7 +108,7 @@ def write_model(path: Path, spec: TinySpec = TinySpec(), **extra: object) -> Pat
 def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
     """The float32 weights before quantisation, by GGUF tensor name; matrices are (rows out, columns in)."""
     rng = np.random.default_rng(spec.seed)
-    n_vocab = len((_bpe_vocab() if spec.tokenizer == "bpe" else _spm_vocab(spec.pieces))[0])
+    n_vocab = len(tokens_of(spec))
     tensors = {"token_embd.weight": _normal(rng, (n_vocab, spec.width), 0.3)}
     for layer in range(spec.layers):
         for norm, length in norms_of(spec).items():
@@ -125,6 +127,14 @@ def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
 def targets_of(spec: TinySpec) -> tuple[str, ...]:
     """A block's matrices."""
     return FUSED if spec.architecture == "phi3" else TARGETS
+
+
+def tokens_of(spec: TinySpec) -> list[str]:
+    """The vocabulary's tokens as the file spells them."""
+    if spec.tokenizer == "spm":
+        return list(_spm_vocab(spec.pieces)[0])
+    tokens = _bpe_vocab()[0]
+    return [*tokens[: len(tokens) - len(spec.tags)], *(text for text, _ in spec.tags)]
 
 
 def norms_of(spec: TinySpec) -> dict[str, int]:
@@ -242,11 +252,12 @@ _FILE_TYPES = {"F32": "ALL_F32", "Q4_K": "MOSTLY_Q4_K_M", "Q5_K": "MOSTLY_Q5_K_M
 
 
 def _add_bpe(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
-    tokens, merges = _bpe_vocab()
+    tokens, merges = tokens_of(spec), _bpe_vocab()[1]
+    tags = dict(spec.tags)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(tokens)
-    writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
+    writer.add_token_types([tags.get(token, 3 if token.startswith("<|") else 1) for token in tokens])
     writer.add_token_merges(merges)
     for add, id in ((writer.add_bos_token_id, 1), (writer.add_eos_token_id, 2), (writer.add_unk_token_id, 0)):
         add(id)
