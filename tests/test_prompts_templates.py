@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from chat_templates import FULLER
 
 from sg_local import prompts
 from sg_local.prompts import Form, chat_form, forms, render
@@ -87,6 +88,7 @@ FAMILIES = {  # what the prompt for "q" is, and the lead of its answers
     "parts": (PARTS + CUE, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", ""),
     "generation": (GENERATION + CUE, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", ""),
     "tools": (TOOLS + LOOP + CUE, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", ""),
+    **FULLER,
 }
 REFUSED = {
     "empty": "",
