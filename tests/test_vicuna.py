@@ -136,12 +136,19 @@ def test_a_prompt_may_be_as_long_as_the_model_was_trained_for(homes, tmp_path, c
                 job.predict([long], base=True)
 
 
-def test_the_job_from_synthesis_to_an_answer_over_http(homes, tmp_path):
-    pytest.importorskip("torch")
-    with job_of(homes, tmp_path, trainer="torch") as job:
+def test_rows_are_synthesised_and_filtered(homes, tmp_path):
+    with job_of(homes, tmp_path) as job:
         rows = job.synth()
         assert len(rows) >= 20 and all(row.input.startswith(PIECED) for row in rows)
         assert job.filter().kept >= 20
+
+
+@pytest.mark.slow
+def test_the_job_from_synthesis_to_an_answer_over_http(homes, tmp_path):
+    pytest.importorskip("torch")
+    with job_of(homes, tmp_path, trainer="torch") as job:
+        job.synth()
+        job.filter()
         check_adapter(job, job.train())
         assert [path.name for path in job.export()] == ["fused-Q4_K_M.gguf", "fused-Q8_0.gguf"]
         assert job.evaluate().n == 3

@@ -53,7 +53,7 @@ def small_settings(export: Mapping[str, Any] = {}) -> dict[str, Any]:  # noqa: B
     return {
         "synth": {**HOT, "n_inputs": None, "n_asked": 64, "round_size": 8, "n_votes": 2},
         "filter": {"policy": "asked", **{rule: {"on": False} for rule in MAKES_SENSE}},
-        "train": {"rank": 4, "alpha": 8.0, "lr": 0.01, "epochs": 6, "batch_size": 4, "valid_every": 4},
+        "train": {"rank": 4, "alpha": 8.0, "lr": 0.01, "epochs": 6, "batch_size": 8, "valid_every": 6},
         "export": {"types": ("Q8_0", "Q4_K_M"), "min_equal": 0.0, **export},
         "eval": {"n_votes": 2, "n_dev": 2, "n_calibration": 2},
     }
