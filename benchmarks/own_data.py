@@ -42,7 +42,7 @@ from sg_local import filters, metrics
 from sg_local.job.synth import synth_settings
 from sg_local.records import LABELLED, OWN, Candidate, InputRow, SgError, Task, TestRow, row_id
 from sg_local.report import Report
-from sg_local.run import ANSWERS, CANDIDATES, INPUTS, Run
+from sg_local.run import ANSWERS, CANDIDATES, INPUTS
 from sg_local.tasks import read_task
 
 INPUT_SIZES, ROW_SIZES = (25, 50, 100, 200), (10, 30, 100)
@@ -182,7 +182,7 @@ def measure(at: Setting, arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
                 print(f"{at.name}: only {len(at.own)} own rows, {arm.name} is left out", file=sys.stderr)
                 continue
             with at.job(arm.name) as job:
-                place(job, *composed(at, arm, written, answered))
+                place(job, composed(at, arm, written, answered), at.runs / f"{at.name}-{SYNTHETIC}" / ANSWERS)
                 report = job.run(listen=hear)
                 assert report is not None
                 yield row_of(arm, report, at, job)
@@ -240,24 +240,18 @@ def labelled(at: Setting, rows: Sequence[TestRow]) -> Rows:
     )
 
 
-def place(job: sg.Job, inputs: Sequence[InputRow], candidates: Sequence[Candidate]) -> None:
-    """Give a run these rows as its synthesis, unless it has them; and what its base answered in another arm."""
+def place(job: sg.Job, rows: Rows, answers: Path) -> None:
+    """Give a run these rows as its synthesis, unless it has them; and what the base answered in another arm."""
     opened = job.opened
     if opened.run.stamp("synth") is not None:
         return
     with opened.lock():
-        opened.run.replace(INPUTS, inputs)
-        opened.run.replace(CANDIDATES, candidates)
-        known = Run(opened.run.root.with_name(opened.run.name.rsplit("-s", 1)[0] + first_arm(opened.run.name)))
-        if known.path(ANSWERS).exists() and not opened.run.path(ANSWERS).exists():
-            opened.run.path(ANSWERS).write_bytes(known.path(ANSWERS).read_bytes())
+        opened.run.replace(INPUTS, rows[0])
+        opened.run.replace(CANDIDATES, rows[1])
+        if answers.exists() and not opened.run.path(ANSWERS).exists():
+            opened.run.path(ANSWERS).write_bytes(answers.read_bytes())
         opened.run.write_stamp("synth", synth_settings(opened), (), seconds=0.0)
         opened.worked = True
-
-
-def first_arm(name: str) -> str:
-    """The end of the name of the synthetic arm's run beside this one."""
-    return f"-s{name.rsplit('-s', 1)[1].partition('-')[0]}-{SYNTHETIC}"
 
 
 # Figures

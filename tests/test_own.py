@@ -438,6 +438,20 @@ def _stop_at(n):
     return hear
 
 
+def test_own_rows_whose_label_is_gone_must_be_given_again(routing, tmp_path):
+    done(routing, tmp_path, rows=write_rows(tmp_path))
+    fewer = replace(routing, labels=LABELS[:2], examples=routing.examples[:2], tests=routing.tests[:2])
+    with pytest.raises(sg.SgError, match="have the label 'technical', which task routing no longer has"):
+        job(fewer, tmp_path, redo=True)
+
+
+def test_other_shares_of_the_same_rows_are_told(routing, tmp_path):
+    bare, path = replace(routing, tests=()), write_rows(tmp_path)
+    done(bare, tmp_path, rows=path)
+    with pytest.raises(MadeOtherwise, match="own rows used for other things"):
+        job(bare, tmp_path, rows=path, settings={"own": {"tests": 0.5}})
+
+
 def test_other_tests_are_no_other_task(routing, tmp_path):
     done(routing, tmp_path)
     with job(replace(routing, tests=routing.tests[:1]), tmp_path) as found:

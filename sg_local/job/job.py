@@ -41,8 +41,8 @@ class OpenRun:
     """What every stage needs. Close it to let go of the engine.
 
     `record` is what run.json shall hold once work begins, `found` what it held when the job was opened (None: a new
-    run). `said` is what opening it has to tell, before the first stage; `own` is a person's own data. A job that is
-    `alone` asks the untuned base of a task without a run (`asking`): no stage can work in it.
+    run). `said` is to be told before the first stage; `own` is a person's own data. A job that is `alone` asks the
+    untuned base of a task without a run (`asking`): no stage can work in it.
     """
 
     run: Run
@@ -216,9 +216,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         redo=options.redo,
         own=stored(run, data),
     )
-    if task is not None:
-        meet(job, task, options)
-    return job
+    return job if task is None else meet(job, task, options)
 
 
 def engine_names(options: Options) -> tuple[str, str]:

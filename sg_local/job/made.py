@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sg_local import tasks
 from sg_local.job import presets
 from sg_local.job.options import Options
-from sg_local.job.own import OwnData, read_own, with_own
+from sg_local.job.own import OwnData, check_outputs, read_own, with_own
 from sg_local.records import MadeOtherwise, Segment, SgError, Task, from_dict
 from sg_local.words import counted
 
@@ -29,8 +29,8 @@ def begin_task(job: OpenRun, own: OwnData, preset: str) -> None:
     _make(job, job.task, own, preset)
 
 
-def meet(job: OpenRun, task: Task, options: Options) -> None:
-    """Hold the task file, and own rows where files of them are given, against what an existing run was made from.
+def meet(job: OpenRun, task: Task, options: Options) -> OpenRun:
+    """The job, its task file, and own rows where files of them are given, held against what the run was made from.
 
     Raises MadeOtherwise for other ones, unless `redo` is given: then the run is to be made anew from them.
     """
@@ -39,11 +39,12 @@ def meet(job: OpenRun, task: Task, options: Options) -> None:
         own = read_own(options, task, job.own.by_people, job.plan["own"], job.seed)
     elif "tests" in options.settings.get("own", {}):
         raise SgError("own.tests is settled when a run begins.", "Give `rows` again with `redo`.", exit_code=2)
+    check_outputs(task, own)
     different = ", ".join(_differences(job, task, own))
     if not different:
         job.task = dataclasses.replace(_same(job, task), tests=with_own(task, own).tests)
         job.record["task"] = dataclasses.asdict(job.task)
-        return
+        return job
     again = _again(job, task)
     if not options.redo:
         hint = f"With `redo` {again}. Use another `name` for a new run, or go back to what it was made from."
@@ -60,6 +61,7 @@ def meet(job: OpenRun, task: Task, options: Options) -> None:
         own = own.by_people
     _make(job, task, own, job.record["preset"])
     job.record["remade"] = True
+    return job
 
 
 def _same(job: OpenRun, task: Task) -> Task:
@@ -109,8 +111,10 @@ def _differences(job: OpenRun, task: Task, own: OwnData) -> Iterator[str]:
         n_new = sum(pair not in before.examples for pair in task.examples)
         n_gone = sum(pair not in task.examples for pair in before.examples)
         yield f"examples changed ({n_new} new, {n_gone} gone)" if n_new or n_gone else "examples in another order"
-    if own.by_people.digest != job.own.by_people.digest:
-        yield "other own rows"
+    mine, earlier = own.by_people, job.own.by_people
+    if mine.digest != earlier.digest:
+        same = {(row.input, row.output) for row in mine.rows} == {(row.input, row.output) for row in earlier.rows}
+        yield "own rows used for other things" if same else "other own rows"
 
 
 def _written(record: dict[str, Any], task: Task) -> Task:

@@ -243,6 +243,14 @@ def _told(rows: Iterable[OwnRow], has_tests: bool) -> Iterator[str]:
     yield f"Of the labelled rows {', '.join(said)}."
 
 
+def check_outputs(task: Task, own: OwnData) -> None:
+    """Raises SgError (usage) where a labelled row that the run keeps has an output that the task no longer has."""
+    lost = [row.output for row in own.of("row", "example", "test") if task.labels and row.output not in task.labels]
+    if lost:
+        message = f"The run's own labelled rows have the label {lost[0]!r}, which task {task.name} no longer has."
+        raise SgError(message, "Give `rows` again with `redo`, their labels as the task has them now.", exit_code=2)
+
+
 def with_own(task: Task, own: OwnData) -> Task:
     """The task with the examples and test rows that come from own rows."""
     examples = tuple(Pair(row.input, row.output) for row in own.of("example"))
