@@ -91,7 +91,7 @@ def own_rows_options(command: Decorated) -> Decorated:
     """--inputs FILE, --rows FILE, --columns input=...,output=...."""
     inputs = "Your own inputs, without answers: they take the place of invented ones. CSV, XLSX, JSON lines, text."
     rows = "Your own inputs with right answers: they train, and measure where the task has no test rows."
-    columns = "The columns that hold them.  [default: by their names]"
+    columns = "The columns of these files.  [default: by their names]"
     metavar = "input=NAME,output=NAME"
     file = click.Path(path_type=Path)
     command = click.option("--columns", "own_columns", metavar=metavar, default="", help=columns)(command)
