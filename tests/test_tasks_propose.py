@@ -1,6 +1,7 @@
 """A task proposed from labelled rows: what it takes them for, what it shows, and that no row stands in two places."""
 
 import csv
+import json
 import random
 from collections import Counter
 
@@ -109,6 +110,13 @@ def test_the_same_input_with_several_right_texts_is_one_test_row(proposed):
     rows = [(mail("Delivery", i), f"Answer {i}.") for i in range(19)]
     draft = proposed([*rows, *((text, f"Another {answer}") for text, answer in rows)]).draft
     assert all(len(row.outputs) == 2 for row in draft.tests) and len(draft.tests) == 16
+
+
+def test_an_instruction_that_is_the_same_in_every_row_is_the_tasks(tmp_path):
+    rows = [{"instruction": "Sort it.", "input": text, "output": team} for text, team in mails(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    draft = propose(read_table(tmp_path / "rows.jsonl"), TEAMS).draft
+    assert draft.instruction == "Sort it." and "Sort it." not in draft.examples[0][0]
 
 
 def test_what_is_given_stands(proposed):

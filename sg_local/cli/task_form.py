@@ -86,11 +86,11 @@ class Sitting:
     def _answer(self, form: Form) -> str:
         """What the user answers to the form's question; on any way out, the form is kept as it is."""
         question = question_of(form)
-        for line in (form.message, question.text):
-            if line:
-                output.note(line)
-        if form.typed:
-            output.note(f"Before: {brief(form.typed, 60)} (Enter keeps it, e edits it)")
+        edits = ", e edits it" if question.is_text else ""
+        before = f"Before: {brief(form.typed, 60)} (Enter keeps it{edits})" if form.typed else ""
+        output.note("")
+        for line in filter(None, (form.message, question.text, before)):
+            output.note(line)
         try:
             text = self._ask(is_text=question.is_text)
             is_edited = question.is_text and text.strip() == EDITOR

@@ -41,7 +41,7 @@ class Asking:
 
     def ask(self, *, is_text: bool) -> str | None:
         """The answer, of several lines where `is_text`. None where the terminal is gone."""
-        self.typed = Typed(is_text=is_text)
+        self.typed = before = Typed(is_text=is_text)
         while not self.typed.is_over:
             self._draw()
             key = self._key()
@@ -50,7 +50,8 @@ class Asking:
             before = self.typed
             self.typed = type_key(before, key, is_followed=self._is_followed())
             self._show_done(before)
-        self._put(f"\r\x1b[K{self._mark()}{shown(self.typed.line)}\n")
+        is_stopped = len(self.typed.done) < len(before.done)  # its last line stands above the full stop already
+        self._put("\r\x1b[K" + ("" if is_stopped else f"{self._mark()}{shown(self.typed.line)}\n"))
         return self.typed.text
 
     def _key(self) -> str | None:

@@ -55,6 +55,7 @@ class Row:
 def propose(table: Table, draft: Draft) -> Proposal:
     """The draft with what it lacks taken from the rows. Raises SgError (usage) where they make no task."""
     rows, told = _usable(table)
+    instruction = draft.instruction or _instruction(table)
     kind = draft.kind or ("classification" if draft.labels or are_labels(_outputs(rows)) else "generation")
     if kind == "classification":
         labels, spelt, more = _labelled(table, rows, draft.labels)
@@ -74,7 +75,7 @@ def propose(table: Table, draft: Draft) -> Proposal:
     tests, rest = _divided(left)
     told += [*more, _counts(shown, tests, rest)]
     filled = replace(draft, kind=kind, labels=labels, examples=examples, tests=_as_tests(tests), rows=_as_tests(rest))
-    filled = replace(filled, tests_beside=True)
+    filled = replace(filled, instruction=instruction, tests_beside=True)
     return Proposal(filled, (table.told, *told))
 
 
@@ -83,6 +84,15 @@ def are_labels(outputs: Sequence[str]) -> bool:
     different = {unclosed(output) for output in outputs}
     short = all(len(output) <= MAX_LABEL_CHARS and "\n" not in output for output in outputs)
     return short and 2 <= len(different) <= MAX_LABELS and len(outputs) >= ROWS_A_LABEL * len(different)
+
+
+def _instruction(table: Table) -> str | None:
+    """The instruction that stands in a column of its own, the same in every row; None where there is none."""
+    name = next((column for column in table.columns if column.lower() == "instruction"), None)
+    if name is None or name in (table.input_column, table.output_column):
+        return None
+    found = {row.cells.get(name, "").strip() for row in table.rows}
+    return found.pop() or None if len(found) == 1 else None
 
 
 def _as_tests(rows: Iterable[Row]) -> tuple[TestRow, ...]:
