@@ -105,3 +105,22 @@ def test_options_add_to_a_file_of_fields(own_folder):
     (own_folder / "draft.json").write_text(json.dumps({"kind": "generation", "examples": [["a b", "a"]]}))
     sg_local("tasks", "new", "short", "--from", "draft.json", "--instruction", "Shorten.")
     assert tasks.read_task(own_folder / "short.toml").instruction == "Shorten."
+
+
+def test_a_file_of_fields_may_hold_tests_and_an_unknown_field_gets_the_nearest_name(own_folder):
+    data = {"kind": "generation", "instruction": "Shorten.", "examples": [["a b", "a"]]}
+    tests = [{"input": "c d", "output": "c"}, {"input": "e f", "outputs": ["e", "f"]}]
+    (own_folder / "draft.json").write_text(json.dumps({**data, "tests": tests}))
+    sg_local("tasks", "new", "short", "--from", "draft.json")
+    assert [row.outputs for row in tasks.read_task(own_folder / "short.toml").tests] == [("c",), ("e", "f")]
+    (own_folder / "draft.json").write_text(json.dumps({**data, "exmaples": []}))
+    assert "Did you mean examples?" in sg_local("tasks", "new", "x", "--from", "draft.json", code=2).stderr
+
+
+def test_a_super_ni_task_gives_its_definition_and_its_rows(own_folder):
+    rows = [{"input": f"text {n} {n * n} {n**3}", "output": [("yes", "no")[n % 2]]} for n in range(20)]
+    data = {"Definition": ["Say yes or no."], "Positive Examples": [], "Instances": rows}
+    (own_folder / "task1.json").write_text(json.dumps(data))
+    sg_local("tasks", "new", "mine", "--from", "task1.json")
+    task = tasks.read_task(own_folder / "mine.toml")
+    assert task.instruction == "Say yes or no." and task.labels == ("yes", "no") and len(task.tests) == 17
