@@ -51,7 +51,7 @@ def test_what_it_says_next_works(mails):
     made = sg_local("tasks", "new", "my teams", *FROM_ROWS[3:], *SAID)
     command = shlex.split(made.stderr.splitlines()[-1].removeprefix("Next: sg-local "))
     small = ("--backend", "scripted", "--yes", "--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
-    assert command[:2] == ["run", "my teams.toml"]
+    assert command == ["run", "my teams.toml", "--rows", "my teams.rows.jsonl"]
     sg_local(*command, *small, "--name", "trial")
 
 

@@ -17,7 +17,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.options import Choice
 from sg_local.cli.task_form import ask_draft, draft_file, preview
 from sg_local.records import KINDS, SgError
-from sg_local.tasks.draft import Draft, files_of, write_task
+from sg_local.tasks.draft import ROWS_ENDING, Draft, files_of, write_task
 from sg_local.tasks.files import read_placed_task
 from sg_local.tasks.lint import lint
 
@@ -122,7 +122,9 @@ def _tell(files: list[Path], *, is_shown: bool) -> None:
         preview(placed.task)
     for path in files:
         output.say(path)
-    output.say(f"Next: {shlex.join(['sg-local', 'run', str(files[0])])}", err=True)
+    rows = [path for path in files if path.name.endswith(ROWS_ENDING)]
+    command = ["sg-local", "run", str(files[0]), *(part for path in rows for part in ("--rows", str(path)))]
+    output.say(f"Next: {shlex.join(command)}", err=True)
 
 
 def grammar_check() -> Callable[[str], object] | None:

@@ -16,6 +16,8 @@ from sg_local.tasks.files import read_task
 from sg_local.tasks.labels import with_labels_named
 from sg_local.tasks.toml import task_toml
 
+TESTS_ENDING, ROWS_ENDING = ".tests.jsonl", ".rows.jsonl"
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -55,13 +57,13 @@ def prompt_text(task: Task) -> str:
 
 def files_of(draft: Draft, path: Path) -> dict[Path, str]:
     """The files that a draft becomes, each with its text: the task's own, and those of its rows beside it."""
-    tests = path.with_name(f"{path.stem}.tests.jsonl")
+    tests = path.with_name(f"{path.stem}{TESTS_ENDING}")
     beside = draft.tests_beside and draft.tests
     files = {path: task_toml(draft.task(), tests.name if beside else "")}
     if beside:
         files[tests] = "".join(map(row_line, draft.tests))
     if draft.rows:
-        files[path.with_name(f"{path.stem}.rows.jsonl")] = "".join(map(row_line, draft.rows))
+        files[path.with_name(f"{path.stem}{ROWS_ENDING}")] = "".join(map(row_line, draft.rows))
     return files
 
 
