@@ -15,7 +15,7 @@ from hub_server import COMMIT, Hub, serving
 from tiny_models import TinySpec, write_model
 
 from sg_local.home import ModelFolders
-from sg_local.models import find_model, pull
+from sg_local.models import find_model, pull, removal, remove
 from sg_local.models.cards import Source
 from sg_local.models.fetch import Fetcher
 from sg_local.models.hub import cached
@@ -240,6 +240,27 @@ def test_pull_takes_the_one_file_with_a_quantisation(hub, fetch, tmp_path):
     with pytest.raises(SgError, match="2 files with F16") as raised:
         pull(f"{REPO}:F16", folders, fetch)
     assert f"{REPO}/a-F16.gguf" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2500000000\n",
+            "a Git LFS pointer to a file of",
+        ),
+        (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "an HTML page"),
+    ],
+)
+def test_what_came_in_a_models_place_is_named_and_can_be_removed(hub, fetch, tmp_path, data, says):
+    folders, name = ModelFolders(tmp_path / "cards", fetch.cache), f"{REPO}/{FILE}"
+    hub.files[name] = data
+    for _ in range(2):  # fetched, then found
+        with pytest.raises(SgError, match=says):
+            pull(name, folders, fetch)
+    remove(removal(name, folders))
+    hub.files[name] = write_model(tmp_path / "tiny.gguf", TinySpec(layers=1)).read_bytes()
+    assert pull(name, folders, fetch).path.read_bytes() == hub.files[name]
 
 
 def test_the_command_pulls_over_the_same_way(tmp_path):
