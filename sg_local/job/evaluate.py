@@ -13,6 +13,11 @@ from sg_local.run import REPORT, TRAIN, VALID
 
 UNMEASURED = "There are no test rows, so nothing was measured."
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sg_local.evaluate import BaseScores, Evaluation
+
 
 def is_measurable(job: OpenRun) -> bool:
     """Whether there is a row to test on. Without one, a report of earlier test rows gives way: it is not this run's."""
@@ -20,12 +25,6 @@ def is_measurable(job: OpenRun) -> bool:
         job.run.path(REPORT).rename(job.run.path(f"{REPORT}.before"))
         job.run.clear_stage("eval")
     return bool(job.task.tests)
-
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sg_local.evaluate import BaseScores, Evaluation
 
 
 def evaluate(job: OpenRun, tell: Listener) -> str:
