@@ -84,6 +84,7 @@ def test_lines_of_one_column_need_no_name(table):
         (3, ",", ()),
     ]
     assert rows(table("a.csv", "Question\nhello there\n")) == [(2, "hello there", ())]
+    assert rows(table("a.csv", "Mail text\nhello there\n", columns=Columns("mail text"))) == [(2, "hello there", ())]
     assert rows(table("a.txt", "\ufeffone\r\n\r\ntwo\u2028\x85three\n")) == [
         (1, "one", ()),
         (3, "two\u2028\x85three", ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from sg_local.records import SgError
 from sg_local.words import brief
 
+NAMELESS = " without a name for its column"
 MAX_SHOWN = 60  # characters of a column's name
 
 OURS = {"input": ("input",), "output": ("outputs", "output")}
@@ -76,10 +78,20 @@ def grid_of_cells(rows: list[tuple[int, list[str]]], path: Path, form: str, desc
         width -= 1
     if width == 1 and first[0].strip().lower() not in HEADERS:
         alone = (of_cells(("input",), cells, line) for line, cells in rows if any(cell.strip() for cell in cells))
-        return Grid(path, form, f"{described} without a name for its column", ("input",), tuple(alone))
+        return Grid(path, form, f"{described}{NAMELESS}", ("input",), tuple(alone))
     columns = header(first[:width], f"{path}:{line}")
     filled = (of_cells(columns, cells, line) for line, cells in rows[1:])
     return Grid(path, form, described, columns, tuple(row for row in filled if row.error or any(row.cells.values())))
+
+
+def with_first_as_name(grid: Grid, name: str | None) -> Grid:
+    """The grid of one nameless column, named by its first row where the user says so; other grids as they are."""
+    first = grid.rows[0].cells.get("input", "").strip() if grid.rows else ""
+    if name is None or grid.columns != ("input",) or first.lower() != name.lower():
+        return grid
+    rows = tuple(dataclasses.replace(row, cells={first: row.cells["input"]}) for row in grid.rows[1:])
+    described = grid.described.removesuffix(NAMELESS)
+    return dataclasses.replace(grid, described=described, columns=(first,), rows=rows)
 
 
 def header(cells: list[str], place: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sg_local.records import SgError
 from sg_local.tables.encoding import control_in, file_bytes, text_of
-from sg_local.tables.grid import Grid, GridRow, shown
+from sg_local.tables.grid import Grid, GridRow, shown, with_first_as_name
 from sg_local.tables.instructions import with_instructions
 from sg_local.tables.naming import roles_of
 from sg_local.tables.objects import read_objects
@@ -57,6 +57,7 @@ def parse_grid(data: bytes, path: Path) -> Grid:
 
 def table_of(grid: Grid, columns: Columns = BY_NAME, *, needs_output: bool = False, lenient: bool = False) -> Table:
     """A grid as a table, as `read_table` makes it of a file."""
+    grid = with_first_as_name(grid, columns.input)
     if not grid.rows:
         raise SgError(f"{grid.path} holds no rows.", "Give a file with a row for each input.", exit_code=2)
     if not grid.columns:
