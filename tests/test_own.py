@@ -391,6 +391,15 @@ def test_free_text_keeps_what_an_input_was_written_for_only_under_the_same_instr
     assert len(list(again.run.path("own").iterdir())) == 1
 
 
+def test_judgements_that_a_change_puts_aside_are_told(routing, tmp_path):
+    found, _ = done(routing, tmp_path, ("synth", "filter"))
+    first = found.run.read(CANDIDATES, Candidate)[0]
+    found.run.append(VERDICTS, [Verdict(first.id, False, "me", reason="wrong output", step=1)])
+    with pytest.raises(MadeOtherwise) as refused:
+        job(replace(routing, instruction="Name the team."), tmp_path)
+    assert "1 judgement of the review put aside, in verdicts.jsonl.before" in refused.value.hint
+
+
 def test_a_changed_example_is_told_and_a_changed_label_makes_all_anew(routing, tmp_path):
     done(routing, tmp_path)
     other = replace(routing, examples=(*routing.examples[:2], Pair("The lamp is broken.", "technical")))

@@ -16,7 +16,8 @@ from sg_local import tasks
 from sg_local.job import presets
 from sg_local.job.options import Options
 from sg_local.job.own import OwnData, check_outputs, read_own, with_own
-from sg_local.records import MadeOtherwise, Segment, SgError, Task, from_dict
+from sg_local.records import MadeOtherwise, Segment, SgError, Task, Verdict, from_dict
+from sg_local.run import VERDICTS
 from sg_local.words import counted
 
 if TYPE_CHECKING:
@@ -133,8 +134,12 @@ def _is_alike(before: Task, task: Task) -> bool:
 
 def _again(job: OpenRun, task: Task) -> str:
     """What is made again, and what of the earlier work is of use."""
+    from sg_local import filters
+
+    n_judged = sum(verdict.judge != filters.JUDGE for verdict in job.run.read(VERDICTS, Verdict))
+    aside = f" ({counted(n_judged, 'judgement')} of the review put aside, in {VERDICTS}.before)" if n_judged else ""
     if not _is_alike(job.task, task):
-        return "everything is made again"
+        return f"everything is made again{aside}"
     n = len(OwnData().with_earlier(job.run).rows)
     kept = f"the {counted(n, 'input')} written before are judged anew and answered again, and " if n else ""
-    return f"{kept}the stages behind are made again"
+    return f"{kept}the stages behind are made again{aside}"
