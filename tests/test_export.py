@@ -38,7 +38,7 @@ def make_job(folder: Path, spec: TinySpec, size: float = 0.02, form: str = "chat
     """A job on a tiny base with a random adapter, `size` as large as the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     base = write_model(folder / "base.gguf", spec)
-    adapter = write_lora(folder / "trained.gguf", lora_pairs(spec, size=size), ALPHA)
+    adapter = write_lora(folder / "trained.gguf", lora_pairs(spec, size=size), ALPHA, spec.architecture)
     spm = spec.tokenizer == "spm"
     with gguf.GgufFile(base) as file:
         template = file.value("tokenizer.chat_template")

@@ -75,6 +75,7 @@ class TinySpec:
     chat_template: str | None = ""  # "": the tokenizer's usual one; None: leave it out
     rope_base: float = 10000.0
     std: float = 0.06
+    embedding_std: float = 0.3  # of the head too: small ones make a model that is never sure
     seed: int = 0
     architecture: str = "llama"
     head_width: int = 0  # 0: width / heads
@@ -109,7 +110,7 @@ def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
     """The float32 weights before quantisation, by GGUF tensor name; matrices are (rows out, columns in)."""
     rng = np.random.default_rng(spec.seed)
     n_vocab = len(tokens_of(spec))
-    tensors = {"token_embd.weight": _normal(rng, (n_vocab, spec.width), 0.3)}
+    tensors = {"token_embd.weight": _normal(rng, (n_vocab, spec.width), spec.embedding_std)}
     for layer in range(spec.layers):
         for norm, length in norms_of(spec).items():
             tensors[f"blk.{layer}.{norm}.weight"] = _norm(rng, length)
@@ -119,7 +120,7 @@ def weights_of(spec: TinySpec) -> dict[str, np.ndarray]:
             tensors[f"blk.{layer}.{target}.bias"] = _normal(rng, shape_of(target, spec)[:1], 0.3)
     tensors["output_norm.weight"] = _norm(rng, spec.width)
     if not spec.tied:
-        tensors["output.weight"] = _normal(rng, (n_vocab, spec.width), 0.3)
+        tensors["output.weight"] = _normal(rng, (n_vocab, spec.width), spec.embedding_std)
     tensors["token_embd.weight" if spec.tied else "output.weight"][list(spec.loud)] *= 3
     return tensors
 
