@@ -30,12 +30,14 @@ TEXTS = (
     "<s>USER: hi</s> <|im_start|>user\nhello<|im_end|>\n<|user|>\n  hey<|end|> \n<end_of_turn>\n<0x0A> [INST]",
     "aaaaaaa ------- ======= ....... ,,,, \u2581\u2581 \u0120hello whole wholeness",
     "\U0001f600\U00020000\ue000\uf8ff\u0378",
+    *(" " * n + "x" + "-" * n for n in range(1, 34)),
     "x",
     " ",
     "\n",
     " \n",
     "7",
 )
+RUNS = (2, 4, 8, 5, 16, 6, 12, 13, 10, 14, 3, 9, 7, 11)  # lengths of Llama's pieces of blanks, all of one score
 WHOLE = ("wholeness", " wholeness")  # tokens that no merges lead to
 CONTROL = (
     "<unk>",
@@ -104,11 +106,14 @@ def _add_spm(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     escaped = (text.replace(" ", "\u2581") for text in TEXTS)
     lines = tuple(part for text in escaped for part in re.split("[^\u0021-\u2fff]", text))  # the rest is left to bytes
     letters, bytes_ = sorted(set("".join(lines))), [f"<0x{byte:02X}>" for byte in range(256)]
-    first = [*CONTROL, *vocabulary.added, *bytes_, *letters]
-    made = list(dict.fromkeys(piece for piece in map("".join, _learned(lines)) if piece not in first))
-    tokens, kinds = [*first, *made], _kinds([*first, *made], vocabulary)
+    first, runs = [*CONTROL, *vocabulary.added, *bytes_], ["\u2581" * length for length in RUNS]
+    known = {*first, *runs, *letters}
+    made = list(dict.fromkeys(piece for piece in map("".join, _learned(lines)) if piece not in known))
+    tokens = [*first, *runs, *made, *letters]  # as sentencepiece numbers them
+    kinds = _kinds(tokens, vocabulary)
     writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * len(first) + [-float(rank) for rank in range(len(made))])
+    learned = [-float(rank) for rank in range(len(made) + len(letters))]
+    writer.add_token_scores([0.0] * len(first) + [-1e9] * len(runs) + learned)
     writer.add_token_types([6 if token in bytes_ else kind for token, kind in zip(tokens, kinds, strict=True)])
     writer.add_add_space_prefix(vocabulary.space_prefix)
 

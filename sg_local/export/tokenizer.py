@@ -150,12 +150,14 @@ def _spm(file: GgufFile) -> dict[str, Any]:
 def _merges(vocab: dict[str, int], scores: list[float]) -> list[list[str]]:
     """The pairs that make each piece, best piece first: sentencepiece merges the pair whose piece scores highest.
 
-    Any piece, as in llama.cpp: where the halves of `<s>` are pieces, a text's `<s>` becomes the token.
+    Any piece, as in llama.cpp: where the halves of `<s>` are pieces, a text's `<s>` becomes the token. Where scores are
+    equal llama.cpp takes the leftmost pair, a rank knows no place: the longest left half first comes to the same in
+    runs of blanks, whose pieces all have one score in Llama's vocabulary.
     """
     found = []
     for piece, number in vocab.items():
         for at in range(1, len(piece)):
             left, right = piece[:at], piece[at:]
             if left in vocab and right in vocab:
-                found.append((-scores[number], vocab[left], vocab[right], [left, right]))
+                found.append((-scores[number], -at, number, [left, right]))
     return [pair for *_, pair in sorted(found, key=lambda row: row[:3])]
