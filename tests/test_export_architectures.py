@@ -20,7 +20,7 @@ from test_export import TASK, llama_logits, make_job
 from test_export_ollama import PHI
 from test_prompts_templates import CUE, GEMMA, LAST, MISTRAL
 from tiny_architectures import spec_of
-from tiny_models import TinySpec
+from tiny_models import TinySpec, spm_pieces
 
 from sg_local import export, gguf, prompts
 from sg_local.export import folder_gate, gate, reading
@@ -39,7 +39,8 @@ def own_spec(architecture: str) -> TinySpec:
     """The architecture's tiny model, as its family speaks, and never sure: else chance would decide on its loss."""
     spec = spec_of(architecture, chat_template=TEMPLATES.get(architecture, ""), embedding_std=0.02)
     if architecture.startswith("gemma"):
-        spec = dataclasses.replace(spec, tokenizer="spm")
+        turn = (("<start_of_turn>", 0.0, 3), ("<end_of_turn>", 0.0, 3))
+        spec = dataclasses.replace(spec, tokenizer="spm", pieces=(*spm_pieces()[: -len(turn)], *turn))
     if architecture == "gemma2":  # mlx-lm's has no window: one that holds all prompts here
         rest = tuple(pair for pair in spec.metadata if pair[0] != "attention.sliding_window")
         spec = dataclasses.replace(spec, metadata=(("attention.sliding_window", 512), *rest))
@@ -52,15 +53,22 @@ def done(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     places = {"hf": str(folder / "out" / "hf"), "mlx": str(folder / "out" / "mlx")}
     job = make_job(folder, own_spec(request.param), size=0.3, types=("Q4_K_M",), n_rows=2, n_answers=2, **places)
-    if request.param in PRE:
-        gguf.copy_with_fields(job.base, job.base, {"tokenizer.ggml.pre": PRE[request.param]})
-        job = dataclasses.replace(job, base_digest=file_digest(job.base))
+    job = with_manner(job, request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder_gate, "_ask_process", asked_here)
         report = export.export(job)
     with gate.opened(job, job.base) as generator:
         ids = list(generator.tokenize(prompts.answer_prompt(TASK, job.form, "a lime")))
     return job, report, ids, llama_logits(job.base, ids, job.run.path("adapter.gguf"))
+
+
+def with_manner(job: export.Export, architecture: str) -> export.Export:
+    """The job on its base with its family's way of cutting texts, in the form that the engine finds."""
+    if architecture in PRE:
+        gguf.copy_with_fields(job.base, job.base, {"tokenizer.ggml.pre": PRE[architecture]})
+    with gate.opened(job, job.base) as generator:
+        form = prompts.form_of(generator.info, "chat")
+    return dataclasses.replace(job, base_digest=file_digest(job.base), form=form)
 
 
 def asked_here(command: list[str], request: str) -> tuple[list[dict[str, object]], str]:
@@ -95,6 +103,16 @@ def test_the_papers_tell_the_task(done):
 def repr_of(text: str) -> str:
     """A template that writes a text, all of it trusted, as Ollama reads a prompt."""
     return "{{ " + json.dumps(text, ensure_ascii=False) + " }}"
+
+
+def test_generation_stops_where_an_answer_ends(done):
+    """Gemma's answers end with their turn, not with the end of sequence."""
+    job, _, _, _ = done
+    told = json.loads((Path(job.settings.hf) / "generation_config.json").read_text())
+    with gguf.GgufFile(job.base) as file:
+        eos, tokens = file.value("tokenizer.ggml.eos_token_id"), file.value("tokenizer.ggml.tokens")
+    assert job.form.end == ("<end_of_turn>" if "<end_of_turn>" in tokens else "")
+    assert told["eos_token_id"] == ([tokens.index(job.form.end), eos] if job.form.end else eos)
 
 
 @pytest.mark.filterwarnings("ignore")

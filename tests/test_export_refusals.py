@@ -42,7 +42,6 @@ def test_what_can_be_exported_is_let_through_at_once(base, tmp_path):
     (
         ({"tokenizer__ggml__pre": "kimi-k2"}, "its pre-tokenizer 'kimi-k2' is not known"),
         ({"tokenizer__ggml__model": "t5"}, "its tokenizer 't5' cannot be written"),
-        ({"llama__rope__dimension_count": 32}, "rotates part of each head"),
     ),
 )
 def test_a_base_without_a_folder_form_is_refused_for_folders_alone(base, tmp_path, kind, fields, message):

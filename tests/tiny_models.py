@@ -286,6 +286,11 @@ def _add_spm(writer: gguf.GGUFWriter, spec: TinySpec) -> None:
         writer.add_chat_template(spec.chat_template or VICUNA)
 
 
+def spm_pieces() -> tuple[tuple[str, float, int], ...]:
+    """The usual sentencepiece vocabulary, as `TinySpec.pieces` takes one of one's own."""
+    return tuple(zip(*_spm_vocab(), strict=True))
+
+
 @lru_cache(maxsize=1)
 def _bpe_vocab() -> tuple[list[str], list[str]]:
     """Tokens and merges of a byte-level BPE of 512 tokens; the first three are ChatML's special ones."""

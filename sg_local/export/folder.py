@@ -114,6 +114,7 @@ def _plan(job: Export, adapter: LoraAdapter, kind: str, reference: Reference) ->
         provenance={key.removeprefix(PREFIX): value for key, value in fields.items()},
         peft=kind == "hf",
         base_name=job.base_name or job.base.stem,
+        ends=speech.request.ends,
     )
     return Planned(content, speech, reference)
 

@@ -63,7 +63,8 @@ def speech_of(job: Export, generator: Generator, template: str | None, kind: str
     """What the base's own tokenizer makes of everything that a folder of this kind is asked."""
     info = generator.info
     tokens = tuple(generator.tokenize(prompt) for prompt in example_prompts(job))
-    end = generator.tokenize((Segment(info.eos),), bos=False)[-1:]
+    ends = [generator.tokenize((Segment(text),), bos=False)[-1:] for text in (job.form.end, info.eos) if text]
+    end = ends[0] if ends else ()
     room = gate_room(job, generator)
 
     def ask(text: str, answer: str) -> Ask:
@@ -78,7 +79,7 @@ def speech_of(job: Export, generator: Generator, template: str | None, kind: str
         hello=Ask(tokens[0], end),
         rows=tuple(ask(pair.input, pair.output) for pair in held_out_rows(job)),
         asked=tuple(map(ask, held_out_inputs(job), reference.answers)),
-        ends=end,
+        ends=tuple(dict.fromkeys(token for one in ends for token in one)),
         stops=answer_stops(job.task, job.form),
         budget=room.n_new,
     )

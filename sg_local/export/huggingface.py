@@ -41,7 +41,9 @@ LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positio
 
 @dataclass(frozen=True)
 class FolderPlan:
-    """What goes into a folder. `provenance` is plain data; `peft` adds the adapter in peft's form."""
+    """What goes into a folder. `provenance` is plain data; `peft` adds the adapter in peft's form; `ends` are the
+    tokens that end an answer, where they are more than the file's end of sequence.
+    """
 
     source: Path
     adapter: LoraAdapter
@@ -49,6 +51,7 @@ class FolderPlan:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     peft: bool = False
     base_name: str = ""
+    ends: tuple[int, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -73,7 +76,7 @@ def write_folder(folder: Path, plan: FolderPlan, on_bytes: Callable[[int], None]
     with GgufFile(plan.source) as file:
         texts = {
             "config.json": model_config(file, shape),
-            "generation_config.json": _generation(file),
+            "generation_config.json": _generation(file, plan.ends),
             "tokenizer.json": tokenizer_json(file),
             "tokenizer_config.json": tokenizer_config(file, plan.chat_template),
         }
@@ -200,8 +203,11 @@ def _special_ids(file: GgufFile) -> dict[str, int]:
     return {key: number for key, number in found.items() if number is not None}
 
 
-def _generation(file: GgufFile) -> dict[str, Any]:
-    return {**_special_ids(file), "do_sample": False}
+def _generation(file: GgufFile, ends: tuple[int, ...]) -> dict[str, Any]:
+    """generation_config.json; both libraries stop at any of its ends of sequence."""
+    ids: dict[str, Any] = _special_ids(file)
+    every = list(dict.fromkeys([*ends, *([ids["eos_token_id"]] if "eos_token_id" in ids else [])]))
+    return {**ids, **({"eos_token_id": every} if len(every) > 1 else {}), "do_sample": False}
 
 
 def _llama3(file: GgufFile, shape: ModelConfig) -> dict[str, Any]:
