@@ -17,7 +17,8 @@ PHI = (  # the end of every text that asks for no answer
     "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
-TEMPLATES = {**{name: text for name, text in MORE.items() if name != "magistral"}, "phi": PHI}
+APART = ("magistral", "gpt-oss")  # no plain concatenation of turns: Ollama is left to its own choice
+TEMPLATES = {**{name: text for name, text in MORE.items() if name not in APART}, "phi": PHI}
 PLAIN_TASK = Task("colours", "generation", "Name the colour.", (Pair("a fire engine", "red"), Pair("the sea", "blue")))
 UNPRINTED = Task(
     name="family",
