@@ -115,6 +115,15 @@ def test_calibrated_labels_are_those_of_the_evaluation(here):
     assert found == answers != plain
 
 
+@pytest.mark.parametrize("base", [(), ("--base",)])
+def test_labels_by_ensemble_need_no_training(here, base):
+    run("team", "mails.csv", "--out", "answers.csv", "--labels", "ensemble", "--probabilities", *base)
+    rows = rows_of(here / "answers.csv")
+    assert [bool(row["answer"]) for row in rows] == [bool(text.strip()) for text in TEXTS]
+    told = run("support_routing", "mails.csv", "--base", "--backend", "scripted", "--labels", "ensemble", code=2)
+    assert "held against a run's inputs" in told.stderr and "sg-local synth support_routing" in told.stderr
+
+
 def lines_of(path, system):
     rows = map(json.loads, path.read_text().splitlines())
     return [row for row in rows if row["system"] == system]
@@ -350,6 +359,8 @@ def test_a_file_may_be_taken_as_a_text(here):
         (["team", "mails.csv", "--columns", "input=Boddy"], "Did you mean Body?"),
         (["date", "mails.csv", "--probabilities"], "Task iso_date has no labels"),
         (["date", "hello", "--labels", "calibrated"], "Task iso_date has no labels"),
+        (["date", "hello", "--labels", "ensemble"], "Task iso_date has no labels"),
+        (["team", "hello", "--votes", "3", "--labels", "ensemble"], "Votes are written, not ensemble"),
         (["team", "hello", "--votes", "3", "--probabilities"], "have no probabilities of labels"),
         (["team", "hello", "--free", "--probabilities"], "have no probabilities of labels"),
         (["team", "hello", "--votes", "3", "--labels", "calibrated"], "Votes are written, not calibrated"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from sg_local.files import file_digest
@@ -18,8 +19,12 @@ from sg_local.run import ADAPTER
 if TYPE_CHECKING:
     from sg_local.serve import Answerer, Way
 
-Labels = Literal["likeliest", "calibrated", "free"]
+Labels = Literal["likeliest", "calibrated", "ensemble", "free"]
 LABELS: tuple[str, ...] = typing.get_args(Labels)
+CENTRED = ("calibrated", "ensemble")
+"""Ways that take each label's mean score over known inputs off."""
+FEWEST_KNOWN = 8  # inputs; the mean of fewer says more of them than of the label
+MOST_KNOWN = 32  # the ensemble scores each label three times
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,9 @@ class Asking:
     """How a run is asked.
 
     `labels` says how a label is chosen: the `likeliest`; `calibrated`, when each label's mean score over synthetic
-    inputs is taken off first; `free`, when the model writes, and is held to no schema either. `votes` samples elect the
-    answer (0: none), as the evaluation's `tuned_vote` does. `probabilities` asks for every label's probability. `base`
-    asks the untuned model.
+    inputs is taken off first; `ensemble`, when how likely each label makes the input is counted in, too; `free`, when
+    the model writes, and is held to no schema either. `votes` samples elect the answer (0: none), as the evaluation's
+    `tuned_vote` does. `probabilities` asks for every label's probability. `base` asks the untuned model.
     """
 
     base: bool = False
@@ -43,7 +48,7 @@ def check_asking(asking: Asking, task: Task) -> None:
     if asking.labels not in LABELS:
         hint = f"`labels` takes one of: {', '.join(LABELS)}."
         raise SgError(f"Labels are not chosen as {asking.labels!r}.", hint, exit_code=2)
-    if not task.labels and (asking.probabilities or asking.labels == "calibrated"):
+    if not task.labels and (asking.probabilities or asking.labels in CENTRED):
         hint = "Its answers are free text: `votes` tells how sure the model is."
         raise SgError(f"Task {task.name} has no labels.", hint, exit_code=2)
     if asking.votes < 0 or asking.votes == 1:
@@ -51,8 +56,8 @@ def check_asking(asking: Asking, task: Task) -> None:
     if asking.probabilities and (asking.votes or asking.labels == "free"):
         hint = "Leave out `probabilities`, or let the labels be chosen by their scores."
         raise SgError("Written answers and votes have no probabilities of labels.", hint, exit_code=2)
-    if asking.votes and asking.labels == "calibrated":
-        raise SgError("Votes are written, not calibrated.", "Give one of `votes` and `labels`.", exit_code=2)
+    if asking.votes and asking.labels in CENTRED:
+        raise SgError(f"Votes are written, not {asking.labels}.", "Give one of `votes` and `labels`.", exit_code=2)
 
 
 def answerer(job: OpenRun, asking: Asking) -> tuple[Answerer, Way]:
@@ -74,15 +79,41 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
         return serve.Voted(asking.votes, settings.vote_temperature, settings.vote_top_k, gate.elect)
     if not job.task.labels or asking.labels == "free":
         return serve.Written()
-    return serve.Likeliest(_means(job, who) if asking.labels == "calibrated" else ())
+    if asking.labels == "ensemble":
+        return _ensemble(job, who)
+    return serve.Likeliest(_means(who, serve.Likeliest(), _known(job)) if asking.labels == "calibrated" else ())
 
 
-def _means(job: OpenRun, who: Answerer) -> tuple[float, ...]:
-    """Each label's mean score over the inputs that calibrate the evaluation (never none), in nats."""
-    from sg_local import evaluate, serve
+def _ensemble(job: OpenRun, who: Answerer) -> Way:
+    """Direct and channel scores, centred on the run's inputs. Raises SgError (usage) where there are too few."""
+    from sg_local import serve
+    from sg_local.synth.asking import continue_input_prompt
 
-    texts = [question.input for question in evaluate.calibration_questions(evaluation_of(job))]
-    scores = list(serve.label_scores(who.generator, who.task, who.form, texts, who.settings))
+    known = _known(job)
+    if len(known) < FEWEST_KNOWN:
+        hint = f"Let the model write some: `synth {job.task.name}`. No training is needed."
+        message = f"Labels by ensemble are held against a run's inputs, and run {job.run.name} has {len(known)}."
+        raise SgError(message, hint, exit_code=2)
+    way = serve.Ensemble(partial(continue_input_prompt, job.task), serve.orders_of(job.task.examples))
+    return replace(way, means=_means(who, way, known[:MOST_KNOWN]))
+
+
+def _known(job: OpenRun) -> list[str]:
+    """The inputs that calibrate the evaluation; where the run has none, such that say nothing."""
+    from sg_local import evaluate
+
+    return [question.input for question in evaluate.calibration_questions(evaluation_of(job))]
+
+
+def _means(who: Answerer, way: Way, texts: list[str]) -> tuple[float, ...]:
+    """Each label's mean score over texts, in nats. Raises SgError for a text that does not fit the context."""
+    from sg_local import serve
+
+    scores = []
+    for answer in serve.answer_rows(who, way, map(serve.Question, texts), blank=True):
+        if answer.failed is not None:
+            raise answer.failed
+        scores.append(answer.scores)
     return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
 
 
@@ -108,6 +139,6 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
         [lengths["n_ctx"], lengths["max_tokens"]],
         asdict(replace(asking, base=untuned, probabilities=False)),
         voted if asking.votes else None,
-        calibrated if asking.labels == "calibrated" else None,
+        calibrated if asking.labels in CENTRED else None,
     ]
     return digest(facts)

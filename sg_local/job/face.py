@@ -154,7 +154,7 @@ class Job:
         Killed, the same call goes on. A row that cannot be answered says why in the column `error`. `columns` names
         the column of the inputs, such as {"input": "Body"}; `redo` replaces an `out` that is there. Further options:
         `base`, `votes` (samples that elect each answer), `probabilities` (of every label), `labels` ("likeliest",
-        "calibrated", "free").
+        "calibrated", "ensemble", "free").
         """
         from sg_local.job.predict import FileToAnswer, predict_file
 

@@ -24,10 +24,12 @@ from sg_local.serve.batch import (
     predict,
     shares,
 )
+from sg_local.serve.ensemble import Ensemble, orders_of
 from sg_local.serve.worker import Worker
 
 __all__ = [
     "Answerer",
+    "Ensemble",
     "Likeliest",
     "Question",
     "RowAnswer",
@@ -39,6 +41,7 @@ __all__ = [
     "Written",
     "answer_rows",
     "label_scores",
+    "orders_of",
     "predict",
     "serve",
     "shares",
