@@ -1,4 +1,4 @@
-"""docs/own-data.md: fifty labelled e-mails in a spreadsheet, walked by the very commands of the page to a server."""
+"""docs/own_data.md: fifty labelled e-mails in a spreadsheet, walked by the very commands of the page to a server."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-PAPER = (Path(__file__).parent.parent / "docs" / "own-data.md").read_text(encoding="utf-8")
+PAPER = (Path(__file__).parent.parent / "docs" / "own_data.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    sg-local (.+)$", PAPER, re.MULTILINE)
 CURL = re.search(r"^    curl .+ -d '(.+)'$", PAPER, re.MULTILINE)
 PROGRAM = "from sg_local.cli import main; main()"

@@ -24,6 +24,13 @@ def test_a_paper_names_files_that_are_there(paper):
     assert gone == []
 
 
+@pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_a_paper_links_to_what_is_there(paper):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text_of(paper))
+    gone = [link for link in links if "://" not in link and not (ROOT / paper).parent.joinpath(link).exists()]
+    assert gone == []
+
+
 def test_a_recipe_names_tables_that_are_there():
     sources = [
         path.read_text(encoding="utf-8") for part in ("sg_local", "tests") for path in (ROOT / part).rglob("*.py")
