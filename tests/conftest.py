@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,20 +15,19 @@ from sg_local.records import Pair, Task, TestRow
 from sg_local.run import Run
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Caches of the tests' own: nothing of the user's is read or filled. Libraries look when they are imported."""
+    folder = tempfile.mkdtemp(prefix="sg-local-tests-")
+    os.environ["XDG_CACHE_HOME"] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Measure coverage on the fast tests alone: tracing costs a third, and real weights are slow without it."""
     if config.pluginmanager.hasplugin("_cov"):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker("no_cover")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches of the tests' own: nothing of the user's is read or filled."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
-        yield
 
 
 @pytest.fixture

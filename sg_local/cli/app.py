@@ -57,7 +57,9 @@ COMMANDS = {
     "tasks": Listing("tasks", LOOK, "List, show, write and check task files."),
     "models": Listing("models", LOOK, "List, show, add, download and remove base models."),
     "cache": Listing("cache", LOOK, "List and delete what is kept to be faster the second time."),
-    "doctor": Listing("doctor", LOOK, "Say what this machine can do, with which model, and how to mend what it cannot."),
+    "doctor": Listing(
+        "doctor", LOOK, "Say what this machine can do, with which model, and how to mend what it cannot."
+    ),
     "config": Listing("config_commands", LOOK, "Show the settings in force and where each one came from."),
     "completion": Listing("completion", LOOK, "Print the completion script for bash, zsh or fish."),
 }
