@@ -88,5 +88,5 @@ def tell_engine(job: OpenRun, tell: Listener) -> None:
 
 def _copied(path: Path) -> str:
     """What a faster copy is, and the disk that it takes."""
-    n_bytes = size(path.stat().st_size)
-    return f" (a faster copy of the same weights, {n_bytes} on disk; engine.fast_copy=false turns it off)"
+    disk = f", {size(path.stat().st_size)} on disk" if path.exists() else ""
+    return f" (a faster copy of the same weights{disk}; engine.fast_copy=false turns it off)"
