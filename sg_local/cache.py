@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,14 +81,9 @@ def _all(kind: str, paths: list[Path]) -> Cached:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files right inside a folder; those that another process takes away meanwhile are none."""
-    return list(_walk(folder)) if folder.is_dir() else []
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.is_symlink():
-            yield path
+    """The files right inside a folder, links left out; none where there is no folder."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if path.is_file() and not path.is_symlink()]
 
 
 def _lives(process: int) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from sg_local import __version__
 from sg_local.facts import RUN_FACTS, STAMP_FACTS, read_facts
 from sg_local.facts import read_json as read_json
-from sg_local.files import artefact, file_digest, held, remove, translated
+from sg_local.files import file_digest, held, remove, translated, write_text
 from sg_local.journals import JournalFile
 from sg_local.records import MadeOtherwise as MadeOtherwise
 from sg_local.records import SgError, digest, to_json
@@ -100,13 +100,11 @@ class Run:
 
     def replace(self, name: str, rows: Iterable[Any]) -> None:
         """Write a whole journal anew, atomically."""
-        with artefact(self.path(name)) as partial:
-            partial.write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
+        write_text(self.path(name), "".join(to_json(row) + "\n" for row in rows))
 
     def write_json(self, name: str, data: Any) -> None:
         """Write plain data as indented JSON, atomically."""
-        with artefact(self.path(name)) as partial:
-            partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(self.path(name), json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
     # Stamps
 

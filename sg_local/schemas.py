@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,9 @@ def unfit(schema: Any) -> str:
         return "$schema is no text"
     try:
         validators.validator_for(schema, default=_default()).check_schema(schema)
-        return _wrong_reference(schema) or _wrong_pattern(schema)
+        resolver = _resolver(schema)
+        parts = _parts(schema, resolver)
+        return _wrong_reference(schema, parts) or _circle(parts, resolver) or _wrong_pattern(parts)
     except exceptions.SchemaError as error:
         return _told(error)
     except Unresolvable as error:
@@ -77,22 +79,21 @@ def _told(error: Any) -> str:
     return f"{place}: {error.message}" if place else str(error.message)
 
 
-def _wrong_reference(schema: dict[str, Any]) -> str:
-    """Why the schema's references cannot be followed. Raises Unresolvable for one that leads nowhere."""
-    for part in _parts(schema):
+def _wrong_reference(schema: dict[str, Any], parts: Sequence[dict[str, Any]]) -> str:
+    """Why the references of a schema with these parts cannot be followed."""
+    for part in parts:
         outside = next((part[key] for key in REFERENCES if not str(part.get(key, "#")).startswith("#")), None)
         if outside is not None:
             return f"it refers to {outside!r}, which is not inside the schema"
         if part is not schema and "$id" in part:
             return "a part of it has an $id of its own, so that references would change their meaning"
-    return _circle(schema)
+    return ""
 
 
-def _circle(schema: dict[str, Any]) -> str:
+def _circle(parts: Sequence[dict[str, Any]], resolver: Any) -> str:
     """Why following references would never end: a schema that comes back to itself for the same data."""
     is_open: dict[int, bool] = {}  # by a schema's identity: True while it is being followed, False when it ends
-    resolver = _resolver(schema)
-    for part in _parts(schema):
+    for part in parts:
         way: list[tuple[int, Iterator[dict[str, Any]]]] = []
         ahead: dict[str, Any] | None = part
         while ahead is not None or way:
@@ -124,11 +125,11 @@ def _targets(part: Mapping[str, Any], resolver: Any) -> Iterator[dict[str, Any]]
             yield from [found] if isinstance(found, dict) else []
 
 
-def _parts(schema: dict[str, Any]) -> list[dict[str, Any]]:
+def _parts(schema: dict[str, Any], resolver: Any) -> list[dict[str, Any]]:
     """The schema and every schema in it, those that are only referred to included. Raises Unresolvable."""
     from referencing.jsonschema import DRAFT202012
 
-    resolver, seen, todo = _resolver(schema), set(), [schema]
+    seen, todo = set(), [schema]
     found = []
     while todo:
         part = todo.pop()
@@ -141,9 +142,9 @@ def _parts(schema: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _wrong_pattern(schema: dict[str, Any]) -> str:
-    """Why a pattern of the schema cannot be used."""
-    for part in _parts(schema):
+def _wrong_pattern(parts: Sequence[dict[str, Any]]) -> str:
+    """Why a pattern of a schema with these parts cannot be used."""
+    for part in parts:
         for pattern in (*([part["pattern"]] if "pattern" in part else []), *part.get("patternProperties", {})):
             if len(pattern) > MAX_PATTERN:
                 return f"a pattern has more than {MAX_PATTERN} characters"

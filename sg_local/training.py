@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from sg_local.gguf import Origin, adopt
 from sg_local.prompts import Form, Room, TooLong, answer_room
 from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
 from sg_local.run import ADAPTER, TRAIN, VALID, Run
+from sg_local.validation import split_rows
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,6 @@ WORK = "adapter"  # the trainer's folder inside the run
 CURVE = f"{WORK}/curve.jsonl"
 MIN_ROWS = 3  # SELF-GUIDE's smallest published sets had 3 to 7 pairs
 FEW_ROWS = 30
-NO_VALID_BELOW = 20
-VALID_SHARE, MIN_VALID = 0.1, 4
 
 
 @dataclass(frozen=True)
@@ -79,14 +77,6 @@ class Training:
         """The room of a row's prompt and its answer, as serving keeps it."""
         n_ctx = min(self.n_ctx, self.generator.info.n_ctx_train)
         return answer_room(self.generator.tokenize, self.task, n_ctx, self.max_tokens)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Row numbers that train and that validate, each in rising order."""
-
-    train: tuple[int, ...]
-    valid: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -197,47 +187,6 @@ def _end_token(generator: Generator, form: Form) -> tuple[int, ...]:
             "Use a GGUF whose metadata has tokenizer.ggml.eos_token_id.",
         )
     return tokens[-1:]
-
-
-def split_rows(labels: Sequence[str], seed: int, right: Sequence[int] = (), share: float = 0.0) -> Split:
-    """A tenth of the rows for validation, at least MIN_VALID, drawn from each label in proportion.
-
-    Below NO_VALID_BELOW rows all of them train. Pass one label for all rows where there are none. `right` are row
-    numbers whose outputs a person gave: `share` of these validates before any other row does.
-    """
-    n = len(labels)
-    if n < NO_VALID_BELOW:
-        return Split(tuple(range(n)), ())
-    draw = random.Random(seed)
-    wanted = max(MIN_VALID, round(VALID_SHARE * n))
-    valid = _drawn(labels, right, min(wanted, round(share * len(right))), draw)
-    others = [row for row in range(n) if row not in set(right)]
-    valid |= _drawn(labels, others, wanted - len(valid), draw)
-    return Split(tuple(i for i in range(n) if i not in valid), tuple(sorted(valid)))
-
-
-def _drawn(labels: Sequence[str], rows: Sequence[int], wanted: int, draw: random.Random) -> set[int]:
-    """So many of these rows, of each label in proportion."""
-    groups: dict[str, list[int]] = {}
-    for row in rows:
-        groups.setdefault(labels[row], []).append(row)
-    sizes = {label: len(group) for label, group in groups.items()}
-    found: set[int] = set()
-    for label, share in shares(sizes, wanted).items() if sizes and wanted > 0 else ():
-        found |= set(draw.sample(groups[label], share))
-    return found
-
-
-def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
-    """How many rows each label gives to `wanted`: in proportion, largest remainders first, one always left."""
-    total = sum(sizes.values())
-    exact = {label: wanted * size / total for label, size in sizes.items()}
-    given = {label: min(int(exact[label]), size - 1) for label, size in sizes.items()}
-    by_remainder = sorted(sizes, key=lambda label: (int(exact[label]) - exact[label], label))
-    for label in by_remainder:
-        if sum(given.values()) < wanted and given[label] < sizes[label] - 1:
-            given[label] += 1
-    return given
 
 
 def reset(run: Run) -> None:

@@ -15,12 +15,11 @@ from sg_local.training import (
     TrainingRow,
     prepare,
     reset,
-    shares,
-    split_rows,
     token_examples,
     train,
     warnings_of,
 )
+from sg_local.validation import shares, split_rows
 
 TASK = Task("route", "classification", "Route it.", (Pair("my parcel", "delivery"),), ("billing", "delivery"))
 

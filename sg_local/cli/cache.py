@@ -45,9 +45,10 @@ def ls(environment: Environment, as_json: bool) -> None:
 @click.pass_obj
 def clear(environment: Environment, model: str | None, yes: bool) -> None:
     """Delete what is kept, or only the faster copies of one MODEL. Runs and models stay."""
-    lines = [line for line in lines_of(environment) if model in (None, line.model)]
+    kept = lines_of(environment)
+    lines = [line for line in kept if model in (None, line.model)]
     if model is not None and not lines:
-        known = sorted({line.model for line in lines_of(environment)} - {""})
+        known = sorted({line.model for line in kept} - {""})
         raise SgError(f"Nothing is kept for {model}.", did_you_mean(model, known) or "See `cache ls`.", exit_code=2)
     n_bytes = sum(line.size_bytes for line in lines)
     if not yes and lines:

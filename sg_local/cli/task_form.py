@@ -12,7 +12,7 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.editing import edited
-from sg_local.files import artefact
+from sg_local.files import write_text
 from sg_local.reading import read_json
 from sg_local.records import SgError, Task, from_dict
 from sg_local.tasks.draft import Draft, prompt_text
@@ -119,8 +119,7 @@ class Sitting:
         return found
 
     def _keep(self, form: Form) -> None:
-        with artefact(self.kept) as partial:
-            partial.write_text(json.dumps(dataclasses.asdict(form), ensure_ascii=False), encoding="utf-8")
+        write_text(self.kept, json.dumps(dataclasses.asdict(form), ensure_ascii=False))
 
 
 def preview(task: Task) -> None:

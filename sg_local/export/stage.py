@@ -20,7 +20,7 @@ from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, Fuse
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import provenance_fields
 from sg_local.export.refusals import check_same_model, check_types
-from sg_local.files import artefact, file_digest, publish
+from sg_local.files import file_digest, publish, write_text
 from sg_local.gguf import (
     GgufFile,
     LoraAdapter,
@@ -203,8 +203,7 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
         parts = ModelfileParts(f"./{passed[0].file}", None, tuple(f"./{fused.file}" for fused in passed[1:]))
     texts = {"Modelfile": modelfile(job.task, job.form, parts), "README.md": model_card(job, report)}
     for name, text in texts.items():
-        with artefact(job.run.path(name)) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(job.run.path(name), text)
     folders = (folder.path for folder in report.folders)
     written = (ADAPTER, *(fused.file for fused in report.fused), *texts, *folders)
     for path in filter(Path.exists, map(job.run.path, written)):  # what its gate has put aside is not to be shared

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sg_local.files import artefact
+from sg_local.files import write_text
 from sg_local.job import presets
 from sg_local.job.options import Options
 from sg_local.job.plan import flat, make_plan
@@ -23,8 +23,7 @@ def write_preset(found: SearchOutcome, tasks: Sequence[str], options: Options, p
     values = presets.merged(presets.merged(given, _typed(options.settings)), chosen)
     text = presets.preset_toml(values, base, _story(found, tasks))
     for path in paths:
-        with artefact(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 def outcome_data(found: SearchOutcome) -> dict[str, Any]:

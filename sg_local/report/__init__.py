@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sg_local.files import artefact
+from sg_local.files import write_text
 from sg_local.report.file import plain, read_report, write_report
 from sg_local.report.records import Gain, Outcome, Report, ScoredRow, SystemResult
 from sg_local.run import Run
@@ -32,9 +32,7 @@ __all__ = [
 
 def write_page(run: Run, path: Path) -> Path:
     """Write the page; the run is only read. Raises SgError where it was not evaluated yet."""
-    text = render(run)
-    with artefact(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, render(run))
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from sg_local import prompts
-from sg_local.files import artefact
+from sg_local.files import artefact, write_text
 from sg_local.records import Kind, Pair, SgError, Task, TestRow
 from sg_local.tasks.files import read_task
 from sg_local.tasks.labels import with_labels_named
@@ -82,8 +82,7 @@ def write_task(files: Mapping[Path, str]) -> None:
         _check_reads_back(partial / path.name, path)
         shutil.rmtree(partial)
         for one in beside:
-            with artefact(one) as rows:
-                rows.write_text(files[one], encoding="utf-8")
+            write_text(one, files[one])
         partial.write_text(files[path], encoding="utf-8")
 
 
