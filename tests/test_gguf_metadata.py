@@ -6,10 +6,10 @@ import os
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 
 import pytest
+from bounds import soon
 from test_gguf_config import write_variant
 from tiny_models import TinySpec, write_model
 
@@ -136,12 +136,10 @@ def test_counts_beyond_reason_cost_neither_memory_nor_time(tmp_path, data, size,
     path.write_bytes(data)
     os.truncate(path, size)
     tracemalloc.start()
-    began = time.process_time()
-    with pytest.raises(SgError, match=words):
+    with soon(), pytest.raises(SgError, match=words):
         gguf.check_model(path)
-    seconds, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 2
     assert peak < max(2 * size, 64 << 20) and peak < 1 << 28
 
 
@@ -151,11 +149,9 @@ def test_as_many_entries_as_are_allowed_are_read_in_time(tmp_path):
     path = tmp_path / "m.gguf"
     path.write_bytes(header(0, 8001, *entries, tokens))
     os.truncate(path, 1 << 25)
-    began = time.process_time()
-    with gguf.GgufFile(path) as file:
+    with soon(), gguf.GgufFile(path) as file:
         assert len(file.fields) == 8001
         assert len(file.value("tokenizer.ggml.tokens")) == 500_000
-    assert time.process_time() - began < 2
 
 
 def test_a_key_that_is_there_twice_is_refused(tmp_path):

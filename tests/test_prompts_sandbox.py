@@ -1,10 +1,9 @@
 """Templates of strangers: what they may cost, and that each failure is a user's error with its line."""
 
-import time
-
 import pytest
+from bounds import soon
 
-from sg_local.prompts.sandbox import MAX_SIZE, TIME_S, expand
+from sg_local.prompts.sandbox import MAX_SIZE, expand
 from sg_local.records import SgError
 
 DOUBLED = "{% set ns = namespace(x=START) %}{% for i in range(40) %}{% set ns.x = NEXT %}{% endfor %}{{ ns.x }}"
@@ -50,10 +49,8 @@ WRONG = {
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_multiplies_is_refused_before_it_is_done(name):
-    began = time.thread_time()
-    with pytest.raises(SgError, match="The chat template cannot render"):
+    with soon(), pytest.raises(SgError, match="The chat template cannot render"):
         expand(COSTLY[name], {}, {})
-    assert time.thread_time() - began < TIME_S + 1
 
 
 @pytest.mark.parametrize(
@@ -67,10 +64,8 @@ def test_what_multiplies_is_refused_before_it_is_done(name):
 )
 def test_what_goes_round_is_stopped(source, monkeypatch):
     monkeypatch.setattr("sg_local.prompts.sandbox.TIME_S", 0.2)
-    began = time.thread_time()
-    with pytest.raises(SgError, match="it takes longer than"):
+    with soon(), pytest.raises(SgError, match="it takes longer than"):
         expand(source, {}, {})
-    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("name", WRONG)
