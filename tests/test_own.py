@@ -465,3 +465,29 @@ def test_other_tests_are_no_other_task(routing, tmp_path):
     done(routing, tmp_path)
     with job(replace(routing, tests=routing.tests[:1]), tmp_path) as found:
         assert len(found.task.tests) == 1 and not found.said
+
+
+# A task without examples
+
+
+def test_labelled_rows_bring_the_examples_that_a_task_lacks(routing, fluent, tmp_path):
+    for task in (routing, fluent):
+        rows = write_rows(tmp_path)
+        bare = replace(task, examples=(), tests=())
+        found, _ = done(bare, tmp_path, name=task.name, rows=rows)
+        assert len(found.task.examples) == 3 and found.run.read(CANDIDATES, Candidate)
+        if task.labels:
+            assert {pair.output for pair in found.task.examples} == set(LABELS)
+        again = job(bare, tmp_path, name=task.name)  # the file is not needed again
+        assert again.task.examples == found.task.examples
+        again.close()
+
+
+def test_without_them_such_a_task_is_refused_before_any_work(routing, tmp_path):
+    with pytest.raises(sg.SgError, match="no examples") as caught:
+        job(replace(routing, examples=()), tmp_path)
+    assert caught.value.exit_code == 2 and not (tmp_path / "runs").exists()
+    leaking = tmp_path / "leaking.csv"
+    leaking.write_text(f"text,label\n{json.dumps(routing.tests[0].input)},billing\n")
+    with pytest.raises(sg.SgError, match="no examples"):
+        job(replace(routing, examples=()), tmp_path, rows=leaking)

@@ -97,11 +97,14 @@ def test_texts_that_look_like_toml_move_no_line(tmp_path):
     assert error.value.message.startswith(f"{tmp_path / 'task.toml'}:14: ")
 
 
-def test_examples_may_be_many_but_not_none(tmp_path):
+def test_examples_may_be_many_and_a_task_without_any_runs_no_job(tmp_path):
     start, end = GOOD.index("[[examples]]"), GOOD.index("[[tests]]")
     block = GOOD[start:end]
-    with pytest.raises(SgError, match="no examples"):
-        tasks.read_task(write(tmp_path, GOOD.replace(block, "")))
+    bare = tasks.read_task(write(tmp_path, GOOD.replace(block, "")))
+    assert bare.examples == ()
+    with pytest.raises(SgError, match="no examples") as caught:
+        tasks.check_task(bare)
+    assert "`rows`" in caught.value.hint
     n = len(tasks.read_task(write(tmp_path, GOOD)).examples)
     assert len(tasks.read_task(write(tmp_path, GOOD.replace(block, block * 4))).examples) == 4 * n
 

@@ -24,7 +24,7 @@ from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.made import begin_task, meet
 from sg_local.job.options import Home, Options, Tables
-from sg_local.job.own import FOLDER, OwnData, read_own, stored
+from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
 from sg_local.job.plan import Plan, layers_of, plan_of
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task, from_dict
@@ -180,7 +180,7 @@ def job_for_task(task: Task, options: Options, home: Home, ahead: Collection[str
     """The job of a task: an existing run of the same name goes on, else a new one is begun, to do the stages `ahead`.
 
     Raises SgError when the run was made from another task, model, seed or form, and (usage) before any work when a new
-    run of this task would mislead.
+    run of this task would not work or mislead.
     """
     base = find_base(options.model, options.backend, home) if options.model or not options.name else None
     name = options.name or default_name(task.name, (base or find_base(None, options.backend, home)).name)
@@ -248,9 +248,9 @@ def begin(
     run: Run, task: Task, base: Base, options: Options, home: Home, ahead: Collection[str] = (), *, alone: bool = False
 ) -> OpenRun:
     """The job of a run that is not there yet; nothing is written. Raises SgError for what could not be worked on."""
-    tasks.check_task(task)
     plan = plan_of(layers_of(task, options.preset, home, options.settings), options.seed, home)
     own = read_own(options, task, OwnData(), plan["own"], options.seed)
+    tasks.check_task(with_own(task, own))
     backend, trainer = engine_names(options)
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
     if options.form == "auto":

@@ -2,7 +2,7 @@
 editor and back.
 
 `keep` is empty where nobody has judged the row; the reviewer writes yes or no, and may change `input`, `output` and
-`reason`. An empty `keep` beside a changed text means yes.
+`reason`. An empty `keep` beside a changed text means yes. `source` is synthetic, own, labelled or earlier.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sg_local.schemas import misfit
 from sg_local.tables import Grid, GridRow, control_in
 from sg_local.words import brief
 
-COLUMNS = ("id", "keep", "reason", "input", "output", "asked", "votes", "filters")
+COLUMNS = ("id", "keep", "reason", "input", "output", "asked", "votes", "source", "filters")
 YES, NO = ("yes", "y", "true", "1", "keep", "accept"), ("no", "n", "false", "0", "reject")
 MAX_SHOWN = 5
 INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"
@@ -64,6 +64,7 @@ def _record(state: ReviewState, row: ReviewRow) -> dict[str, str]:
         "output": text[1],
         "asked": row.candidate.label_asked or "",
         "votes": f"{max(row.candidate.votes.values(), default=0)} of {row.candidate.n_samples}",
+        "source": row.candidate.source or "synthetic",
         "filters": "keep" if row.kept else f"{row.filters.rule}: {row.filters.reason}" if row.filters else "",
     }
 

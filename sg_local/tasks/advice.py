@@ -13,7 +13,7 @@ MOST_PLACES = 4
 
 @dataclass(frozen=True)
 class Advice:
-    """One finding: `level` is `error` (results would mislead) or `warning`.
+    """One finding: `level` is `error` (no run works, or results would mislead) or `warning`.
 
     `place` is FILE:LINE, or FILE:LINE, LINE and 3 more; '' where the task came from no file.
     """
@@ -32,7 +32,7 @@ class Subject:
     source: TaskSource | None = None
 
     def error(self, finding: str, advice: str, *parts: Part) -> Advice:
-        """What would make a run's results mislead, at these parts of the task."""
+        """What makes a run impossible or its results mislead, at these parts of the task."""
         return Advice("error", finding, advice, self._places(parts))
 
     def warning(self, finding: str, advice: str, *parts: Part) -> Advice:

@@ -102,7 +102,9 @@ def _check_encodable(path: Path, text: str) -> None:
 
 def _check_reads_back(draft: Path, path: Path) -> None:
     try:
-        read_task(draft)
+        task = read_task(draft)
     except SgError as error:
         message = error.message.replace(str(draft.parent), str(path.parent))
         raise SgError(message, error.hint, exit_code=2) from error
+    if not task.examples:
+        raise SgError(f"{path} would hold no examples.", "Give one, best three.", exit_code=2)

@@ -226,8 +226,6 @@ def _check(source: TaskSource, task: Task) -> Task:
     for key, text in (("name", task.name), *(("labels", label) for label in task.labels)):
         if shown(text) != text or set(text) & {"\n", "\t"}:  # they stand in tables, charts and other programs' files
             raise source.error(f"{text!r} in {key} holds a control character.", "Write it plainly, on one line.", key)
-    if not task.examples:
-        raise source.error("the task has no examples.", "Add [[examples]] with input and output, best three or more.")
     if task.kind == "generation":
         if task.labels:
             raise source.error("a generation task has labels.", "Drop them or set the kind.", "labels")

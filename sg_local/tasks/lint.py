@@ -45,11 +45,11 @@ def lint(
 
 
 def check_task(task: Task) -> None:
-    """Raises SgError (usage) for the first finding that would make a run's results mislead."""
+    """Raises SgError (usage) for the first finding that makes a run impossible, or its results mislead."""
     for item in lint(task):
         if item.level == "error":
             hint = f"{item.advice} `tasks check` says where."
-            raise SgError(f"Task {task.name} would mislead: {item.finding}", hint, exit_code=2)
+            raise SgError(f"Task {task.name} is not ready: {item.finding}", hint, exit_code=2)
 
 
 def _long(subject: Subject) -> Iterator[Advice]:

@@ -62,9 +62,11 @@ def _alike(texts: list[str]) -> list[list[int]]:
 
 
 def few_examples(subject: Subject) -> Iterator[Advice]:
-    """Fewer examples than are always shown."""
+    """No examples, or fewer than are always shown."""
     n = len(subject.task.examples)
-    if n < FEW:
+    if not n:
+        yield subject.error("It has no examples.", "Add `[[examples]]`, best three, or give labelled `rows` to a run.")
+    elif n < FEW:
         finding = f"Only {counted(n, 'example', 'are')} given."
         yield subject.warning(finding, "Three varied examples steer the model much better.", ("examples", n))
 
