@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sg_local.files import remove
+from sg_local.files import is_left_over, remove
 
-COPIES, CHOICES, DIGESTS = "models", "choices", "digests"
-KINDS = {COPIES: "faster copy", CHOICES: "engine choices", DIGESTS: "digests of files"}
+COPIES, CHOICES, DIGESTS, TRIED = "models", "choices", "digests", "tried"
+KINDS = {
+    COPIES: "faster copy",
+    CHOICES: "engine choices",
+    DIGESTS: "digests of files",
+    TRIED: "files that engines came through",
+}
 LEFT_OVER = "left over"
-UNFINISHED = re.compile(r"\.(?P<process>\d+)\.(?:partial|gguf)$")
 COPY = re.compile(r"(?P<digest>[0-9a-f]{16})-(?P<format>\w+)\.gguf$")
 
 
@@ -36,7 +39,7 @@ class Cached:
 def cached(folder: Path, names: Mapping[str, str]) -> list[Cached]:
     """What is in the folder of caches, the largest first. `names` are models' names by the head of their digest."""
     found = [_copy(path, names) for path in _files(folder / COPIES) if COPY.fullmatch(path.name)]
-    found += [_all(KINDS[name], _files(folder / name)) for name in (CHOICES, DIGESTS)]
+    found += [_all(KINDS[name], _files(folder / name)) for name in (CHOICES, DIGESTS, TRIED)]
     found.append(_all(LEFT_OVER, left_over(folder)))
     return sorted((line for line in found if line.paths), key=lambda line: -line.size_bytes)
 
@@ -54,7 +57,7 @@ def digests_by_path(folder: Path) -> dict[Path, str]:
 def left_over(folder: Path) -> list[Path]:
     """What processes that are gone were still writing."""
     files = [*_files(folder), *(path for name in KINDS for path in _files(folder / name))]
-    return [path for path in files if (found := UNFINISHED.search(path.name)) and not _lives(int(found["process"]))]
+    return [path for path in files if is_left_over(path)]
 
 
 def sweep(folder: Path) -> int:
@@ -84,14 +87,3 @@ def _files(folder: Path) -> list[Path]:
     """The files right inside a folder, links left out; none where there is no folder."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in found if path.is_file() and not path.is_symlink()]
-
-
-def _lives(process: int) -> bool:
-    """Whether a process runs; one of somebody else's does."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 DIGESTED_BYTES = 64 << 20  # up to here, a tenth of a second: the log tells the digest of a written file
 RESTED_S = 2.0  # file systems keep times as coarse as this
+OF_A_PROCESS = re.compile(r"\.(?P<process>\d+)\.(?:partial|gguf)$")
 
 
 @contextlib.contextmanager
@@ -142,6 +144,23 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether a process that is gone was still writing this file: its name bears the process's number."""
+    found = OF_A_PROCESS.search(path.name)
+    return found is not None and not _lives(int(found["process"]))
+
+
+def _lives(process: int) -> bool:
+    """Whether a process runs; one of somebody else's does."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def shred(path: Path) -> None:

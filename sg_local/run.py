@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from sg_local import __version__
 from sg_local.facts import RUN_FACTS, STAMP_FACTS, read_facts
 from sg_local.facts import read_json as read_json
-from sg_local.files import file_digest, held, remove, translated, write_text
+from sg_local.files import file_digest, held, is_left_over, remove, translated, write_text
 from sg_local.journals import JournalFile
 from sg_local.records import MadeOtherwise as MadeOtherwise
 from sg_local.records import SgError, digest, to_json
@@ -44,6 +44,7 @@ VALID = "valid.jsonl"
 ANSWERS = "answers.jsonl"
 REPORT = "report.json"
 ADAPTER = "adapter.gguf"
+TRAINING = "adapter"
 
 
 class Run:
@@ -166,6 +167,7 @@ class Run:
         hint = "Wait for it to end, or use another `name` for a run of your own."
         with held(self.path(".lock"), f"Run {self.name}", hint):
             self._close_off()
+            self._sweep()
             yield
 
     def _close_off(self) -> None:
@@ -177,6 +179,13 @@ class Run:
                     raise SgError(f"{path} is a link: nothing is written into a run through links.", hint)
         if self.root.stat().st_uid == os.getuid():
             self.root.chmod(0o700)
+
+    def _sweep(self) -> None:
+        """Delete what killed processes left half written. A prepared training may write its own without the lock."""
+        for path in [path for path in self.root.rglob("*") if path.suffix in (".partial", ".gguf")]:
+            is_ours = path.suffix == ".partial" and TRAINING not in path.relative_to(self.root).parts
+            if is_ours or is_left_over(path):
+                remove(path)
 
 
 def check_name(name: str) -> str:

@@ -49,7 +49,6 @@ def judged(tiny, ours_base, ours_adapted, tmp_path):
     gate = parity_gate(model, tmp_path, examples(), 1)
     gate.check_base(ours_base)
     gate.check_adapter(adapter, ours_adapted)
-    gate.close()
 
 
 def test_torch_computes_what_llama_cpp_computes(tiny, tmp_path):
@@ -198,7 +197,6 @@ def test_what_files_of_one_architecture_say_otherwise_is_computed(tmp_path, monk
     adapted = mlx_side(model, path)
     gate = parity_gate(model, tmp_path, examples(), 1)
     gate.check_adapter(path, lambda *asked: mlx_logits(adapted, *asked))
-    gate.close()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -129,3 +129,19 @@ def test_a_run_that_others_could_read_is_closed_off_when_work_begins(run):
         run.append("rows.jsonl", ROWS)
     assert run.root.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in run.root.iterdir() if path.is_file()} == {0o600}
+
+
+def test_what_a_killed_process_left_half_written_is_gone_when_work_begins(run):
+    """A training that was prepared writes into `adapter` without the lock: its files may be in the making."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    left = [f"adapter/parity-f32.{child.pid}.gguf", f"adapter/x.{child.pid}.partial", "fused-Q8_0.gguf.partial"]
+    kept = [f"adapter/parity-f32.{os.getpid()}.gguf", "adapter/checkpoint.npz.partial", "fused-F16.gguf"]
+    for name in (*left, *kept):
+        run.path(name).parent.mkdir(exist_ok=True)
+        run.path(name).write_text("x")
+    run.path("mlx.partial").mkdir()
+    run.path("mlx.partial/weights").write_text("x")
+    with run.lock():
+        found = {str(path.relative_to(run.root)) for path in run.root.rglob("*") if path.is_file()}
+    assert found == {*kept, "run.json", ".lock"} and not run.path("mlx.partial").exists()

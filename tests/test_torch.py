@@ -96,7 +96,6 @@ def test_the_base_computes_what_llama_cpp_computes(tmp_path, monkeypatch, spec, 
     gate = parity_gate(model, tmp_path, rows_of(8), 1)
     assert len(gate.tokens) >= 64
     assert gate.check_base(TorchTrainer(model)._logits_of(load_base(model, CPU, torch.float32), None)) <= 1e-3
-    gate.close()
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
 
 

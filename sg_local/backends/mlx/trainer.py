@@ -218,7 +218,6 @@ class MlxTrainer:
             return _record(job, progress, out / ADAPTER, "")
         path = self._write(job, lora)
         gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
-        gate.close()
         return _record(job, progress, path, file_digest(path) or "")
 
     def _load(self, settings: TrainSettings) -> MlxLora:

@@ -71,7 +71,6 @@ class TorchTrainer:
             return _record(job, progress, out / ADAPTER, "")
         path = write_outputs(base, adapter, job, self.model)
         gate.check_adapter(path, self._logits_of(base, adapter))
-        gate.close()
         return _record(job, progress, path, file_digest(path) or "")
 
     def _logits_of(self, base: LoadedBase, adapter: TorchLora | None) -> Logits:

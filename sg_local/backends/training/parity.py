@@ -3,16 +3,18 @@
 Before training they show that the trainer loaded the base as llama.cpp understands it; afterwards, that the adapter
 file makes llama.cpp compute what the trainer computed. The reference is a float32 copy of the base, because
 quantised kernels differ by more than a wrong row order does. For a large base the copy holds few layers only (such as
-the first and the last), made by llama.cpp's own converter, so the check stays within a few seconds.
+the first and the last), made by llama.cpp's own converter, so the check stays within a few seconds. The copy is there
+only while it is compared with; one that a killed process left is swept by the next gate and the next job in the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ import llama_cpp as lib
 import numpy as np
 
 from sg_local.backends.llama_cpp.library import load_model, log
+from sg_local.cache import sweep
+from sg_local.files import make_folder
 from sg_local.gguf import GgufFile, read_adapter, read_config, write_adapter
 from sg_local.records import SgError, TokenExample
 
@@ -31,15 +35,14 @@ Logits = Callable[[Sequence[int], tuple[int, ...]], np.ndarray]
 MIN_TOKENS, MAX_TOKENS = 64, 96
 USUAL_SPREAD = 2.0  # standard deviation of logits up to which tolerances are meant as they stand
 FULL_COPY_BYTES = 1 << 30
-COPY = "parity-f32.gguf"
-SLICED_ADAPTER = "parity-adapter.gguf"
+COPY, SLICED_ADAPTER = "parity-f32", "parity-adapter"
 _F32 = 0  # both ggml's type number and llama's file type
 _FLASH_OFF = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
 
 
 @dataclass(frozen=True)
 class ParityGate:
-    """One job's gate. `layers` are those that the reference copy keeps; `folder` holds the copy meanwhile.
+    """One job's gate. `layers` are those that the reference copy keeps; `folder` holds the copy while it compares.
 
     `tolerance` is how far a logit may differ: the architecture's.
     """
@@ -53,8 +56,7 @@ class ParityGate:
     tolerance: float
 
     def check_base(self, logits: Logits) -> float:
-        """Make the reference copy and compare. The largest difference; SgError above the tolerance."""
-        self._write_copy()
+        """Compare with the reference copy. The largest difference; SgError above the tolerance."""
         found = self._difference(logits, None)
         logger.info("parity of the base: logits differ by %.2g, %g is allowed", found, self.tolerance)
         if found > self.tolerance:
@@ -67,9 +69,7 @@ class ParityGate:
 
     def check_adapter(self, adapter: Path, logits: Logits) -> float:
         """Compare with the adapter applied on both sides. The largest difference; SgError above the tolerance."""
-        if not (self.folder / COPY).exists():
-            self._write_copy()
-        found = self._difference(logits, self._fitting(adapter))
+        found = self._difference(logits, adapter)
         logger.info("parity of the adapter: logits differ by %.2g, %g is allowed", found, self.tolerance)
         if found > self.tolerance:
             raise SgError(
@@ -79,17 +79,30 @@ class ParityGate:
             )
         return found
 
-    def close(self) -> None:
-        """Delete the reference copy."""
-        for name in (COPY, SLICED_ADAPTER):
-            (self.folder / name).unlink(missing_ok=True)
-
     def _difference(self, logits: Logits, adapter: Path | None) -> float:
         ours = logits(self.tokens, self.layers)
-        theirs = _reference_logits(self.folder / COPY, adapter, self.tokens)
+        with self._copy() as copy:
+            theirs = _reference_logits(copy, adapter and self._fitting(adapter), self.tokens)
         return difference(ours, theirs)
 
-    def _write_copy(self) -> None:
+    @contextlib.contextmanager
+    def _copy(self) -> Iterator[Path]:
+        """The base in float32, and nothing of it afterwards."""
+        make_folder(self.folder)
+        sweep(self.folder)
+        copy = self._temporary(COPY)
+        try:
+            self._write(copy)
+            yield copy
+        finally:
+            for path in (copy, self._temporary(SLICED_ADAPTER)):
+                path.unlink(missing_ok=True)
+
+    def _temporary(self, name: str) -> Path:
+        """A file that bears this process's number: one whose process is gone is swept."""
+        return self.folder / f"{name}.{os.getpid()}.gguf"
+
+    def _write(self, copy: Path) -> None:
         log().clear()
         params = lib.llama_model_quantize_default_params()
         params.ftype, params.allow_requantize, params.nthread = _F32, True, self.n_threads
@@ -97,10 +110,7 @@ class ParityGate:
         if dropped:
             numbers = (ctypes.c_int32 * (len(dropped) + 1))(*dropped, -1)
             params.prune_layers = ctypes.cast(numbers, ctypes.POINTER(ctypes.c_int32))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.folder / COPY
-        if lib.llama_model_quantize(os.fsencode(self.model), os.fsencode(target), ctypes.byref(params)):
-            target.unlink(missing_ok=True)
+        if lib.llama_model_quantize(os.fsencode(self.model), os.fsencode(copy), ctypes.byref(params)):
             raise SgError(
                 f"llama.cpp could not write a float32 copy of {self.model.name}: {log().cause()}.",
                 f"The parity gate needs about {FULL_COPY_BYTES >> 30} GB free in {self.folder}.",
@@ -115,7 +125,7 @@ class ParityGate:
             _, layer, *rest = name.split(".")
             if int(layer) in self.layers:
                 pairs[".".join(("blk", str(self.layers.index(int(layer))), *rest))] = pair
-        path = self.folder / SLICED_ADAPTER
+        path = self._temporary(SLICED_ADAPTER)
         write_adapter(path, whole.architecture, pairs, whole.alpha)
         return path
 
