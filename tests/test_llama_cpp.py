@@ -49,13 +49,19 @@ def spm(tmp_path_factory) -> Path:
     return tiny_models.write_model(tmp_path_factory.mktemp("spm") / "spm.gguf", SPECS["spm"])
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """A folder of caches for all tests here, so that each file is tried in a process of its own once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def opened(tmp_path) -> Iterator:
+def opened(kept) -> Iterator:
     """Opens generators as given, with few sequences and one thread, and closes them at the end."""
     engines = []
 
     def open_one(model: Path, **settings):
-        chosen = {"n_ctx": 256, "n_parallel": 4, "n_threads": 1, "fast_copy": False, "cache": tmp_path / "cache"}
+        chosen = {"n_ctx": 256, "n_parallel": 4, "n_threads": 1, "fast_copy": False, "cache": kept}
         engines.append(engine.open_generator(model, EngineSettings(**{**chosen, **settings})))
         return engines[-1]
 

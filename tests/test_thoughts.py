@@ -107,5 +107,5 @@ def test_a_mark_that_is_a_special_token_is_told_by_the_engine(tmp_path):
         assert (vocab.piece(1), vocab.piece(2)) == (b"[THINK]", b"")
     finally:
         generator.close()
-    with tokenizer(path) as tokenize:
+    with tokenizer(path, tmp_path) as tokenize:
         assert 1 in tokenize((Segment("[THINK]"),)) and 1 not in tokenize((Segment("[THINK]", trusted=False),))

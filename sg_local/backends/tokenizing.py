@@ -10,17 +10,19 @@ from sg_local.records import Segments
 
 
 @contextlib.contextmanager
-def tokenizer(model: Path) -> Iterator[Callable[..., tuple[int, ...]]]:
+def tokenizer(model: Path, cache: Path) -> Iterator[Callable[..., tuple[int, ...]]]:
     """A function from segments to token ids, as `tokenize` of every generator here.
 
-    Raises SgError for a vocabulary that llama.cpp cannot read.
+    Raises SgError for a vocabulary that llama.cpp cannot read or does not survive.
     """
     import llama_cpp
 
     from sg_local.backends.llama_cpp.model import check_file, load_vocabulary
+    from sg_local.backends.llama_cpp.trial import Trial, check_survives
     from sg_local.backends.llama_cpp.vocab import Vocab
 
     check_file(model)
+    check_survives(Trial(model, cache, vocab_only=True))
     loaded = load_vocabulary(model)
     try:
         vocab = Vocab(loaded)

@@ -114,7 +114,7 @@ def check_rows(ahead: Ahead) -> None:
     rows |= {f"Test row {i}": row.input for i, row in enumerate(tests, 1)}
     doubtful = _too_long(ahead, rows, _byte_tokens)
     if doubtful:
-        with tokenizer(ahead.job.base.path) as tokenize:
+        with tokenizer(ahead.job.base.path, ahead.job.plan["engine"].cache) as tokenize:
             found = _too_long(ahead, {name: rows[name] for name in doubtful}, tokenize)
         for name, error in found.items():
             raise SgError(f"{name}: {error.message}", error.hint, exit_code=2)

@@ -15,13 +15,14 @@ import llama_cpp as lib
 from sg_local.backends import EngineSettings
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
-from sg_local.backends.llama_cpp.model import check_file, describe, load
+from sg_local.backends.llama_cpp.model import Facts, check_file, describe, load
 from sg_local.backends.llama_cpp.probe import EngineChoice, ProbeRequest, SpeedTrial, choose, unprobed
+from sg_local.backends.llama_cpp.trial import Trial, check_survives
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
 from sg_local.files import file_digest
 
-__all__ = ["EngineChoice", "LlamaGenerator", "SpeedTrial", "open_generator"]
+__all__ = ["EngineChoice", "LlamaGenerator", "SpeedTrial", "open_generator", "opened_as_given"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,26 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     """Load a GGUF. Raises SgError for a file that is missing, damaged, or no text-writing model.
 
     With `fast_copy` the first opening of a model on a machine takes some ten seconds: the format and, where
-    `n_parallel` is None, the number of sequences are chosen by trial. Without it the file runs as given.
+    `n_parallel` is None, the number of sequences are chosen by trial. Without it the file runs as given. A file that
+    was never seen here is first opened in a process of its own (`trial`).
     """
     facts = check_file(model)
+    question = _question(model, settings)
+    check_survives(Trial(model, question.cache, settings.gpu_layers))
+    choice = choose(question) if settings.fast_copy else unprobed(question)
+    return _open(question, facts, choice, settings)
+
+
+def opened_as_given(model: Path, settings: EngineSettings) -> LlamaGenerator:
+    """Load a GGUF without a trial, in a process that may end."""
+    facts = check_file(model)
+    question = _question(model, settings)
+    return _open(question, facts, unprobed(question), settings, is_tried=False)
+
+
+def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
     cache = settings.cache or Path.home() / ".cache" / "sg-local"
-    question = ProbeRequest(
+    return ProbeRequest(
         model=model,
         digest=file_digest(model, cache) or "",
         n_threads=settings.n_threads or physical_cores(),
@@ -42,7 +58,11 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
         gpu_layers=settings.gpu_layers,
         cache=cache,
     )
-    choice = choose(question) if settings.fast_copy else unprobed(question)
+
+
+def _open(
+    question: ProbeRequest, facts: Facts, choice: EngineChoice, settings: EngineSettings, *, is_tried: bool = True
+) -> LlamaGenerator:
     what = (choice.format, choice.n_parallel, choice.n_threads, settings.n_ctx)
     logger.info("weights %s, %d sequences, %d threads, %d tokens of context each", *what)
     loaded = load(Path(choice.path), settings.gpu_layers)
@@ -53,5 +73,6 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     except BaseException:
         lib.llama_model_free(loaded)
         raise
-    info = describe(model, facts, vocab, loaded, question.digest)
-    return LlamaGenerator(Parts(info, loaded, vocab, context, choice))
+    info = describe(question.model, facts, vocab, loaded, question.digest)
+    trial = Trial(question.model, question.cache, settings.gpu_layers) if is_tried else None
+    return LlamaGenerator(Parts(info, loaded, vocab, context, choice, trial))

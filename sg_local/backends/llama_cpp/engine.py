@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
 from sg_local.backends.llama_cpp.scheduler import Scheduler
 from sg_local.backends.llama_cpp.scoring import Scorer, ScoreRequest
+from sg_local.backends.llama_cpp.trial import Trial, check_survives
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.gguf import GgufFile
 from sg_local.gguf.adapter import check_adapter, read_adapter
@@ -27,13 +28,17 @@ from sg_local.records import Completion, ModelInfo, Prompt, Score, ScoredPrompt,
 
 @dataclass(frozen=True)
 class Parts:
-    """What an engine is made of; it owns the model and the context from then on."""
+    """What an engine is made of; it owns the model and the context from then on.
+
+    `trial` is how adapters are tried in a process of their own before they are loaded here; None: they are not.
+    """
 
     info: ModelInfo
     model: object
     vocab: Vocab
     context: Context
     choice: EngineChoice
+    trial: Trial | None = None
 
 
 class LlamaGenerator:
@@ -48,6 +53,7 @@ class LlamaGenerator:
         self.info = parts.info
         self.choice = parts.choice
         self._model, self._vocab, self._context = parts.model, parts.vocab, parts.context
+        self._trial = parts.trial
         candidates = Candidates(parts.vocab.size)
         self._tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
         self._prefix = Prefix(parts.context)
@@ -137,6 +143,8 @@ class LlamaGenerator:
             raise SgError(f"There is no adapter at {path}.", "Training writes RUN/adapter/adapter.gguf.")
         with GgufFile(Path(self.info.path)) as base:
             check_adapter(read_adapter(path), base, self.info.digest)
+        if self._trial is not None:
+            check_survives(replace(self._trial, adapter=path))
         log().clear()
         adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
         if not adapter:

@@ -8,6 +8,7 @@ from pathlib import Path
 import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.model import check_file, describe, load_vocabulary
+from sg_local.backends.llama_cpp.trial import Trial, check_survives
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.files import file_digest
 from sg_local.gguf import read_config
@@ -20,9 +21,11 @@ class Tokens:
     def __init__(self, path: Path, cache: Path | None = None) -> None:
         facts = check_file(path)
         context = read_config(path).context
+        folder = cache or Path.home() / ".cache" / "sg-local"
+        check_survives(Trial(path, folder, vocab_only=True))
         self._model: object | None = load_vocabulary(path)
         self.vocab: Vocab = Vocab(self._model)
-        digest = file_digest(path, cache or Path.home() / ".cache" / "sg-local") or ""
+        digest = file_digest(path, folder) or ""
         info = describe(path, facts, self.vocab, self._model, digest)
         self.info: ModelInfo = dataclasses.replace(info, n_ctx_train=context)
 
