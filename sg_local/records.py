@@ -230,10 +230,10 @@ class InputRow:
 class Candidate:
     """A pair (stage B): the voted output, every vote, and the evidence for other labels; or a labelled row.
 
-    `votes` maps each parsed output to its count; `label_scores` holds log P of each label in the task's label
-    order (classification); `relevance` says how much more likely, in nats a token, the output asked for is after
-    this input than after others (generation, output first). The filters choose what is trained on from this
-    evidence, without a model.
+    `votes` maps each parsed output to its count. For classification, in the task's label order, `label_scores` holds
+    log P of each label after the input, `channel_scores` log P of the input after each label, in nats. `relevance` says
+    how much more likely, in nats a token, the output asked for is after this input than after others (generation,
+    output first). The filters choose what is trained on from this evidence, without a model.
     """
 
     id: str
@@ -251,6 +251,7 @@ class Candidate:
     logprob: float = 0.0
     dropped: str = ""
     source: str = ""
+    channel_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

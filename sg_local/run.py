@@ -46,6 +46,9 @@ REPORT = "report.json"
 ADAPTER = "adapter.gguf"
 TRAINING = "adapter"
 
+GAINED = {"channel": False, "n_orders": 1, "evidence": "direct"}
+"""Settings that stages gained later, each with the value that does what was done before."""
+
 
 class Run:
     """One run folder. Opening it reads nothing; `settings` reads run.json."""
@@ -223,7 +226,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What differs between two stamps, in words; empty when nothing does."""
     words = []
     for key in sorted({*old["settings"], *new["settings"]}):
-        before, after = old["settings"].get(key), new["settings"].get(key)
+        before, after = (stamp["settings"].get(key, GAINED.get(key)) for stamp in (old, new))
         if before != after:
             words.append(f"{key} {_brief(before)} (now {_brief(after)})")
     for name, value in new["reads"].items():

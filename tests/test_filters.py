@@ -9,7 +9,7 @@ from sg_local import filters
 from sg_local.filters import Balance, FilterSettings, Switch, Threshold, Window, labels
 from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason, window
 from sg_local.filters.similarity import nearest, rouge_l, words
-from sg_local.records import Candidate, InputRow, SgError, Verdict
+from sg_local.records import OWN, Candidate, InputRow, SgError, Verdict
 
 GOOD = "The refund for my order has not come yet."
 
@@ -292,6 +292,37 @@ def test_the_gate_names_the_rule(routing):
 )
 def test_the_gate_on_votes_takes_labels_only(routing, text, counts):
     assert filters.OutputGate(routing, FilterSettings())(GOOD, text) is counts
+
+
+def told_apart(n=30, source=""):
+    """Rows whose label scores know nothing and whose channel scores know all, with a bias to one label."""
+    channel = [[-40.0 + 2 * (name == NAMES[i % 3]) + 9 * (name == "delivery") for name in NAMES] for i in range(n)]
+    rows = [candidate(i, None if source else NAMES[i % 3], NAMES[0], (0.0, 0.0, 0.0)) for i in range(n)]
+    return [replace(row, channel_scores=tuple(one), source=source) for row, one in zip(rows, channel, strict=True)]
+
+
+def test_the_ensemble_labels_by_both_scores_centred():
+    right = {row.id: NAMES[i % 3] for i, row in enumerate(told_apart())}
+    for evidence in ("direct", "both"):
+        assert labels.choose(told_apart(), NAMES, "ensemble", evidence).labels == right
+    with pytest.raises(SgError, match="no channel scores") as error:
+        labels.choose(collapsed(), NAMES, "ensemble")
+    assert error.value.exit_code == 2
+
+
+def test_own_inputs_are_labelled_by_both_scores_where_the_evidence_is_both():
+    rows = told_apart(source=OWN)
+    found = labels.choose(rows, NAMES, "auto", "both")
+    assert found.policy == "ensemble" and list(found.labels.values()) == [NAMES[i % 3] for i in range(30)]
+    assert labels.choose(rows, NAMES, "auto").policy == "calibrated"
+
+
+def test_rows_are_ranked_by_both_scores_where_the_evidence_is_both():
+    rows = told_apart(120)
+    doubted = [replace(row, channel_scores=row.channel_scores[::-1]) if i % 2 else row for i, row in enumerate(rows)]
+    kept = labels.choose(doubted, NAMES, "ranked", "both").labels
+    n_kept, n_right = (sum(kept[row.id] is not None for row in some) for some in (doubted, doubted[::2]))
+    assert n_kept == 60 and n_right >= 50
 
 
 @pytest.mark.parametrize(

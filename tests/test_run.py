@@ -55,6 +55,13 @@ def test_a_stamp_skips_the_same_work_and_names_what_differs(run):
     assert not run.is_done("train", {"lr": 0.1, "rank": 8}, ["in.txt"])
 
 
+def test_a_setting_that_a_stage_gained_later_stands_as_what_was_done_before(run):
+    run.write_stamp("filter", {"policy": "auto"})
+    assert run.is_done("filter", {"policy": "auto", "evidence": "direct"})
+    with pytest.raises(SgError, match='evidence "direct" .now "both".'):
+        run.is_done("filter", {"policy": "auto", "evidence": "both"})
+
+
 def test_a_second_process_is_refused_and_the_first_is_named(run):
     code = (
         "import sys; from pathlib import Path; from sg_local.run import Run\nwith Run(Path(sys.argv[1])).lock(): pass"

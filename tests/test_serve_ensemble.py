@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
 from sg_local import prompts
 from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
-from sg_local.prompts import TooLong
+from sg_local.channel import channel_scores, orders_of
+from sg_local.prompts import TooLong, continue_input_prompt
 from sg_local.records import Pair, Score
-from sg_local.serve import Answerer, Ensemble, Question, answer_rows, orders_of
-from sg_local.synth.asking import continue_input_prompt
+from sg_local.serve import Answerer, Ensemble, Question, answer_rows
 
 FORM = prompts.forms(TEMPLATE, eos="<|im_end|>")[0]
 TEXTS = [f"text {i}" for i in range(70)]
@@ -55,7 +53,7 @@ def who(tmp_path, routing):
 
 
 def way_of(task, means=()):
-    return Ensemble(partial(continue_input_prompt, task), orders_of(task.examples), means)
+    return Ensemble(orders_of(task.examples), means)
 
 
 def answers(who, way, texts):
@@ -81,6 +79,17 @@ def test_scores_are_the_direct_one_and_the_mean_of_the_channel_s_orders(who):
     assert len({answer.text for answer in found}) > 1
 
 
+def test_the_channel_alone_scores_as_it_does_beside_the_direct_scores(who):
+    way, task = way_of(who.task), who.task
+    texts = [*TEXTS, long_text(who, 1)]
+    alone = channel_scores(who.generator, way.channel(who), texts)
+    both = [answer.scores for answer in answers(who, way, texts)]
+    for text, one, other in zip(texts, alone, both, strict=True):
+        assert [total - direct(text.strip(), label) for total, label in zip(other, task.labels, strict=True)] == (
+            pytest.approx(list(one))
+        )
+
+
 def test_means_are_taken_off(who):
     plain, centred = (answers(who, way_of(who.task, means), TEXTS[:5]) for means in ((), (1.0, -20.0, 3.0)))
     for one, other in zip(plain, centred, strict=True):
@@ -93,7 +102,7 @@ def long_text(who, n_shown):
     way = way_of(who.task)
     for n in range(1, 10_000):
         try:
-            if way.n_fitting(who, "parcel " * n) == n_shown:
+            if way.channel(who).placed(0, "parcel " * n).n_shown == n_shown:
                 who.ask("parcel " * n, id="")  # its own prompt fits, too
                 return "parcel " * n
         except TooLong:

@@ -11,9 +11,9 @@ from sg_local import filters, prompts, synth
 from sg_local.backends.scripted import ScriptedGenerator, default_reply
 from sg_local.filters import FilterSettings
 from sg_local.prompts import Room
-from sg_local.records import Candidate, InputRow, SgError
+from sg_local.records import Candidate, InputRow, ScoredPrompt, SgError
 from sg_local.run import Run
-from sg_local.synth import Synthesis, SynthSettings, asking
+from sg_local.synth import Synthesis, SynthSettings
 from sg_local.synth.job import fitted, in_order
 
 SETTINGS = SynthSettings(n_inputs=40, n_asked=200, round_size=16, chunk_size=16)
@@ -34,6 +34,25 @@ def test_every_accepted_input_becomes_a_candidate_with_votes_and_scores(run, rou
     accepted = [row for row in inputs if not row.rejected]
     assert len(accepted) >= 40 and [row.input for row in accepted] == [row.input for row in candidates]
     assert all(sum(row.votes.values()) == 5 and len(row.label_scores) == 3 for row in candidates)
+
+
+def test_with_channel_each_input_is_scored_after_every_label(run, routing, scripted):
+    settings = replace(SETTINGS, channel=True, n_orders=2)
+    job = job_of(run, routing, scripted, settings)
+    synth.synthesise(job, lambda event: None)
+    inputs, candidates = rows_of(run)
+    assert all(len(row.channel_scores) == len(row.label_scores) == 3 for row in candidates)
+    text = candidates[7].input
+    said = [
+        [
+            prompts.continue_input_prompt(routing, pairs, label)
+            for pairs in (routing.examples, routing.examples[1:] + routing.examples[:1])
+        ]
+        for label in routing.labels
+    ]
+    asks = [[ScoredPrompt("", segments, (f" {text}",)) for segments in each] for each in said]
+    scores = [sum(one.logprobs[0] for one in scripted.score(each)) / 2 for each in asks]
+    assert candidates[7].channel_scores == pytest.approx(scores, abs=1e-4)
 
 
 def test_labels_are_asked_in_balance(run, routing, scripted):
@@ -112,7 +131,7 @@ def test_duplicates_raise_the_temperature(run, routing, tmp_path):
 
 def test_prompts_that_do_not_fit_drop_pool_rows_then_demonstrations(run, routing, scripted):
     def build(pool, examples):
-        return asking.continue_input_prompt(routing, [*examples, *pool], "billing")
+        return prompts.continue_input_prompt(routing, [*examples, *pool], "billing")
 
     pool = routing.examples * 2
     drops = []

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sg_local import prompts
 from sg_local.prompts import PLAIN
 from sg_local.records import Pair
 from sg_local.synth import asking
@@ -12,7 +13,7 @@ def text_of(segments):
 
 
 def test_output_first_prompt_ends_with_the_asked_label(routing):
-    text = text_of(asking.continue_input_prompt(routing, routing.examples, "billing"))
+    text = text_of(prompts.continue_input_prompt(routing, routing.examples, "billing"))
     assert text.endswith("Output: technical\nInput: The app closes as soon as I tap search.\n\nOutput: billing\nInput:")
 
 

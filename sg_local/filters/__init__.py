@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 
 from sg_local.filters.balance import balanced, output_of, support
 from sg_local.filters.given import given_gate, input_rules, leak_check
-from sg_local.filters.labels import Labelling, choose, choose_outputs
+from sg_local.filters.labels import Labelling, choose
+from sg_local.filters.outputs import choose_outputs
 from sg_local.filters.rules import DOUBTS, GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
@@ -106,7 +107,7 @@ def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings)
     """A verdict on every candidate in order, and how the labels were chosen. Pure."""
     asked = [row for row in candidates if row.source != LABELLED]
     if task.labels:
-        labelling = choose(asked, task.labels, settings.policy)
+        labelling = choose(asked, task.labels, settings.policy, settings.evidence)
     else:
         elect = OutputGate(task, settings).elect
         labelling = choose_outputs(asked, settings.policy, settings.agreement.threshold, elect)

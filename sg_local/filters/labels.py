@@ -1,9 +1,13 @@
 """Which label a synthesised row gets: the voted one as published, the asked one, the calibrated one, or agreement.
 
 A small model's votes often collapse onto one label, while it writes inputs for a label it was asked for rather
-well; and its label scores, minus each label's mean over the synthetic inputs, undo the collapse. `auto` looks at
-the rows themselves: it keeps those where the asked label and a second opinion agree if that opinion is surely better
-than a guess, else the better half of every label, or the calibrated labels where these speak against the asked ones.
+well; and its label scores, minus each label's mean over the synthetic inputs, undo the collapse. Where rows also have
+channel scores, how likely each label makes the input, both together are the better judge of an own input; an input that
+was written for a label speaks for it by the way it came about, and is held against others of that label only.
+
+`auto` looks at the rows themselves: it keeps those where the asked label and a second opinion agree if that opinion is
+surely better than a guess, else the better half of every label, or the calibrated labels where these speak against the
+asked ones.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sg_local.filters.settings import POLICIES
-from sg_local.filters.similarity import pieces, rouge_l
 from sg_local.records import OWN, Candidate, SgError
 
 if TYPE_CHECKING:
@@ -29,9 +32,6 @@ HALF = 0.5
 
 FEWEST_OF_A_LABEL = 5
 """Rows of every label that agreement must leave for `auto` to use it."""
-
-RARELY = 0.3
-"""The share of votes like the output asked for below which `auto` trains generation on these rows alone."""
 
 SURE = 2.0
 """Standard errors that Cohen's kappa must lie above zero (one-sided p = 0.02; Fleiss et al., Psychological Bulletin 72,
@@ -50,70 +50,94 @@ class Labelling:
     labels: Labels
 
 
+Evidence = Callable[[Candidate], Sequence[float]]
+"""A row's score for each label, in nats; empty where it has none."""
+
+
+def direct(row: Candidate) -> Sequence[float]:
+    """log P(label | input)."""
+    return row.label_scores
+
+
+def both(row: Candidate) -> Sequence[float]:
+    """log P(label | input) + log P(input | label)."""
+    if len(row.channel_scores) != len(row.label_scores):
+        return ()
+    return [one + other for one, other in zip(row.label_scores, row.channel_scores, strict=True)]
+
+
 def calibrated(
-    candidates: Sequence[Candidate], labels: Sequence[str], over: Sequence[Candidate] | None = None
+    candidates: Sequence[Candidate],
+    labels: Sequence[str],
+    over: Sequence[Candidate] | None = None,
+    evidence: Evidence = direct,
 ) -> dict[str, str]:
-    """The best label of each scored row once every label's mean log-probability over the rows is subtracted.
+    """The best label of each scored row once every label's mean score over the rows is subtracted.
 
     `over` are the rows that the mean is taken over, where they are others: rows with known outputs must not shift it.
     """
-    scored = _scored(candidates, labels)
-    base = scored if over is None else _scored(over, labels)
+    scored = _scored(candidates, labels, evidence)
+    base = scored if over is None else _scored(over, labels, evidence)
     if not scored or not base:
         return {}
-    best = _centred(scored, base).argmax(axis=1)
+    best = _centred(scored, base, evidence).argmax(axis=1)
     return {row.id: labels[k] for row, k in zip(scored, best, strict=True)}
 
 
-def _scored(candidates: Sequence[Candidate], labels: Sequence[str]) -> list[Candidate]:
-    return [row for row in candidates if len(row.label_scores) == len(labels)]
+def _scored(candidates: Sequence[Candidate], labels: Sequence[str], evidence: Evidence) -> list[Candidate]:
+    return [row for row in candidates if len(evidence(row)) == len(labels)]
 
 
-def _centred(scored: Sequence[Candidate], over: Sequence[Candidate]) -> np.ndarray:
+def _centred(scored: Sequence[Candidate], over: Sequence[Candidate], evidence: Evidence) -> np.ndarray:
     """Label scores (rows, labels), each label's mean over the rows `over` subtracted."""
     import numpy as np
 
-    means = np.array([row.label_scores for row in over]).mean(axis=0)
-    centred: np.ndarray = np.array([row.label_scores for row in scored]) - means
+    means = np.array([evidence(row) for row in over]).mean(axis=0)
+    centred: np.ndarray = np.array([evidence(row) for row in scored]) - means
     return centred
 
 
-def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str) -> Labelling:
+def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, evidence: str = "direct") -> Labelling:
     """Labels for all candidates under a policy; `auto` decides it from the rows first.
 
-    `agree` holds the asked label against the votes or the calibrated labels, whichever follow it better. Own inputs
-    were asked for by nobody: where a policy goes by the asked label, they get that of this second opinion.
+    `agree` holds the asked label against a second opinion: the ensemble's where `evidence` is `both` and the rows have
+    channel scores, else that of the votes or the calibrated labels, whichever follow the asked ones better. Own inputs
+    were asked for by nobody: where a policy goes by the asked label, they get that of this opinion.
+    Raises SgError (usage) for a policy that there is not, and for `ensemble` without channel scores.
     """
-    voted = {row.id: row.output for row in candidates}
-    best = calibrated(candidates, labels)
     written = [row for row in candidates if row.source != OWN]
     asked = {row.id: row.label_asked for row in written}
+    best, together = calibrated(candidates, labels), calibrated(candidates, labels, evidence=both)
+    judge = both if evidence == "both" and together else direct
     opinion = second_opinion(candidates, labels)
-    agreed = {
-        id: label if label is not None and opinion.labels.get(id) == label else None for id, label in asked.items()
-    }
+    second = together if judge is both else opinion.labels
+    agreed = {id: label if label is not None and second.get(id) == label else None for id, label in asked.items()}
     why = opinion.why
     if policy == "auto" and not any(asked.values()):
-        policy, why = ("calibrated" if best else "voted"), "no label was asked for"
+        policy = "ensemble" if judge is both else "calibrated" if best else "voted"
+        why = "no label was asked for"
     elif policy == "auto":
         doubt = _doubt(asked, agreed, opinion, labels)
         policy = _unsure(asked, best, labels) if doubt else "agree"
         why = f"{doubt} ({why})" if doubt else why
-    has_own = len(written) < len(candidates)
-    by_margin = ranked(candidates, labels, candidates if has_own else None) if policy == "ranked" else {}
-    choices: dict[str, Mapping[str, str | None]] = {
-        "voted": voted,
-        "asked": asked,
-        "calibrated": best,
-        "agree": agreed,
-        "ranked": by_margin,
+    over = candidates if len(written) < len(candidates) else None
+    choices: dict[str, Callable[[], Mapping[str, str | None]]] = {
+        "voted": lambda: {row.id: row.output for row in candidates},
+        "asked": lambda: asked,
+        "calibrated": lambda: best,
+        "ensemble": lambda: together,
+        "agree": lambda: agreed,
+        "ranked": lambda: ranked(candidates, labels, over, judge),
     }
     if policy not in choices:
         hint = f"Use {', '.join(POLICIES)}."
         raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)
-    chosen = choices[policy]
-    if policy not in ("voted", "calibrated"):
-        chosen = {**chosen, **{row.id: opinion.labels.get(row.id) for row in candidates if row.source == OWN}}
+    if policy == "ensemble" and candidates and not together:
+        hint = "Synthesise with `synth.channel=true`, or choose another `filter.policy`."
+        raise SgError("These rows have no channel scores, which the policy ensemble needs.", hint, exit_code=2)
+    chosen = choices[policy]()
+    if policy in ("asked", "agree", "ranked"):
+        chosen = {**chosen, **{row.id: second.get(row.id) for row in candidates if row.source == OWN}}
     return Labelling(policy, why, {row.id: chosen.get(row.id) for row in candidates})
 
 
@@ -138,7 +162,12 @@ class Opinion:
     why: str
 
 
-def ranked(candidates: Sequence[Candidate], labels: Sequence[str], over: Sequence[Candidate] | None = None) -> Labels:
+def ranked(
+    candidates: Sequence[Candidate],
+    labels: Sequence[str],
+    over: Sequence[Candidate] | None = None,
+    evidence: Evidence = direct,
+) -> Labels:
     """The asked label of those rows, half of each label, whose calibrated scores speak for it most; None for the rest.
 
     A row's margin is its asked label's centred log-probability minus the best other label's. Ranking inside each label
@@ -147,11 +176,11 @@ def ranked(candidates: Sequence[Candidate], labels: Sequence[str], over: Sequenc
     """
     import numpy as np
 
-    scored = [row for row in _scored(candidates, labels) if row.label_asked in labels]
-    base = scored if over is None else _scored(over, labels)
+    scored = [row for row in _scored(candidates, labels, evidence) if row.label_asked in labels]
+    base = scored if over is None else _scored(over, labels, evidence)
     if not scored or not base:
         return {}
-    centred = _centred(scored, base)
+    centred = _centred(scored, base, evidence)
     own = np.array([labels.index(row.label_asked) for row in scored])
     rows = np.arange(len(scored))
     asked = centred[rows, own]
@@ -210,49 +239,3 @@ def kappa(asked: Labels, given: dict[str, str]) -> Kappa:
         return Kappa(1.0, math.inf)
     value = (sum(a == b for a, b in pairs) / n - chance) / (1 - chance)
     return Kappa(value, value / math.sqrt(chance / (n * (1 - chance))) if chance else 0.0)
-
-
-Elect = Callable[[str, Mapping[str, int]], str]
-"""(input, votes) -> the output that the votes elect, empty where none stands: `OutputGate.elect`."""
-
-
-def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float, elect: Elect) -> Labelling:
-    """Outputs for generation: the voted one, the one that the input was written for, or the latter where both agree.
-
-    Where `elect` lets none stand, the most frequent does, for a rule to name what is wrong with it. `similar` is the
-    ROUGE-L from which on two outputs agree. `auto` is the vote, which measured better on a small model than the output
-    written first; but where the two agree on few rows, though surely beyond chance, most votes are likely wrong, and
-    `auto` takes the rows that agree.
-    """
-    voted = {row.id: elect(row.input, row.votes) or row.output for row in candidates}
-    share, why = 1.0, "as set"
-    if policy == "auto":
-        share, why = _agreement(candidates, voted, similar)
-        policy = "agree" if share < RARELY else "voted"
-    chosen = {row.id: _output(row, voted[row.id], policy, similar) for row in candidates}
-    return Labelling(policy, why, chosen)
-
-
-def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | None:
-    if policy == "voted" or row.label_asked is None:
-        return voted
-    return row.label_asked if policy == "asked" or _alike(row.label_asked, voted, similar) else None
-
-
-def _alike(first: str, second: str, similar: float) -> bool:
-    return rouge_l(pieces(first), pieces(second)) >= similar
-
-
-def _agreement(candidates: Sequence[Candidate], voted: dict[str, str], similar: float) -> tuple[float, str]:
-    """The share of the rows whose vote is like the output asked for, and that in words; 1 where it tells nothing.
-
-    It tells nothing when too few rows agree to train on, or votes are like other rows' outputs half as often.
-    """
-    rows = [row for row in candidates if row.label_asked]
-    others = [row.label_asked for row in (*rows[1:], *rows[:1])]
-    agreed = sum(_alike(row.label_asked or "", voted[row.id], similar) for row in rows)
-    by_chance = sum(_alike(other or "", voted[row.id], similar) for row, other in zip(rows, others, strict=True))
-    if not rows:
-        return 1.0, "no output was asked for"
-    why = f"{agreed} of {len(rows)} votes are like the output asked for, {by_chance} like another row's"
-    return (agreed / len(rows) if agreed >= FEWEST and agreed >= 2 * by_chance else 1.0), why

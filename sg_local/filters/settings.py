@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-POLICIES = ("auto", "voted", "asked", "calibrated", "agree", "ranked")
+POLICIES = ("auto", "voted", "asked", "calibrated", "ensemble", "agree", "ranked")
+EVIDENCE = ("direct", "both")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,14 @@ class Balance:
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """Which rules run and how strict they are. `policy` says which label of a row is trained on (labels.py)."""
+    """Which rules run and how strict they are.
+
+    `policy` says which label of a row is trained on (labels.py), `evidence` by which scores rows are judged that have
+    both: how likely the label is after the input (`direct`), or also the input after the label (`both`).
+    """
 
     policy: str = "auto"
+    evidence: str = "direct"
     agreement: Threshold = Threshold(0.5)
     empty: Switch = Switch()
     noise: Switch = Switch()

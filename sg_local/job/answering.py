@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import typing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from sg_local.files import file_digest
@@ -87,14 +86,14 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
 def _ensemble(job: OpenRun, who: Answerer) -> Way:
     """Direct and channel scores, centred on the run's inputs. Raises SgError (usage) where there are too few."""
     from sg_local import serve
-    from sg_local.synth.asking import continue_input_prompt
+    from sg_local.channel import orders_of
 
     known = _known(job)
     if len(known) < FEWEST_KNOWN:
         hint = f"Let the model write some: `synth {job.task.name}`. No training is needed."
         message = f"Labels by ensemble are held against a run's inputs, and run {job.run.name} has {len(known)}."
         raise SgError(message, hint, exit_code=2)
-    way = serve.Ensemble(partial(continue_input_prompt, job.task), serve.orders_of(job.task.examples))
+    way = serve.Ensemble(orders_of(job.task.examples))
     return replace(way, means=_means(who, way, known[:MOST_KNOWN]))
 
 

@@ -24,6 +24,7 @@ from sg_local.prompts.layout import (
     normalise,
     parse_output,
 )
+from sg_local.prompts.lists import continue_input_prompt, continue_output_prompt
 from sg_local.prompts.steps import check_syntax
 from sg_local.prompts.templates import (
     DATE,
@@ -57,6 +58,8 @@ __all__ = [
     "answer_text",
     "answer_tokens",
     "chat_form",
+    "continue_input_prompt",
+    "continue_output_prompt",
     "fitted_answer",
     "form_named",
     "form_of",

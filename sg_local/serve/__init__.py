@@ -24,7 +24,7 @@ from sg_local.serve.batch import (
     predict,
     shares,
 )
-from sg_local.serve.ensemble import Ensemble, orders_of
+from sg_local.serve.ensemble import Ensemble
 from sg_local.serve.worker import Worker
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "Written",
     "answer_rows",
     "label_scores",
-    "orders_of",
     "predict",
     "serve",
     "shares",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sg_local.parsing import trimmed, uncued, unheld, unquoted, unthought
 from sg_local.prompts import Form, render
-from sg_local.records import Pair, Segment, Segments, Task
+from sg_local.records import Segment, Segments, Task
 
 
 def paper_input_prompt(
@@ -34,23 +34,6 @@ def paper_input_prompt(
     if form.template is None:
         return (Segment(request, trusted=False),)
     return render(form, [{"role": "user", "content": request}])
-
-
-def continue_input_prompt(task: Task, shown: Sequence[Pair], label: str | None) -> Segments:
-    """Stage A as a list to go on with. With a label, output first: the label steers the input that follows."""
-    if label is None:
-        rows = "".join(f"Input: {pair.input}\n\n" for pair in shown)
-        text = f"{task.instruction}\n\nDifferent inputs for this task:\n\n{rows}Input:"
-    else:
-        rows = "".join(f"Output: {pair.output}\nInput: {pair.input}\n\n" for pair in shown)
-        text = f"{task.instruction}\n\n{rows}Output: {label}\nInput:"
-    return (Segment(text, trusted=False),)
-
-
-def continue_output_prompt(task: Task, shown: Sequence[Pair]) -> Segments:
-    """Stage A for generation, output first: a list of outputs to go on with."""
-    rows = "".join(f"Output: {pair.output}\n\n" for pair in shown)
-    return (Segment(f"{task.instruction}\n\nDifferent outputs of this task:\n\n{rows}Output:", trusted=False),)
 
 
 def output_stops(task: Task) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sg_local import prompts
 from sg_local.records import LABELLED, OWN, Completion, InputRow, NoRows, Pair, Prompt, Segments, row_id, seed_of
 from sg_local.run import INPUTS
 from sg_local.synth import asking
@@ -140,7 +141,7 @@ def _input_segments(job: Synthesis, examples: Sequence[Pair], pool: Sequence[Pai
     if job.settings.style == "paper":
         inputs = [pair.input for pair in examples]
         return asking.paper_input_prompt(job.task, job.form, inputs, [pair.input for pair in pool], target)
-    return asking.continue_input_prompt(job.task, [*examples, *pool], target)
+    return prompts.continue_input_prompt(job.task, [*examples, *pool], target)
 
 
 def _is_repeating(job: Synthesis, before: Sequence[InputRow]) -> bool:

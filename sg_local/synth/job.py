@@ -25,7 +25,8 @@ class SynthSettings:
 
     `style` is `continue` or `paper` (prompts); `balance` asks most for the labels that are rarest so far;
     `hotter` is added to the temperature while more than a third of a round's rows are duplicates. `constrain` lets
-    votes be nothing but labels, or nothing but JSON that fits the task's schema.
+    votes be nothing but labels, or nothing but JSON that fits the task's schema. `channel` scores each label also by
+    how likely it makes the input, in up to `n_orders` orders of the demonstrations.
     """
 
     n_inputs: int | None = 160
@@ -44,6 +45,8 @@ class SynthSettings:
     vote_top_k: int = 10
     constrain: bool = False
     score_labels: bool = True
+    channel: bool = False
+    n_orders: int = 1
     max_tokens: int = MAX_TOKENS
     n_ctx: int = 2048
     chunk_size: int = 64

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from sg_local import prompts
+from sg_local.channel import Channel, channel_scores, orders_of
 from sg_local.records import (
     LABELLED,
     Candidate,
@@ -80,13 +81,14 @@ def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
     fitted = [prompts.fitted_answer(job.output_room, job.task, job.form, row.input) for row in inputs]
     built = [prompt.segments for prompt in fitted]
     scores = _label_scores(job, inputs, built)
+    channel = _channel_scores(job, inputs)
     relevance = _relevance(job, inputs, built)
     asks = list(_vote_prompts(job, inputs, built))
     answers = in_order(asks, job.generator.generate(asks))
-    for row, prompt, label_scores in zip(inputs, fitted, scores, strict=True):
+    for row, prompt, label_scores, by_label in zip(inputs, fitted, scores, channel, strict=True):
         drawn = [next(answers) for _ in range(job.settings.n_votes)]
         candidate = _candidate(job, row, drawn, label_scores, prompt.n_dropped)
-        yield replace(candidate, relevance=relevance.get(row.id))
+        yield replace(candidate, relevance=relevance.get(row.id), channel_scores=by_label)
 
 
 def _vote_prompts(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> Iterator[Prompt]:
@@ -113,6 +115,14 @@ def _label_scores(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Se
         for row, segments in zip(inputs, built, strict=True)
     ]
     return [tuple(round(value, 4) for value in score.logprobs) for score in in_order(asks, job.generator.score(asks))]
+
+
+def _channel_scores(job: Synthesis, inputs: Sequence[InputRow]) -> Iterable[tuple[float, ...]]:
+    if not (job.task.labels and job.settings.channel):
+        return [()] * len(inputs)
+    channel = Channel(job.task, job.output_room, orders_of(job.task.examples, job.settings.n_orders))
+    found = channel_scores(job.generator, channel, [row.input for row in inputs])
+    return [tuple(round(value, 4) for value in scores) for scores in found]
 
 
 def _relevance(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> dict[str, float]:

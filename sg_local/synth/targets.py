@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sg_local import prompts
 from sg_local.records import InputRow, Pair, Prompt, Sampling, row_id, seed_of
 from sg_local.synth import asking
 from sg_local.synth.job import Synthesis, fitted, in_order
@@ -71,7 +72,7 @@ def _output_ask(
         job.output_room,
         drawn,
         shown,
-        lambda pool, examples: asking.continue_output_prompt(job.task, [*examples, *pool]),
+        lambda pool, examples: prompts.continue_output_prompt(job.task, [*examples, *pool]),
     )
     return Prompt(id, segments, sampling, seed_of(id)), dropped
 
