@@ -278,7 +278,8 @@ class Funnel:
     """How many rows each step left. `rules` maps a rule to its rejections, `examples` to up to two (text, reason).
 
     `labels` maps each label to (asked, kept). `policy` and `why` tell how labels were chosen. `own` inputs and
-    `labelled` rows are those given and accepted; `asked` and `parsed` count what the model wrote alone.
+    `labelled` rows are those given and accepted; `asked` and `parsed` count what the model wrote alone. `flagged` kept
+    rows hold likely personal data; `personal` maps its kinds to kept rows.
     """
 
     asked: int
@@ -293,6 +294,8 @@ class Funnel:
     why: str = ""
     own: int = 0
     labelled: int = 0
+    flagged: int = 0
+    personal: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

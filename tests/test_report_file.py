@@ -41,7 +41,7 @@ def test_a_report_of_0_1_0_is_written_again_with_every_key_it_had(tmp_path):
     write_report(Run(tmp_path), read_report(Run(OLD)))
     new = json.loads((tmp_path / REPORT).read_text())
     assert new.pop("served") == "tuned_restricted"
-    assert [new["funnel"].pop(key) for key in ("own", "labelled")] == [0, 0]
+    assert [new["funnel"].pop(key) for key in ("own", "labelled", "flagged", "personal")] == [0, 0, 0, {}]
     for system in (*new["systems"].values(), *(new[name] for name in ("base", "base_vote", "tuned"))):
         for key in NEW_KEYS:
             del system[key]

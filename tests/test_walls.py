@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "validation": set(),
     "journals": {"records", "files", "reading"},
     "prompts": {"records", "splitting", "parsing"},
-    "review": {"records", "splitting", "schemas", "tables", "words"},
+    "personal": set(),
+    "review": {"records", "splitting", "schemas", "tables", "words", "personal"},
     "facts": {"typed", "records", "reading"},
     "run": {"records", "files", "words", "journals", "facts"},
     "fields": {"splitting", "reading"},
@@ -57,15 +58,15 @@ MAY_IMPORT = {
         "tables",
     },
     "gguf": {"records", "files"},
-    "report": {*DISK, "words", "splitting"},
-    "filters": {"records", "run", "words", "schemas", "splitting", "prompts", "metrics"},
+    "report": {*DISK, "words", "splitting", "personal"},
+    "filters": {"records", "run", "words", "schemas", "splitting", "prompts", "metrics", "personal"},
     "models": {"records", "files", "words", "reading", "home", "tasks", "gguf"},
     "backends": {"parsing", "records", "files", "cache", "gguf"},
     "doctor": {"records", "home", "models", "backends"},
     "channel": {"records", "prompts", "backends"},
     "synth": {"records", "run", "parsing", "prompts", "backends", "channel"},
     "training": {*DISK, "validation", "prompts", "gguf", "backends"},
-    "export": {*DISK, "prompts", "gguf", "report", "backends"},
+    "export": {*DISK, "prompts", "gguf", "report", "backends", "personal"},
     "evaluate": {*DISK, "fields", "schemas", "prompts", "metrics", "report", "backends"},
     "serve": {"records", "parsing", "prompts", "backends", "channel"},
     "job": {
@@ -87,7 +88,7 @@ MAY_IMPORT = {
         "training",
         "serve",
     },
-    "views": {*DISK, *STAGES, "words", "models", "report", "job"},
+    "views": {*DISK, *STAGES, "words", "models", "report", "job", "personal"},
     "console": {"words", "review", "views"},
 }
 """Which rooms each room may import besides itself. `cli` may import all, and nobody imports `cli`.
@@ -97,7 +98,14 @@ scores to the files, and neither needs the other. Of the job, `views` knows the 
 (`sg_local/__init__.py`) may import all but cli, console and views.
 """
 
-ONE_IMPORTER = {"rich": {"console"}, "click": {"cli"}, "huggingface_hub": {"models"}, "regex": {"splitting", "schemas"}}
+ONE_IMPORTER = {
+    "rich": {"console"},
+    "click": {"cli"},
+    "huggingface_hub": {"models"},
+    "regex": {"splitting", "schemas", "personal"},
+    "phonenumbers": {"personal"},
+    "stdnum": {"personal"},
+}
 """Libraries that only these rooms import."""
 
 

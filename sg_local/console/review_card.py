@@ -110,6 +110,8 @@ def _facts(card: CardView, width: int) -> Table:
         table.add_row("rules", Text.assemble(("\u2718 ", "red"), (card.rule, "bold"), f": {card.reason}"))
     else:
         table.add_row("rules", Text.assemble(("\u2714 ", "green"), "all passed"))
+    for i, (kind, text) in enumerate(card.personal):
+        table.add_row("" if i else "personal", Text.assemble(("! ", "magenta"), f"likely {kind}: ", (text, "bold")))
     if card.doubts:
         table.add_row("doubt", Text.assemble(("! ", "magenta"), " \u00b7 ".join(card.doubts)))
     table.add_row("row", Text(" \u00b7 ".join(card.facts), "dim"))

@@ -11,6 +11,7 @@ from sg_local import __version__
 from sg_local.export.job import Export, ExportReport
 from sg_local.export.ollama import model_name
 from sg_local.gguf import GgufFile, shown_facts
+from sg_local.personal import sentence
 
 
 def model_card(job: Export, report: ExportReport) -> str:
@@ -122,10 +123,16 @@ def _scores(scores: Mapping[str, Any]) -> str:
 def _funnel(funnel: Mapping[str, Any]) -> str:
     if not funnel:
         return ""
-    steps = {key: value for key, value in funnel.items() if isinstance(value, (int, float)) and key != "by_person"}
+    steps = {key: value for key, value in funnel.items() if isinstance(value, (int, float)) and key not in _TOLD}
     rows = list(steps.items())
     rows += [(f"dropped by {rule}", count) for rule, count in (funnel.get("rules") or {}).items()]
-    return f"## Data\n\n{_writers(funnel.get('people') or {}, _given(funnel))}\n" + _table(("rows", "count"), rows)
+    private = sentence(funnel.get("flagged", 0), funnel.get("personal") or {}, "rows that trained the adapter")
+    told = "\n".join(filter(None, (_writers(funnel.get("people") or {}, _given(funnel)), private)))
+    return f"## Data\n\n{told}\n" + _table(("rows", "count"), rows)
+
+
+_TOLD = ("by_person", "flagged")
+"""Counts that stand in sentences."""
 
 
 def _writers(people: Mapping[str, int], given: str = "") -> str:

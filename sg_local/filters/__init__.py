@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sg_local.filters.balance import balanced, output_of, support
-from sg_local.filters.given import given_gate, input_rules, leak_check
+from sg_local.filters.given import LABELLED_RULES, given_gate, input_rules, leak_check
 from sg_local.filters.labels import Labelling, choose
 from sg_local.filters.outputs import choose_outputs
 from sg_local.filters.rules import DOUBTS, GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
+from sg_local.personal import kinds, sentence
 from sg_local.prompts import majority
 from sg_local.records import LABELLED, OWN, Candidate, Funnel, InputRow, Pair, Task, Verdict, digest
 from sg_local.run import CANDIDATES, INPUTS, VERDICTS, Run
@@ -122,8 +123,10 @@ def judge(candidates: Sequence[Candidate], task: Task, settings: FilterSettings)
 
 
 def _verdict(candidate: Candidate, labelling: Labelling, context: RuleContext) -> Verdict:
-    if candidate.source == LABELLED:  # right by a person's word: only a person rejects it
-        return Verdict(candidate.id, True, JUDGE)
+    if candidate.source == LABELLED:  # right by a person's word: but for personal data, only a person rejects it
+        given = RuleInput(candidate.input, candidate.output)
+        rule, reason = first_reason(LABELLED_RULES, given, context)
+        return Verdict(candidate.id, not rule, JUDGE, rule, reason)
     output = labelling.labels[candidate.id]
     relabelled = output if output != candidate.output else None
     if output is None:
@@ -171,6 +174,8 @@ def _tell(found: Funnel, task: Task) -> None:
         why = why.replace(repr(label), f"label {place}")
     logger.info("labels by policy %s: %s", found.policy, why)
     rules = ", ".join(f"{rule} {n}" for rule, n in found.rules.items())
+    if found.flagged:
+        logger.info(sentence(found.flagged, found.personal))
     logger.info("kept %d of %d accepted of %d asked; rejected: %s", found.kept, found.accepted, found.asked, rules or 0)
 
 
@@ -221,6 +226,7 @@ def funnel(run: Run, task: Task) -> Funnel:
     kept = kept_rows(run)
     written = [row for row in inputs if not row.source]
     given = Counter(row.source for row in inputs if not row.rejected)
+    private = [found for row in kept if (found := kinds(row.pair.input, row.pair.output))]
     return Funnel(
         asked=len(written),
         parsed=sum(not row.rejected.startswith(("empty", "unfinished")) for row in written),
@@ -238,6 +244,8 @@ def funnel(run: Run, task: Task) -> Funnel:
         by_person=sum(v.judge != JUDGE for v in verdicts.values()),
         own=given[OWN],
         labelled=given[LABELLED],
+        flagged=len(private),
+        personal=dict(Counter(kind for found in private for kind in found).most_common()),
     )
 
 

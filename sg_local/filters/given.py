@@ -3,15 +3,24 @@
 Length windows and noise phrases guard against a model that wanders off; a real e-mail may be long, and may well say
 `Thanks for asking`. What teaches nothing new still goes: an empty input, one of the demonstrations, one that was
 accepted before. Real inputs that share a form (`order 3 pears`, `order 5 figs`) are different inputs, so only what is
-all but equal counts as near here. Labelled rows are right by their writer's word: no rule rejects them. No row may be
-a test row, whose answer would be learnt.
+all but equal counts as near here. Labelled rows are right by their writer's word: no rule rejects them, but for
+`personal` where it is on. No row may be a test row, whose answer would be learnt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sg_local.filters.rules import INPUT_RULES, Rule, RuleContext, RuleInput, copied_example, empty_input, first_reason
+from sg_local.filters.rules import (
+    INPUT_RULES,
+    Rule,
+    RuleContext,
+    RuleInput,
+    copied_example,
+    empty_input,
+    first_reason,
+    personal,
+)
 from sg_local.filters.settings import FilterSettings
 from sg_local.filters.similarity import nearest
 from sg_local.metrics import Words, nearly_equal
@@ -32,8 +41,12 @@ OWN_RULES: tuple[tuple[str, Rule], ...] = (
     ("empty", empty_input),
     ("copied_example", copied_example),
     ("near_duplicate", near_own_duplicate),
+    ("personal", personal),
 )
 """The rules on own inputs, in place of INPUT_RULES."""
+
+LABELLED_RULES: tuple[tuple[str, Rule], ...] = (("personal", personal),)
+"""The rules on labelled rows."""
 
 
 def input_rules(source: str) -> tuple[tuple[str, Rule], ...]:

@@ -16,6 +16,7 @@ REMEDIES = {
     "vote_share": "Let fewer votes do: `filter {run} filter.vote_share.threshold=0.2`.",
     "output_length": "Give examples of typical length, or: `filter {run} filter.output_length.sigmas=4`.",
     "schema": "Let nothing but fitting JSON be written: `synth.constrain=true` in a new run.",
+    "personal": "Take it out by hand, `review {run}`, or keep such rows: `filter {run} filter.personal.on=false`.",
     "review": "Keep more of them: `review {run}`.",
 }
 OTHER_REMEDY = "Say more in the instruction, give other examples, or: `filter {run} filter.{rule}.on=false`."

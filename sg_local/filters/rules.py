@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from sg_local import personal as private
 from sg_local.filters.phrases import noise, refused
 from sg_local.filters.settings import FilterSettings, Window
 from sg_local.filters.similarity import nearest, words
@@ -187,6 +188,11 @@ def copied_output(row: RuleInput, context: RuleContext) -> str:
     return "the output is an example's" if theirs and not _recurs(theirs, context.task) else ""
 
 
+def personal(row: RuleInput, context: RuleContext) -> str:
+    """The input or the output holds likely personal data, whoever wrote it."""
+    return ", ".join(private.kinds(row.input, row.output))
+
+
 def _recurs(theirs: Sequence[Pair], task: Task) -> bool:
     """Whether an output, that of `theirs` among the demonstrations, is right for many inputs, as NONE is.
 
@@ -205,6 +211,7 @@ INPUT_RULES: tuple[tuple[str, Rule], ...] = (
     ("copied_example", copied_example),
     ("duplicate", duplicate),
     ("near_duplicate", near_duplicate),
+    ("personal", personal),
 )
 OUTPUT_RULES: tuple[tuple[str, Rule], ...] = (
     ("empty", empty_output),
@@ -219,6 +226,7 @@ OUTPUT_RULES: tuple[tuple[str, Rule], ...] = (
     ("grounding", grounding),
     ("copied_input", copied_input),
     ("copied_output", copied_output),
+    ("personal", personal),
 )
 
 

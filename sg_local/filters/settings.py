@@ -47,6 +47,8 @@ class FilterSettings:
 
     `policy` says which label of a row is trained on (labels.py), `evidence` by which scores rows are judged that have
     both: how likely the label is after the input (`direct`), or also the input after the label (`both`).
+
+    `personal` rejects rows with likely personal data; while it is off they are counted and shown, and kept.
     """
 
     policy: str = "auto"
@@ -68,4 +70,5 @@ class FilterSettings:
     grounding: Threshold = Threshold(0.1)
     copied_input: Switch = Switch()
     copied_output: Switch = Switch()
+    personal: Switch = field(default=Switch(on=False))
     balance: Balance = Balance()

@@ -63,6 +63,7 @@ def provenance(job: OpenRun) -> dict[str, Any]:
     stamps = {stage: (job.run.stamp(stage) or {}).get("settings", {}) for stage in ("synth", "filter", "train")}
     told = (job.run.stamp("filter") or {}).get("funnel", {})
     found = dataclasses.asdict(filters.funnel(job.run, job.task))
+    found["examples"].pop("personal", None)
     if job.own.rows:
         found["examples"] = {}  # rejected texts may be a person's own, and the files may go to others
     chosen = {key: told.get(key, "") for key in ("policy", "why")}

@@ -17,6 +17,8 @@ def filter_settings(job: OpenRun) -> dict[str, Any]:
     own = dataclasses.asdict(job.plan["filter"])
     if not job.task.schema:
         del own["schema"]  # it changes nothing then
+    if not job.plan["filter"].personal.on:
+        del own["personal"]  # as before there was such a rule
     return own
 
 

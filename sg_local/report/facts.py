@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sg_local.files import file_digest
+from sg_local.personal import sentence
 from sg_local.records import Answer, Verdict
 from sg_local.report.differing import Piece, compare
 from sg_local.report.file import read_report
@@ -67,6 +68,7 @@ def gather(run: Run) -> dict[str, Any]:
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
         "kept": _spread(rows, N_KEPT),
         "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
+        "personal": "" if report.funnel is None else sentence(report.funnel.flagged, report.funnel.personal),
         "rejected": report.funnel.examples if report.funnel is not None else {},
         "answers": answer_lines(run, report)[:N_ANSWERS],
         "confusions": _confusions(report),

@@ -138,7 +138,7 @@ def _record(cls: Any, data: Mapping[str, Any], place: str) -> Any:
         inner = f"{place}.{key}" if place else key
         if key in data:
             found[one.name] = _restored(_hints(cls)[one.name], data[key], inner)
-        elif one.default is dataclasses.MISSING:
+        elif one.default is one.default_factory is dataclasses.MISSING:
             raise _Misfit(f"{inner} is missing")
     return cls(**found)
 

@@ -7,6 +7,7 @@ editor and back.
 
 from __future__ import annotations
 
+from sg_local.personal import kinds
 from sg_local.records import SgError, Verdict
 from sg_local.review.rows import ReviewRow
 from sg_local.review.state import ReviewState, text_of
@@ -14,7 +15,7 @@ from sg_local.schemas import misfit
 from sg_local.tables import Grid, GridRow, control_in
 from sg_local.words import brief
 
-COLUMNS = ("id", "keep", "reason", "input", "output", "asked", "votes", "source", "filters")
+COLUMNS = ("id", "keep", "reason", "input", "output", "asked", "votes", "source", "filters", "personal")
 YES, NO = ("yes", "y", "true", "1", "keep", "accept"), ("no", "n", "false", "0", "reject")
 MAX_SHOWN = 5
 INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"
@@ -66,6 +67,7 @@ def _record(state: ReviewState, row: ReviewRow) -> dict[str, str]:
         "votes": f"{max(row.candidate.votes.values(), default=0)} of {row.candidate.n_samples}",
         "source": row.candidate.source or "synthetic",
         "filters": "keep" if row.kept else f"{row.filters.rule}: {row.filters.reason}" if row.filters else "",
+        "personal": ", ".join(kinds(*text)),
     }
 
 

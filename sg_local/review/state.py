@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sg_local.personal import kinds
 from sg_local.records import Verdict
 from sg_local.review.rows import ReviewRow, order_key
 
@@ -29,7 +30,8 @@ MAX_VOTES = (None, 0.9, 0.7, 0.5, 0.3)
 class View:
     """Which rows are shown, and in what order.
 
-    `show` goes by the filters' verdict, `judged` by the people's; `max_votes` shows rows with at most that share.
+    `show` goes by the filters' verdict, `judged` by the people's; `max_votes` shows rows with at most that share;
+    `personal` those with likely personal data.
     """
 
     show: str = "kept"
@@ -38,6 +40,7 @@ class View:
     rule: str | None = None
     max_votes: float | None = None
     text: str = ""
+    personal: bool = False
     order: str = "file"
 
 
@@ -225,6 +228,7 @@ def matches(state: ReviewState, row: ReviewRow) -> bool:
         and (view.label is None or text[1] == view.label)
         and (view.rule is None or row.rule == view.rule)
         and (view.max_votes is None or row.candidate.vote_share <= view.max_votes)
+        and (not view.personal or bool(kinds(*text)))
         and (not view.text or any(view.text.lower() in part.lower() for part in text))
     )
 
@@ -261,5 +265,6 @@ def describe(view: View) -> str:
         f"rule: {view.rule}" if view.rule is not None else "",
         f"votes at most {view.max_votes:.0%}" if view.max_votes is not None else "",
         f"text: {view.text}" if view.text else "",
+        "personal data" if view.personal else "",
     ]
     return ", ".join(part for part in parts if part)

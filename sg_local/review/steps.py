@@ -108,9 +108,7 @@ def _edit(state: ReviewState, field: str) -> ReviewState:
 
 
 def _ask(state: ReviewState, wants: str) -> ReviewState:
-    if current(state) is None:
-        return state.but(message="No row here.")
-    return state.but(wants=wants)
+    return state.but(wants=wants) if current(state) else state.but(message="No row here.")
 
 
 def _ask_bulk(state: ReviewState, keep: bool) -> ReviewState:
@@ -235,6 +233,7 @@ def _filter(state: ReviewState, key: str) -> ReviewState:
             view, rule=(rule := _after((None, *reasons(state.rows)), view.rule)), show="rejected" if rule else "kept"
         ),
         "v": lambda: replace(view, max_votes=_after(MAX_VOTES, view.max_votes)),
+        "p": lambda: replace(view, personal=not view.personal),
         "c": lambda: View(order=view.order),
     }.get(key)
     if change is not None:

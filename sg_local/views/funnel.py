@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sg_local.personal import sentence
 from sg_local.views.records import FunnelCard
 from sg_local.words import counted
 
@@ -30,7 +31,8 @@ def funnel_card(found: Funnel) -> FunnelCard:
     note = f"{what}: {found.policy}, {found.why}" if found.policy else ""
     judged = f"{counted(found.by_person, 'row')} judged by people" if found.by_person else ""
     labels = tuple((label, asked, kept) for label, (asked, kept) in found.labels.items())
-    return FunnelCard(steps, rules, labels, "; ".join(filter(None, (note, judged))))
+    notes = ("; ".join(filter(None, (note, judged))), sentence(found.flagged, found.personal))
+    return FunnelCard(steps, rules, labels, "\n".join(filter(None, notes)))
 
 
 def rule_lines(rules: Mapping[str, int], examples: Mapping[str, Examples]) -> tuple[tuple[str, int, Examples], ...]:

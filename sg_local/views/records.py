@@ -120,7 +120,7 @@ class CardView:
 
     `votes` are (answer, count), most first. `asked` is the text that the input was written for, where it differs.
     `neighbour` is its number, the similarity in [0, 1], and its input in stretches (text, differs from this row's).
-    `source` says whose row it is where no model wrote it.
+    `source` says whose row it is where no model wrote it. `personal` holds (kind, text) of what looks personal.
     """
 
     number: int
@@ -140,6 +140,7 @@ class CardView:
     doubts: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     source: str = ""
+    personal: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

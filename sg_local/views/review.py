@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sg_local import review
+from sg_local import personal, review
 from sg_local.records import EARLIER, LABELLED, OWN
 from sg_local.review import ReviewRow, ReviewState
 from sg_local.views.records import CardView, PlayView, ReviewView
@@ -57,7 +57,7 @@ HELP = (
     ("space b", "skip, back", "arrows too; home and end"),
     ("g", "jump", "to a row by its number"),
     ("/", "search", "rows with this text"),
-    ("f", "filter", "by label, rule, votes, judge"),
+    ("f", "filter", "by label, rule, personal data, ..."),
     ("o", "order", "most doubtful first, ..."),
     ("A R", "all", "accept, reject all rows shown"),
     ("G", "regenerate", "another answer of the model"),
@@ -178,6 +178,7 @@ def _card(state: ReviewState) -> CardView | None:
         if not is_labelled
         else ("input and output as given",),
         source=SOURCES.get(candidate.source, ""),
+        personal=tuple(dict.fromkeys((one.kind, one.text) for text in texts for one in personal.found(text))),
     )
 
 
@@ -237,6 +238,7 @@ def _menu(state: ReviewState) -> tuple[tuple[str, str, str], ...]:
             *((("l", "label", view.label or "any"),) if state.labels else ()),
             ("w", "rejected by rule", view.rule or "any"),
             ("v", "votes for the answer", votes),
+            ("p", "personal data", "likely" if view.personal else "any"),
             ("c", "clear", ""),
         )
     return ()
@@ -288,4 +290,6 @@ def greeting(state: ReviewState) -> str:
         return "Every row of this view is judged. f shows others, q ends the review."
     begun = n_open < len(rows)
     still = f"{'is' if n_open == 1 else 'are'} {'still ' if begun else ''}open"
-    return f"{n_open} of {review.n_rows(len(rows))} {still}. a accepts, r rejects, ? shows all keys."
+    n_personal = sum(bool(personal.kinds(*review.text_of(state, row))) for row in rows)
+    likely = f" {n_personal} with likely personal data: f p shows them." if n_personal else ""
+    return f"{n_open} of {review.n_rows(len(rows))} {still}. a accepts, r rejects, ? shows all keys.{likely}"
