@@ -45,6 +45,7 @@ ANSWERS = "answers.jsonl"
 REPORT = "report.json"
 ADAPTER = "adapter.gguf"
 TRAINING = "adapter"
+CALIBRATION = "calibration.json"
 
 GAINED = {"channel": False, "n_orders": 1, "evidence": "direct"}
 """Settings that stages gained later, each with the value that does what was done before."""

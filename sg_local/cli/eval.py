@@ -74,6 +74,12 @@ class Wanted:
 @click.option("--gate", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
 @click.option("--show", type=Choice(tuple(evaluate.SHOW)), help="List single answers, against the base's.")
 @click.option("--system", metavar="SYSTEM", help="Whose answers to list.  [default: what predict and serve give]")
+@click.option(
+    "--abstain",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help='Say what is left, and right, where less probable labels are "unsure".',
+)
 @click.option("--retain", is_flag=True, help="Measure what tuning cost elsewhere, too.")
 @backend_option
 @trainer_option
@@ -90,6 +96,7 @@ def eval_command(
     base: bool,
     tests: int | Path | None,
     retain: bool,
+    abstain: float | None,
     options: Options,
     **wanted: Any,
 ) -> None:
@@ -104,9 +111,9 @@ def eval_command(
 
     asked = Wanted(**wanted)
     gates = [evaluate.parse_gate(gate) for gate in asked.gates]
-    if retain:
-        settings = presets.merged(options.settings, {"eval": {"retain": True}})
-        options = dataclasses.replace(options, settings=settings)
+    said = {**({"retain": True} if retain else {}), **({} if abstain is None else {"abstain": abstain})}
+    if said:
+        options = dataclasses.replace(options, settings=presets.merged(options.settings, {"eval": said}))
     if base and (retain or options.redo or asked.show or asked.system):
         message = "--retain, --redo, --show and --system speak of a tuned model, and --base measures the untuned one."
         raise SgError(message, "Leave one of them out.", exit_code=2)

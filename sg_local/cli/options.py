@@ -99,6 +99,12 @@ def own_rows_options(command: Decorated) -> Decorated:
     return click.option("--inputs", type=file, metavar="FILE", help=inputs)(command)
 
 
+def abstain_option(command: Decorated) -> Decorated:
+    """--abstain P."""
+    help = 'Answer "unsure" where the likeliest label is less probable than this.'
+    return click.option("--abstain", type=click.FloatRange(0, 1), metavar="P", help=help)(command)
+
+
 def redo_option(command: Decorated) -> Decorated:
     """--redo."""
     return click.option("--redo", is_flag=True, help="Make it again although it is finished.")(command)

@@ -20,10 +20,18 @@ from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import row_names
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
-from sg_local.cli.options import Choice, backend_option, job_options, json_option, runs_option, set_option
+from sg_local.cli.options import (
+    Choice,
+    abstain_option,
+    backend_option,
+    job_options,
+    json_option,
+    runs_option,
+    set_option,
+)
 from sg_local.job import lines as streams
 from sg_local.job import predict as files
-from sg_local.job.answering import LABELS, Asking, check_asking
+from sg_local.job.answering import LABELS, Asking, check_asking, temperature_of
 from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
 from sg_local.job.sheet import Sheet
@@ -57,7 +65,8 @@ class Wanted:
         if free and labels not in (None, "free"):
             raise SgError("--free and --labels say different things.", "Give one of them.", exit_code=2)
         chosen = "free" if free else labels or Asking.labels
-        asking = Asking(base, cast(Any, chosen), more.pop("votes") or 0, more.pop("probabilities"))
+        votes, probabilities, abstain = more.pop("votes") or 0, more.pop("probabilities"), more.pop("abstain") or 0.0
+        asking = Asking(base, cast(Any, chosen), votes, probabilities, abstain)
         return cls(asking=asking, columns=parse_columns(columns) if columns else Columns(), **more)
 
 
@@ -83,6 +92,7 @@ class Wanted:
     "--votes", type=click.IntRange(2), metavar="N", help="Let N samples elect each answer; gives their share."
 )
 @click.option("--labels", type=Choice(LABELS), help="How a label is chosen.  [default: likeliest]")
+@abstain_option
 @base_options
 @click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
 @click.option("--jsonl", is_flag=True, help="Read a JSON object a line from standard input, and write such lines.")
@@ -151,10 +161,11 @@ def _file_or_text(text: str, is_text: bool) -> Path | str:
 
 def _text(job: OpenRun, text: str, wanted: Wanted) -> tuple[int, int]:
     """One text, which fails alone."""
+    temperature = temperature_of(job, wanted.asking)
     for _, answer in streams.answer_stream(job, wanted.asking, streams.text_rows([text])):
         if answer.failed is not None:
             raise answer.failed
-        output.say(_line(job, answer, wanted))
+        output.say(_line(job, answer, wanted, temperature))
     return 1, 0
 
 
@@ -162,31 +173,33 @@ def _lines(job: OpenRun, wanted: Wanted) -> tuple[int, int]:
     """Standard input, line by line: an answer for each as soon as it is known."""
     lines = (line.decode("utf-8", "replace").rstrip("\r\n") for line in sys.stdin.buffer)
     n = n_failed = 0
+    temperature = temperature_of(job, wanted.asking)
     rows = streams.json_rows(lines, wanted.columns) if wanted.jsonl else streams.text_rows(lines)
     for row, answer in streams.answer_stream(job, wanted.asking, rows):
         n, n_failed = n + 1, n_failed + (answer.failed is not None)
         if answer.failed is not None:
             output.note(f"Line {row.line}: {answer.failed.message}")
         if wanted.jsonl:
-            sheet = Sheet.beside((*row.cells, *row.values), wanted.asking, job.task)
+            sheet = Sheet.beside((*row.cells, *row.values), wanted.asking, job.task, temperature)
             output.say(json.dumps(sheet.row(row, answer), ensure_ascii=False))
         else:
-            output.say(_line(job, answer, wanted))
+            output.say(_line(job, answer, wanted, temperature))
     return n, n_failed
 
 
-def _line(job: OpenRun, answer: RowAnswer, wanted: Wanted) -> str:
+def _line(job: OpenRun, answer: RowAnswer, wanted: Wanted, temperature: float) -> str:
     """An answer as one line: its text and, where asked for, a tab and its probability or its share of the votes."""
-    cells = Sheet.beside((), wanted.asking, job.task).cells(answer)
+    cells = Sheet.beside((), wanted.asking, job.task, temperature).cells(answer)
     labels = [label for label in job.task.labels if f"p({label})" in cells]
+    said = str(cells["answer"])
     if wanted.as_json:
-        found: dict[str, object] = {"output": answer.text}
+        found: dict[str, object] = {"output": said}
         found |= {"probabilities": {label: cells[f"p({label})"] for label in labels}} if labels else {}
         found |= {"share": cells["share"]} if "share" in cells else {}
         found |= {"error": answer.failed.message} if answer.failed is not None else {}
         return json.dumps(found, ensure_ascii=False)
     sure = cells.get("share", cells.get(f"p({answer.text})"))
-    return " ".join(answer.text.split("\n")) + ("" if sure is None or answer.failed else f"\t{sure}")
+    return " ".join(said.split("\n")) + ("" if sure is None or answer.failed else f"\t{sure}")
 
 
 def _file(job: OpenRun, source: Path, wanted: Wanted) -> tuple[int, int]:
@@ -203,7 +216,7 @@ def _file(job: OpenRun, source: Path, wanted: Wanted) -> tuple[int, int]:
 def _to_stdout(job: OpenRun, table: Table, wanted: Wanted) -> tuple[int, int]:
     """The rows of a table with their answers, in the table's own form as far as a stream can have it."""
     output.note(table.told)
-    sheet = Sheet.beside(table.columns, wanted.asking, job.task)
+    sheet = Sheet.beside(table.columns, wanted.asking, job.task, temperature_of(job, wanted.asking))
     error = sheet.names["error"]
     form = "jsonl" if wanted.as_json or "json" in table.form else "tsv" if table.form == "tsv" else "csv"
     n_failed = 0

@@ -22,7 +22,8 @@ class EvalSettings:
     switched off, `tuned_vote`; `n_context` synthetic pairs make `base_synthetic`, the untuned model with those pairs
     in its prompt (0: leave it out). `tuned_examples` asks for a tune on the demonstrations alone. `seed` draws rows and
     bootstrap resamples. `constrain` lets free text, the base's and the tuned model's, be only JSON that fits the task's
-    schema, where it has one.
+    schema, where it has one. `abstain` is a probability, 0 to 1, below which an answer is to be "unsure": the report
+    then says how many answers are left and how many of them are right (0: it does not).
     """
 
     n_votes: int = 5
@@ -35,6 +36,7 @@ class EvalSettings:
     tuned_examples: bool = False
     retain: bool = False
     constrain: bool = True
+    abstain: float = 0.0
     leak_threshold: float = 0.9
     max_tokens: int = 500
     n_ctx: int = 2048
@@ -73,9 +75,9 @@ class Evaluation:
     """One evaluation job.
 
     `form` is what the adapter was trained in, `forms` every form the base may use; `pairs` are the rows that the
-    adapter was trained and validated on; `elect` is the filters' gate on voted outputs, (input, votes) to the one that
-    stands or an empty text, and `gate` says in short what it is made of; `examples_adapter` was trained on the
-    demonstrations alone.
+    adapter was trained and validated on, `valid` those that validated it; `elect` is the filters' gate on voted
+    outputs, (input, votes) to the one that stands or an empty text, and `gate` says in short what it is made of;
+    `examples_adapter` was trained on the demonstrations alone.
     """
 
     run: Run
@@ -88,6 +90,7 @@ class Evaluation:
     elect: Callable[[str, Mapping[str, int]], str] = elect_any
     gate: str = ""
     examples_adapter: Path | None = None
+    valid: tuple[Pair, ...] = ()
 
     @property
     def room(self) -> int:

@@ -15,8 +15,11 @@ from functools import cached_property
 from pathlib import Path
 
 from sg_local import metrics
+from sg_local.calibration import Calibration
 from sg_local.evaluate.answering import Greedy, Reply, Restricted, Vote, best_label
-from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions, dev_questions, with_context
+from sg_local.evaluate.calibrating import WAYS as PROBABLE
+from sg_local.evaluate.calibrating import calibration, label_means
+from sg_local.evaluate.job import EvalQuestion, Evaluation, dev_questions, with_context
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.retain import Memory, remember, retained
 from sg_local.evaluate.systems import EACH, EXAMPLES, MODELS, SAME, SYSTEMS, System
@@ -32,19 +35,27 @@ Questions = Sequence[EvalQuestion]
 
 @dataclass(frozen=True)
 class Settled:
-    """What the rounds settled besides the answers: the base's form by system, and what tuning cost elsewhere."""
+    """What the rounds settled besides the answers: the base's form by system, and what tuning cost elsewhere.
+
+    `calibrations` holds, for each system whose answers have probabilities, what makes them of its scores.
+    """
 
     chosen: dict[str, str]
     retain: RetainResult | None
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What a system finds when its turn comes: the journal, the test questions, the forms chosen before it."""
+    """What a system finds when its turn comes: the journal, the test questions, the forms chosen before it.
+
+    What makes probabilities of its scores is left here for the report.
+    """
 
     journal: AnswerJournal
     questions: Questions
     chosen: dict[str, Form] = field(default_factory=dict)
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
 
     @property
     def job(self) -> Evaluation:
@@ -55,11 +66,6 @@ class Contest:
     def dev(self) -> list[EvalQuestion]:
         """The rows that choose between prompt forms."""
         return dev_questions(self.job)
-
-    @cached_property
-    def calibration(self) -> list[EvalQuestion]:
-        """The rows that give each label's mean score."""
-        return calibration_questions(self.job)
 
     def form_of(self, system: System) -> Form:
         """The one form in which a system answers that is not tried in each."""
@@ -75,10 +81,14 @@ def answer_all(journal: AnswerJournal, questions: Questions, models: Sequence[st
         for system in SYSTEMS:
             if system.model == model and system.answers(job.task, job.settings):
                 answer(contest, system)
+                if system.way in PROBABLE:
+                    form = contest.chosen.get(system.name, job.form)
+                    contest.calibrations[system.name] = calibration(journal, model, form, PROBABLE[system.way])
         if job.settings.retain and TUNED in models and model != EXAMPLES:
             memories[model] = remember(journal, model)
     journal.use_adapter(None)
-    return Settled({name: form.name for name, form in contest.chosen.items()}, _retained(memories))
+    forms = {name: form.name for name, form in contest.chosen.items()}
+    return Settled(forms, _retained(memories), contest.calibrations)
 
 
 def _weights(job: Evaluation, models: Sequence[str]) -> dict[str, Path | None]:
@@ -158,22 +168,9 @@ def restricted(contest: Contest, system: System, form: Form, questions: Question
 
 def calibrated(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
     """The restricted answers that it builds on decided anew, each label's mean score subtracted."""
-    labels, means = contest.job.task.labels, label_means(contest, system.model, form)
+    labels, means = contest.job.task.labels, label_means(contest.journal, system.model, form)
     replies = [Reply(best_label(labels, row.scores, means), row.scores) for row in contest.journal.given[system.on]]
     return contest.journal.derive(system.name, questions, replies)
-
-
-def label_means(contest: Contest, model: str, form: Form) -> list[float]:
-    """Each label's mean log-probability over synthetic inputs, asked for once."""
-    whose = next(system for system in SYSTEMS if system.name == model)
-    name = f"calibration_{form.name if model == BASE else model}"
-    title = whose.in_form(form.name).title if model == BASE else whose.title
-    if name not in contest.journal.given:
-        contest.journal.ask(name, f"calibrating: {title}", Restricted(form), contest.calibration)
-    rows = [row.scores for row in contest.journal.given[name]]
-    if not rows:
-        return [0.0] * len(contest.job.task.labels)
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
 def copied(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sg_local import metrics
+from sg_local.evaluate.calibrating import reliabilities
 from sg_local.evaluate.job import EvalQuestion, Evaluation, OnEvent, held_out_questions
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.rounds import Settled, answer_all
@@ -17,7 +18,7 @@ from sg_local.evaluate.systems import served
 from sg_local.files import file_digest
 from sg_local.records import SgError, digest
 from sg_local.report.file import read_funnel, read_report, write_report
-from sg_local.report.records import AdapterFacts, BaseFacts, Confusion, Excluded, Report, ScoredRow
+from sg_local.report.records import AdapterFacts, BaseFacts, Confusion, Excluded, Report, ScoredRow, SystemResult
 from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, REPORT, STAGES
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,11 @@ def _stamped(job: Evaluation) -> dict[str, Any]:
     tests = [dataclasses.asdict(row) for row in job.task.tests]
     examples = job.examples_adapter
     forms = [form.stamped for form in (job.form, *job.forms)]
+    settings = dataclasses.asdict(job.settings)
+    if not job.settings.abstain:
+        del settings["abstain"]  # so that evaluations from before there was one are finished
     return {
-        **dataclasses.asdict(job.settings),
+        **settings,
         "tests": digest(tests),
         "forms": digest(forms),
         "gate": job.gate,
@@ -108,12 +112,20 @@ def build_report(
         chosen=settled.chosen,
         retain=settled.retain,
         served=served(job.task.kind),
-        systems=board.results(),
+        systems=with_reliability(board.results(), journal, questions, settled),
         gains=board.gains(),
         outcomes=board.outcomes(),
         rows=tuple(_row(board, i, question) for i, question in enumerate(questions)),
         confusion=_confusion(board),
     )
+
+
+def with_reliability(
+    systems: Mapping[str, SystemResult], journal: AnswerJournal, questions: Sequence[EvalQuestion], settled: Settled
+) -> dict[str, SystemResult]:
+    """The systems' figures; where their answers have probabilities, also how far those mean what they say."""
+    found = reliabilities(journal, questions, settled.calibrations)
+    return {name: dataclasses.replace(one, reliability=found.get(name)) for name, one in systems.items()}
 
 
 def _row(board: Scoreboard, i: int, question: EvalQuestion) -> ScoredRow:

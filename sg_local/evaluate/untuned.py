@@ -14,7 +14,7 @@ from sg_local.evaluate.job import Evaluation, OnEvent
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.rounds import answer_all
 from sg_local.evaluate.scoreboard import Scoreboard
-from sg_local.evaluate.stage import clean_questions
+from sg_local.evaluate.stage import clean_questions, with_reliability
 from sg_local.records import Kind
 from sg_local.report.records import BASE, BaseFacts, Excluded, Gain, SystemResult
 
@@ -58,5 +58,5 @@ def evaluate_base(job: Evaluation, on_event: OnEvent = lambda event: None) -> Ba
         n=len(questions),
         excluded=leaked,
         chosen=settled.chosen,
-        systems=board.results(),
+        systems=with_reliability(board.results(), journal, questions, settled),
     )

@@ -9,7 +9,9 @@ import typing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from sg_local.calibration import Calibration
 from sg_local.files import file_digest
+from sg_local.job.calibrating import calibration_of
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.job import OpenRun, needs
 from sg_local.records import SgError, Task, digest
@@ -33,13 +35,20 @@ class Asking:
     `labels` says how a label is chosen: the `likeliest`; `calibrated`, when each label's mean score over synthetic
     inputs is taken off first; `ensemble`, when how likely each label makes the input is counted in, too; `free`, when
     the model writes, and is held to no schema either. `votes` samples elect the answer (0: none), as the evaluation's
-    `tuned_vote` does. `probabilities` asks for every label's probability. `base` asks the untuned model.
+    `tuned_vote` does. `probabilities` asks for every label's probability. `base` asks the untuned model. Where the
+    likeliest label is less probable than `abstain`, the answer is "unsure" (0: never).
     """
 
     base: bool = False
     labels: Labels = "likeliest"
     votes: int = 0
     probabilities: bool = False
+    abstain: float = 0.0
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the labels' probabilities matter, not only which is the likeliest."""
+        return self.probabilities or bool(self.abstain)
 
 
 def check_asking(asking: Asking, task: Task) -> None:
@@ -47,13 +56,15 @@ def check_asking(asking: Asking, task: Task) -> None:
     if asking.labels not in LABELS:
         hint = f"`labels` takes one of: {', '.join(LABELS)}."
         raise SgError(f"Labels are not chosen as {asking.labels!r}.", hint, exit_code=2)
-    if not task.labels and (asking.probabilities or asking.labels in CENTRED):
+    if not 0 <= asking.abstain <= 1:
+        raise SgError(f"{asking.abstain:g} is no probability.", "Give `abstain` from 0 to 1.", exit_code=2)
+    if not task.labels and (asking.weighs or asking.labels in CENTRED):
         hint = "Its answers are free text: `votes` tells how sure the model is."
         raise SgError(f"Task {task.name} has no labels.", hint, exit_code=2)
     if asking.votes < 0 or asking.votes == 1:
         raise SgError(f"{asking.votes} votes elect nothing.", "Give `votes` two or more.", exit_code=2)
-    if asking.probabilities and (asking.votes or asking.labels == "free"):
-        hint = "Leave out `probabilities`, or let the labels be chosen by their scores."
+    if asking.weighs and (asking.votes or asking.labels == "free"):
+        hint = "Leave out `probabilities` and `abstain`, or let the labels be chosen by their scores."
         raise SgError("Written answers and votes have no probabilities of labels.", hint, exit_code=2)
     if asking.votes and asking.labels in CENTRED:
         raise SgError(f"Votes are written, not {asking.labels}.", "Give one of `votes` and `labels`.", exit_code=2)
@@ -80,7 +91,7 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
         return serve.Written()
     if asking.labels == "ensemble":
         return _ensemble(job, who)
-    return serve.Likeliest(_means(who, serve.Likeliest(), _known(job)) if asking.labels == "calibrated" else ())
+    return serve.Likeliest(_calibration(job, asking).means if asking.labels == "calibrated" else ())
 
 
 def _ensemble(job: OpenRun, who: Answerer) -> Way:
@@ -95,6 +106,20 @@ def _ensemble(job: OpenRun, who: Answerer) -> Way:
         raise SgError(message, hint, exit_code=2)
     way = serve.Ensemble(orders_of(job.task.examples))
     return replace(way, means=_means(who, way, known[:MOST_KNOWN]))
+
+
+def temperature_of(job: OpenRun, asking: Asking) -> float:
+    """What the labels' scores are divided by before they become probabilities; 1 where no probability matters.
+
+    Labels by ensemble have none of their own: their probabilities are not calibrated.
+    """
+    if not job.task.labels or not asking.weighs or asking.labels not in ("likeliest", "calibrated"):
+        return 1.0
+    return _calibration(job, asking).temperature
+
+
+def _calibration(job: OpenRun, asking: Asking) -> Calibration:
+    return calibration_of(job, asking.labels, base=asking.base)
 
 
 def _known(job: OpenRun) -> list[str]:
@@ -126,7 +151,7 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
         needs(job, ADAPTER, "train")
     made_with = {key: job.record.get(key) for key in ("task_digest", "form", "turn_end")}
     model = {key: job.record["model"].get(key) for key in ("digest", "template")}
-    lengths = asdict(job.serve_settings())
+    lengths, asked = asdict(job.serve_settings()), asdict(replace(asking, base=untuned, probabilities=False))
     settings = job.plan["eval"]
     voted = [settings.vote_temperature, settings.vote_top_k, filters.OutputGate(job.task, job.plan["filter"]).digest]
     calibrated = [settings.n_calibration, settings.seed]
@@ -136,7 +161,7 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
         job.backend,
         None if untuned else file_digest(job.run.path(ADAPTER)),
         [lengths["n_ctx"], lengths["max_tokens"]],
-        asdict(replace(asking, base=untuned, probabilities=False)),
+        {key: value for key, value in asked.items() if key != "abstain"},  # what is kept is the label
         voted if asking.votes else None,
         calibrated if asking.labels in CENTRED else None,
     ]

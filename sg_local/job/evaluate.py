@@ -30,9 +30,12 @@ def is_measurable(job: OpenRun) -> bool:
 def evaluate(job: OpenRun, tell: Listener) -> str:
     """The test rows, by every system."""
     from sg_local import evaluate as room
+    from sg_local.job.calibrating import calibration_of
 
     examples_adapter = train_examples(job, tell) if job.plan["eval"].tuned_examples else None
     report = room.evaluate(evaluation_of(job, examples_adapter), lambda event: tell(Moved("eval", event)))
+    if job.task.labels:
+        calibration_of(job, room.LIKELIEST, base=False, held=True)
     _tell_the_files(job)
     return f"base {report.base.score:.1f}, tuned {report.tuned.score:.1f}"
 
@@ -50,7 +53,7 @@ def evaluation_of(job: OpenRun, examples_adapter: Path | None = None) -> Evaluat
     from sg_local import evaluate as room
     from sg_local import filters
 
-    gate = filters.OutputGate(job.task, job.plan["filter"])
+    gate, valid = filters.OutputGate(job.task, job.plan["filter"]), pairs_of(job, VALID)
     return room.Evaluation(
         run=job.run,
         task=job.task,
@@ -58,10 +61,11 @@ def evaluation_of(job: OpenRun, examples_adapter: Path | None = None) -> Evaluat
         forms=job.forms,
         generator=job.generator,
         settings=job.plan["eval"],
-        pairs=pairs_of(job, TRAIN) + pairs_of(job, VALID),
+        pairs=pairs_of(job, TRAIN) + valid,
         elect=gate.elect,
         gate=gate.digest,
         examples_adapter=examples_adapter,
+        valid=valid,
     )
 
 

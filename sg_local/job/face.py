@@ -16,9 +16,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from sg_local.calibration import UNSURE
 from sg_local.home import folders
-from sg_local.job.answering import Asking
+from sg_local.job.answering import Asking, check_asking
 from sg_local.job.asking import job_for_base
+from sg_local.job.calibrating import calibration_of
 from sg_local.job.events import Listener, deaf
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Home, Options, Tables
@@ -114,10 +116,8 @@ class Job:
     def run(self, *, listen: Listener = deaf) -> Report | None:
         """All stages one after the other, going on where an earlier try stopped; the report.
 
-        None where the task has no test rows: then the files are made, and nothing is measured.
-
-        Where no fused file passes its gate, the adapter is evaluated all the same, then the export's SgError is
-        raised (exit code 3).
+        None where the task has no test rows: then the files are made, and nothing is measured. Where no fused file
+        passes its gate, the adapter is evaluated all the same, then the export's SgError is raised (exit code 3).
         """
         from sg_local.job.stages import perform_all
 
@@ -127,12 +127,19 @@ class Job:
             raise refused
         return self.report if self.task.tests else None
 
-    def predict(self, texts: Iterable[str], *, base: bool = False, free: bool = False) -> list[str]:
+    def predict(
+        self, texts: Iterable[str], *, base: bool = False, free: bool = False, abstain: float = 0.0
+    ) -> list[str]:
         """The tuned model's answer for each text, in order; `base` asks the untuned model.
 
         A classification answers with one of its labels, a task with a schema with JSON that fits it, unless `free`.
-        Raises SgError before there is an adapter, and for a text that does not fit the model's context.
+        Where the likeliest is less probable than `abstain`, it says "unsure". Raises SgError before there is an
+        adapter, and for a text that does not fit the model's context.
         """
+        if abstain:
+            check_asking(Asking(base, "free" if free else "likeliest", abstain=abstain), self.task)
+            found = self.predict_proba(texts, base=base)
+            return [max(p, key=p.__getitem__) if max(p.values()) >= abstain else UNSURE for p in found]
         from sg_local import serve
 
         settings = self._opened.serve_settings(restricted=not free)
@@ -154,11 +161,11 @@ class Job:
         Killed, the same call goes on. A row that cannot be answered says why in the column `error`. `columns` names
         the column of the inputs, such as {"input": "Body"}; `redo` replaces an `out` that is there. Further options:
         `base`, `votes` (samples that elect each answer), `probabilities` (of every label), `labels` ("likeliest",
-        "calibrated", "ensemble", "free").
+        "calibrated", "ensemble", "free"), `abstain` (the probability below which an answer is "unsure").
         """
         from sg_local.job.predict import FileToAnswer, predict_file
 
-        _check_options(asked, "predict_file", {"base", "votes", "probabilities", "labels"})
+        _check_options(asked, "predict_file", {"base", "votes", "probabilities", "labels", "abstain"})
         _check_options(columns or {}, "columns", {"input", "output"})
         file = FileToAnswer(Path(source), Path(out), Columns(**(columns or {})), redo)
         return predict_file(self._opened, file, Asking(**asked), listen)
@@ -166,17 +173,18 @@ class Job:
     def predict_proba(self, texts: Iterable[str], *, base: bool = False) -> list[dict[str, float]]:
         """For each text, every label's probability under the tuned model, in the task's order of labels; sums to 1.
 
-        The likeliest label is the one that `predict` answers with. The probabilities are the model's own, given that
-        the answer is one of the labels; they are not calibrated. Raises SgError for a generation task.
+        The likeliest label is the one that `predict` answers with. The numbers are those of `serve` and the report,
+        with the temperature that was fitted on validating rows. Raises SgError for a generation task.
         """
-        if not self.task.labels:
-            raise SgError(f"Task {self.task.name} has no labels.", "Use predict: its answers are free text.")
         from sg_local import serve
 
+        if not self.task.labels:
+            raise SgError(f"Task {self.task.name} has no labels.", "Use predict: its answers are free text.")
+        calibration = calibration_of(self._opened, "likeliest", base=base)
         settings = self._opened.serve_settings()
         generator = self._opened.adapted(base=base)
         scores = serve.label_scores(generator, self.task, self._opened.form, texts, settings)
-        return [dict(zip(self.task.labels, serve.shares(found), strict=True)) for found in scores]
+        return [dict(zip(self.task.labels, calibration.probabilities(found), strict=True)) for found in scores]
 
     def rows(self) -> tuple[JobRow, ...]:
         """Every synthesised pair with the last verdict on it, in the order of synthesis; empty before `synth`."""

@@ -138,11 +138,11 @@ class OpenRun:
         self._write(self.record)
 
     def adapted(self, *, base: bool = False) -> Generator:
-        """The engine with the run's adapter switched on, or the bare base. Raises SgError without an adapter."""
+        """The engine with the run's adapter on, or the bare base. Raises SgError without an adapter."""
         check_base(self)
-        if not (base or self.alone):
+        if tuned := not (base or self.alone):
             needs(self, ADAPTER, "train")
-            self.generator.use_adapter(self.run.path(ADAPTER))
+        self.generator.use_adapter(self.run.path(ADAPTER) if tuned else None)
         return self.generator
 
     def look_ahead(self, stages: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_local.files import held, remove, translated
-from sg_local.job.answering import Asking, answerer, fingerprint
+from sg_local.job.answering import Asking, answerer, fingerprint, temperature_of
 from sg_local.job.events import Began, Ended, Listener, Moved, PredictEvent, Said, deaf
 from sg_local.job.job import OpenRun
 from sg_local.job.sheet import KeptAnswer, Sheet
@@ -142,7 +142,8 @@ def predict_file(job: OpenRun, file: FileToAnswer, asking: Asking = PLAINLY, tel
     made_by = fingerprint(job, asking)
     table = read_table(file.source, file.columns, lenient=True)
     tell(Said(table.told))
-    sheet, started = Sheet.beside(table.columns, asking, job.task), time.monotonic()
+    started = time.monotonic()
+    sheet = Sheet.beside(table.columns, asking, job.task, temperature_of(job, asking))
     with _answering(file, tell):
         answers = Answers.begin(table, made_by, JournalFile(file.journal))
         n_kept = answers.n_known

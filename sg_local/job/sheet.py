@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sg_local.calibration import UNSURE, shares
 from sg_local.job.answering import Asking
 from sg_local.records import Task
 from sg_local.tables import TableRow
@@ -34,17 +35,21 @@ class Sheet:
     asking: Asking
     labels: tuple[str, ...]
     names: Mapping[str, str]
+    temperature: float = 1.0
 
     @classmethod
-    def beside(cls, columns: Sequence[str], asking: Asking, task: Task) -> Sheet:
-        """The sheet of answers to rows with these columns; a name that is taken gets a number."""
+    def beside(cls, columns: Sequence[str], asking: Asking, task: Task, temperature: float = 1.0) -> Sheet:
+        """The sheet of answers to rows with these columns; a name that is taken gets a number.
+
+        `temperature` is what scores are divided by before they become probabilities.
+        """
         labels = task.labels if asking.probabilities else ()
         wanted = ["answer", *(f"p({label})" for label in labels), *(["share"] if asking.votes else [])]
         names: dict[str, str] = {}
         for name in (*wanted, "seconds", "error"):
             tries = (name, *(f"{name} {number}" for number in range(2, 1000)))
             names[name] = next(one for one in tries if one not in columns and one not in names.values())
-        return cls(asking, labels, names)
+        return cls(asking, labels, names, temperature)
 
     def row(self, row: TableRow, answer: RowAnswer | KeptAnswer | None, error: str = "") -> dict[str, object]:
         """A row's own cells, values as they were in JSON, and its answer's behind them, or why it has none."""
@@ -58,11 +63,12 @@ class Sheet:
 
     def cells(self, answer: RowAnswer | KeptAnswer) -> dict[str, object]:
         """The cells of an answer, under the names that they have where none is taken."""
-        from sg_local.serve import shares
-
         found: dict[str, object] = {"answer": answer.text, "seconds": round(answer.seconds, 3)}
-        for label, share in zip(self.labels, shares(answer.scores) if answer.scores else (), strict=False):
+        likely = shares(answer.scores, self.temperature) if answer.scores and self.asking.weighs else ()
+        for label, share in zip(self.labels, likely, strict=False):
             found[f"p({label})"] = round(share, DIGITS)
+        if likely and max(likely) < self.asking.abstain:
+            found["answer"] = UNSURE
         if self.asking.votes:
             found["share"] = round(answer.share or 0.0, DIGITS)
         return found

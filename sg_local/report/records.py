@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sg_local.calibration import Reliability
 from sg_local.records import Funnel, Kind
 
 Role = Literal["base", "tuned", "trivial"]
@@ -27,7 +28,8 @@ class SystemResult:
 
     `irrelevant` is the share of answers that name no label, or say nothing; `against` is the base that answers in the
     same way, labels only against labels only; `form` is the prompt form, empty where there was no prompt. `by_field` is
-    the percentage of right values by field, for a task with a schema.
+    the percentage of right values by field, for a task with a schema; `reliability` says how far probabilities of
+    labels mean what they say, where a label was chosen by its scores.
     """
 
     score: float
@@ -42,6 +44,7 @@ class SystemResult:
     against: str = BASE
     form: str = ""
     by_field: Mapping[str, float] | None = None
+    reliability: Reliability | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from sg_local.serve.batch import (
     answer_rows,
     label_scores,
     predict,
-    shares,
 )
 from sg_local.serve.ensemble import Ensemble
 from sg_local.serve.worker import Worker
@@ -43,7 +42,6 @@ __all__ = [
     "label_scores",
     "predict",
     "serve",
-    "shares",
 ]
 
 

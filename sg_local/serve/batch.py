@@ -8,10 +8,9 @@ several samples and elects one of them, as the evaluation's systems of those nam
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -271,10 +270,3 @@ def label_scores(
         if answer.failed is not None:
             raise answer.failed
         yield answer.scores
-
-
-def shares(scores: Sequence[float]) -> tuple[float, ...]:
-    """Probabilities of labels, given that the answer is one of them, from their scores in nats; they sum to 1."""
-    top = max(scores)
-    weights = [math.exp(value - top) for value in scores]
-    return tuple(weight / sum(weights) for weight in weights)

@@ -1,0 +1,95 @@
+"""What turns a model's label scores into probabilities: label means over known inputs, a temperature from known rows.
+
+The temperature is fitted on rows that validated the training: synthetic ones, and a person's own labelled rows that
+were held back from it. Never on test rows; without such rows it is 1.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from sg_local.calibration import Calibration, Reliability, fitted, mean_scores, reliability
+from sg_local.evaluate.answering import Restricted
+from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions
+from sg_local.evaluate.journal import AnswerJournal
+from sg_local.evaluate.systems import SYSTEMS
+from sg_local.prompts import Form, match_label, normalise
+from sg_local.records import Answer
+from sg_local.report.records import BASE, TUNED
+from sg_local.run import ADAPTER
+
+MOST_ROWS = 256
+LIKELIEST, CALIBRATED = "likeliest", "calibrated"
+WAYS: Mapping[str, str] = {"restricted": LIKELIEST, "calibrated": CALIBRATED}
+"""The ways of the table of systems that have probabilities, and what predict calls them."""
+
+
+def calibrations(job: Evaluation, model: str) -> dict[str, Calibration]:
+    """By way of choosing a label, what makes probabilities of the scores of the base or the tuned model, in the run's
+    form. Answers that an evaluation left are used again, and nothing is written.
+    """
+    journal = AnswerJournal(job, lambda event: None, keeps=False)
+    journal.use_adapter(job.run.path(ADAPTER) if model == TUNED else None)
+    return {way: calibration(journal, model, job.form, way) for way in (LIKELIEST, CALIBRATED)}
+
+
+def calibration(journal: AnswerJournal, model: str, form: Form, way: str) -> Calibration:
+    """The calibration of one way, its questions asked once."""
+    means = label_means(journal, model, form) if way == CALIBRATED else ()
+    questions = known_rows(journal.job)
+    if not questions:
+        return Calibration(means)
+    title = f"fitting the temperature: {_title(model, form)}"
+    rows = _scores(journal, f"temperature_{_name(model, form)}", title, form, questions)
+    labels = journal.job.task.labels
+    return fitted(rows, [labels.index(question.wanted[0]) for question in questions], means)
+
+
+def label_means(journal: AnswerJournal, model: str, form: Form) -> tuple[float, ...]:
+    """Each label's mean log-probability over inputs without known outputs, asked for once."""
+    questions = calibration_questions(journal.job)
+    title = f"calibrating: {_title(model, form)}"
+    return mean_scores(_scores(journal, f"calibration_{_name(model, form)}", title, form, questions))
+
+
+def known_rows(job: Evaluation) -> list[EvalQuestion]:
+    """The rows that validated the training, with their labels; those that are test rows by now are left out."""
+    labels, tests = job.task.labels, {normalise(text) for text in job.test_inputs}
+    rows = [(pair.input, match_label(labels, pair.output)) for pair in job.valid]
+    usable = [(text, label) for text, label in rows if label is not None and normalise(text) not in tests]
+    drawn = random.Random(job.settings.seed).sample(usable, MOST_ROWS) if len(usable) > MOST_ROWS else usable
+    return [EvalQuestion(i, text, job.task.examples, (label,)) for i, (text, label) in enumerate(drawn)]
+
+
+def reliabilities(
+    journal: AnswerJournal, questions: Sequence[EvalQuestion], found: Mapping[str, Calibration]
+) -> dict[str, Reliability]:
+    """How far the probabilities of each system that has them mean what they say, on the test rows."""
+    labels = journal.job.task.labels
+    right = [frozenset(i for i, label in enumerate(labels) if _is_right(label, question)) for question in questions]
+    answers = {system.name: rows for system, rows in journal.public.items()}
+    abstain = journal.job.settings.abstain
+    return {
+        name: reliability([row.scores for row in answers[name]], right, one, abstain) for name, one in found.items()
+    }
+
+
+def _is_right(label: str, question: EvalQuestion) -> bool:
+    return any(normalise(label) == normalise(output) for output in question.wanted)
+
+
+def _scores(
+    journal: AnswerJournal, name: str, title: str, form: Form, questions: Sequence[EvalQuestion]
+) -> list[tuple[float, ...]]:
+    rows: Sequence[Answer] = journal.given.get(name) or journal.ask(name, title, Restricted(form), questions)
+    return [row.scores for row in rows]
+
+
+def _name(model: str, form: Form) -> str:
+    return form.name if model == BASE else model
+
+
+def _title(model: str, form: Form) -> str:
+    whose = next(system for system in SYSTEMS if system.name == model)
+    return whose.in_form(form.name).title if model == BASE else whose.title
