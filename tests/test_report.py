@@ -106,13 +106,15 @@ def test_every_part_is_there(page):
         "(what predict and serve answer with)",
         "strongest on the test rows",
         "never on test rows",
+        "Do the probabilities mean what they say?",
+        "validated the training, never on test rows",
     ):
         assert words in page
 
 
 def test_every_plot_has_a_title_and_a_description_in_words(page):
     plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(plots) == 7
+    assert len(plots) == 8
     for plot in plots:
         title, said = re.search(r"<title id=\S+>(.+?)</title><desc id=\S+>(.+?)</desc>", plot, re.DOTALL).groups()
         assert title and re.search(r"\d", said)
@@ -226,3 +228,19 @@ def unfilter(kind, line, above, step):
         paeth = min((left, up, corner), key=lambda value: abs(guess - value))
         line[i] = (line[i] + (0, left, up, (left + up) // 2, paeth)[kind]) & 255
     return line
+
+
+def test_the_reliability_says_what_a_threshold_leaves(tmp_path):
+    job = job_of(tmp_path)
+    evaluate(dataclasses.replace(job, settings=dataclasses.replace(SETTINGS, abstain=0.7), valid=PAIRS))
+    page = report.render(job.run)
+    assert "sure enough" in page and "0.7, as <code>abstain</code> has it" in page
+    assert "fitted on 4 rows" in page
+
+
+def test_a_report_from_before_there_were_probabilities_has_no_such_part(tmp_path):
+    job = job_of(tmp_path)
+    found = evaluate(job)
+    bare = {name: dataclasses.replace(one, reliability=None) for name, one in found.systems.items()}
+    report.write_report(job.run, dataclasses.replace(found, systems=bare))
+    assert "mean what they say" not in report.render(job.run)

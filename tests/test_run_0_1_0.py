@@ -92,7 +92,9 @@ def test_evaluated_otherwise_it_keeps_every_answer(route):
     before = route.path("answers.jsonl").read_text(encoding="utf-8").splitlines()
     report = json.loads(sg_local("eval", "route", "--set", "resamples=300", "--json").stdout)
     assert report["tuned"]["score"] == json.loads((DATA / "route" / REPORT).read_text())["tuned"]["score"]
-    assert route.path("answers.jsonl").read_text(encoding="utf-8").splitlines() == before
+    after = route.path("answers.jsonl").read_text(encoding="utf-8").splitlines()
+    assert after[: len(before)] == before
+    assert {json.loads(line)["system"] for line in after[len(before) :]} == {"temperature_plain", "temperature_tuned"}
 
 
 def test_it_answers(route):

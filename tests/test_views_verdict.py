@@ -55,8 +55,9 @@ def test_a_gain_over_a_tune_on_the_examples_says_so(run):
 
 def test_the_notes_tell_the_prompt_what_leaked_and_what_was_forgotten(run):
     said = verdict_card(run).notes
-    assert len(said) == 3 and "1 test row was left out: 1 like an example, 0 like a training row." in said
-    assert "Perplexity on a neutral text:" in said[2]
+    assert len(said) == 4 and "1 test row was left out: 1 like an example, 0 like a training row." in said
+    assert said[2].startswith("Probabilities, temperature 1.00 from 0 validating rows: calibration error")
+    assert "Perplexity on a neutral text:" in said[3]
 
 
 def test_nothing_left_out_and_nothing_measured_need_no_note():

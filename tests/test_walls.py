@@ -90,7 +90,7 @@ MAY_IMPORT = {
         "training",
         "serve",
     },
-    "views": {*DISK, *STAGES, "words", "models", "report", "job", "personal"},
+    "views": {*DISK, *STAGES, "words", "models", "report", "job", "personal", "calibration"},
     "console": {"words", "review", "views"},
 }
 """Which rooms each room may import besides itself. `cli` may import all, and nobody imports `cli`.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sg_local.backends import Generator
 from sg_local.prompts import Form, majority, normalise
@@ -43,6 +45,12 @@ class EvalSettings:
     chunk_size: int = 100
     resamples: int = 2000
     seed: int = 0
+
+    @property
+    def stamped(self) -> dict[str, Any]:
+        """As stamps have them: without `abstain` where it is not set, as before there was such a thing."""
+        found = dataclasses.asdict(self)
+        return found if self.abstain else {name: value for name, value in found.items() if name != "abstain"}
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,8 @@ def _stamped(job: Evaluation) -> dict[str, Any]:
     tests = [dataclasses.asdict(row) for row in job.task.tests]
     examples = job.examples_adapter
     forms = [form.stamped for form in (job.form, *job.forms)]
-    settings = dataclasses.asdict(job.settings)
-    if not job.settings.abstain:
-        del settings["abstain"]  # so that evaluations from before there was one are finished
     return {
-        **settings,
+        **job.settings.stamped,
         "tests": digest(tests),
         "forms": digest(forms),
         "gate": job.gate,

@@ -192,7 +192,8 @@ def _is_done(job: OpenRun, name: str) -> bool:
 
 def _settings(job: OpenRun, name: str) -> str:
     """The digest of a stage's settings."""
-    return digest(job.plan[name])
+    settings = job.plan[name]
+    return digest(getattr(settings, "stamped", settings))
 
 
 def seal(job: OpenRun, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from sg_local.calibration import Reliability
 from sg_local.report.records import Gain, Role, SystemResult
 from sg_local.words import shown
 
@@ -67,6 +68,32 @@ def gains(found: Mapping[str, Gain]) -> str:
         ),
     )
     return svg(layers.properties(width=WIDTH, height=alt.Step(28)), "Gain over the strongest base", said)
+
+
+def reliability(found: Mapping[str, Reliability]) -> str:
+    """Confidence against the share that is right, by systems' names: a line each, points by how many answers they hold,
+    and the diagonal on which probabilities mean what they say.
+    """
+    rows: list[dict[str, Any]] = [
+        {"name": name, "confidence": one.confidence, "right": one.right, "n": one.n}
+        for name, curve in found.items()
+        for one in curve.bins
+    ]
+    said = "; ".join(f"{row['name']}, {row['n']} at {row['confidence']:.0f}: {row['right']:.0f} right" for row in rows)
+    names, percent = list(found), alt.Scale(domain=[0, 100])
+    colours = alt.Scale(domain=names, range=["var(--base)", "var(--tuned)"][-len(names) :])
+    chart = _table(rows).encode(
+        x=alt.X("confidence:Q", title="probability given, percent", scale=percent),
+        y=alt.Y("right:Q", title="right, percent", scale=percent),
+        color=alt.Color("name:N", scale=colours, legend=_legend()),
+    )
+    even = _table([{"x": 0, "y": 0}, {"x": 100, "y": 100}]).mark_line(strokeDash=[4, 3], color=INK, strokeWidth=1)
+    points = chart.mark_point(filled=True, opacity=1).encode(
+        size=alt.Size("n:Q", scale=alt.Scale(range=[30, 300]), legend=None),
+        shape=alt.Shape("name:N", scale=alt.Scale(domain=names, range=["circle", "diamond"]), legend=_legend()),
+    )
+    layers = alt.layer(even.encode(x="x:Q", y="y:Q"), chart.mark_line(strokeWidth=1.5), points)
+    return svg(layers.properties(width=WIDTH, height=300), "Do the probabilities mean what they say?", said)
 
 
 def losses(curve: Sequence[Sequence[float | None]]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sg_local.calibration import BINS, Reliability
 from sg_local.files import file_digest
 from sg_local.personal import sentence
 from sg_local.records import Answer, Verdict
@@ -74,6 +75,8 @@ def gather(run: Run) -> dict[str, Any]:
         "confusions": _confusions(report),
         "field_metrics": {} if report.systems[report.served].by_field is None else FIELD_METRICS,
         "field_lines": _field_lines(report),
+        "reliabilities": reliability_lines(report),
+        "n_bins": BINS,
         "stages": list(_stages(run)),
         "files": list(_files(run)),
     }
@@ -94,6 +97,13 @@ def gain_lines(report: Report) -> Iterator[GainLine]:
             yield GainLine(tuned_title, base_title, why, gain, ", ".join(report.titles(*gain.reached_by)))
 
 
+def reliability_lines(report: Report) -> dict[str, Reliability]:
+    """How far the probabilities of the served system and its base mean what they say, by title; the base first."""
+    served = report.systems[report.served]
+    systems = (report.systems[served.against], served)
+    return {one.title: one.reliability for one in systems if one.reliability is not None}
+
+
 def answer_lines(run: Run, report: Report) -> list[AnswerLine]:
     """Every test row, those on which the score changed most first."""
     texts = {(a.system, a.index): a.text for a in run.read(ANSWERS, Answer) if a.system in (BASE, TUNED)}
@@ -111,6 +121,8 @@ def _charts(run: Run, report: Report, rows: Sequence[Mapping[str, Any]]) -> Iter
     yield "scores", charts.scores(systems_by_family(report), METRICS[report.metric])
     if report.outcomes:
         yield "gains", charts.gains({" \u2212 ".join(report.titles(v.tuned, v.base)): v for v in report.outcomes})
+    if reliabilities := reliability_lines(report):
+        yield "reliability", charts.reliability(reliabilities)
     curve = (run.stamp("train") or {}).get("curve", [])
     if curve:
         yield "losses", charts.losses(curve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sg_local.calibration import BINS, Sure
 from sg_local.evaluate import is_untuned, on_the_card
 from sg_local.files import file_digest
 from sg_local.report import Outcome, Report, read_report
@@ -99,7 +100,7 @@ def notes(report: Report) -> tuple[str, ...]:
     if n_out := sum(alike.values()):
         said = ", ".join(f"{n} like {what}" for what, n in alike.items())
         found.append(f"{counted(n_out, 'test row', 'were')} left out: {said}.")
-    found += _fields(report)
+    found += [*_fields(report), *_reliability(report)]
     if report.retain is not None:
         before, after = report.retain.perplexity.base, report.retain.perplexity.tuned
         found.append(f"Perplexity on a neutral text: {before:.1f} before tuning, {after:.1f} after.")
@@ -120,6 +121,24 @@ def _fields(report: Report) -> list[str]:
     worst = sorted(served.by_field.items(), key=lambda one: one[1])[:3]
     least = ", ".join(f"{path} {score:.0f}" for path, score in worst if score < 100)
     return [f"JSON, in percent: {', '.join(said)}." + (f" Least right: {least}." if least else "")]
+
+
+def _reliability(report: Report) -> list[str]:
+    """How far the served system's probabilities mean what they say, and its base's."""
+    served = report.systems[report.served]
+    if served.reliability is None:
+        return []
+    found, base = served.reliability, report.systems[served.against].reliability
+    before = "" if base is None else f" (base {base.ece:.1f})"
+    fitted = f"temperature {found.temperature:.2f} from {counted(found.n_fitted, 'validating row')}"
+    error = f"calibration error {found.ece:.1f} points{before} in {BINS} bins, Brier score {found.brier:.2f}"
+    left = " ".join(_left(one) for one in (found.sure, found.abstain) if one is not None)
+    return [f"Probabilities, {fitted}: {error}. {left}"]
+
+
+def _left(sure: Sure) -> str:
+    right = "" if sure.right is None else f", {sure.right:.0f} % of them right"
+    return f"Above {sure.threshold:g}: {sure.coverage:.0f} % of the answers{right}."
 
 
 def _confusion(report: Report) -> ConfusionView | None:
