@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "splitting": set(),
     "parsing": set(),
     "validation": set(),
+    "decisions": set(),
     "calibration": set(),
     "journals": {"records", "files", "reading"},
     "prompts": {"records", "splitting", "parsing"},
@@ -69,7 +70,7 @@ MAY_IMPORT = {
     "training": {*DISK, "validation", "prompts", "gguf", "backends"},
     "export": {*DISK, "prompts", "gguf", "report", "backends", "personal"},
     "evaluate": {*DISK, "fields", "schemas", "prompts", "metrics", "report", "backends", "calibration"},
-    "serve": {"records", "parsing", "prompts", "backends", "channel"},
+    "serve": {"records", "parsing", "prompts", "backends", "channel", "calibration", "decisions"},
     "job": {
         "calibration",
         *DISK,

@@ -13,8 +13,9 @@ from sg_local.cli.app import Command
 from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.options import backend_option, job_options, json_option, runs_option, set_option
+from sg_local.cli.options import abstain_option, backend_option, job_options, json_option, runs_option, set_option
 from sg_local.job.options import Options
+from sg_local.job.serving import service_of
 from sg_local.records import SgError
 from sg_local.run import open_run
 from sg_local.words import brief
@@ -38,13 +39,14 @@ HOST, PORT = "127.0.0.1", 8080
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
 @click.option("--allow-remote", is_flag=True, help="Let other machines in. There is no password.")
 @click.option("--free", is_flag=True, help="Write answers freely, not only labels or JSON that fits the schema.")
+@abstain_option
 @backend_option
 @set_option
 @runs_option
 @job_options()
 @click.pass_obj
 def serve_command(
-    environment: Environment, /, run: str, base: bool, free: bool, options: Options, **where: Any
+    environment: Environment, /, run: str, base: bool, free: bool, abstain: float | None, options: Options, **where: Any
 ) -> None:
     """Answer OpenAI-style requests with the tuned model, on this machine.
 
@@ -57,10 +59,8 @@ def serve_command(
 
     with open_asked(run, options, environment, base=base) as job:
         settings = job.serve_settings(**where, restricted=not free)
-        generator = job.adapted(base=base)
-        chat = job.forms[0] if job.forms[0].template is not None else None
-        service = serve.Service(job.run.name, chat, job.task, job.form)
-        serve.serve(generator, service, settings, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))
+        service = service_of(job, base=base, free=free, abstain=abstain or 0.0)
+        serve.serve(job.adapted(base=base), service, settings, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))
 
 
 def find_missing(*packages: str) -> list[str]:

@@ -10,13 +10,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sg_local import prompts
 from sg_local.backends import EngineSettings, Generator
+from sg_local.calibration import UNFITTED, Calibration
 from sg_local.prompts import Form, Room
 from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments, SgError, Task
 
 Ask = Prompt | ScoredPrompt
+
+
+@dataclass(frozen=True)
+class Chosen(Completion):
+    """The likeliest of several continuations, and log P of each, in nats, in the order asked."""
+
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,13 +51,17 @@ class Service:
     """What answers under a name. `task` and `form` wrap a bare user message; without them it goes through `chat`.
 
     `chat` is the model's chat form, or None where it has none. A fused file carries its task in its own template,
-    so it is served without `task`.
+    so it is served without `task`. `calibration` makes probabilities of label scores, and a label less probable than
+    `abstain` is answered as "unsure" (0: never). `adapter` is what the engine answers with, if anything.
     """
 
     name: str
     chat: Form | None
     task: Task | None = None
     form: Form | None = None
+    calibration: Calibration = UNFITTED
+    abstain: float = 0.0
+    adapter: Path | None = None
 
 
 def is_scored(task: Task, settings: ServeSettings) -> bool:
@@ -132,9 +145,10 @@ def _choose(generator: Generator, asks: Iterable[Ask | None]) -> Iterator[Comple
         yield _chosen(generator, asked.pop(score.prompt_id), score)
 
 
-def _chosen(generator: Generator, ask: ScoredPrompt, score: Score) -> Completion:
+def _chosen(generator: Generator, ask: ScoredPrompt, score: Score) -> Chosen:
     """The likeliest continuation as a completion; ties go to the first."""
     logprob = max(score.logprobs)
     text = ask.continuations[score.logprobs.index(logprob)]
     n_tokens = len(generator.tokenize((Segment(text, trusted=False),), bos=False)) + ask.end
-    return Completion(ask.id, text.strip(), "stop", len(generator.tokenize(ask.segments)), n_tokens, logprob)
+    n_prompt = len(generator.tokenize(ask.segments))
+    return Chosen(ask.id, text.strip(), "stop", n_prompt, n_tokens, logprob, score.logprobs)

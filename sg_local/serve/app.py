@@ -1,10 +1,10 @@
 """The HTTP side: OpenAI-compatible routes over a Worker, and the server that listens on loopback.
 
-GET /health, GET /v1/models, POST /v1/chat/completions, POST /v1/completions. A single user message gets the tuned
-task's answer; any other conversation goes through the model's own chat template, and a text prompt to the model as
-it is. A stream carries the whole answer in one piece. There is no authentication: the server refuses to listen
-beyond this machine unless told to, and on loopback answers only requests that name a loopback host, so that a web
-page cannot reach it through a name of its own (DNS rebinding).
+GET /health, GET /v1/models, POST /v1/chat/completions, POST /v1/completions, POST /v1/systemone. A single user message
+gets the tuned task's answer; any other conversation goes through the model's own chat template, and a text prompt to
+the model as it is. A stream carries the whole answer in one piece. There is no authentication: the server refuses to
+listen beyond this machine unless told to, and on loopback answers only requests that name a loopback host, so that a
+web page cannot reach it through a name of its own (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import ipaddress
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,10 @@ from starlette.routing import Route
 
 from sg_local import prompts
 from sg_local.backends import Generator
+from sg_local.calibration import UNSURE
 from sg_local.records import Completion, Prompt, Segment, SgError
-from sg_local.serve.answers import Ask, ServeSettings, Service, check_room, task_ask
+from sg_local.serve import systemone
+from sg_local.serve.answers import Ask, Chosen, ServeSettings, Service, check_room, task_ask
 from sg_local.serve.api import (
     ApiError,
     ChatRequest,
@@ -59,6 +61,7 @@ def make_app(worker: Worker, service: Service, settings: ServeSettings) -> Starl
             Route("/v1/models", routes.models),
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.text, methods=["POST"]),
+            Route("/v1/systemone", routes.decisions, methods=["POST"]),
         ],
         exception_handlers={ApiError: _refused, HTTPException: _unrouted, Exception: _failed},
     )
@@ -69,7 +72,7 @@ def listen(
 ) -> None:
     """What `sg_local.serve.serve` promises, with the HTTP packages at hand."""
     listener = open_socket(settings)
-    worker = Worker(generator)
+    worker = Worker(generator, service.adapter)
     url = f"http://{_netloc(settings.host, listener.getsockname()[1])}"
     try:
         app = make_app(worker, service, settings)
@@ -135,10 +138,17 @@ class Routes:
         if chat.bare is not None and self.service.task is not None:
             lead = self.service.form.lead if self.service.form is not None else ""
             text = prompts.parse_output(self.service.task, text, lead)
-        completion = dataclasses.replace(completion, text=text)
+        completion = dataclasses.replace(completion, text=self._sure(completion, text))
         if chat.options.stream:
             return _stream(chat_chunks(self.service.name, completion, include_usage=chat.options.include_usage))
         return JSONResponse(chat_answer(self.service.name, completion))
+
+    def _sure(self, completion: Completion, text: str) -> str:
+        """The answer, or that no label is probable enough."""
+        if not self.service.abstain or not isinstance(completion, Chosen):
+            return text
+        likely = self.service.calibration.probabilities(completion.scores)
+        return text if max(likely) >= self.service.abstain else UNSURE
 
     async def text(self, http: Request) -> Response:
         """Text completions of one prompt or several, whole or as a stream."""
@@ -149,6 +159,33 @@ class Routes:
         if text.options.stream:
             return _stream(text_chunks(self.service.name, completions, include_usage=text.options.include_usage))
         return JSONResponse(text_answer(self.service.name, completions))
+
+    async def decisions(self, http: Request) -> Response:
+        """Typed questions on one state, each answered with probabilities (systemone)."""
+        request = systemone.read(await self._body(http))
+        return JSONResponse(await systemone.decide(request, self._deciders, self._scores))
+
+    @property
+    def _deciders(self) -> systemone.Deciders:
+        """The run, where it has labels, and the base."""
+        service, settings = self.service, self.settings
+        form = service.chat or prompts.PLAIN
+        if service.task is None or service.form is None or not service.task.labels:
+            return systemone.Deciders((), form, settings)
+        one = systemone.Decider(
+            service.name, service.task, service.form, service.calibration, settings, service.abstain
+        )
+        return systemone.Deciders((one,), form, settings)
+
+    async def _scores(self, build: systemone.Build, run: str | None) -> Sequence[float]:
+        try:
+            found = await asyncio.wrap_future(self.worker.submit(build, base=run is None))
+        except prompts.TooLong:
+            raise
+        except SgError as error:
+            raise self._refusal(error) from error
+        assert isinstance(found, Chosen)
+        return found.scores
 
     async def _body(self, http: Request) -> dict[str, Any]:
         self._check_host(http)
@@ -167,8 +204,10 @@ class Routes:
         try:
             return await asyncio.wrap_future(self.worker.submit(build))
         except SgError as error:
-            status = 400 if self.worker.is_alive else 503
-            raise ApiError(f"{error.message} {error.hint}".strip(), status=status) from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: SgError) -> ApiError:
+        return ApiError(f"{error.message} {error.hint}".strip(), status=400 if self.worker.is_alive else 503)
 
     def _chat_ask(self, generator: Generator, chat: ChatRequest) -> Ask:
         service, sampling, seed = self.service, chat.options.sampling, chat.options.seed

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sg_local.backends import Generator
 from sg_local.records import Completion, ScoredPrompt, SgError
@@ -24,9 +25,10 @@ BuildAsk = Callable[[Generator], Ask]
 
 @dataclass
 class Pending:
-    """A request on its way: how to build what is asked, and where the completion is awaited."""
+    """A request on its way: how to build what is asked, of the base or not, and where the completion is awaited."""
 
     build: BuildAsk
+    base: bool = False
     future: Future[Completion] = field(default_factory=Future)
 
 
@@ -35,10 +37,10 @@ class Closed(Exception):
 
 
 class Worker:
-    """Owns a generator until `close`, which leaves the generator open."""
+    """Owns a generator until `close`, which leaves the generator open. `adapter` is what it answers with."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, generator: Generator, adapter: Path | None = None) -> None:
+        self._generator, self._adapter = generator, adapter
         self._incoming: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._built: deque[tuple[Pending, Ask]] = deque()
         self._open: dict[str, Pending] = {}
@@ -52,13 +54,13 @@ class Worker:
         """Whether requests are still answered."""
         return self._thread.is_alive() and not self._closing.is_set()
 
-    def submit(self, build: BuildAsk) -> Future[Completion]:
-        """Ask for a completion. `build` runs on the engine's thread; its ask's id is replaced.
+    def submit(self, build: BuildAsk, *, base: bool = False) -> Future[Completion]:
+        """Ask for a completion, of the base where it says so. `build` runs on the engine's thread.
 
-        The future raises SgError for what the engine refuses, and when the worker closes first. Cancelling it
-        works until the engine has taken the request.
+        Its ask's id is replaced. The future raises SgError for what the engine refuses, and when the worker closes
+        first. Cancelling it works until the engine has taken the request.
         """
-        job = Pending(build)
+        job = Pending(build, base)
         self._incoming.put(job)
         if not self.is_alive:
             self._refuse_incoming()
@@ -86,8 +88,10 @@ class Worker:
     def _compute(self) -> None:
         """One call of the engine, for all waiting asks of the kind that came first."""
         first = self._next()
-        scored = isinstance(first, ScoredPrompt)
-        asks = itertools.chain([first], self._scored() if scored else self._written())
+        scored, base = isinstance(first, ScoredPrompt), self._open[first.id].base
+        asks = itertools.chain([first], self._scored(base) if scored else self._written())
+        if base and self._adapter is not None:
+            self._generator.use_adapter(None)
         try:
             for completion in complete(self._generator, asks, scored=scored):
                 self._open.pop(completion.prompt_id).future.set_result(completion)
@@ -96,6 +100,9 @@ class Worker:
             for job in self._open.values():
                 job.future.set_exception(error)
             self._open.clear()
+        finally:
+            if base and self._adapter is not None:
+                self._generator.use_adapter(self._adapter)
 
     def _written(self) -> Iterator[Ask | None]:
         """Asks to write for, and None while only those under way are left; ends with them, or for a scored ask."""
@@ -110,10 +117,10 @@ class Worker:
             else:
                 return
 
-    def _scored(self) -> Iterator[Ask]:
-        """Waiting asks up to the first to write for."""
+    def _scored(self, base: bool) -> Iterator[Ask]:
+        """Waiting asks up to the first to write for, or to ask of the other weights."""
         self._drain()
-        while self._built and isinstance(self._built[0][1], ScoredPrompt):
+        while self._built and isinstance(self._built[0][1], ScoredPrompt) and self._built[0][0].base == base:
             yield self._next()
 
     def _next(self) -> Ask:

@@ -1,0 +1,262 @@
+"""`POST /v1/systemone`: a decision request read, matched with the served runs, and answered in the wire's form.
+
+A run answers the question whose criteria are its labels, with its tuned and calibrated probabilities. Any other
+question goes to the untuned base with labels by ensemble: how likely the label is after the state and, for few labels,
+how likely the state is after the label, both less what they are for inputs that say nothing. Such an answer is marked:
+`x_model` says who answered, `x_calibrated` whether its probabilities were fitted. Nothing here knows of HTTP or of
+threads: a Scorer asks the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sg_local import prompts
+from sg_local.backends import Generator
+from sg_local.calibration import UNFITTED, Calibration, mean_scores
+from sg_local.decisions import YES, Question, Request, Unfit, read_request
+from sg_local.prompts import Form
+from sg_local.records import ScoredPrompt, Segment, SgError, Task
+from sg_local.serve.answers import ServeSettings, check_room
+from sg_local.serve.api import ApiError
+from sg_local.serve.batch import Answerer
+
+Build = Callable[[Generator], ScoredPrompt]
+
+BASE = "base"
+HOSTED = "jev-"
+"""How the hosted model's names begin: such a name stands for whatever is served, so that only the address changes."""
+DIGITS = 4
+MOST_CHANNELLED = 8
+"""Options up to which the state is read behind each of them, too."""
+CONTENT_FREE = ("N/A", "[MASK]")
+"""Inputs without content, over which a label's mean score is its prior (arXiv 2102.09690)."""
+
+
+class Scorer(Protocol):
+    """Asks an engine for log P of each continuation, with a run's adapter or, where `run` is None, with the base."""
+
+    async def __call__(self, build: Build, run: str | None) -> Sequence[float]: ...
+
+
+@dataclass(frozen=True)
+class Decider:
+    """A served run, as decisions see it: its task, its prompt form, and what makes probabilities of its scores.
+
+    An answer less probable than `abstain` is marked as unsure.
+    """
+
+    name: str
+    task: Task
+    form: Form
+    calibration: Calibration = UNFITTED
+    settings: ServeSettings = ServeSettings()
+    abstain: float = 0.0
+
+
+@dataclass(frozen=True)
+class Deciders:
+    """All that a server has for decisions: its runs, and the form and lengths in which the base is asked."""
+
+    runs: tuple[Decider, ...]
+    form: Form
+    settings: ServeSettings = ServeSettings()
+
+
+class Misread(ApiError):
+    """A refusal in both shapes that clients read: OpenAI's `error`, and the decision API's `detail`."""
+
+    def __init__(self, message: str, *, status: int = 422, place: Sequence[str] = (), code: str | None = None) -> None:
+        super().__init__(message, status=status, param=".".join(place) or None, code=code)
+        self.place = tuple(place)
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object, and what is wrong where."""
+        if self.status == 422:
+            detail: Any = [{"loc": ["body", *self.place], "msg": self.message, "type": "value_error"}]
+        else:
+            detail = {"error_type": self.code or "invalid_request_error", "message": self.message}
+        return {**super().body(), "detail": detail}
+
+
+def read(body: dict[str, Any]) -> Request:
+    """A checked request. Raises Misread (422)."""
+    try:
+        return read_request(body)
+    except Unfit as wrong:
+        place = ".".join(wrong.place)
+        raise Misread(f"{place}: {wrong.message}.", place=wrong.place) from wrong
+
+
+def candidates(request: Request, deciders: Deciders) -> tuple[Decider, ...]:
+    """The runs that may answer: the one that is named, all for a hosted model's name or none, none for the base.
+
+    Raises Misread (404) for another name.
+    """
+    if not request.model or request.model.startswith(HOSTED):
+        return deciders.runs
+    if request.model == BASE:
+        return ()
+    found = tuple(run for run in deciders.runs if run.name == request.model)
+    if not found:
+        known = ", ".join((*(run.name for run in deciders.runs), BASE))
+        message = f"There is no model {request.model!r} here; there is: {known}."
+        raise Misread(message, status=404, place=("model",), code="model_not_found")
+    return found
+
+
+def matched(question: Question, runs: Sequence[Decider], *, named: bool = False) -> Decider | None:
+    """The run whose labels are the question's criteria; of several the one that was made for these instructions.
+
+    A run is made for instructions that its own begin with, as `tasks new --from` writes them. Every statement has the
+    labels yes and no: its run must be made for its instructions, unless the run was `named`.
+    """
+    wanted = {option.strip() for option in question.options}
+    alike = [run for run in runs if set(run.task.labels) == wanted]
+    asked = prompts.normalise(question.instructions)
+    begins = [f"{prompts.normalise(run.task.instruction)} ".startswith(f"{asked} ") for run in alike]
+    made_for_it = [run for run, is_so in zip(alike, begins, strict=True) if asked and is_so]
+    if made_for_it:
+        return made_for_it[0]
+    return alike[0] if alike and (named or question.kind != "noul") else None
+
+
+@dataclass
+class Reading:
+    """One question under way. `n_tokens` counts its prompt's tokens once that is built."""
+
+    question: Question
+    state: str
+    n_tokens: int = 0
+    x: dict[str, Any] = field(default_factory=dict)
+
+    def counted(self, build: Build) -> Build:
+        """The same, its prompt's tokens counted."""
+
+        def build_it(generator: Generator) -> ScoredPrompt:
+            ask = build(generator)
+            self.n_tokens = len(generator.tokenize(ask.segments))
+            return ask
+
+        return build_it
+
+    async def by_run(self, run: Decider, scorer: Scorer) -> tuple[float, ...]:
+        """The probability of each option by a tuned run."""
+
+        def build(generator: Generator) -> ScoredPrompt:
+            return _direct(generator, run.task, run.form, self.state, run.settings)
+
+        scores = await scorer(self.counted(build), run.name)
+        found = dict(zip(run.task.labels, run.calibration.probabilities(scores), strict=True))
+        likely = tuple(found[option.strip()] for option in self.question.options)
+        self.x = {"x_model": run.name, "x_calibrated": run.calibration.n > 0}
+        if run.abstain:
+            self.x["x_unsure"] = max(likely) < run.abstain
+        return likely
+
+    async def by_base(self, deciders: Deciders, scorer: Scorer) -> tuple[float, ...]:
+        """The probability of each option by the base, labels by ensemble."""
+        options, form = self.question.options, deciders.form
+        task = Task("decision", "classification", self.question.told, (), options)
+        channels = options if len(options) <= MOST_CHANNELLED and self.state.strip() else ()
+
+        def direct(text: str) -> Build:
+            return lambda generator: _direct(generator, task, form, text, deciders.settings)
+
+        def channel(option: str) -> Build:
+            return lambda generator: _channel(generator, task, option, (self.state, *CONTENT_FREE), deciders.settings)
+
+        asks = [self.counted(direct(self.state)), *map(direct, CONTENT_FREE), *map(channel, channels)]
+        found = await asyncio.gather(*(scorer(build, None) for build in asks))
+        states, behind = found[: 1 + len(CONTENT_FREE)], found[1 + len(CONTENT_FREE) :]
+        channel_of = [[row[k] for row in behind] or [0.0] * len(options) for k in range(len(states))]
+        sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(states, channel_of, strict=True)]
+        self.x = {"x_model": BASE, "x_calibrated": False, "x_labels": "ensemble" if behind else "direct"}
+        return Calibration(mean_scores(sums[1:])).probabilities(sums[0])
+
+
+async def decide(request: Request, deciders: Deciders, scorer: Scorer) -> dict[str, Any]:
+    """The answer to a request, all its questions asked together. Raises Misread, and what the scorer raises."""
+    runs = candidates(request, deciders)
+    named = len(runs) == 1 and runs[0].name == request.model
+    readings = [Reading(question, request.state) for question in request.questions]
+
+    async def answer(reading: Reading) -> tuple[float, ...]:
+        run = matched(reading.question, runs, named=named)
+        return await (reading.by_base(deciders, scorer) if run is None else reading.by_run(run, scorer))
+
+    try:
+        found = await asyncio.gather(*map(answer, readings))
+    except prompts.TooLong as error:
+        message = f"{error.message} Send a shorter state."
+        raise Misread(message, status=413, place=("state",), code="context_length_exceeded") from error
+    answers = {
+        one.question.id: {**said(one.question, likely), **one.x} for one, likely in zip(readings, found, strict=True)
+    }
+    usage = {"input_tokens": sum(one.n_tokens for one in readings), "output_tokens": 0}
+    return {"model": _who(readings), "answers": answers, "usage": usage}
+
+
+def said(question: Question, likely: Sequence[float]) -> dict[str, Any]:
+    """An answer in the wire's form, numbers to four decimals."""
+    shown = [round(share, DIGITS) for share in likely]
+    if question.kind == "noul":
+        return {"type": "noul", "noul": shown[question.options.index(YES)]}
+    if question.kind == "choice":
+        return {
+            "type": "choice",
+            "choice": question.options[list(likely).index(max(likely))],
+            "probabilities": dict(zip(question.options, shown, strict=True)),
+            "confidence": round(choice_confidence(likely), DIGITS),
+        }
+    return {
+        "type": "score",
+        "score": round(sum(level * share for level, share in enumerate(likely)), DIGITS),
+        "legend": {str(level): text for level, text in enumerate(question.legend)},
+        "probabilities": {str(level): share for level, share in enumerate(shown)},
+        "confidence": round(score_confidence(likely), DIGITS),
+    }
+
+
+def choice_confidence(likely: Sequence[float]) -> float:
+    """How far the likeliest of the options is above an even share: 0 for an even one, 1 for certainty."""
+    even = 1 / len(likely)
+    return min(1.0, max(0.0, (max(likely) - even) / (1 - even)))
+
+
+def score_confidence(likely: Sequence[float]) -> float:
+    """How close the levels lie to the likeliest one, held against even shares around the middle: 1 for certainty."""
+    top, n = list(likely).index(max(likely)), len(likely)
+    spread = sum(share * abs(level - top) for level, share in enumerate(likely))
+    even = sum(abs(level - (n - 1) / 2) for level in range(n)) / n
+    return min(1.0, max(0.0, 1 - spread / even))
+
+
+def _direct(generator: Generator, task: Task, form: Form, text: str, settings: ServeSettings) -> ScoredPrompt:
+    """The labels after a state, asked as predict asks them. Raises TooLong."""
+    ask = Answerer(generator, task, form, dataclasses.replace(settings, restricted=True)).ask(text, id="")
+    assert isinstance(ask, ScoredPrompt), "labels are scored"
+    return ask
+
+
+def _channel(
+    generator: Generator, task: Task, option: str, texts: Sequence[str], settings: ServeSettings
+) -> ScoredPrompt:
+    """Inputs after an option, in a list that gives outputs first. Raises TooLong."""
+    text = f"{task.instruction}\n\nOutput: {option.strip()}\nInput:"
+    segments = (Segment(text, trusted=False),)
+    try:
+        check_room(generator, (*segments, Segment(texts[0], trusted=False)), settings.n_ctx)
+    except SgError as error:
+        raise prompts.TooLong(error.message, error.hint) from error
+    return ScoredPrompt("", segments, tuple(prompts.PLAIN.lead + one for one in texts))
+
+
+def _who(readings: Sequence[Reading]) -> str:
+    """Who answered: the one run that did, else the base, else all by name."""
+    names = dict.fromkeys(str(one.x["x_model"]) for one in readings)
+    return "+".join(names)
