@@ -137,7 +137,7 @@ def test_too_little_memory_to_train_is_told_before_the_synthesis(tmp_path, routi
 
 def test_fewer_rows_at_a_time_are_proposed_where_they_fit(tmp_path, routing, model, monkeypatch):
     have(monkeypatch, memory=520 * MB)
-    error = refused(tmp_path, routing, options(tmp_path, model, train={"batch_size": 256}))
+    error = refused(tmp_path, routing, options(tmp_path, model, train={"batch_size": 1024}))
     assert error.message.startswith("Training needs") and "`train.batch_size=" in error.hint
 
 

@@ -20,7 +20,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "sg_local"
 BENCHMARKS = PACKAGE.parent / "benchmarks"
 ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
-ENGINES = {"llama_cpp", "torch", "mlx", "mlx_lm", "transformers", "peft", "safetensors"}
+ENGINES = {"llama_cpp", "torch", "triton", "mlx", "mlx_lm", "transformers", "peft", "safetensors"}
 
 DISK = {"records", "files", "run"}
 STAGES = {"synth", "filters", "review", "export", "evaluate"}

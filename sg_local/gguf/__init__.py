@@ -16,9 +16,10 @@ from sg_local.gguf.merge import MergeSettings, Weighed, copy_with_fields, merge,
 from sg_local.gguf.provenance import FACTS, PREFIX, Origin, adopt, shown_facts
 from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.quant_mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
-from sg_local.gguf.quants import dequantize, ggml, quantize
+from sg_local.gguf.quants import decodes, dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
 from sg_local.gguf.shape import ModelConfig, Yarn
+from sg_local.gguf.stored import StoredRows
 from sg_local.gguf.types import FILE_TYPE_NAMES, FILE_TYPES, FLOATS, TYPES, TensorType
 from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, pack_fields, stream_gguf, write_gguf
 
@@ -49,6 +50,7 @@ __all__ = [
     "Origin",
     "Pair",
     "Retained",
+    "StoredRows",
     "Tensor",
     "TensorPlan",
     "TensorType",
@@ -61,6 +63,7 @@ __all__ = [
     "check_model",
     "check_trainable",
     "copy_with_fields",
+    "decodes",
     "dequantize",
     "fitting",
     "ggml",

@@ -56,6 +56,25 @@ def dequantize(raw: np.ndarray, type: str) -> np.ndarray:
     return out
 
 
+def decodes(type: str) -> bool:
+    """Whether `decode_into` can be used for a type here: ggml is at hand and has a decoder for it."""
+    return _decoder(type) is not None
+
+
+def decode_into(raw: np.ndarray, type: str, out: np.ndarray) -> None:
+    """Decode stored rows, uint8 (rows, row_bytes), in this thread: `out` is (rows, columns), contiguous.
+
+    `out` is float32, or uint16 for bfloat16, rounded to the nearest as torch does. Needs `decodes(type)`.
+    """
+    decoder, library = _decoder(type), ggml()
+    assert decoder is not None and library is not None and raw.flags.c_contiguous and out.flags.c_contiguous
+    if out.dtype == np.float32:
+        return decoder(raw.ctypes.data, out.ctypes.data, out.size)
+    wide = np.empty(out.shape, np.float32)
+    decoder(raw.ctypes.data, wide.ctypes.data, out.size)
+    library.ggml_fp32_to_bf16_row(wide.ctypes.data, out.ctypes.data, out.size)
+
+
 def quantize(weights: np.ndarray, type: str) -> np.ndarray:
     """Float32 (rows, columns) as stored rows, uint8 (rows, row_bytes). Raises SgError for a misfit row length."""
     kind = TYPES[type]
@@ -95,7 +114,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.ggml_quantize_chunk.restype = ctypes.c_size_t
     library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, size, size, size, pointer]
-    for name in _DECODERS.values():
+    for name in (*_DECODERS.values(), "ggml_fp32_to_bf16_row"):
         function = getattr(library, name)
         function.restype, function.argtypes = None, [pointer, pointer, size]
     return library

@@ -1,7 +1,7 @@
 """Reads a GGUF file: its metadata, kept as the very bytes on disk, and its tensors, a few rows at a time.
 
-Nothing is mapped into memory beyond the header, so reading a file of any size costs one slab of rows. Covers
-little-endian GGUF versions 2 and 3. The layout is that of ggml's docs/gguf.md.
+Nothing is mapped into memory beyond the header but what `mapped` is asked for, so reading a file of any size costs one
+slab of rows. Covers little-endian GGUF versions 2 and 3. The layout is that of ggml's docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class GgufFile:
         self.tensors: dict[str, Tensor] = {}
         self.alignment = ALIGNMENT
         self.data_start = 0
+        self._map: mmap.mmap | None = None
         self._file = _open(self.path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
@@ -118,6 +119,21 @@ class GgufFile:
         if self._file.readinto(data.data.cast("B")) != data.nbytes:
             raise _truncated(self.path, f"tensor {tensor.name}")
         return data
+
+    def mapped(self, tensor: Tensor) -> np.ndarray:
+        """All rows as they are stored, read-only uint8 (rows, row_bytes), without a copy: pages come as they are read.
+
+        The array outlives the file object. One map serves all tensors of a file.
+        """
+        if self._map is None:
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        flat = np.frombuffer(self._map, np.uint8, tensor.n_bytes, tensor.offset)
+        return flat.reshape(tensor.rows, tensor.row_bytes)
+
+    @property
+    def map(self) -> mmap.mmap | None:
+        """What `mapped` arrays lie in, None where none was asked for."""
+        return self._map
 
     def dequantize(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """A tensor's weights in float32, in its own shape; with a row range, those rows alone as 2-D."""

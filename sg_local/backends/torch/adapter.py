@@ -35,7 +35,7 @@ class TorchLora:
         wanted = adapted_layers(base.shape.layers, settings.n_layers)
         chosen = [p for block in base.blocks if block.index in wanted for p in block.projections]
         size = sum(self.rank * (p.weight.shape[1] * len(p.names) + sum(p.sizes)) for p in chosen)
-        device = base.blocks[0].qkv.weight.device
+        device = base.device
         self.flat = torch.zeros(size, device=device)
         self.gradient = torch.zeros(size, device=device)
         self.flat.grad = self.gradient

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import resource
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,6 @@ from sg_local.backends.torch.packing import pack_rows
 from sg_local.backends.training.checkpoint import Arrays, TrainJob
 from sg_local.backends.training.loop import OutOfMemory, StepPlan, StepResult
 from sg_local.backends.training.lora import dropout_seed, micro_batches, normaliser, shared_prefix
-from sg_local.backends.training.memory import recomputes
 from sg_local.records import TokenExample
 
 # AdamW's usual constants (Loshchilov and Hutter 2019), which torch, peft's examples and mlx-lm share.
@@ -31,14 +31,14 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 class TorchEngine:
-    """A base, its adapter and AdamW, bound to one job."""
+    """A base, its adapter and AdamW, bound to one job. `recompute`: activations are computed again, not kept."""
 
-    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob) -> None:
+    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, *, recompute: bool = False) -> None:
         self.base, self.lora, self.settings = base, lora, job.settings
         self.device = lora.flat.device
         rows = (*job.examples, *job.valid)
         self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
-        self.recompute = recomputes(base.shape, on_cuda=self.device.type == "cuda")
+        self.recompute = recompute
         self.optimiser = self._optimiser()
 
     def start(self) -> None:
@@ -46,15 +46,15 @@ class TorchEngine:
         self.optimiser = self._optimiser()
 
     def step(self, plan: StepPlan) -> StepResult:
-        gradient, sums = self.lora.gradient.zero_(), torch.zeros(2, device=self.device)
-        divisor = normaliser([row for batch in plan.batches for row in batch])
         try:
-            for micro, batch in enumerate(plan.batches):
-                seed = dropout_seed(self.settings.seed, plan.index, micro)
-                sums += self._accumulate(batch[rank() :: n_processes()], divisor, seed)
+            sums = self._gradient(plan)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise OutOfMemory(str(error)) from error
+            if self.recompute:
+                raise OutOfMemory(str(error)) from error
+            self.recompute = True
+            return self.step(plan)
+        gradient = self.lora.gradient
         _sum_over_processes(gradient, sums)
         loss, n_tokens = sums.tolist()
         norm = float(torch.linalg.vector_norm(gradient))
@@ -63,6 +63,16 @@ class TorchEngine:
             self.optimiser.param_groups[0]["lr"] = plan.lr
             self.optimiser.step()
         return StepResult(loss, norm, int(n_tokens))
+
+    def _gradient(self, plan: StepPlan) -> torch.Tensor:
+        """Leave this process's gradient of a step in the adapter; its loss and the tokens that were computed."""
+        self.lora.gradient.zero_()
+        sums = torch.zeros(2, device=self.device)
+        divisor = normaliser([row for batch in plan.batches for row in batch])
+        for micro, batch in enumerate(plan.batches):
+            seed = dropout_seed(self.settings.seed, plan.index, micro)
+            sums += self._accumulate(batch[rank() :: n_processes()], divisor, seed)
+        return sums
 
     def evaluate(self, rows: Sequence[TokenExample]) -> float:
         total = 0.0
@@ -131,8 +141,10 @@ def _sum_over_processes(*tensors: torch.Tensor) -> None:
             dist.all_reduce(tensor)
 
 
-def give_back_memory() -> None:
-    """Return what a step has freed to the system: glibc's allocator keeps it, and the parity gate wants as much."""
+def give_back_memory(base: LoadedBase) -> None:
+    """Return what steps leave to the system, for the parity gate wants as much: freed memory, and the file's pages."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+    if base.map is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.map.madvise(mmap.MADV_DONTNEED)

@@ -30,9 +30,8 @@ class Pass:
 
 def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
     """Outputs of the last norm at the pack's answer positions: (answers, width), scaled as the logits are."""
-    model = base.model.model
     with torch.no_grad():
-        x = F.embedding(pack.tokens, model.embed_tokens.weight)
+        x = base.embedding.pick(pack.tokens)
         if base.shape.embedding_scale != 1:
             x = x * base.shape.embedding_scale
         views = views_of(base, pack)
@@ -46,14 +45,14 @@ def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: 
 def answer_loss(base: LoadedBase, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
     """The summed, weighted negative log-likelihood of the pack's targets, in nats."""
     cap = base.shape.logit_cap
-    return functions.answer_loss(hidden, base.model.lm_head.weight, pack.targets, pack.weights, cap)
+    return functions.answer_loss(hidden, base.head, pack.targets, pack.weights, cap)
 
 
 def logits(base: LoadedBase, adapter: TorchLora | None, pack: Pack) -> torch.Tensor:
     """Float32 logits at the pack's answer positions: (answers, vocabulary)."""
     with torch.no_grad():
         hidden = hidden_states(base, adapter, pack)
-        return functions.head_logits(hidden, base.model.lm_head.weight, base.shape.logit_cap)
+        return functions.head_logits(hidden, base.head, base.shape.logit_cap)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class _Layer:
     def _project(self, projection: Projection, x: torch.Tensor) -> torch.Tensor:
         part = None if self.adapter is None else self.adapter.parts.get(projection.names)
         if self.adapter is None or part is None:
-            return F.linear(x, projection.weight, projection.bias)
+            return functions.frozen(x, projection.weight, projection.bias)
         kept = self._kept(projection, x, self.adapter.dropout)
         return functions.adapted(x, projection.weight, projection.bias, kept, self.adapter.scale, part.a, *part.b)
 

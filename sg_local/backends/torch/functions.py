@@ -1,4 +1,7 @@
-"""The parts of the forward pass with gradients of their own, written out so that they keep no more than they must."""
+"""The parts of the forward pass with gradients of their own, written out so that they keep no more than they must.
+
+Frozen matrices are asked for again in the backward pass: what `Frozen.whole` gives does not last until then.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from sg_local.backends.torch.frozen import Frozen
 from sg_local.backends.training.memory import logit_rows
+
+
+class _FrozenLinear(torch.autograd.Function):
+    """x @ W.T + bias, W frozen."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: Frozen, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.weight = weight
+        return F.linear(x, weight.whole(), bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return grad @ ctx.weight.whole(), None, None
 
 
 class _Adapted(torch.autograd.Function):
@@ -21,25 +38,25 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
+        weight: Frozen,
         bias: torch.Tensor | None,
         kept: torch.Tensor | None,
         scale: float,
         a: torch.Tensor,
         *b: torch.Tensor,
     ) -> torch.Tensor:
-        out = F.linear(x, weight, bias)
+        out = F.linear(x, weight.whole(), bias)
         source = x.to(a.dtype) if kept is None else x * kept
         low = source @ a.T
         for rows, part, low_part in zip(out.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), strict=True):
             _add_product(rows, low_part, part.T, scale)
-        ctx.save_for_backward(x, weight, kept, low, a, *b)
-        ctx.scale = scale
+        ctx.save_for_backward(x, kept, low, a, *b)
+        ctx.weight, ctx.scale = weight, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, kept, low, a, *b = ctx.saved_tensors
+        x, kept, low, a, *b = ctx.saved_tensors
         source = x.to(a.dtype) if kept is None else x * kept
         grad_low, grad_b = torch.empty_like(low), []
         pieces = zip(
@@ -51,7 +68,7 @@ class _Adapted(torch.autograd.Function):
             grad_b.append(rows.T @ low_part)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad @ weight
+            grad_x = grad @ ctx.weight.whole()
             if kept is None:
                 _add_product(grad_x, grad_low, a, 1.0)
             else:
@@ -104,15 +121,16 @@ class _GeluGated(torch.autograd.Function):
 class _AnswerLoss(torch.autograd.Function):
     """Sum of weight * -log softmax(logits)[target]; the gradient for h is made in the forward pass.
 
-    The head is frozen, so each chunk of logits is needed once and can be dropped at once.
+    The head is frozen, so each chunk of logits is needed once and can be dropped at once. It is read in parts, for the
+    logits and for the gradient, which is summed in float32.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, cap: float
+        ctx: Any, hidden: torch.Tensor, head: Frozen, targets: torch.Tensor, weights: torch.Tensor, cap: float
     ) -> torch.Tensor:
         grads, total = [], hidden.new_zeros((), dtype=torch.float32)
-        n_rows = logit_rows(len(head))
+        n_rows = logit_rows(head.shape[0])
         for h, target, weight in zip(*(t.split(n_rows) for t in (hidden, targets, weights)), strict=True):
             scores = head_logits(h, head, cap)
             slope = 1 - (scores / cap) ** 2 if cap and ctx.needs_input_grad[0] else None
@@ -122,7 +140,7 @@ class _AnswerLoss(torch.autograd.Function):
                 share = scores.sub_(top[:, None]).exp_()
                 share.scatter_add_(1, target[:, None], share.new_full((len(target), 1), -1.0))
                 share.mul_(weight[:, None] if slope is None else slope.mul_(weight[:, None]))
-                grads.append(share.to(head.dtype) @ head)
+                grads.append(_times(share, head))
         ctx.save_for_backward(torch.cat(grads) if grads else None)
         return total
 
@@ -131,13 +149,25 @@ class _AnswerLoss(torch.autograd.Function):
         return ctx.saved_tensors[0] * grad.to(ctx.saved_tensors[0].dtype), None, None, None, None
 
 
-def head_logits(hidden: torch.Tensor, head: torch.Tensor, cap: float) -> torch.Tensor:
+def _times(share: torch.Tensor, head: Frozen) -> torch.Tensor:
+    """share @ head, for shares (rows, vocabulary)."""
+    out = share.new_zeros(len(share), head.shape[1])
+    for start, rows in head.parts():
+        _add_product(out, share[:, start : start + len(rows)].to(rows.dtype), rows, 1.0)
+    return out.to(head.dtype)
+
+
+def head_logits(hidden: torch.Tensor, head: Frozen, cap: float) -> torch.Tensor:
     """Float32 logits (rows, vocabulary), bounded by tanh at `cap` unless it is 0."""
-    scores = F.linear(hidden, head).float()
+    scores = hidden.new_empty(len(hidden), head.shape[0], dtype=torch.float32)
+    for start, rows in head.parts():
+        scores[:, start : start + len(rows)] = F.linear(hidden, rows)
     return scores.div_(cap).tanh_().mul_(cap) if cap else scores
 
 
 # `apply` has no types of its own.
+frozen: Callable[..., torch.Tensor] = _FrozenLinear.apply
+"""The product that `_FrozenLinear` describes."""
 adapted: Callable[..., torch.Tensor] = _Adapted.apply
 """The sum that `_Adapted` describes."""
 gated: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": _SiluGated.apply, "gelu": _GeluGated.apply}

@@ -3,7 +3,8 @@
 transformers can read GGUF files itself, but marks the result as quantised, which its own tools then refuse; so the
 model is built empty and filled here. Rows of rotary heads are put back into transformers' order (in some architectures
 a GGUF stores rotary pairs side by side). Projections that read the same input share one block of storage, of which the
-model's own parameters are views, so that each such group is one matrix product.
+model's own parameters are views, so that each such group is one matrix product. Or the matrices stay blocks (`frozen`):
+then transformers' model has its norms and its rotary table, and no matrices.
 
 Covers the rows of gguf.architectures, whose block is that of `forward`. The rotary table is transformers' own, its
 frequencies divided by the file's factors where it has some. What gguf.read_config refuses is refused here.
@@ -12,6 +13,7 @@ frequencies divided by the file's factors where it has some. What gguf.read_conf
 from __future__ import annotations
 
 import dataclasses
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,9 @@ import numpy as np
 import torch
 import transformers
 
-from sg_local.gguf import ROPE_FACTORS, GgufFile, ModelConfig, read_config, rows_to_hf
+from sg_local.backends.torch.frozen import Blocks, Frozen, Scratch, Whole
+from sg_local.backends.training.holding import keeps_blocks
+from sg_local.gguf import ROPE_FACTORS, GgufFile, ModelConfig, StoredRows, Tensor, read_config, rows_to_hf
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,7 @@ class Projection:
     `modules` their transformers names in the layer.
     """
 
-    weight: torch.Tensor
+    weight: Frozen
     bias: torch.Tensor | None
     sizes: tuple[int, ...]
     names: tuple[str, ...]
@@ -60,29 +64,53 @@ class Block:
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A loaded base: the transformers model, its shape, and the same weights as blocks and as the last norm's.
+    """A loaded base: the transformers model, its shape, and the same weights as `forward` reads them.
 
-    `blocks` may be a slice of the file's layers; then the shape counts these alone.
+    `blocks` may be a slice of the file's layers; then the shape counts these alone. `map` is the file in memory, where
+    matrices lie in it.
     """
 
     model: Any  # transformers' class of the architecture: its parts have no types of their own
     shape: ModelConfig
     blocks: tuple[Block, ...]
     last_norm: torch.Tensor
+    embedding: Frozen
+    head: Frozen
+    map: mmap.mmap | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.dtype
 
 
-def load_base(path: Path, device: torch.device, dtype: torch.dtype, layers: Sequence[int] | None = None) -> LoadedBase:
-    """Build the model from the file's weights, or from those layers alone. Raises SgError for one that is unfit."""
+def load_base(
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    layers: Sequence[int] | None = None,
+    *,
+    as_blocks: bool = False,
+) -> LoadedBase:
+    """Build the model from the file's weights, or from those layers alone. Raises SgError for one that is unfit.
+
+    With `as_blocks`, matrices stay as in the file where their types allow it.
+    """
     whole = read_config(path)
     chosen = tuple(range(whole.layers)) if layers is None else tuple(layers)
     shape = dataclasses.replace(whole, layers=len(chosen))
     with torch.device("meta"):
         model = _empty_model(shape)
     with GgufFile(path) as file:
-        fill = _Filler(file, shape, device, dtype)
+        fill = _Filler(file, shape, Scratch(device, dtype), as_blocks)
         blocks = tuple(fill.block(model.model.layers[at], layer) for at, layer in enumerate(chosen))
         last_norm = fill.ends(model)
-    return LoadedBase(model.eval().requires_grad_(False), shape, blocks, last_norm)
+        embedding, head = fill.vocabulary(model)
+        held = file.map if device.type == "cpu" else None
+    return LoadedBase(model.eval().requires_grad_(False), shape, blocks, last_norm, embedding, head, held)
 
 
 def slice_of(base: LoadedBase, layers: Sequence[int]) -> LoadedBase:
@@ -101,8 +129,9 @@ def _empty_model(shape: ModelConfig) -> Any:
 class _Filler:
     """Moves tensors from the file into a model that was built on the meta device."""
 
-    def __init__(self, file: GgufFile, shape: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
-        self.file, self.shape, self.device, self.dtype = file, shape, device, dtype
+    def __init__(self, file: GgufFile, shape: ModelConfig, scratch: Scratch, as_blocks: bool) -> None:
+        self.file, self.shape, self.scratch, self.as_blocks = file, shape, scratch, as_blocks
+        self.device, self.dtype = scratch.device, scratch.dtype
 
     def tensor(self, name: str) -> torch.Tensor:
         weights = self.file.dequantize(name)
@@ -138,11 +167,22 @@ class _Filler:
         parts = [layer.get_submodule(module) for module in modules]
         sizes: tuple[int, ...] = tuple(part.out_features for part in parts)
         names = tuple(f"blk.{index}.{stem}.weight" for stem in stems)
-        weight = torch.empty(sum(sizes), parts[0].in_features, device=self.device, dtype=self.dtype)
-        for part, name, rows in zip(parts, names, weight.split(sizes), strict=True):
+        return Projection(self._matrix(parts, names), self._biases(parts, names), sizes, names, modules)
+
+    def _matrix(self, modules: Sequence[Any], names: Sequence[str]) -> Frozen:
+        """The tensors' rows behind each other: as the file's blocks, or whole, the modules' own then views of them."""
+        tensors, on_cuda = [self.file.tensors[name] for name in names], self.device.type == "cuda"
+        if self.as_blocks and all(keeps_blocks(tensor.type, on_cuda=on_cuda) for tensor in tensors):
+            return Blocks([self._stored(tensor) for tensor in tensors], self.scratch)
+        sizes = [tensor.rows for tensor in tensors]
+        weight = torch.empty(sum(sizes), tensors[0].columns, device=self.device, dtype=self.dtype)
+        for module, name, rows in zip(modules, names, weight.split(sizes), strict=True):
             rows.copy_(self.tensor(name))
-            _put(part, rows)
-        return Projection(weight, self._biases(parts, names), sizes, names, modules)
+            _put(module, rows)
+        return Whole(weight)
+
+    def _stored(self, tensor: Tensor) -> StoredRows:
+        return StoredRows(self.file.mapped(tensor), tensor.type, self.shape.rotary_heads(tensor.name))
 
     def _biases(self, parts: Sequence[Any], names: Sequence[str]) -> torch.Tensor | None:
         """The modules' biases behind each other, None where the architecture gives them none."""
@@ -155,16 +195,11 @@ class _Filler:
         return biases
 
     def ends(self, model: Any) -> torch.Tensor:
-        """Embeddings, head and last norm, and the tables that the meta device left without values; the norm's weight.
+        """The last norm, and the tables that the meta device left without values; the norm's weight.
 
         transformers scales embeddings in a buffer of its own, which `forward` does not use.
         """
-        _put(model.model.embed_tokens, self.tensor("token_embd.weight"))
         _put(model.model.norm, self.tensor("output_norm.weight"))
-        if self.shape.tied:
-            model.lm_head.weight = model.model.embed_tokens.weight
-        else:
-            _put(model.lm_head, self.tensor("output.weight"))
         model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(self.device)
         if self.shape.rope_factors:
             factors = self.file.dequantize(ROPE_FACTORS).copy()
@@ -172,6 +207,14 @@ class _Filler:
         if hasattr(model.model.embed_tokens, "embed_scale"):
             model.model.embed_tokens.embed_scale = torch.tensor(self.shape.embedding_scale, device=self.device)
         return self.norm("output_norm.weight")
+
+    def vocabulary(self, model: Any) -> tuple[Frozen, Frozen]:
+        """Embedding and head, which are one where the shape is tied."""
+        embedding = self._matrix([model.model.embed_tokens], ["token_embd.weight"])
+        if self.shape.tied:
+            model.lm_head.weight = model.model.embed_tokens.weight
+            return embedding, embedding
+        return embedding, self._matrix([model.lm_head], ["output.weight"])
 
 
 def _put(module: torch.nn.Module, weight: torch.Tensor) -> None:

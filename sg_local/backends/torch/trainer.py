@@ -17,6 +17,7 @@ from sg_local.backends.torch.model import LoadedBase, load_base, slice_of
 from sg_local.backends.torch.output import ADAPTER, write_outputs
 from sg_local.backends.torch.packing import pack_tokens
 from sg_local.backends.training.checkpoint import TrainJob, TrainProgress
+from sg_local.backends.training.holding import stored
 from sg_local.backends.training.loop import run_loop
 from sg_local.backends.training.lora import check_examples, check_settings
 from sg_local.backends.training.memory import Place, check_fits
@@ -54,10 +55,10 @@ class TorchTrainer:
         check_examples(examples, shape.vocab)
         if valid:
             check_examples(valid, shape.vocab)
-        check_fits(examples, settings, shape, place())
+        way = check_fits(examples, settings, shape, place(self.model))
         n_threads = settings.n_threads or max(1, machine.physical_cores() // n_processes())
         torch.set_num_threads(n_threads)
-        base = load_base(self.model, *placement())
+        base = load_base(self.model, *placement(), as_blocks=way.blocks)
         adapter = TorchLora(base, settings)
         gate = parity_gate(self.model, out, examples, n_threads) if rank() == 0 else None
         if gate is not None:
@@ -65,8 +66,8 @@ class TorchTrainer:
         spent_s = time.monotonic() - began
         base_digest = file_digest(self.model) or ""
         job = TrainJob(examples, valid, out, settings, base_digest, "torch", spent_s, writes=gate is not None)
-        progress = run_loop(TorchEngine(base, adapter, job), job, on_step)
-        give_back_memory()
+        progress = run_loop(TorchEngine(base, adapter, job, recompute=way.recomputed), job, on_step)
+        give_back_memory(base)
         if gate is None:
             return _record(job, progress, out / ADAPTER, "")
         path = write_outputs(base, adapter, job, self.model)
@@ -78,9 +79,9 @@ class TorchTrainer:
 
         def logits_of(tokens: Sequence[int], layers: tuple[int, ...]) -> np.ndarray:
             part = slice_of(base, layers)
-            if base.blocks[0].qkv.weight.dtype != torch.float32:
-                part = load_base(self.model, base.blocks[0].qkv.weight.device, torch.float32, layers)
-            return logits(part, adapter, pack_tokens(tokens, part.blocks[0].qkv.weight.device)).cpu().numpy()
+            if base.dtype != torch.float32:
+                part = load_base(self.model, base.device, torch.float32, layers, as_blocks=True)
+            return logits(part, adapter, pack_tokens(tokens, base.device)).cpu().numpy()
 
         return logits_of
 
@@ -108,12 +109,12 @@ def placement() -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.float32
 
 
-def place() -> Place:
-    """What is free where `placement` puts the base."""
+def place(model: Path) -> Place:
+    """What is free where `placement` puts the base, and what its blocks take there."""
     device, _ = placement()
     if device.type == "cuda":
-        return Place(torch.cuda.mem_get_info(device)[0], on_cuda=True)
-    return Place(machine.free_memory())
+        return Place(torch.cuda.mem_get_info(device)[0], on_cuda=True, blocks=stored(model, on_cuda=True))
+    return Place(machine.free_memory(), blocks=stored(model, on_cuda=False))
 
 
 def placement_note() -> str:

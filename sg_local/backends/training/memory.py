@@ -1,5 +1,6 @@
 """Will training fit: bytes of memory that it takes, estimated from the model's shape and the rows before it starts.
 
+The torch trainer has several ways of holding a base (`holding`); the fastest that fits well is chosen here.
 The estimate follows what the trainers allocate, term by term, and is compared with measured peaks in the tests. It is
 for refusing what cannot work, with numbers, instead of being ended by the system hours later; allocators and
 libraries move the truth by ten percent or so, and a refusal allows for that.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.backends import TrainSettings
+from sg_local.backends.training.holding import CPU_WAYS, CUDA_WAYS, WHOLE, Stored, Way, stored
 from sg_local.backends.training.lora import adapted_layers, n_answer, shared_prefix
 from sg_local.gguf import HEAD_NORMS, ModelConfig, read_config
 from sg_local.records import SgError, TokenExample
@@ -30,6 +32,7 @@ CUDA_BYTES = 1 << 30  # the CUDA context and its matrix libraries' workspaces
 FULL_COPY_BYTES = 1 << 30  # up to here the parity gate's float32 copy of the base is a whole one (backends.parity)
 OVERHEAD = 1.3  # what allocators hold beyond what is kept, measured with glibc
 MARGIN = 1.15  # a need is refused beyond this many times what is free
+COMFORT = 0.85  # a way that needs at most this share of what is free is taken before one that needs less
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,26 @@ class Place:
     """Where a trainer computes, and the bytes that are free there, None where nobody knows.
 
     `pads`: rows are padded to the longest and all answers' logits are made at once, which is how the MLX trainer works.
+    `blocks` is what the base takes as blocks, None where it is held whole.
     """
 
     free_bytes: int | None
     on_cuda: bool = False
     pads: bool = False
+    blocks: Stored | None = None
+
+    def ways(self, shape: ModelConfig) -> tuple[Way, ...]:
+        """How a base can be held there, the fastest way first.
+
+        On a CPU, decoding costs a few hundredths of the time, a tenth where matrices are narrow; there they are whole.
+        """
+        if self.pads:
+            return (WHOLE,)
+        if self.blocks is None:
+            return (WHOLE, Way(recomputed=True))
+        if self.on_cuda:
+            return CUDA_WAYS
+        return (WHOLE, *CPU_WAYS) if 4 * parameters(shape) <= FULL_COPY_BYTES else CPU_WAYS
 
 
 @dataclass(frozen=True)
@@ -130,42 +148,47 @@ def parameters(shape: ModelConfig) -> int:
     return shape.vocab * shape.hidden * (1 if shape.tied else 2) + shape.layers * layer
 
 
-def recomputes(shape: ModelConfig, *, on_cuda: bool) -> bool:
-    """Whether the torch trainer keeps a layer's input alone and computes the rest again: large models on a GPU."""
-    return on_cuda and shape.layers * shape.hidden > 2**16
+def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stored | None = None) -> Need:
+    """What LoRA training takes one way, with w = 4 bytes a number (CPU, float32) or 2 (CUDA, bfloat16).
 
-
-def training_need(shape: ModelConfig, load: Load) -> Need:
-    """What LoRA training takes, with w = 4 bytes a number (CPU, float32) or 2 (CUDA, bfloat16).
-
-    weights   w for each parameter of the base; 16 bytes (value, gradient, Adam's two moments, all float32) for each
+    weights   w for each parameter of the base, or its `blocks` as they are in the file, w for each number that is none
+              and for each of the largest matrix; 16 bytes (value, gradient, Adam's two moments, all float32) for each
               of the adapter's rank * (rows + columns) over the matrices of every adapted layer
     tokens    the larger of a step and the parity gate's copy. A step: the numbers that `_kept` counts, and logits. The
               gate: a float32 copy of the base, of few layers for a large one
     """
     width = 2 if load.on_cuda else 4
+    base = width * parameters(shape)
+    if way.blocks and blocks is not None:
+        base = blocks.n_bytes + width * (blocks.n_whole + blocks.scratch)
     sides = sum(map(sum, map(shape.shape_of, shape.row.targets)))
-    weights = width * parameters(shape) + 16 * load.rank * load.n_layers * sides
-    step = round(OVERHEAD * width * _kept(shape, load)) + 4 * shape.vocab * load.n_logits
-    return Need(weights, max(step, _gate(shape, load)), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
+    weights = base + 16 * load.rank * load.n_layers * sides
+    step = round(OVERHEAD * width * _kept(shape, load, way)) + 4 * shape.vocab * load.n_logits
+    # Of mapped blocks the gate needs those of its few layers: the others' pages are given back before.
+    spared = blocks.n_bytes if way.blocks and blocks is not None and len(_gate_layers(shape)) < shape.layers else 0
+    return Need(weights, max(step, _gate(shape, load) - spared // 2), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
 
 
 def needs_by_place(model: Path) -> dict[str, int]:
-    """Bytes that training a model takes with rows of the usual length, by where it runs: CPU, CUDA."""
+    """Bytes that training a model takes at least with rows of the usual length, by where it runs: CPU, CUDA."""
+    shape, found = read_config(model), {}
+    for name, cuda in (("CPU", False), ("CUDA", True)):
+        place = Place(None, cuda, blocks=stored(model, on_cuda=cuda))
+        found[name] = _least(shape, usual_load(shape, on_cuda=cuda), place)[1].total
+    return found
+
+
+def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> Way:
+    """How to train these rows. SgError with the numbers when every way needs clearly more than is free."""
+    return _check(lambda tried: load_of(rows, tried, shape, place), settings, shape, place)
+
+
+def check_expected(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> Way:
+    """`check_fits` before there are rows: by the lengths that they will have, and the model's own blocks."""
     shape = read_config(model)
-    places = {"CPU": False, "CUDA": True}
-    return {place: training_need(shape, usual_load(shape, on_cuda=cuda)).total for place, cuda in places.items()}
-
-
-def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> None:
-    """SgError with the numbers when training these rows needs clearly more than is free."""
-    _check(lambda tried: load_of(rows, tried, shape, place), settings, shape, place)
-
-
-def check_expected(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> None:
-    """`check_fits` before there are rows: by the lengths that they will have."""
-    shape = read_config(model)
-    _check(lambda tried: expected_load(lengths, tried, shape, place), settings, shape, place)
+    if not place.pads:
+        place = dataclasses.replace(place, blocks=stored(model, on_cuda=place.on_cuda))
+    return _check(lambda tried: expected_load(lengths, tried, shape, place), settings, shape, place)
 
 
 def adapter_numbers(model: Path, settings: TrainSettings) -> int:
@@ -184,17 +207,31 @@ def gate_bytes(model: Path) -> int:
 LoadOf = Callable[[TrainSettings], Load]
 
 
-def _check(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: Place) -> None:
+def _check(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: Place) -> Way:
     load = load_of(settings)
-    need = training_need(shape, load)
-    how = "computed again" if recomputes(shape, on_cuda=place.on_cuda) else "kept"
+    way, need = _chosen(shape, load, place)
     free = "unknown" if place.free_bytes is None else _gb(place.free_bytes)
-    logger.info("memory for %d tokens a step: %s, activations %s; free %s", load.n_tokens, _gb(need.total), how, free)
+    logger.info("memory for %d tokens a step: %s, %s; free %s", load.n_tokens, _gb(need.total), way, free)
     if place.free_bytes is None or need.total <= MARGIN * place.free_bytes:
-        return
+        return way
     parts = f"weights {_gb(need.weights)}, tokens {_gb(need.tokens)}, programs {_gb(need.programs)}"
     message = f"Training needs about {_gb(need.total)} of memory ({parts}), and {_gb(place.free_bytes)} is free."
     raise SgError(message, _hint(load_of, settings, shape, place))
+
+
+def _chosen(shape: ModelConfig, load: Load, place: Place) -> tuple[Way, Need]:
+    """The fastest way that fits well, else the smallest, and what it needs."""
+    for way in place.ways(shape):
+        need = training_need(shape, load, way, place.blocks)
+        if place.free_bytes is None or need.total <= COMFORT * place.free_bytes:
+            return way, need
+    return _least(shape, load, place)
+
+
+def _least(shape: ModelConfig, load: Load, place: Place) -> tuple[Way, Need]:
+    """The way that needs least, the fastest of several, and what it needs."""
+    needs = [(way, training_need(shape, load, way, place.blocks)) for way in place.ways(shape)]
+    return min(needs, key=lambda pair: pair[1].total)
 
 
 def _hint(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: Place) -> str:
@@ -203,13 +240,13 @@ def _hint(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: P
     while size > 1:
         size //= 2
         smaller = load_of(dataclasses.replace(settings, batch_size=size))
-        if place.free_bytes is not None and training_need(shape, smaller).total <= place.free_bytes:
+        if place.free_bytes is not None and _least(shape, smaller, place)[1].total <= place.free_bytes:
             times = settings.grad_accumulation * -(-settings.batch_size // size)
             return f"Fewer rows at a time fit: `train.batch_size={size}` with `train.grad_accumulation={times}`."
     return "Use a smaller model, or a machine with more memory."
 
 
-def _kept(shape: ModelConfig, load: Load) -> int:
+def _kept(shape: ModelConfig, load: Load, way: Way = WHOLE) -> int:
     """How many numbers the layers keep for the gradient, counted as the torch trainer's forward pass keeps them.
 
     token   inputs of the two pairs of products and of every norm (width); queries and keys rotated, values, attention's
@@ -229,7 +266,7 @@ def _kept(shape: ModelConfig, load: Load) -> int:
     rows = 2 * kv * (own + groups * load.n_prefix) if load.n_prefix else 0
     scores = 4 * shape.heads * seen // groups if shape.score_cap else 0
     layer = load.n_tokens * token + rows + (0 if shape.score_cap else seen)
-    if recomputes(shape, on_cuda=load.on_cuda):
+    if way.recomputed:
         return load.n_layers * load.n_tokens * shape.hidden + layer + scores
     return load.n_layers * layer + scores
 
@@ -238,8 +275,11 @@ def _gate(shape: ModelConfig, load: Load) -> int:
     """Bytes of the parity gate's copy. On CUDA it lies beside: in the host's memory."""
     if load.on_cuda:
         return 0
-    whole, few = 4 * parameters(shape), len(shape.slice_layers())
-    return whole if whole <= FULL_COPY_BYTES else 4 * parameters(dataclasses.replace(shape, layers=few))
+    return 4 * parameters(dataclasses.replace(shape, layers=len(_gate_layers(shape))))
+
+
+def _gate_layers(shape: ModelConfig) -> Sequence[int]:
+    return range(shape.layers) if 4 * parameters(shape) <= FULL_COPY_BYTES else shape.slice_layers()
 
 
 def _gb(size: int) -> str:
