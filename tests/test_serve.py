@@ -8,45 +8,26 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
 from dataclasses import replace
 
 import pytest
+from serving import Echo, last_input
 from starlette.testclient import TestClient
 
 from sg_local import prompts, serve
-from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
+from sg_local.backends.scripted import TEMPLATE
 from sg_local.cli.hints import on_the_command_line
-from sg_local.records import Completion, Prompt, Sampling, Score, Segment, SgError
+from sg_local.records import Completion, SgError
 from sg_local.serve.app import is_loopback, make_app, open_socket
 from sg_local.serve.batch import label_scores
 
 FORM = prompts.forms(TEMPLATE, eos="<|im_end|>")[0]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 SETTINGS = serve.ServeSettings()
-
-
-class Echo(ScriptedGenerator):
-    """Answers with the last turn or line of its prompt in upper case; scores the label that the input names."""
-
-    def __init__(self, tmp_path, reply=None) -> None:
-        super().__init__(tmp_path / "echo.gguf", reply or (lambda text, rng: last_input(text).upper()))
-        self.scored = []
-
-    def score(self, prompts):
-        for prompt in prompts:
-            self.scored.append(prompt)
-            asked = last_input("".join(s.text for s in prompt.segments))
-            yield Score(prompt.id, tuple(0.0 if c.strip() in asked else -1.0 for c in prompt.continuations))
-
-
-def last_input(text: str) -> str:
-    return text.removesuffix("<|im_start|>assistant\n").removesuffix("<|im_end|>\n").splitlines()[-1]
 
 
 @pytest.fixture
@@ -144,129 +125,6 @@ def test_demonstrations_give_way_to_a_long_input(echo, fluent):
     whole = len(echo.tokenize(prompts.answer_prompt(fluent, FORM, text)))
     list(serve.predict(echo, fluent, FORM, [text], serve.ServeSettings(n_ctx=whole)))
     assert echo.asked[0].segments == prompts.answer_prompt(fluent, FORM, text.strip(), fluent.examples[1:])
-
-
-# The worker
-
-
-class Stepwise(Echo):
-    """Writes like a batching engine: a row takes four steps, and each step asks for more prompts."""
-
-    def __init__(self, tmp_path) -> None:
-        super().__init__(tmp_path)
-        self.together = 0
-        self.started = threading.Event()
-        self.go_on = threading.Event()
-
-    def generate(self, prompts):
-        source, running = iter(prompts), {}
-        while True:
-            for prompt in source:
-                if prompt is None:
-                    break
-                running[prompt.id] = [prompt, 4]
-                self.started.set()
-            if not running:
-                return
-            self.together = max(self.together, len(running))
-            self.go_on.wait(0.01 if running else 10)
-            for row in running.values():
-                row[1] -= self.go_on.is_set()
-            for id in [id for id, row in running.items() if row[1] == 0]:
-                yield from super().generate([running.pop(id)[0]])
-
-
-def ask(text: str, id: str = ""):
-    return lambda generator: Prompt(id, (Segment(text),), Sampling())
-
-
-def test_a_request_joins_the_rows_under_way(tmp_path):
-    engine = Stepwise(tmp_path)
-    worker = serve.Worker(engine)
-    first = worker.submit(ask("first"))
-    assert engine.started.wait(10)
-    later = [worker.submit(ask(f"later {i}")) for i in range(3)]
-    while engine.together < 4:
-        assert not first.done()
-    engine.go_on.set()
-    assert [f.result(10).text for f in [first, *later]] == ["FIRST", "LATER 0", "LATER 1", "LATER 2"]
-    worker.close()
-
-
-def test_close_ends_the_rows_under_way(tmp_path):
-    engine = Stepwise(tmp_path)
-    worker = serve.Worker(engine)
-    future = worker.submit(ask("never ends"))
-    assert engine.started.wait(10)
-    worker.close()
-    with pytest.raises(SgError, match="has stopped"):
-        future.result(10)
-    with pytest.raises(SgError, match="has stopped"):
-        worker.submit(ask("too late")).result(10)
-
-
-def test_what_the_engine_refuses_reaches_the_one_who_asked(tmp_path):
-    class Refusing(Echo):
-        def generate(self, prompts):
-            raise SgError("no room")
-            yield
-
-    worker = serve.Worker(Refusing(tmp_path))
-    with pytest.raises(SgError, match="no room"):
-        worker.submit(ask("x")).result(10)
-    assert worker.is_alive
-    worker.close()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_crash_of_the_engine_leaves_nobody_waiting(tmp_path):
-    def crash(text, rng):
-        raise RuntimeError("a fault of our own")
-
-    worker = serve.Worker(Echo(tmp_path, crash))
-    with pytest.raises(SgError, match="has stopped"):
-        worker.submit(ask("x")).result(10)
-    worker.close()
-    assert not worker.is_alive
-
-
-def test_a_cancelled_request_is_never_computed(tmp_path):
-    engine = Stepwise(tmp_path)
-    worker = serve.Worker(engine)
-    hold = threading.Event()
-
-    def slow(generator):
-        hold.wait(10)
-        return ask("slow")(generator)
-
-    engine.go_on.set()
-    running, waiting = worker.submit(slow), worker.submit(ask("cancelled"))
-    assert waiting.cancel()
-    hold.set()
-    assert running.result(10).text == "SLOW"
-    worker.close()
-    assert [p.segments[0].text for p in engine.asked] == ["slow"]
-
-
-def test_many_threads_each_get_their_own_answer(echo, routing):
-    worker = serve.Worker(echo)
-
-    def one(i: int) -> bool:
-        if i % 3:
-            return worker.submit(ask(f"text {i}")).result(30).text == f"TEXT {i}"
-        label = routing.labels[i % 2]
-        return (
-            worker.submit(lambda g: serve.answers.task_ask(g, routing, FORM, f"a {label} thing", SETTINGS))
-            .result(30)
-            .text
-            == label
-        )
-
-    with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(one, i) for i in range(200)]
-        wait_for(futures, 60)
-    worker.close()
-    assert all(future.result() for future in futures)
 
 
 # HTTP: the good case
@@ -458,14 +316,31 @@ def test_a_template_that_refuses_is_a_bad_request(client_of, echo):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_stopped_engine_is_503(client_of, tmp_path):
+def test_a_crash_of_the_engine_fails_one_request_and_no_other(client_of, tmp_path):
     def crash(text, rng):
-        raise RuntimeError("a fault of our own")
+        if "crash" in last_input(text):
+            raise RuntimeError("a fault of our own")
+        return "fine"
 
     client = client_of(Echo(tmp_path, crash), serve.Service("m", FORM))
+    answer = client.post(CHAT, json={"messages": user("crash")})
+    assert answer.status_code == 500 and answer.json()["error"]["type"] == "server_error"
+    assert client.get("/health").status_code == 200
+    assert client.post(CHAT, json={"messages": user("x")}).json()["choices"][0]["message"]["content"] == "fine"
+
+
+def test_a_closed_engine_is_503(client_of, echo):
+    client = client_of(echo, serve.Service("m", FORM))
+    client.app.state.worker.close()
     answer = client.post(CHAT, json={"messages": user("x")})
     assert answer.status_code == 503 and answer.json()["error"]["type"] == "server_error"
     assert client.get("/health").status_code == 503
+
+
+def test_half_a_character_kills_nothing(client):
+    answer = client.post(TEXT, content=b'{"prompt": "hello", "max_tokens": 3, "stop": ["\\ud83d"]}')
+    assert answer.status_code == 400
+    assert client.post(CHAT, json={"messages": user("x")}).status_code == 200
 
 
 def test_a_fault_of_our_own_is_500_without_a_traceback(client_of, tmp_path):

@@ -38,12 +38,12 @@ class Wire:
 
     def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         for completion in self.generator.generate(map(_told, prompts)):
-            logger.debug("completion %s (%s): %r", completion.prompt_id, completion.finish, completion.text)
+            tell_result(completion)
             yield completion
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
         for score in self.generator.score(map(_told_scored, prompts)):
-            logger.debug("scores %s: %s", score.prompt_id, score.logprobs)
+            tell_result(score)
             yield score
 
     def use_adapter(self, path: Path | None) -> None:
@@ -53,14 +53,28 @@ class Wire:
         self.generator.close()
 
 
+def tell_prompt(ask: Prompt | ScoredPrompt) -> None:
+    """An ask as a line of the log."""
+    scored = f", scored: {ask.continuations!r}" if isinstance(ask, ScoredPrompt) else ""
+    logger.debug("prompt %s: %r%s", ask.id, _text(ask.segments), scored)
+
+
+def tell_result(result: Completion | Score) -> None:
+    """An answer as a line of the log."""
+    if isinstance(result, Completion):
+        logger.debug("completion %s (%s): %r", result.prompt_id, result.finish, result.text)
+    else:
+        logger.debug("scores %s: %s", result.prompt_id, result.logprobs)
+
+
 def _told(prompt: Prompt | None) -> Prompt | None:
     if prompt is not None:
-        logger.debug("prompt %s: %r", prompt.id, _text(prompt.segments))
+        tell_prompt(prompt)
     return prompt
 
 
 def _told_scored(prompt: ScoredPrompt) -> ScoredPrompt:
-    logger.debug("prompt %s: %r, scored: %r", prompt.id, _text(prompt.segments), prompt.continuations)
+    tell_prompt(prompt)
     return prompt
 
 

@@ -24,12 +24,13 @@ from sg_local.serve.batch import (
     predict,
 )
 from sg_local.serve.ensemble import Ensemble
-from sg_local.serve.worker import Worker
+from sg_local.serve.worker import Order, Worker
 
 __all__ = [
     "Answerer",
     "Ensemble",
     "Likeliest",
+    "Order",
     "Question",
     "RowAnswer",
     "ServeSettings",

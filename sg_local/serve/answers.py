@@ -113,11 +113,6 @@ def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
         raise SgError(message, "Shorten it, or raise `engine.n_ctx`.")
 
 
-def complete(generator: Generator, asks: Iterable[Ask | None], *, scored: bool) -> Iterator[Completion]:
-    """Completions of asks of one kind, as they end. Of a scored one, the text is the likeliest continuation."""
-    return _choose(generator, asks) if scored else generator.generate(written_asks(asks))
-
-
 def written_asks(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
     """The asks, all of the kind that is written."""
     for ask in asks:
@@ -132,20 +127,7 @@ def scored_asks(asks: Iterable[Ask | None]) -> Iterator[ScoredPrompt]:
         yield ask
 
 
-def _choose(generator: Generator, asks: Iterable[Ask | None]) -> Iterator[Completion]:
-    """Completions of scored asks."""
-    asked: dict[str, ScoredPrompt] = {}
-
-    def remembered() -> Iterator[ScoredPrompt]:
-        for ask in scored_asks(asks):
-            asked[ask.id] = ask
-            yield ask
-
-    for score in generator.score(remembered()):
-        yield _chosen(generator, asked.pop(score.prompt_id), score)
-
-
-def _chosen(generator: Generator, ask: ScoredPrompt, score: Score) -> Chosen:
+def chosen(generator: Generator, ask: ScoredPrompt, score: Score) -> Chosen:
     """The likeliest continuation as a completion; ties go to the first."""
     logprob = max(score.logprobs)
     text = ask.continuations[score.logprobs.index(logprob)]

@@ -71,12 +71,16 @@ class TextRequest:
 def read_body(data: bytes) -> dict[str, Any]:
     """A request's body as JSON. Raises ApiError for anything that is not an object."""
     try:
-        body = json.loads(data)
+        body = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ApiError("The body is not JSON.") from error
     if not isinstance(body, dict):
         raise ApiError("The body must be a JSON object.")
     return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def read_chat(body: dict[str, Any], max_tokens: int) -> ChatRequest:
@@ -157,7 +161,8 @@ def _finish(completion: Completion) -> str:
 
 
 def _message(message: Any, where: str) -> dict[str, str]:
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
+    role = message.get("role") if isinstance(message, dict) else None
+    if not isinstance(role, str) or role not in ROLES:
         raise ApiError(f"{where} needs a role: {', '.join(ROLES)}.", param=where)
     content = message.get("content")
     if isinstance(content, list):
@@ -167,7 +172,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
         content = "".join(texts)
     if not isinstance(content, str):
         raise ApiError(f"{where} needs content as text.", param=where)
-    return {"role": ROLES[message["role"]], "content": content}
+    return {"role": ROLES[role], "content": content}
 
 
 def _options(body: dict[str, Any], max_tokens: int) -> RequestOptions:
@@ -192,6 +197,10 @@ def _options(body: dict[str, Any], max_tokens: int) -> RequestOptions:
 
 
 def _check_covered(body: dict[str, Any]) -> None:
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ApiError("The body holds half of a surrogate pair, which is no character.") from error
     for name in NOT_COVERED:
         if body.get(name):
             raise ApiError(f"{name} is not covered by this server.", param=name, code="unsupported_parameter")

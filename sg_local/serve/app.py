@@ -30,10 +30,11 @@ from starlette.routing import Route
 
 from sg_local import prompts
 from sg_local.backends import Generator
+from sg_local.backends.session import Ended, Lane
 from sg_local.calibration import UNSURE
-from sg_local.records import Completion, Prompt, Segment, SgError
+from sg_local.records import Completion, Prompt, ScoredPrompt, Segment, SgError
 from sg_local.serve import systemone
-from sg_local.serve.answers import Ask, Chosen, ServeSettings, Service, check_room, task_ask
+from sg_local.serve.answers import Ask, Chosen, ServeSettings, Service, check_room, chosen, task_ask
 from sg_local.serve.api import (
     ApiError,
     ChatRequest,
@@ -47,7 +48,7 @@ from sg_local.serve.api import (
     text_answer,
     text_chunks,
 )
-from sg_local.serve.worker import BuildAsk, Worker
+from sg_local.serve.worker import BuildAsk, Order, Worker
 
 SHUTDOWN_S = 3  # how long open connections may take to end after Ctrl-C
 
@@ -55,7 +56,7 @@ SHUTDOWN_S = 3  # how long open connections may take to end after Ctrl-C
 def make_app(worker: Worker, service: Service, settings: ServeSettings) -> Starlette:
     """The application, for any ASGI server. It does not own the worker."""
     routes = Routes(worker, service, settings, int(time.time()))
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/health", routes.health),
             Route("/v1/models", routes.models),
@@ -65,6 +66,8 @@ def make_app(worker: Worker, service: Service, settings: ServeSettings) -> Starl
         ],
         exception_handlers={ApiError: _refused, HTTPException: _unrouted, Exception: _failed},
     )
+    app.state.worker = worker
+    return app
 
 
 def listen(
@@ -179,11 +182,11 @@ class Routes:
 
     async def _scores(self, build: systemone.Build, run: str | None) -> Sequence[float]:
         try:
-            found = await asyncio.wrap_future(self.worker.submit(build, base=run is None))
-        except prompts.TooLong:
+            found = await self._complete(build, Lane(None) if run is None else None)
+        except ApiError as error:
+            if isinstance(error.__cause__, prompts.TooLong):
+                raise error.__cause__ from error
             raise
-        except SgError as error:
-            raise self._refusal(error) from error
         assert isinstance(found, Chosen)
         return found.scores
 
@@ -200,11 +203,24 @@ class Routes:
             message = f"There is no model {options.model!r} here; this server has {self.service.name!r}."
             raise ApiError(message, status=404, param="model", code="model_not_found")
 
-    async def _complete(self, build: BuildAsk) -> Completion:
+    async def _complete(self, build: BuildAsk, lane: Lane | None = None) -> Completion:
+        asked: list[Ask] = []
+
+        def kept(generator: Generator) -> Ask:
+            asked.append(build(generator))
+            return asked[0]
+
+        ticket = self.worker.submit(Order(kept, lane))
         try:
-            return await asyncio.wrap_future(self.worker.submit(build))
+            result = await asyncio.wrap_future(ticket.future)
         except SgError as error:
             raise self._refusal(error) from error
+        finally:
+            self.worker.cancel(ticket)
+        if isinstance(result, Ended):
+            return result.completion
+        assert isinstance(asked[0], ScoredPrompt)
+        return chosen(self.worker.generator, asked[0], result)
 
     def _refusal(self, error: SgError) -> ApiError:
         return ApiError(f"{error.message} {error.hint}".strip(), status=400 if self.worker.is_alive else 503)

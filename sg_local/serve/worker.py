@@ -1,174 +1,242 @@
 """One thread that owns the engine: requests of any thread go in, and the engine computes them together.
 
-A request joins the rows that are being written as soon as the engine has room for it. Scored requests wait until
-the written ones are through, and written ones that come later wait for them, so neither starves.
+A request joins what is under way at the engine's next step, whatever kind it is, and leaves at the next step when it is
+cancelled. What a request raises fails that request alone; the thread ends with `close` and not before.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+import logging
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sg_local.backends import Generator
-from sg_local.records import Completion, ScoredPrompt, SgError
-from sg_local.serve.answers import Ask, complete
+from sg_local.backends.session import Ask, Ended, Event, Failed, Lane, Piece, Session, Watch, open_session, renamed
+from sg_local.backends.wire import Wire, tell_prompt, tell_result
+from sg_local.records import Score, SgError
 
 BuildAsk = Callable[[Generator], Ask]
+Result = Ended | Score
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request: how to build what is asked, in which lane, and who is told of it on its way.
+
+    `on_piece` is called on the engine's thread with text as it is written; `n_top` asks for the tokens' log P with so
+    many of the likeliest beside them.
+    """
+
+    build: BuildAsk
+    lane: Lane | None = None
+    on_piece: Callable[[str], None] | None = None
+    n_top: int | None = None
+
+    @property
+    def watch(self) -> Watch | None:
+        """What the engine is to tell."""
+        return None if self.on_piece is None and self.n_top is None else Watch(self.n_top)
 
 
 @dataclass
-class Pending:
-    """A request on its way: how to build what is asked, of the base or not, and where the completion is awaited."""
+class Ticket:
+    """A request on its way. `result` raises what was wrong with it; cancelling frees its rows at the next step."""
 
-    build: BuildAsk
-    base: bool = False
-    future: Future[Completion] = field(default_factory=Future)
+    id: str
+    order: Order
+    future: Future[Result] = field(default_factory=Future)
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """The answer, waited for."""
+        return self.future.result(timeout_s)
+
+    def end(self, result: Result | Exception) -> None:
+        """Tell the answer to the one who waits, if anybody still does."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
 
 
-class Closed(Exception):
-    """Raised through the engine to leave its work when the server closes."""
+@dataclass(frozen=True)
+class Arrival:
+    """An ask that has been built, on its way to the engine."""
+
+    ticket: Ticket
+    ask: Ask
+
+
+class Closed(BaseException):
+    """Raised through the engine to leave its work when the server closes; no handler of errors stops it."""
 
 
 class Worker:
-    """Owns a generator until `close`, which leaves the generator open. `adapter` is what it answers with."""
+    """Owns a generator until `close`, which leaves the generator open.
+
+    `adapter` is what it answers with where an order names no lane; None: as it stands.
+    """
 
     def __init__(self, generator: Generator, adapter: Path | None = None) -> None:
-        self._generator, self._adapter = generator, adapter
-        self._incoming: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
-        self._built: deque[tuple[Pending, Ask]] = deque()
-        self._open: dict[str, Pending] = {}
-        self._count = 0
+        self._usual = None if adapter is None else Lane(adapter)
+        self._told = isinstance(generator, Wire)
+        self._generator = generator.generator if isinstance(generator, Wire) else generator
+        self._incoming: queue.SimpleQueue[Arrival | Ticket | None] = queue.SimpleQueue()
+        self._open: dict[str, Ticket] = {}
+        self._count = itertools.count(1)
         self._closing = threading.Event()
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="sg-local-prompts")
+        self._session: Session = open_session(self._generator, self._arrivals)
         self._thread = threading.Thread(target=self._work, name="sg-local-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def generator(self) -> Generator:
+        """The engine, for what does not compute: its facts and its tokenizer."""
+        return self._generator
 
     @property
     def is_alive(self) -> bool:
         """Whether requests are still answered."""
         return self._thread.is_alive() and not self._closing.is_set()
 
-    def submit(self, build: BuildAsk, *, base: bool = False) -> Future[Completion]:
-        """Ask for a completion, of the base where it says so. `build` runs on the engine's thread.
+    @property
+    def n_open(self) -> int:
+        """Requests that wait or are computed."""
+        return len(self._open)
 
-        Its ask's id is replaced. The future raises SgError for what the engine refuses, and when the worker closes
-        first. Cancelling it works until the engine has taken the request.
+    def submit(self, order: Order) -> Ticket:
+        """Ask for an answer. The ask is built on a thread of its own, one at a time; its id is replaced.
+
+        The ticket's result raises what the build or the engine raise, and SgError when the worker closes first.
         """
-        job = Pending(build, base)
-        self._incoming.put(job)
-        if not self.is_alive:
-            self._refuse_incoming()
-        return job.future
+        ticket = Ticket(str(next(self._count)), order)
+        self._open[ticket.id] = ticket
+        try:
+            self._builder.submit(self._build, ticket)
+        except RuntimeError:  # closed
+            self._end(ticket.id, _stopped())
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody waits for this any more. Cancelling what has ended is fine."""
+        ticket.gone.set()
+        ticket.future.cancel()
+        if ticket.id in self._open:
+            self._incoming.put(ticket)
 
     def close(self) -> None:
-        """Stop after the engine's next step; requests under way end with SgError. Closing twice is fine."""
+        """Stop within the engine's step; requests under way end with SgError. Closing twice is fine."""
         self._closing.set()
+        self._session.interrupt()
+        self._builder.shutdown(wait=False, cancel_futures=True)
         self._incoming.put(None)
         self._thread.join()
-        self._refuse_incoming()
+        for id in list(self._open):
+            self._end(id, _stopped())
+
+    def _build(self, ticket: Ticket) -> None:
+        if ticket.gone.is_set():
+            return
+        try:
+            ask = renamed(ticket.order.build(self._generator), ticket.id)
+        except Exception as error:  # noqa: BLE001 - told to the one who asked
+            self._end(ticket.id, error)
+            return
+        self._incoming.put(Arrival(ticket, ask))
 
     def _work(self) -> None:
-        try:
-            while not self._closing.is_set():
-                self._take(self._incoming.get())
-                while self._built:
-                    self._compute()
-        except Closed:
-            pass
-        finally:
-            self._closing.set()
-            self._refuse_all()
+        while not self._closing.is_set():
+            try:
+                self._turn()
+            except Closed:
+                break
+            except Exception as error:  # noqa: BLE001 - told to those who asked; the engine goes on for the others
+                logger.error("the engine failed on a step (%s) and goes on", type(error).__name__)
+                logger.debug("the fault", exc_info=error)
+                self._start_anew(error)
+        self._session.close()
 
-    def _compute(self) -> None:
-        """One call of the engine, for all waiting asks of the kind that came first."""
-        first = self._next()
-        scored, base = isinstance(first, ScoredPrompt), self._open[first.id].base
-        asks = itertools.chain([first], self._scored(base) if scored else self._written())
-        if base and self._adapter is not None:
-            self._generator.use_adapter(None)
-        try:
-            for completion in complete(self._generator, asks, scored=scored):
-                self._open.pop(completion.prompt_id).future.set_result(completion)
-            assert not self._open, "the engine owes a completion for every prompt"
-        except SgError as error:
-            for job in self._open.values():
-                job.future.set_exception(error)
-            self._open.clear()
-        finally:
-            if base and self._adapter is not None:
-                self._generator.use_adapter(self._adapter)
+    def _turn(self) -> None:
+        """Take in what has come, waiting for it where nothing is under way, and compute a step."""
+        if self._session.is_idle:
+            self._take(self._incoming.get())
+        self._arrivals()
+        for event in self._session.step():
+            self._tell(event)
 
-    def _written(self) -> Iterator[Ask | None]:
-        """Asks to write for, and None while only those under way are left; ends with them, or for a scored ask."""
-        while True:
-            self._drain()
-            if self._built and isinstance(self._built[0][1], ScoredPrompt):
-                return
-            if self._built:
-                yield self._next()
-            elif self._open:
-                yield None
-            else:
-                return
-
-    def _scored(self, base: bool) -> Iterator[Ask]:
-        """Waiting asks up to the first to write for, or to ask of the other weights."""
-        self._drain()
-        while self._built and isinstance(self._built[0][1], ScoredPrompt) and self._built[0][0].base == base:
-            yield self._next()
-
-    def _next(self) -> Ask:
-        job, ask = self._built.popleft()
-        self._open[ask.id] = job
-        return ask
-
-    def _drain(self) -> None:
-        """Take every request that has come in."""
+    def _arrivals(self) -> None:
+        """Take in what has come by now."""
+        for one in self._arrived():
+            self._take(one)
         if self._closing.is_set():
             raise Closed
-        for job in self._arrived():
-            self._take(job)
 
-    def _arrived(self) -> Iterator[Pending]:
-        """Requests that have come in, without waiting for more."""
+    def _arrived(self) -> Iterator[Arrival | Ticket | None]:
         while True:
             try:
-                job = self._incoming.get_nowait()
+                yield self._incoming.get_nowait()
             except queue.Empty:
                 return
-            if job is not None:
-                yield job
 
-    def _take(self, job: Pending | None) -> None:
-        """Build what a request asks; one that cannot be built fails alone."""
-        if job is None or not job.future.set_running_or_notify_cancel():
+    def _take(self, one: Arrival | Ticket | None) -> None:
+        if isinstance(one, Ticket):
+            self._session.drop(one.id)
+            self._open.pop(one.id, None)
+        elif one is not None and one.ticket.gone.is_set():
+            self._open.pop(one.ticket.id, None)
+        elif one is not None and one.ticket.id in self._open:
+            self._add(one)
+
+    def _add(self, one: Arrival) -> None:
+        order = one.ticket.order
+        try:
+            self._session.add(one.ask, order.lane or self._usual, order.watch)
+        except Exception as error:  # noqa: BLE001 - told to the one who asked
+            self._end(one.ticket.id, error)
+            return
+        if self._told:
+            tell_prompt(one.ask)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Piece):
+            self._tell_piece(event)
+            return
+        if isinstance(event, Failed):
+            self._end(event.prompt_id, event.error)
+            return
+        if self._told:
+            tell_result(event.completion if isinstance(event, Ended) else event)
+        self._end(event.prompt_id, event)
+
+    def _tell_piece(self, piece: Piece) -> None:
+        ticket = self._open.get(piece.prompt_id)
+        if ticket is None or ticket.order.on_piece is None:
             return
         try:
-            ask = job.build(self._generator)
-        except SgError as error:
-            job.future.set_exception(error)
-            return
-        self._count += 1
-        self._built.append((job, dataclasses.replace(ask, id=str(self._count))))
+            ticket.order.on_piece(piece.text)
+        except Exception:  # noqa: BLE001 - whoever listened is gone
+            self.cancel(ticket)
 
-    def _refuse_all(self) -> None:
-        """Fail whatever has not been answered: nobody may wait for ever."""
-        for job in [*self._open.values(), *(job for job, _ in self._built)]:
-            job.future.set_exception(_stopped())
-        self._open.clear()
-        self._built.clear()
-        self._refuse_incoming()
+    def _end(self, id: str, result: Result | Exception) -> None:
+        ticket = self._open.pop(id, None)
+        if ticket is not None:
+            ticket.end(result)
 
-    def _refuse_incoming(self) -> None:
-        for job in self._arrived():
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(_stopped())
+    def _start_anew(self, error: Exception) -> None:
+        """After a fault of the engine as a whole: all that is open fails, and nothing of it is kept."""
+        self._session.reset()
+        for id in list(self._open):
+            self._end(id, error)
 
 
 def _stopped() -> SgError:

@@ -124,6 +124,10 @@ class Context:
         """Drop all sequences."""
         lib.llama_memory_clear(self._memory, False)
 
+    def interrupt(self, *, wanted: bool = True) -> None:
+        """End what is being computed, or else the next decode, from another thread: it raises SgError."""
+        self._flag[0] = b"\1" if wanted else b"\0"
+
     def close(self) -> None:
         """Free the context. Nothing else may be called afterwards."""
         self._worker.shutdown()
@@ -135,6 +139,7 @@ class Context:
         future = self._worker.submit(lib.llama_decode, self._pointer, self._batch)
         try:
             answer: int = future.result()
+            self._flag[0] = b"\0"
             return answer
         except KeyboardInterrupt:
             self._flag[0] = b"\1"

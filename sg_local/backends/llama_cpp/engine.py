@@ -19,8 +19,10 @@ from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
 from sg_local.backends.llama_cpp.scheduler import Scheduler
 from sg_local.backends.llama_cpp.scoring import Scorer, ScoreRequest
+from sg_local.backends.llama_cpp.session import LlamaSession
 from sg_local.backends.llama_cpp.trial import Trial, check_survives
 from sg_local.backends.llama_cpp.vocab import Vocab
+from sg_local.backends.session import Watch
 from sg_local.gguf import GgufFile
 from sg_local.gguf.adapter import check_adapter, read_adapter
 from sg_local.records import Completion, ModelInfo, Prompt, Score, ScoredPrompt, Segments, SgError
@@ -52,12 +54,13 @@ class LlamaGenerator:
     def __init__(self, parts: Parts) -> None:
         self.info = parts.info
         self.choice = parts.choice
+        self.parts = parts
         self._model, self._vocab, self._context = parts.model, parts.vocab, parts.context
         self._trial = parts.trial
         candidates = Candidates(parts.vocab.size)
-        self._tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
+        self.tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
         self._prefix = Prefix(parts.context)
-        self._adapter: object | None = None
+        self.adapter: object | None = None
         self._busy = False
 
     def tokenize(self, segments: Segments, *, bos: bool = True) -> tuple[int, ...]:
@@ -69,7 +72,7 @@ class LlamaGenerator:
 
         Raises SgError for a prompt that leaves no room in the context and for a grammar that does not parse.
         """
-        writer = Writer(self._tools, self._context.plan.n_ctx)
+        writer = Writer(self.tools, self._context.plan.n_ctx)
         scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts))
         with self._alone():
             yield from scheduler.run()
@@ -78,31 +81,64 @@ class LlamaGenerator:
         """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
         scorer = Scorer(self._context, self._prefix, self._vocab.size)
         with self._alone():
-            yield from scorer.run(self._question(prompt) for prompt in prompts)
+            yield from scorer.run(self.question(prompt) for prompt in prompts)
 
     def use_adapter(self, path: Path | None) -> None:
         """Answer with this adapter from now on; None: the base. Raises SgError for an adapter of another base."""
-        adapter: Any = None if path is None else self._load_adapter(path)
+        adapter = None if path is None else self.load_adapter(path)
+        self.set_adapter(adapter)
+        if self.adapter is not None:
+            self.free_adapter(self.adapter)
+        self.adapter = adapter
+        self._prefix.clear()
+        self._context.clear()
+
+    def session(self) -> LlamaSession:
+        """A session; the generator does nothing else until `release`."""
+        assert self._model is not None and not self._busy, "one generate, score or session at a time"
+        self._busy = True
+        self._prefix.clear()
+        return LlamaSession(self)
+
+    def release(self) -> None:
+        """A session has ended."""
+        self._busy = False
+
+    def load_adapter(self, path: Path) -> object:
+        """An adapter that llama.cpp has loaded, the caller's to free. SgError for one of another base."""
+        if not path.exists():
+            raise SgError(f"There is no adapter at {path}.", "Training writes RUN/adapter/adapter.gguf.")
+        with GgufFile(Path(self.info.path)) as base:
+            check_adapter(read_adapter(path), base, self.info.digest)
+        if self._trial is not None:
+            check_survives(replace(self._trial, adapter=path))
+        log().clear()
+        adapter: object = lib.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            raise SgError(f"llama.cpp cannot load the adapter {path}: {log().cause()}.")
+        return adapter
+
+    def set_adapter(self, adapter: Any) -> None:
+        """Compute with a loaded adapter from now on, or without any. What was computed before stays as it is."""
         n = 0 if adapter is None else 1
         pointers: Any = (lib.llama_adapter_lora_p_ctypes * 1)(adapter) if n else None
         scales = (ctypes.c_float * 1)(1.0) if n else None
         log().clear()
         if lib.llama_set_adapters_lora(self._context.pointer, pointers, n, scales):
-            raise SgError(f"llama.cpp refused the adapter {path}: {log().cause()}.")
-        if self._adapter is not None:
-            lib.llama_adapter_lora_free(self._adapter)
-        self._adapter = adapter
-        self._prefix.clear()
-        self._context.clear()
+            raise SgError(f"llama.cpp refused an adapter: {log().cause()}.")
+
+    def free_adapter(self, adapter: object) -> None:
+        """Let go of a loaded adapter that is not in use."""
+        lib.llama_adapter_lora_free(adapter)
 
     def close(self) -> None:
         """Free everything. Closing twice is fine."""
         if self._model is None:
             return
-        self._tools.grammars.close()
+        self.tools.grammars.close()
         self._context.close()
         lib.llama_model_free(self._model)
-        self._model = self._adapter = None
+        self._model = self.adapter = None
 
     def _rows(self, prompts: Iterable[Prompt | None]) -> Iterator[Row | None]:
         """Prompts as rows; samples of one prompt are tokenised once."""
@@ -114,9 +150,14 @@ class LlamaGenerator:
                 continue
             if prompt.segments != segments:
                 segments, tokens = prompt.segments, self._prompt_tokens(prompt.id, prompt.segments, 1)
-            yield Row.of(prompt, tokens, self._tools)
+            yield Row.of(prompt, tokens, self.tools)
 
-    def _question(self, prompt: ScoredPrompt) -> ScoreRequest:
+    def row(self, prompt: Prompt, watch: Watch | None = None) -> Row:
+        """A prompt as a row. Raises SgError for one that leaves no room, and for a grammar that does not parse."""
+        return Row.of(prompt, self._prompt_tokens(prompt.id, prompt.segments, 1), self.tools, watch)
+
+    def question(self, prompt: ScoredPrompt) -> ScoreRequest:
+        """A scored prompt in tokens. Raises SgError for one beyond the context and for an empty continuation."""
         tokens = self._prompt_tokens(prompt.id, prompt.segments, 0)
         end = [self._vocab.end(prompt.ending)] if prompt.end else []
         continuations = [self._vocab.continuation(prompt.segments, tokens, text) + end for text in prompt.continuations]
@@ -137,19 +178,6 @@ class LlamaGenerator:
         if n_tokens > self._context.plan.n_ctx:
             message = f"Prompt {id} needs {n_tokens} tokens, the context holds {self._context.plan.n_ctx}."
             raise SgError(message, "Shorten the task's instruction or examples, or raise `engine.n_ctx`.")
-
-    def _load_adapter(self, path: Path) -> Any:
-        if not path.exists():
-            raise SgError(f"There is no adapter at {path}.", "Training writes RUN/adapter/adapter.gguf.")
-        with GgufFile(Path(self.info.path)) as base:
-            check_adapter(read_adapter(path), base, self.info.digest)
-        if self._trial is not None:
-            check_survives(replace(self._trial, adapter=path))
-        log().clear()
-        adapter = lib.llama_adapter_lora_init(self._model, str(path).encode())
-        if not adapter:
-            raise SgError(f"llama.cpp cannot load the adapter {path}: {log().cause()}.")
-        return adapter
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

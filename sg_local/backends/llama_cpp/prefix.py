@@ -1,4 +1,4 @@
-"""What many prompts begin with, computed once and kept on sequence 0 of a context."""
+"""What many prompts begin with, computed once and kept on a sequence of its own, 0 unless told otherwise."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ WORTH_TOKENS = 32  # tokens saved that pay for an extra llama_decode
 
 
 class Prefix:
-    """The tokens on sequence 0. They outlive a call, so that the next one with the same beginning starts there.
+    """The tokens on that sequence. They outlive a call, so that the next one with the same beginning starts there.
 
     A call's numbers must not depend on the calls before it, or a resumed job would differ from an uninterrupted one:
     what an earlier call left is taken over only where this call would have computed the very same, in one go.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, sequence: int = 0) -> None:
         self._context = context
+        self.sequence = sequence
         self._tokens: list[int] = []
         self._untouched = True  # nothing but one computation from the first token has been here
         self._first = True  # this call has not yet said what it wants
@@ -44,13 +45,13 @@ class Prefix:
         if (len(wanted) - kept) * (len(prompts) - 1) < WORTH_TOKENS:
             return
         self._untouched = not self._tokens
-        self._context.forget(0, kept)
+        self._context.forget(self.sequence, kept)
         self._tokens = self._tokens[:kept]
         self._extend(wanted)
 
     def clear(self) -> None:
-        """Forget everything on sequence 0."""
-        self._context.forget(0)
+        """Forget everything on the sequence."""
+        self._context.forget(self.sequence)
         self._tokens = []
         self._untouched = True
 
@@ -59,10 +60,30 @@ class Prefix:
         step = self._context.n_batch
         for start in range(len(self._tokens), len(wanted), step):
             tokens = list(wanted[start : start + step])
-            self._context.put(tokens, start, [0], wants_logits=False)
+            self._context.put(tokens, start, [self.sequence], wants_logits=False)
             if not self._context.decode():
                 return
             self._tokens += tokens
+
+
+class FixedPrefix(Prefix):
+    """A prefix that never changes: computed from its first token when it is first of use, and kept from then on.
+
+    So what a prompt is answered does not depend on the prompts that came before it.
+    """
+
+    def __init__(self, context: Context, sequence: int, tokens: Sequence[int]) -> None:
+        super().__init__(context, sequence)
+        self._wanted = list(tokens)
+
+    def begin(self) -> None:
+        """Nothing begins anew."""
+
+    def cover(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Compute the prefix, where it is not there yet and one of the prompts shares enough of it."""
+        common = (common_length(self._wanted, tokens, len(tokens)) for tokens in prompts)
+        if not self._tokens and any(length >= WORTH_TOKENS for length in common):
+            self._extend(self._wanted)
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from sg_local.backends.llama_cpp.sampling import Sampler, Tools, log_normaliser
+from sg_local.backends.llama_cpp.sampling import Sampler, Tools, best, log_normaliser
+from sg_local.backends.session import Token, Watch
 from sg_local.records import Completion, Prompt
 
 Finish = Literal["stop", "length", "context"]
@@ -27,11 +28,15 @@ class Row:
     logprob: float = 0.0
     finish: Finish | None = None
     sequence: int = 0
+    watch: Watch | None = None
+    told: list[Token] = field(default_factory=list)
+    error: Exception | None = None
 
     @classmethod
-    def of(cls, prompt: Prompt, tokens: list[int], tools: Tools) -> Row:
+    def of(cls, prompt: Prompt, tokens: list[int], tools: Tools, watch: Watch | None = None) -> Row:
         """A row that has drawn nothing yet."""
-        return cls(prompt, list(tokens), len(tokens), Sampler(tools, prompt.sampling, prompt.seed))
+        sampler = Sampler(tools, prompt.sampling, prompt.seed)
+        return cls(prompt, list(tokens), len(tokens), sampler, watch=watch)
 
     @property
     def n_new(self) -> int:
@@ -54,16 +59,29 @@ class Writer:
 
     def write(self, rows: list[Row], logits: np.ndarray) -> None:
         """Draw for rows that stand at the same logits (vocabulary,): samples of one prompt."""
-        normaliser = None
+        normaliser: float | None = None
         for row in rows:
-            token = row.sampler.draw(logits)
-            if token is None or token in self._vocab.ends:
-                row.finish = "stop"
-                continue
-            if normaliser is None:
-                normaliser = log_normaliser(logits, self._scratch)
-            row.logprob += float(logits[token]) - normaliser
-            self._append(row, token)
+            normaliser = self._write(row, logits, normaliser)
+
+    def _write(self, row: Row, logits: np.ndarray, normaliser: float | None) -> float | None:
+        """Draw for one row; the logits' normaliser, where it is known by now."""
+        token = row.sampler.draw(logits)
+        if token is None or token in self._vocab.ends:
+            row.finish = "stop"
+            return normaliser
+        if normaliser is None:
+            normaliser = log_normaliser(logits, self._scratch)
+        row.logprob += float(logits[token]) - normaliser
+        if row.watch is not None and row.watch.n_top is not None:
+            row.told.append(self._token(token, logits, normaliser, row.watch.n_top))
+        self._append(row, token)
+        return normaliser
+
+    def _token(self, token: int, logits: np.ndarray, normaliser: float, n_top: int) -> Token:
+        ids = best(logits, n_top) if n_top else np.empty(0, np.int64)
+        ids = ids[np.argsort(-logits[ids], kind="stable")][:n_top]
+        top = tuple((self._vocab.piece(int(id)), float(logits[id]) - normaliser) for id in ids)
+        return Token(self._vocab.piece(token), float(logits[token]) - normaliser, top)
 
     def _append(self, row: Row, token: int) -> None:
         row.tokens.append(token)
@@ -79,11 +97,22 @@ class Writer:
             row.finish = "context"
 
 
+class PatientWriter(Writer):
+    """A writer for rows of many owners: what one row raises ends that row alone, with its `error`."""
+
+    def _write(self, row: Row, logits: np.ndarray, normaliser: float | None) -> float | None:
+        try:
+            return super()._write(row, logits, normaliser)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the others
+            row.error, row.finish = error, "stop"
+            return normaliser
+
+
 def first_stop(data: bytearray, n_fresh: int, stops: tuple[str, ...]) -> int | None:
     """Where the first stop string begins, given that it is not within all but the last `n_fresh` bytes."""
     found = math.inf
     for stop in stops:
-        needle = stop.encode()
+        needle = stop.encode("utf-8", "surrogatepass")  # half a character is never written
         at = data.find(needle, max(0, len(data) - n_fresh - len(needle) + 1)) if needle else -1
         found = min(found, at) if at >= 0 else found
     return None if found == math.inf else int(found)

@@ -16,7 +16,7 @@ about 1e-3 of their range (more with quantised weights) and a draw that is that 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sg_local.backends import available
@@ -42,16 +42,35 @@ class RowGroup:
         return [row.sequence for row in self.rows]
 
 
+@dataclass
+class Share:
+    """What schedulers on one context share: the free sequences, and how one asks the others for cells.
+
+    `yields` is called when the pool is full; True when that has made room.
+    """
+
+    free: list[int]
+    yields: Callable[[], bool] = lambda: False
+
+
 class Scheduler:
     """Completes the rows of one iterator, which is read at most two batches of rows ahead."""
 
-    def __init__(self, context: Context, prefix: Prefix, writer: Writer, rows: Iterable[Row | None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        prefix: Prefix,
+        writer: Writer,
+        rows: Iterable[Row | None],
+        share: Share | None = None,
+    ) -> None:
         self._context = context
         self._prefix = prefix
         self._writer = writer
         self._source = iter(rows)
         self._n_parallel = self._limit = context.plan.n_parallel
-        self._free = list(range(self._n_parallel, 0, -1))
+        share = share or Share(list(range(self._n_parallel, 0, -1)))
+        self._free, self._yields = share.free, share.yields
         self._queue: deque[Row] = deque()
         self._groups: list[RowGroup] = []
 
@@ -59,25 +78,38 @@ class Scheduler:
         """Completions as rows end. However it is left, the pool keeps nothing but the shared prefix."""
         self._prefix.begin()
         try:
-            while self._fill():
-                yield from self._step()
+            while self.fill():
+                yield from (row.completion() for row in self.step())
         except KeyboardInterrupt:
             self._prefix.clear()
             raise
         finally:
-            self._abandon()
+            self.abandon()
 
-    def _fill(self) -> bool:
+    @property
+    def running(self) -> list[Row]:
+        """The rows in the pool, the oldest first."""
+        return [row for group in self._groups for row in group.rows]
+
+    @property
+    def waiting(self) -> list[Row]:
+        """The rows in the queue, the next first."""
+        return list(self._queue)
+
+    def fill(self) -> bool:
         """Read ahead; True while there is work."""
         wanted = 2 * self._n_parallel - len(self._queue)
         if len(self._queue) <= self._n_parallel:
             self._queue.extend(available(self._source, wanted))
         return bool(self._queue or self._groups)
 
-    def _step(self) -> list[Completion]:
+    def step(self) -> list[Row]:
+        """One decode over all running rows; the rows that ended with it."""
         if self._queue and self._has_room():
             self._prefix.cover([row.tokens for row in self._queue])
             self._admit()
+        if not self._groups:  # others have all the sequences
+            return []
         batch = self._batch()
         if not self._context.decode():
             self._make_room()
@@ -128,7 +160,7 @@ class Scheduler:
     def _donor(self, tokens: list[int]) -> tuple[int, int]:
         """The sequence that shares most with these tokens, and how much; the last token is left to compute."""
         most = len(tokens) - 1
-        best, length = 0, min(most, self._prefix.common(tokens))
+        best, length = self._prefix.sequence, min(most, self._prefix.common(tokens))
         for group in self._groups:
             limit = min(most, group.n_done)
             if limit > length and tokens[length] == group.tokens[length]:
@@ -150,9 +182,24 @@ class Scheduler:
             room -= len(pending)
         return put
 
-    def _draw(self, batch: list[tuple[RowGroup, int, int | None]]) -> list[Completion]:
+    def drop(self, id: str) -> None:
+        """Give up a row, wherever it is."""
+        for row in [row for row in self._queue if row.prompt.id == id]:
+            row.sampler.close()
+            self._queue.remove(row)
+        for row in [row for row in self.running if row.prompt.id == id]:
+            self._groups = self._left([row])
+            self._release(row)
+
+    def retreat(self, limit: int | None = None) -> None:
+        """Send all rows back to the queue with what they have written; at most `limit` run again at first."""
+        self._context.discard()
+        self._send_back(self.running)
+        self._limit = limit or self._limit
+
+    def _draw(self, batch: list[tuple[RowGroup, int, int | None]]) -> list[Row]:
         logits = self._context.logits()
-        done: list[Completion] = []
+        done: list[Row] = []
         groups: list[RowGroup] = []
         for group, n_put, row in batch:
             group.n_done += n_put
@@ -165,16 +212,18 @@ class Scheduler:
         self._groups = groups + self._groups[len(batch) :]
         return done
 
-    def _release(self, row: Row) -> Completion:
+    def _release(self, row: Row) -> Row:
         self._context.forget(row.sequence)
         self._free.append(row.sequence)
         self._limit = min(self._n_parallel, self._limit + 1)
         row.sampler.close()
-        return row.completion()
+        return row
 
     def _make_room(self) -> None:
         """Send the younger half of the rows back to the queue; with one row left, give up the shared prefix."""
-        rows = [row for group in self._groups for row in group.rows]
+        if self._yields():
+            return
+        rows = self.running
         if len(rows) == 1:
             if not len(self._prefix):
                 raise SgError(
@@ -183,24 +232,25 @@ class Scheduler:
                 )
             self._prefix.clear()
         self._limit = max(1, len(rows) // 2)
-        young = rows[self._limit :]
-        self._groups = [self._without(group, young) for group in self._groups]
-        self._groups = [group for group in self._groups if group.rows]
-        for row in reversed(young):
+        self._send_back(rows[self._limit :])
+
+    def _send_back(self, rows: list[Row]) -> None:
+        """Running rows go to the front of the queue, in their order."""
+        self._groups = self._left(rows)
+        for row in reversed(rows):
             self._context.forget(row.sequence)
             self._free.append(row.sequence)
             self._queue.appendleft(row)
 
-    @staticmethod
-    def _without(group: RowGroup, rows: list[Row]) -> RowGroup:
-        left = [row for row in group.rows if not any(row is other for other in rows)]
-        return RowGroup(left, group.n_done)
+    def _left(self, gone: list[Row]) -> list[RowGroup]:
+        """The groups without some rows."""
+        ids = {id(row) for row in gone}
+        groups = [RowGroup([row for row in group.rows if id(row) not in ids], group.n_done) for group in self._groups]
+        return [group for group in groups if group.rows]
 
-    def _abandon(self) -> None:
-        """Free what unfinished rows hold."""
-        self._context.discard()
-        for row in [row for group in self._groups for row in group.rows]:
-            self._context.forget(row.sequence)
-            row.sampler.close()
+    def abandon(self) -> None:
+        """Free what unfinished rows hold, and forget them."""
+        self.retreat()
         for row in self._queue:
             row.sampler.close()
+        self._queue.clear()

@@ -56,12 +56,19 @@ class Part:
         return 1 + sum(map(len, self.inner))
 
 
-class Scorer:
-    """Scores the questions of one iterator in the order they come."""
+class NoCells(Exception):
+    """The pool has no room for a batch beside what runs."""
 
-    def __init__(self, context: Context, prefix: Prefix, vocab_size: int) -> None:
+
+class Scorer:
+    """Scores the questions of one iterator in the order they come. `sequences` are free for it."""
+
+    def __init__(
+        self, context: Context, prefix: Prefix, vocab_size: int, sequences: range = range(1, MAX_SEQUENCES)
+    ) -> None:
         self._context = context
         self._prefix = prefix
+        self._sequences = sequences
         self._scratch = np.empty(vocab_size, np.float32)
 
     def run(self, questions: Iterable[ScoreRequest]) -> Iterator[Score]:
@@ -71,50 +78,57 @@ class Scorer:
         while window := list(islice(source, WINDOW)):
             self._prefix.cover([question.tokens for question in window])
             results = {id(q): [0.0] * len(q.continuations) for q in window}
-            parts = [part for question in window for part in self._parts(question)]
-            for batch in self._batches(parts):
-                self._score(batch, results)
+            parts = [part for question in window for part in self.parts(question)]
+            while parts:
+                batch = self.batch(parts)
+                self.score(batch, results)
+                parts = parts[len(batch) :]
             for question in window:
                 yield Score(question.id, tuple(results[id(question)]))
 
-    def _parts(self, question: ScoreRequest) -> Iterator[Part]:
+    def parts(self, question: ScoreRequest) -> Iterator[Part]:
         """The question's continuations in portions that leave half a batch to the prompt."""
         portion = Part(question, [])
         for i in range(len(question.continuations)):
             grown = Part(question, [*portion.indices, i])
-            too_much = grown.n_rows > min(MAX_ROWS, self._context.n_batch // 2) or grown.n_sequences >= MAX_SEQUENCES
+            too_much = grown.n_rows > min(MAX_ROWS, self._context.n_batch // 2) or grown.n_sequences > len(
+                self._sequences
+            )
             if too_much and portion.indices:
                 yield portion
                 grown = Part(question, [i])
             portion = grown
         yield portion
 
-    def _batches(self, parts: Sequence[Part]) -> Iterator[list[Part]]:
-        """Parts that fit one decode; a part with a long prompt stands alone."""
-        batch: list[Part] = []
-        for part in parts:
-            if batch and not self._fits([*batch, part]):
-                yield batch
-                batch = []
+    def cover(self, parts: Sequence[Part]) -> None:
+        """Let the prefix hold what the parts' prompts begin with."""
+        self._prefix.cover([part.question.tokens for part in parts])
+
+    def batch(self, parts: Sequence[Part]) -> list[Part]:
+        """The first parts, as many as fit one decode; a part with a long prompt stands alone."""
+        batch = [parts[0]]
+        for part in parts[1:]:
+            if not self._fits([*batch, part]):
+                break
             batch.append(part)
-        if batch:
-            yield batch
+        return batch
 
     def _fits(self, parts: list[Part]) -> bool:
         n_tokens = sum(len(p.question.tokens) - self._start(p) + p.n_rows - 1 for p in parts)
         n_sequences, n_rows = sum(p.n_sequences for p in parts), sum(p.n_rows for p in parts)
-        return n_tokens <= self._context.n_batch and n_sequences < MAX_SEQUENCES and n_rows <= MAX_ROWS
+        return n_tokens <= self._context.n_batch and n_sequences <= len(self._sequences) and n_rows <= MAX_ROWS
 
     def _start(self, part: Part) -> int:
         tokens = part.question.tokens
         return min(len(tokens) - 1, self._prefix.common(tokens))
 
-    def _score(self, parts: list[Part], results: dict[int, list[float]]) -> None:
+    def score(self, parts: list[Part], results: dict[int, list[float]]) -> None:
+        """Add the parts' scores to the results, by id of question. Raises NoCells where other rows leave no room."""
         try:
             self._assign(parts)
             for part in parts:
                 self._put(part)
-            assert self._context.decode(), "the pool holds one sequence at full length and a batch"
+            self._decode()
             logits = self._context.logits()
             for part in parts:
                 self._read(part, logits, results[id(part.question)])
@@ -124,7 +138,7 @@ class Scorer:
                 self._context.forget(sequence)
 
     def _assign(self, parts: list[Part]) -> None:
-        free = iter(range(1, MAX_SEQUENCES))
+        free = iter(self._sequences)
         for part in parts:
             part.sequences = list(islice(free, part.n_sequences))
 
@@ -132,19 +146,24 @@ class Scorer:
         """The prompt for all sequences, then each continuation's inner tokens for its own."""
         tokens, start = part.question.tokens, self._start(part)
         for sequence in part.sequences if start else ():
-            self._context.share(0, sequence, start)
+            self._context.share(self._prefix.sequence, sequence, start)
         inner = part.inner
         room = self._context.n_batch - sum(map(len, inner))
         while len(tokens) - start > room:  # alone in its batch: compute the beginning first
             self._context.put(tokens[start : start + room], start, part.sequences, wants_logits=False)
-            assert self._context.decode(), "the pool holds one sequence at full length and a batch"
+            self._decode()
             start += room
+        part.rows.clear()
         part.last_row = self._ask(tokens[start:], start, part.sequences)
         own = iter(part.sequences)
         for continuation in inner:
             sequence = next(own) if continuation else 0
             at = len(tokens)
             part.rows.append([self._ask([token], at + i, [sequence]) for i, token in enumerate(continuation)])
+
+    def _decode(self) -> None:
+        if not self._context.decode():
+            raise NoCells("the pool is full")
 
     def _ask(self, tokens: list[int], start: int, sequences: list[int]) -> int:
         """Put tokens whose last one's logits are wanted; their row."""
