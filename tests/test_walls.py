@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "synth": {"records", "run", "parsing", "prompts", "backends", "channel"},
     "training": {*DISK, "validation", "prompts", "gguf", "backends"},
     "export": {*DISK, "prompts", "gguf", "report", "backends", "personal"},
-    "evaluate": {*DISK, "fields", "schemas", "prompts", "metrics", "report", "backends", "calibration"},
+    "evaluate": {*DISK, "splitting", "fields", "schemas", "prompts", "metrics", "report", "backends", "calibration"},
     "serve": {"records", "parsing", "prompts", "backends", "channel", "calibration", "decisions"},
     "job": {
         "calibration",

@@ -12,6 +12,7 @@ from sg_local import metrics
 from sg_local.evaluate.calibrating import reliabilities
 from sg_local.evaluate.job import EvalQuestion, Evaluation, OnEvent, held_out_questions
 from sg_local.evaluate.journal import AnswerJournal
+from sg_local.evaluate.memory import memory_check
 from sg_local.evaluate.rounds import Settled, answer_all
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.evaluate.systems import served
@@ -114,6 +115,7 @@ def build_report(
         outcomes=board.outcomes(),
         rows=tuple(_row(board, i, question) for i, question in enumerate(questions)),
         confusion=_confusion(board),
+        memory=memory_check(job, questions, {system.name: said for system, said in texts.items()}),
     )
 
 

@@ -117,7 +117,8 @@ def _scores(scores: Mapping[str, Any]) -> str:
         for name, row in systems.items()
     ]
     head = f"## Scores\n\n{scores['metric']} on {scores['n']} held-out rows, in percent.\n"
-    return head + _table(("system", "score", "95 % interval"), rows)
+    learnt = "".join(f"\n{sentence}\n" for sentence in scores.get("memory", ()))
+    return head + _table(("system", "score", "95 % interval"), rows) + learnt
 
 
 def _funnel(funnel: Mapping[str, Any]) -> str:

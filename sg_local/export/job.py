@@ -13,6 +13,7 @@ from sg_local.gguf import PREFIX, GgufFile
 from sg_local.prompts import Form
 from sg_local.records import Pair, Task
 from sg_local.report import read_report
+from sg_local.report.memory import sentences
 from sg_local.run import ADAPTER, REPORT, Run
 
 RESULTS = "export.json"
@@ -84,6 +85,8 @@ class Export:
                 for name, one in report.systems.items()
             }
             found["scores"] = {"metric": report.metric, "n": report.n, "systems": systems}
+            if report.memory is not None:
+                found["scores"]["memory"] = list(sentences(report.memory))
         return found
 
     def _told_by_adapter(self) -> dict[str, Any]:

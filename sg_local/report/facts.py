@@ -14,6 +14,7 @@ from sg_local.personal import sentence
 from sg_local.records import Answer, Verdict
 from sg_local.report.differing import Piece, compare
 from sg_local.report.file import read_report
+from sg_local.report.memory import sentences
 from sg_local.report.records import BASE, FAMILIES, FIELD_METRICS, METRICS, TUNED, Gain, Report, ScoredRow, SystemResult
 from sg_local.run import ADAPTER, ANSWERS, STAGES, TRAIN, VALID, VERDICTS, Run
 
@@ -69,6 +70,7 @@ def gather(run: Run) -> dict[str, Any]:
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
         "kept": _spread(rows, N_KEPT),
         "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
+        "memory": () if report.memory is None else sentences(report.memory),
         "personal": "" if report.funnel is None else sentence(report.funnel.flagged, report.funnel.personal),
         "rejected": report.funnel.examples if report.funnel is not None else {},
         "answers": answer_lines(run, report)[:N_ANSWERS],

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sg_local.calibration import Reliability
 from sg_local.records import Funnel, Kind
+from sg_local.report.memory import MemoryCheck
 
 Role = Literal["base", "tuned", "trivial"]
 Family = Literal["free", "restricted", "trivial"]
@@ -147,7 +148,8 @@ class Report:
 
     `chosen` holds the prompt form of each base system that had a choice, `gains` every tuned system over every base
     under `TUNED-BASE`, `stages` the seconds of each stage. `funnel` is the filters' account, where they have given one,
-    and `export` the export's results as export.json has them.
+    and `export` the export's results as export.json has them. `memory` says what the answers repeat of other rows;
+    reports before 0.2 have none.
     """
 
     run: str
@@ -173,6 +175,7 @@ class Report:
     rows: tuple[ScoredRow, ...]
     confusion: Confusion | None = None
     export: Mapping[str, Any] | None = None
+    memory: MemoryCheck | None = None
 
     @property
     def base(self) -> SystemResult:

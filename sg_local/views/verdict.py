@@ -6,6 +6,7 @@ from sg_local.calibration import BINS, Sure
 from sg_local.evaluate import is_untuned, on_the_card
 from sg_local.files import file_digest
 from sg_local.report import Outcome, Report, read_report
+from sg_local.report.memory import sentences
 from sg_local.report.records import FIELD_METRICS, METRICS
 from sg_local.run import STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
@@ -104,6 +105,8 @@ def notes(report: Report) -> tuple[str, ...]:
     if report.retain is not None:
         before, after = report.retain.perplexity.base, report.retain.perplexity.tuned
         found.append(f"Perplexity on a neutral text: {before:.1f} before tuning, {after:.1f} after.")
+    if report.memory is not None and (report.memory.repeats or report.memory.canaries):
+        found += sentences(report.memory)
     return tuple(found)
 
 
