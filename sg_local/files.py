@@ -26,6 +26,11 @@ from sg_local.records import SgError
 logger = logging.getLogger(__name__)
 
 DIGESTED_BYTES = 64 << 20  # up to here, a tenth of a second: the log tells the digest of a written file
+NO_SPACE = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "Your share of the disk is full",
+    errno.EFBIG: "The limit on a file's size is reached",
+}
 RESTED_S = 2.0  # file systems keep times as coarse as this
 OF_A_PROCESS = re.compile(r"\.(?P<process>\d+)\.(?:partial|gguf)$")
 
@@ -88,9 +93,9 @@ def held(path: Path, what: str, hint: str) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise SgError(f"{what} is in use by process {holder}.", hint) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with translated(path):
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 
@@ -184,9 +189,9 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in NO_SPACE:
             hint = "Free some space and run the same command again: finished rows are kept."
-            raise SgError(f"The disk is full while writing {path}.", hint) from error
+            raise SgError(f"{NO_SPACE[error.errno]} while writing {path}.", hint) from error
         if error.errno == errno.ELOOP:
             raise SgError(f"Cannot write {path}: it is a link.", "Put the file itself there.") from error
         raise SgError(f"Cannot write {path}: {error.strerror}.", "Check the folder's permissions.") from error

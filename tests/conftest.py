@@ -18,6 +18,9 @@ from sg_local.run import Run
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+ASKED_FOR = ("faults",)
+"""Markers of tests that run only where `-m` names them."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Caches of the tests' own: nothing of the user's is read or filled. Libraries look when they are imported."""
@@ -27,7 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Measure coverage on the fast tests alone: tracing costs a third, and real weights are slow without it."""
+    """Leave out what takes long and is not asked for. Measure coverage on the fast tests alone: tracing costs a third,
+    and real weights are slow without it.
+    """
+    for marker in ASKED_FOR:
+        if marker not in config.getoption("markexpr"):
+            left_out = [item for item in items if item.get_closest_marker(marker)]
+            items[:] = [item for item in items if not item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=left_out)
     if config.pluginmanager.hasplugin("_cov"):
         for item in items:
             if item.get_closest_marker("slow"):

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import tiny_models
 
+from tests.faults.jobs import REAL, SCRIPTED, result_of
+
 DEADLY = """
 import os, signal, sys
 from sg_local import run as room
@@ -51,7 +53,6 @@ def replace_or_die(source, target, **more):
 room.Run.append, os.replace = append_and_die, replace_or_die
 main(sys.argv[1:])
 """
-JOURNALS = ("inputs.jsonl", "candidates.jsonl", "verdicts.jsonl", "train.jsonl", "valid.jsonl")
 
 
 def sg_local(folder: Path, *args: str, deadly: tuple[str, str, int] | None = None) -> int:
@@ -71,21 +72,6 @@ def sg_local(folder: Path, *args: str, deadly: tuple[str, str, int] | None = Non
     return done.returncode
 
 
-def result_of(folder: Path) -> dict[str, object]:
-    """All that must not depend on interruptions: rows, verdicts, the adapter's bytes, every figure of the report."""
-    run = folder / "runs" / "trial"
-    report = json.loads((run / "report.json").read_text())
-    answers = sorted((run / "answers.jsonl").read_text().splitlines())
-    found = {name: (run / name).read_bytes() for name in JOURNALS}
-    assert not list(run.rglob("*.partial"))
-    return {**found, "adapter": (run / "adapter.gguf").read_bytes(), "systems": report["systems"], "answers": answers}
-
-
-def job(*sets: str, options: tuple[str, ...] = ()) -> tuple[str, ...]:
-    return ("run", "support_routing", "--yes", "--name", "trial", *options, *(w for s in sets for w in ("--set", s)))
-
-
-SCRIPTED = job("synth.n_inputs=70", "eval.resamples=50", "eval.chunk_size=20", options=("--backend", "scripted"))
 POINTS = [
     ("append", "inputs.jsonl", 1),
     ("append", "inputs.jsonl", 3),
@@ -113,20 +99,6 @@ def test_a_killed_job_goes_on_to_the_same_end(uninterrupted, tmp_path, point):
     assert result_of(tmp_path) == uninterrupted
 
 
-REAL = job(
-    "synth.n_inputs=24",
-    "synth.n_asked=160",
-    "synth.round_size=12",
-    "synth.chunk_size=10",
-    "synth.n_votes=2",
-    "train.epochs=2",
-    "train.checkpoint_every=2",
-    "eval.n_votes=2",
-    "eval.n_dev=6",
-    "eval.n_calibration=12",
-    "engine.fast_copy=false",
-    options=("--tests", "12"),
-)
 REAL_POINTS = [
     ("append", "inputs.jsonl", 2),
     ("append", "candidates.jsonl", 2),

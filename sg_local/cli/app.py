@@ -6,9 +6,7 @@ line that `sg-local --help` shows, which is also the first line of its own help 
 
 from __future__ import annotations
 
-import errno
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -23,7 +21,8 @@ from sg_local.cli.config import Environment, set_offline
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
-from sg_local.files import keep_private
+from sg_local.cli.process import ending_by_signal, interruption, open_streams, silence
+from sg_local.files import NO_SPACE, keep_private
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -138,31 +137,54 @@ class Program(CommandGroup):
     ) -> Any:
         """Run the command line; returns never: ends with SystemExit and the exit code."""
         extra["standalone_mode"] = False
-        _draw_what_can_be_drawn()
+        open_streams()
         keep_private()
-        code = 1
         try:
-            result = super().main(args, prog_name, **extra)
-            code = result if isinstance(result, int) else 0
-            sys.stdout.flush()
-        except (KeyboardInterrupt, click.Abort):
-            code = INTERRUPTED
-            say("Interrupted. The same line goes on where this stopped.", err=True)
+            sys.exit(self._run(args, prog_name, extra))
+        except BrokenPipeError:  # nobody reads any more
+            silence()
+            sys.exit(1)
+
+    def _run(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
+        """Run the command; the exit code, with every failure told."""
+        try:
+            with ending_by_signal():
+                result = super().main(args, prog_name, **extra)
+                sys.stdout.flush()
+                return result if isinstance(result, int) else 0
+        except (KeyboardInterrupt, click.Abort) as error:
+            return _end(interruption(error) or INTERRUPTED)
         except click.exceptions.NoArgsIsHelpError as asked:
-            code = asked.exit_code
-            say(asked.ctx.get_help(), err=True)
+            _tell(asked.ctx.get_help())
+            return asked.exit_code
+        except BrokenPipeError:
+            raise
         except (SgError, click.ClickException, OSError) as error:
-            code = _fail(error)
-        sys.exit(code)
+            code = interruption(error) if isinstance(error, OSError) else None
+            return _fail(error) if code is None else _end(code)
+
+
+def _end(code: int) -> int:
+    """Say that the command was interrupted; the exit code."""
+    _tell("Interrupted. The same line goes on where this stopped.")
+    return code
+
+
+def _tell(text: str) -> None:
+    """Say a last word on stderr, which may be a terminal that is gone."""
+    try:
+        say(text, err=True)
+    except OSError:
+        silence()
 
 
 def _fail(error: SgError | click.ClickException | OSError) -> int:
     """Say what went wrong on stderr; the exit code."""
-    if isinstance(error, BrokenPipeError):
-        _silence_stdout()
-        return 1
     sorry = as_sg_error(error)
-    show_error(sorry.message, on_the_command_line(sorry.hint, COMMANDS))
+    try:
+        show_error(sorry.message, on_the_command_line(sorry.hint, COMMANDS))
+    except OSError:
+        silence()
     return sorry.exit_code
 
 
@@ -172,8 +194,9 @@ def as_sg_error(error: SgError | click.ClickException | OSError) -> SgError:
         return error
     if isinstance(error, click.ClickException):
         return _from_click(error)
-    if error.errno == errno.ENOSPC:
-        return SgError("The disk is full.", "Free some space and run the same line again: finished rows are kept.")
+    if error.errno in NO_SPACE:
+        hint = "Free some space and run the same line again: finished rows are kept."
+        return SgError(f"{NO_SPACE[error.errno]}.", hint)
     place = f" {error.filename}" if error.filename else ""
     return SgError(f"The system refused{place}: {error.strerror or error}.", "Check the path and its permissions.")
 
@@ -212,18 +235,6 @@ def show_error(message: str, hint: str) -> None:
     say(f"Error: {message}", err=True)
     if hint:
         say(f"Hint: {hint}", err=True)
-
-
-def _draw_what_can_be_drawn() -> None:
-    """Let a terminal without Unicode show ? for what it lacks, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream.isatty() and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def _silence_stdout() -> None:
-    """Leave nothing to flush into a pipe whose reader has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:

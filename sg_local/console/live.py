@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -56,9 +57,10 @@ class LiveNarrator:
 
     def __exit__(self, *exc: object) -> None:
         self.now = None
-        self.live.stop()
-        if any(line.state != "waiting" for line in self.lines.values()):
-            self.console.print(self.list())
+        with contextlib.suppress(OSError):  # the terminal may be gone: how the job ended counts
+            self.live.stop()
+            if any(line.state != "waiting" for line in self.lines.values()):
+                self.console.print(self.list())
 
     def begin(self, stage: str) -> None:
         self.lines.setdefault(stage, StageLine()).state = "running"

@@ -93,7 +93,8 @@ def choose(question: ProbeRequest) -> EngineChoice:
             make_folder(question.cache)
             sweep(question.cache)
             choice = _Probe(question).run()
-        except OSError:  # no cache folder to be had: run what was given
+        except (OSError, SgError) as error:  # no room for copies, or no leave to write them: run what was given
+            logger.info("no trial of faster copies: %s", error)
             return unprobed(question)
         write_cache(entry, dataclasses.asdict(choice))
     else:

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -67,7 +68,7 @@ class Trial:
 def check_survives(trial: Trial) -> None:
     """Raise SgError for a file that makes llama.cpp end its process, hang or compute no numbers."""
     entry = trial.cache / TRIED / f"{_key(trial)}.json"
-    if entry in _came_through() or entry.exists():
+    if entry in _came_through() or os.path.exists(entry):
         return
     began = time.monotonic()
     try:

@@ -1,0 +1,81 @@
+"""Ended without a word at random moments of a whole job, the same line again and again, and the end is byte-equal."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+
+import pytest
+
+from tests.faults.jobs import REAL, SCRIPTED, Programs, result_of
+
+N_SLICE, N_MORE = 3, 30
+N_REAL, KILLS_EACH = 10, 5
+ENGINES = ("sg_local.backends.llama_cpp", "sg_local.backends.torch", "sg_local.backends.training.parity")
+
+
+@pytest.fixture(scope="module")
+def programs():
+    with Programs() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def whole(programs, tmp_path_factory):
+    """The uninterrupted job: its result, and its seconds of processor time."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = programs.run(folder, *SCRIPTED)
+    assert done.status == 0, done.err
+    return result_of(folder), done.cpu_s
+
+
+def kill_and_go_on(programs, folder, line, seed, cpu_s, most):
+    """The same line, ended up to `most` times, then let be; how often it was ended."""
+    draw, n_kills = random.Random(seed), 0
+    while n_kills < most:
+        done = programs.run(folder, *line, end_after_s=draw.uniform(0.02, cpu_s))
+        assert done.status in (0, -signal.SIGPROF), done.err
+        if done.status == 0:
+            break
+        n_kills += 1
+    done = programs.run(folder, *line)
+    assert done.status == 0, done.err
+    return n_kills
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(N_SLICE), *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(N_SLICE, N_MORE))]
+)
+def test_a_job_killed_at_any_moment_ends_like_one_that_was_not(programs, whole, tmp_path, seed):
+    wanted, cpu_s = whole
+    kill_and_go_on(programs, tmp_path / "often", SCRIPTED, seed, 0.7 * cpu_s, 4)
+    assert result_of(tmp_path / "often") == wanted
+
+
+@pytest.fixture(scope="module")
+def real_programs(embedded):
+    with Programs(ENGINES) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def real_whole(real_programs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real")
+    done = real_programs.run(folder, *REAL)
+    assert done.status == 0, done.err
+    return result_of(folder), done.cpu_s
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", range(N_REAL))
+def test_the_real_job_killed_at_any_moment_ends_like_one_that_was_not(real_programs, real_whole, tmp_path, seed):
+    """Fifty kills in all: five in each of ten jobs, each within the first half of what the whole takes."""
+    wanted, cpu_s = real_whole
+    n_kills = kill_and_go_on(real_programs, tmp_path / "often", REAL, seed, 0.5 * cpu_s, KILLS_EACH)
+    assert n_kills == KILLS_EACH
+    assert result_of(tmp_path / "often") == wanted
+    run = tmp_path / "often" / "runs" / "trial"
+    report = json.loads((run / "report.json").read_text())
+    assert report["export"]["fused"][0]["passed"]
+    assert not list(run.rglob("parity-*"))
