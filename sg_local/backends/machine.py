@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
 import subprocess
 from pathlib import Path
 
+from sg_local.backends import limits
+
 CPUS = Path("/sys/devices/system/cpu")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def physical_cores() -> int:
@@ -20,7 +23,7 @@ def physical_cores() -> int:
         return _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or 1
     usable = _usable_cpus()
     cores = {_core_of(cpu) for cpu in usable}
-    quota = _quota()
+    quota = limits.whole_cores()
     return max(1, min(len(cores), quota)) if quota is not None else max(1, len(cores))
 
 
@@ -35,14 +38,20 @@ def cpu_name() -> str:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
-    for line in _read(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-            left = _cgroup_memory_left()
-            return available if left is None else min(available, left)
-    total = _sysctl("hw.memsize")
-    return None if total is None else total // 2  # macOS: half is a safe reading of "free"
+    """Bytes of memory that this process can have without swapping, within a container's limit and `ulimit -v`.
+
+    None where the system does not say.
+    """
+    known = [one for one in (_available(), limits.memory_left()) if one is not None]
+    return min(known) if known else None
+
+
+def give_back_memory() -> None:
+    """Return what a piece of work has let go of to the system: cycles of objects first, then what glibc keeps."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def has_nvidia() -> bool:
@@ -62,15 +71,13 @@ def _core_of(cpu: int) -> tuple[str, str]:
     return _read(topology / "physical_package_id").strip(), core
 
 
-def _quota() -> int | None:
-    """Whole cores that a cgroup v2 quota allows."""
-    quota, _, period = _read(CGROUP / "cpu.max").strip().partition(" ")
-    return max(1, int(quota) // int(period)) if quota.isdigit() and period.isdigit() else None
-
-
-def _cgroup_memory_left() -> int | None:
-    limit, used = _read(CGROUP / "memory.max").strip(), _read(CGROUP / "memory.current").strip()
-    return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
+def _available() -> int | None:
+    """What the whole machine has left."""
+    for line in _read(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    total = _sysctl("hw.memsize")
+    return None if total is None else total // 2  # macOS: half is a safe reading of "free"
 
 
 def _read(path: Path) -> str:

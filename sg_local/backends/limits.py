@@ -1,0 +1,79 @@
+"""What this process may take besides what the machine has: a container's memory and processors, a shell's `ulimit -v`.
+
+Control groups of both versions are read along the whole path from this process's group to the root: each of them
+bounds what is below it. Pages of files that a group may give back at once do not count as taken.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+PROCESS = Path("/proc/self")
+ADDRESSES = 1 << 30
+"""Of an address space, what libraries and threads reserve and never fill."""
+
+# controller, the files of its limit and of what is used, and what memory.stat calls pages that can be given back
+UNIFIED = ("", "memory.max", "memory.current", "inactive_file")
+SPLIT = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def memory_left() -> int | None:
+    """Bytes of memory that this process may still take by its limits; None where nothing bounds it."""
+    found = [*_left_in_groups(UNIFIED), *_left_in_groups(SPLIT), *_left_of_addresses()]
+    return max(0, min(found)) if found else None
+
+
+def whole_cores() -> int | None:
+    """Whole cores that the groups' quotas allow, at least one; None without a quota."""
+    quotas = [_read(folder / "cpu.max").split() for folder in _groups("")]
+    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    quotas += [[_read(folder / name).strip() for name in names] for folder in _groups("cpu")]
+    found = [int(quota) // max(1, int(period)) for quota, period in filter(_is_quota, quotas)]
+    return max(1, min(found)) if found else None
+
+
+def _left_in_groups(kind: tuple[str, str, str, str]) -> Iterator[int]:
+    controller, limit, used, spare = kind
+    for folder in _groups(controller):
+        most, taken = (_read(folder / name).strip() for name in (limit, used))
+        if most.isdigit() and taken.isdigit():
+            yield int(most) - int(taken) + _spare(folder, spare)
+
+
+def _spare(folder: Path, name: str) -> int:
+    """Bytes of pages of files in memory that nothing has used lately."""
+    fields = dict(line.split()[:2] for line in _read(folder / "memory.stat").splitlines() if " " in line)
+    return int(fields.get(name, 0))
+
+
+def _left_of_addresses() -> Iterator[int]:
+    """What `ulimit -v` leaves for data."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    pages = _read(PROCESS / "statm").split()
+    if limit != resource.RLIM_INFINITY and pages:
+        yield limit - int(pages[0]) * resource.getpagesize() - ADDRESSES
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """The folders of this process's group for a controller ("": the unified ones) and of those above it, root last."""
+    root = CGROUP / controller
+    for line in _read(PROCESS / "cgroup").splitlines():
+        _, names, path = (line.split(":", 2) + ["", ""])[:3]
+        if names == "" and controller == "" or controller and controller in names.split(","):
+            own = Path(path.lstrip("/"))
+            yield from (root / one for one in (own, *own.parents) if one != Path() and ".." not in one.parts)
+    yield root
+
+
+def _is_quota(pair: list[str]) -> bool:
+    return len(pair) == 2 and all(part.isdigit() for part in pair)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
