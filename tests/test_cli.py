@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from sg_local.cli.app import COMMANDS, app, as_sg_error
+from sg_local.cli.config import SPINS, set_brief_waits
 from sg_local.job import stages
 from sg_local.records import Answer, SgError
 from sg_local.run import Run
@@ -494,3 +495,16 @@ def test_check_finds_what_misleads(own_folder):
     for words in ("2 test rows stand among", "same but for letter case", "Two examples have the same", "more than once",
                   "All examples have the label a", "2 test rows", "No test row has the label"):  # fmt: skip
         assert words in found
+
+
+@pytest.mark.parametrize("own", ({}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}))
+def test_threads_wait_briefly_unless_the_environment_says_otherwise(monkeypatch, own):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    kept = {**os.environ}
+    monkeypatch.setattr(os, "environ", kept)
+    set_brief_waits()
+    found = {name: kept[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in kept}
+    assert found == (own or {"GOMP_SPINCOUNT": SPINS})

@@ -17,7 +17,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sg_local import __version__
-from sg_local.cli.config import Environment, set_offline
+from sg_local.cli.config import Environment, set_brief_waits, set_offline
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
@@ -263,6 +263,7 @@ def app(ctx: click.Context, verbose: bool, log_texts: bool) -> None:
     """Make a local language model good at one task, using nothing but the model itself."""
     environment = Environment.read(os.environ)
     set_offline(True)
+    set_brief_waits()
     texts = log_texts or environment.log_texts
     ctx.with_resource(told(str(ctx.invoked_subcommand), verbose=verbose, path=environment.log, texts=texts))
     ctx.obj = environment
