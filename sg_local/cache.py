@@ -15,12 +15,13 @@ from pathlib import Path
 
 from sg_local.files import is_left_over, remove
 
-COPIES, CHOICES, DIGESTS, TRIED = "models", "choices", "digests", "tried"
+COPIES, CHOICES, DIGESTS, TRIED, PACES = "models", "choices", "digests", "tried", "paces"
 KINDS = {
     COPIES: "faster copy",
     CHOICES: "engine choices",
     DIGESTS: "digests of files",
     TRIED: "files that engines came through",
+    PACES: "how long stages took",
 }
 LEFT_OVER = "left over"
 COPY = re.compile(r"(?P<digest>[0-9a-f]{16})-(?P<format>\w+)\.gguf$")
@@ -39,7 +40,7 @@ class Cached:
 def cached(folder: Path, names: Mapping[str, str]) -> list[Cached]:
     """What is in the folder of caches, the largest first. `names` are models' names by the head of their digest."""
     found = [_copy(path, names) for path in _files(folder / COPIES) if COPY.fullmatch(path.name)]
-    found += [_all(KINDS[name], _files(folder / name)) for name in (CHOICES, DIGESTS, TRIED)]
+    found += [_all(KINDS[name], _files(folder / name)) for name in (CHOICES, DIGESTS, TRIED, PACES)]
     found.append(_all(LEFT_OVER, left_over(folder)))
     return sorted((line for line in found if line.paths), key=lambda line: -line.size_bytes)
 

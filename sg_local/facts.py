@@ -26,6 +26,8 @@ RUN_FACTS: dict[str, Any] = {
     "backend": str | None,
     "trainer": str | None,
     "set": dict[str, dict[str, Any]],
+    "measured": dict[str, dict[str, Any]],
+    "forecast": dict,
     "version": str,
 }
 """The types of what run.json holds, where it holds it. Other keys may stand beside these."""

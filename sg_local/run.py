@@ -44,6 +44,9 @@ VALID = "valid.jsonl"
 ANSWERS = "answers.jsonl"
 REPORT = "report.json"
 ADAPTER = "adapter.gguf"
+
+FORECAST, MEASURED = "forecast", "measured"
+"""Where run.json keeps what the stages were expected to take, and what they took."""
 TRAINING = "adapter"
 CALIBRATION = "calibration.json"
 

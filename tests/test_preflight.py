@@ -15,8 +15,8 @@ from sg_local import backends
 from sg_local.backends import footprint, llama_cpp, machine
 from sg_local.cli.app import app
 from sg_local.export import folder_gate
+from sg_local.job import disk, preflight
 from sg_local.job import job as job_module
-from sg_local.job import preflight, resources
 from sg_local.job.base import Base
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Home, Options
@@ -121,9 +121,9 @@ def test_rows_matter_only_where_they_will_be_asked(tmp_path, routing, model):
 
 
 def test_too_little_memory_to_write_rows_is_told_with_what_would_fit(tmp_path, routing, model, monkeypatch):
-    have(monkeypatch, memory=280 * MB)
+    have(monkeypatch, memory=170 * MB)
     error = refused(tmp_path, routing, options(tmp_path, model, train={"batch_size": 1}), ("synth",))
-    assert error.message.startswith("Writing rows needs about 3") and "280.0 MB is free" in error.message
+    assert error.message.startswith("Writing rows needs about 2") and "170.0 MB is free" in error.message
     assert "`engine.n_parallel=" in error.hint
     have(monkeypatch, memory=1 * MB)
     assert "smaller model" in refused(tmp_path, routing, options(tmp_path, model), ("synth",)).hint
@@ -178,7 +178,7 @@ def test_the_smallest_type_is_proposed_where_it_fits(tmp_path, routing, model, m
 
 def test_no_faster_copy_is_proposed_where_that_makes_room(tmp_path, routing, model, monkeypatch):
     needed = sum(one.n_bytes for one in written(tmp_path, routing, model, ["F16"]))
-    monkeypatch.setattr(resources, "COPY_RESERVE", 0)
+    monkeypatch.setattr(disk, "COPY_RESERVE", 0)
     have(monkeypatch, disk=needed + 100_000)
     error = refused(tmp_path, routing, options(tmp_path, model, export={"types": ["F16"]}))
     assert "a faster copy" in error.message and "`engine.fast_copy=false`" in error.hint
@@ -190,7 +190,7 @@ def test_no_faster_copy_is_proposed_where_that_makes_room(tmp_path, routing, mod
 def written(tmp_path, task, model, types):
     """What a run of all stages writes but for the engine's copy."""
     job = begun(tmp_path / "other", task, model, export={"types": types})
-    return resources._written(job, ALL)
+    return disk.written(job, ALL)
 
 
 def begun(tmp_path, task, model, **settings) -> OpenRun:

@@ -81,6 +81,7 @@ MAY_IMPORT = {
         "reading",
         "schemas",
         "home",
+        "cache",
         "journals",
         "prompts",
         "tables",

@@ -17,21 +17,32 @@ from sg_local.gguf import GgufFile
 N_BATCH = 512  # tokens decoded together: on a CPU nothing is gained beyond
 KV_BYTES = 512 << 20  # what the pool may take before it is worth less than the memory
 N_PARALLEL = 32  # sequences where nobody has chosen
-PROGRAM_BYTES = 250 << 20  # Python, NumPy and llama.cpp themselves
+PROGRAM_BYTES = 150 << 20  # Python, NumPy and llama.cpp themselves, measured on Linux
+LOGIT_ROWS = 256  # rows of logits in memory at a time: those of a decode, and as many again on their way there
+REPACKED = ("Q4_0", "Q4_K", "IQ4_NL")  # of which llama.cpp keeps a second copy, in the order in which it computes
 WIDE_BITS = 12.0  # a base of more bits a weight is not copied in 16
 
 
 @dataclass(frozen=True)
 class EngineNeed:
-    """Bytes of memory by purpose: the weights as they lie in the file, keys and values, logits and programs."""
+    """Bytes of memory by purpose: the weights as they lie in the file, keys and values, logits and programs.
+
+    `spare` are pages of the file that lie in memory besides and that the system takes back when it needs them.
+    """
 
     weights: int
     pool: int
     rest: int
+    spare: int = 0
 
     @property
     def total(self) -> int:
         return self.weights + self.pool + self.rest
+
+    @property
+    def resident(self) -> int:
+        """What is in memory where nobody else wants it."""
+        return self.total + self.spare
 
 
 def engine_need(model: Path, settings: EngineSettings) -> EngineNeed:
@@ -39,7 +50,8 @@ def engine_need(model: Path, settings: EngineSettings) -> EngineNeed:
     with GgufFile(model) as file:
         vocab = file.fields["tokenizer.ggml.tokens"].count
         cells = pool_cells(settings.n_ctx, settings.n_parallel or N_PARALLEL, _cell_bytes(file))
-        return EngineNeed(file.size, cells * _cell_bytes(file), 4 * N_BATCH * vocab + PROGRAM_BYTES)
+        spare = sum(tensor.n_bytes for tensor in file.tensors.values() if tensor.type in REPACKED)
+        return EngineNeed(file.size, cells * _cell_bytes(file), 4 * LOGIT_ROWS * vocab + PROGRAM_BYTES, spare)
 
 
 def copy_bytes(model: Path) -> int:

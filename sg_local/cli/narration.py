@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from sg_local.cli.output import say
-from sg_local.job.events import Began, Ended, Event, Listener, Moved, Said, Skipped
+from sg_local.job.events import Began, Ended, Event, Expected, Listener, Moved, Said, Skipped
 from sg_local.views.records import Progress
 from sg_local.words import duration
 
@@ -88,12 +88,16 @@ def progress_line(now: Progress, first: int, seconds: float) -> str:
 
 def listener(narrate: Narrator) -> Listener:
     """A job's events, told to a narrator."""
+    from sg_local.views.forecast import brief_lines
     from sg_local.views.progress import ProgressView
 
     view = ProgressView()
 
     def hear(event: Event) -> None:
         match event:
+            case Expected(found):
+                for line in brief_lines(found):
+                    narrate.say(line)
             case Began(stage):
                 narrate.begin(stage)
             case Moved():

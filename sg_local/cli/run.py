@@ -25,11 +25,12 @@ from sg_local.cli.options import (
     set_option,
     time_option,
 )
-from sg_local.cli.show import show_verdict
+from sg_local.cli.show import show_forecast, show_verdict
 from sg_local.job.evaluate import UNMEASURED
+from sg_local.job.forecast import forecast
 from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import Options
-from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, look_ahead, perform_all
+from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, look_ahead, perform_all, to_come
 from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
 from sg_local.tables import parse_columns
@@ -79,13 +80,21 @@ def tell(line: str) -> None:
 @runs_option
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
 @own_rows_options
+@click.option("--plan", "only_plan", is_flag=True, help="Only tell the memory, disk and time that it will take.")
 @click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
 @redo_option
 @json_option
 @job_options()
 @click.pass_obj
 def run_command(
-    environment: Environment, task: str, tests: int | Path | None, yes: bool, as_json: bool, options: Options
+    environment: Environment,
+    /,
+    task: str,
+    tests: int | Path | None,
+    only_plan: bool,
+    yes: bool,
+    as_json: bool,
+    options: Options,
 ) -> None:
     """Make a model good at a task: all stages, going on where an earlier try stopped.
 
@@ -94,6 +103,11 @@ def run_command(
     it stopped; --redo makes those stages again that were made with other settings.
     """
     found = read_task(task, tests, options.own_columns)
+    if only_plan:
+        with job_for_task(found, options, environment.home(), ALL) as job:
+            look_ahead(job)
+            show_forecast(forecast(job, to_come(job, ALL)), as_json)
+        return
     with job_for_task(found, options, environment.home(), ALL) as job, job.lock():
         look_ahead(job)
         refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())

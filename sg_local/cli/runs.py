@@ -52,8 +52,8 @@ def ls(runs: Path, as_json: bool) -> None:
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
     """Show what a run was made from, its stages, its files and its funnel."""
-    from sg_local.views.runs import own_rows, run_facts
-    from sg_local.views.verdict import artefacts, stage_times
+    from sg_local.views.runs import own_rows, run_facts, stage_costs
+    from sg_local.views.verdict import artefacts
 
     found = open_run(runs, run)
     data = found.settings
@@ -70,7 +70,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
         ("seed", str(data["seed"])),
         ("preset", data["preset"]),
         *own_rows(found),
-        *((f"stage {stage}", f"done in {seconds}") for stage, seconds in stage_times(found)),
+        *((f"stage {stage}", cost) for stage, cost in stage_costs(found)),
         *((Path(path).name, f"{size_text}  {digest}") for path, size_text, digest in artefacts(found)),
         ("folder", str(found.root)),
     ]

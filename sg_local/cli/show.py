@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from sg_local.views.records import ConfusionView, VerdictCard
 
 if TYPE_CHECKING:
     from sg_local.filters import Funnel
+    from sg_local.job.events import Forecast
 
 
 def show_verdict(run: Run, unmeasured: str = "") -> None:
@@ -50,6 +52,20 @@ def _plain_confusion(view: ConfusionView) -> None:
     columns = [Column(f"right \\ {view.title}"), *(Column(label, True) for label in (*view.labels, "no label"))]
     rows = [(label, *map(str, row)) for label, row in zip(view.labels, view.rows, strict=True)]
     output.show_table("", columns, rows)
+
+
+def show_forecast(found: Forecast | None, as_json: bool) -> None:
+    """What the stages to come will take, on stdout."""
+    from sg_local.views.forecast import HEADINGS, assumed, cells
+
+    if as_json:
+        output.show_json(None if found is None else dataclasses.asdict(found))
+    elif found is None or not found.stages:
+        output.say("Every stage is finished." if found is not None else "Without a model there is nothing to foresee.")
+    else:
+        columns = [Column(name, name in ("memory", "disk", "time")) for name in HEADINGS]
+        output.show_table("What the run will take", columns, cells(found))
+        output.say(f"For {assumed(found.rows)}.")
 
 
 def show_files(run: Run) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 At: TypeAlias = "SynthEvent | TrainStep | ExportEvent | EvalEvent | PredictEvent"
 """Where a stage stands, in its room's own words."""
@@ -28,6 +28,74 @@ class PredictEvent:
     wanted: int
     n_failed: int = 0
     latest: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowsAhead:
+    """How many, and in tokens how long.
+
+    Of `n_inputs` that get an output `n_asked` are asked for first and `n_labelled` have theirs already; `n_training`
+    train or validate. `n_shared` is what all prompts begin with; `n_input` and `n_output` are means, `n_longest` is
+    the longest input and `n_longest_output` the longest output. `counted`: the rows are there.
+    """
+
+    n_asked: int
+    n_inputs: int
+    n_labelled: int
+    n_training: int
+    n_tests: int
+    n_shared: int
+    n_input: float
+    n_output: float
+    n_longest: int
+    n_longest_output: int
+    counted: bool = False
+
+
+Source = Literal["measured", "tried", "probed"]
+"""Where a time is from: an earlier run here, the engine's own trial, a probe of the machine."""
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """One stage: the most memory at once, what it leaves on the disk, and the seconds where anybody knows them."""
+
+    stage: str
+    memory_bytes: int
+    disk_bytes: int
+    seconds: float | None
+    source: Source = "probed"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The stages to come, in order, and the rows that the figures assume."""
+
+    rows: RowsAhead
+    stages: tuple[StageForecast, ...]
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory at once."""
+        return max((one.memory_bytes for one in self.stages), default=0)
+
+    @property
+    def disk_bytes(self) -> int:
+        """What all the stages put on the disk."""
+        return sum(one.disk_bytes for one in self.stages)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all the stages; None where one of them is unknown."""
+        known = [one.seconds for one in self.stages if one.seconds is not None]
+        return sum(known) if len(known) == len(self.stages) else None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the stages to come will take, before the first of them begins."""
+
+    forecast: Forecast
 
 
 @dataclass(frozen=True)
@@ -70,7 +138,7 @@ class Said:
     warning: bool = False
 
 
-Event = Began | Moved | Ended | Skipped | Said
+Event = Expected | Began | Moved | Ended | Skipped | Said
 Listener = Callable[[Event], None]
 
 

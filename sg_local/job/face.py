@@ -32,6 +32,7 @@ from sg_local.tables import Columns
 if TYPE_CHECKING:
     from sg_local.evaluate import BaseScores
     from sg_local.filters import Funnel
+    from sg_local.job.events import Forecast
     from sg_local.job.predict import AnsweredFile
     from sg_local.report import Report
 
@@ -126,6 +127,16 @@ class Job:
         if refused is not None:
             raise refused
         return self.report if self.task.tests else None
+
+    def forecast(self) -> Forecast | None:
+        """What the stages to come will take here: memory, disk and time each, and the rows that this assumes.
+
+        Writes nothing. None for the scripted backend, which needs no model.
+        """
+        from sg_local.job.forecast import forecast
+        from sg_local.job.stages import ALL, to_come
+
+        return forecast(self._opened, to_come(self._opened, ALL))
 
     def predict(
         self, texts: Iterable[str], *, base: bool = False, free: bool = False, abstain: float = 0.0

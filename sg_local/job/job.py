@@ -134,8 +134,12 @@ class OpenRun:
 
     def remember(self, tables: Tables) -> None:
         """Keep changed settings in run.json, as if they had been given when the job was opened. Hold the lock."""
-        self.record = {**self.record, "set": presets.merged(self.record.get("set", {}), tables)}
-        self._write(self.record)
+        self.keep_record({**self.record, "set": presets.merged(self.record.get("set", {}), tables)})
+
+    def keep_record(self, record: dict[str, Any]) -> None:
+        """Make this what run.json holds. Hold the lock."""
+        self.record = record
+        self._write(record)
 
     def adapted(self, *, base: bool = False) -> Generator:
         """The engine with the run's adapter on, or the bare base. Raises SgError without an adapter."""

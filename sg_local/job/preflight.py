@@ -148,9 +148,9 @@ def check_memory(ahead: Ahead) -> None:
 
 def check_disk(ahead: Ahead) -> None:
     """What the stages write fits the disks together."""
-    from sg_local.job import resources
+    from sg_local.job import disk
 
-    resources.check_disk(ahead.job, ahead.stages)
+    disk.check_disk(ahead.job, ahead.stages)
 
 
 CHECKS = (check_settings, check_model, check_form, check_exports, check_rows, check_memory, check_disk)

@@ -1,4 +1,4 @@
-"""What the stages of a job take from the machine, memory and disk, held against what is free before they begin.
+"""What the stages of a job take of the machine's memory, held against what is free before they begin.
 
 Sizes come from the base's header, rows from what the task shows; the stages look again when they know better. Where a
 GPU does the work, or nobody knows what is free, nothing is refused here.
@@ -7,30 +7,24 @@ GPU does the work, or nobody knows what is free, nothing is refused here.
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sg_local import prompts
 from sg_local.backends import machine, makes_weights
-from sg_local.backends.footprint import N_PARALLEL, EngineNeed, copy_bytes, engine_need
-from sg_local.files import file_digest
-from sg_local.prompts import PLAIN
+from sg_local.backends.footprint import N_PARALLEL, PROGRAM_BYTES, EngineNeed, engine_need
+from sg_local.job.disk import faster_copy, wanted
+from sg_local.job.rows_ahead import rows_ahead
 from sg_local.records import SgError
 from sg_local.words import size
 
 if TYPE_CHECKING:
-    from sg_local.backends.training.memory import RowLengths
-    from sg_local.export.sizes import Wanted
+    from sg_local.backends import TrainSettings
+    from sg_local.backends.training.memory import Need, RowLengths
     from sg_local.job.job import OpenRun
 
 MARGIN = 1.15  # a need is refused beyond this many times what is free, as the trainers do
-TOKEN_BYTES = 4  # of a text, where nothing has counted its tokens
-NUMBER_BYTES = 24  # on the disk for each number of an adapter: itself, its best, two moments, and two adapter files
-COPY = "a faster copy"
-COPY_SHARE, COPY_RESERVE = 0.6, 2 << 30  # of memory and disk, beyond which the engine makes no copy (llama_cpp.copies)
+LIBRARIES = {"torch": 230 << 20, "mlx": 100 << 20}  # of a trainer, which stay in the process behind the training
 GENERATES = {"synth": "Writing rows", "eval": "The evaluation"}
 
 
@@ -78,22 +72,20 @@ def _too_little(what: str, need: EngineNeed, free: int, hint: str) -> SgError:
 
 
 def _lengths(job: OpenRun) -> RowLengths:
-    """About how many tokens a row will have: the shared prompt, and the longest of the examples' inputs and outputs."""
+    """About how many tokens a row will have: the shared prompt, and the longest input and output that are known.
+
+    A row beyond the context is left out of the training, so none is longer.
+    """
     from sg_local.backends.training.memory import RowLengths
 
-    shared = sum(_tokens(segment.text) for segment in prompts.answer_prompt(job.task, PLAIN, ""))
-    answer = max(_tokens(pair.output) for pair in job.task.examples) + 1
-    own = max(_tokens(pair.input) for pair in job.task.examples) + answer
-    return RowLengths(shared, own, answer)
-
-
-def _tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "replace")) // TOKEN_BYTES)
+    rows = rows_ahead(job)
+    answer = rows.n_longest_output + 1
+    return RowLengths(rows.n_shared, min(rows.n_longest + answer, max(1, job.n_ctx - rows.n_shared)), answer)
 
 
 def _check_export(job: OpenRun, free: int) -> None:
     """The gate answers with each fused file as the engine would."""
-    files = [one for one in _wanted(job) if one.folder is None]
+    files = [one for one in wanted(job) if one.folder is None]
     usual = engine_need(job.base.path, dataclasses.replace(job.plan["engine"], n_parallel=1))
     largest = max(files, key=lambda one: one.n_bytes, default=None)
     if largest is None:
@@ -112,86 +104,44 @@ def _smaller_type(job: OpenRun, n_bytes: int) -> str:
     return "Close other programs, or use a smaller model."
 
 
-def _wanted(job: OpenRun) -> Sequence[Wanted]:
-    from sg_local.export.sizes import wanted_space
-
-    return wanted_space(job.base.path, job.plan["export"])
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Bytes that will lie in a folder, and what they are."""
-
-    what: str
-    folder: Path
-    n_bytes: int
+def ran_out(job: OpenRun, stage: str) -> SgError:
+    """What is said where memory ran out in a stage all the same."""
+    free = machine.free_memory()
+    left = "" if free is None else f", and {size(free)} is free now"
+    hint = "Close other programs, raise the limit (`ulimit -v`, a container's), or take less: `budget.ram=2G`."
+    return SgError(f"Memory ran out in stage {stage}: it needs about {size(memory_of(job, stage))}{left}.", hint)
 
 
-def check_disk(job: OpenRun, stages: Collection[str]) -> None:
-    """Raise SgError where a disk has no room for all that the stages put on it, with what would fit."""
-    written = _written(job, stages)
-    _check_disks(job, written)
-    _check_disks(job, [*_copy(job, stages), *written])
+# What is expected, for the forecast
 
 
-def _check_disks(job: OpenRun, taken: Sequence[Taken]) -> None:
-    disks: dict[int, list[Taken]] = {}
-    for one in taken:
-        disks.setdefault(_there(one.folder).stat().st_dev, []).append(one)
-    for on_disk in disks.values():
-        needed, free = sum(one.n_bytes for one in on_disk), shutil.disk_usage(_there(on_disk[0].folder)).free
-        if needed > free:
-            parts = ", ".join(f"{one.what} {size(one.n_bytes)}" for one in on_disk)
-            what = f"The run needs about {size(needed)} of disk in {on_disk[0].folder} ({parts})"
-            raise SgError(f"{what}, and {size(free)} is free.", _less_disk(job, on_disk, needed - free))
+def memory_of(job: OpenRun, stage: str) -> int:
+    """The most bytes of memory that a stage will fill at once, of the machine's or, where one trains, the GPU's."""
+    behind = LIBRARIES.get(job.trainer, 0) if stage in ("export", "eval") else 0
+    if stage == "train":
+        return training_need_of(job).total
+    if stage == "export":
+        usual = dataclasses.replace(job.plan["engine"], n_parallel=None, n_threads=None)
+        largest = max((one.n_bytes for one in wanted(job) if one.folder is None), default=0)
+        need = engine_need(job.base.path, usual)
+        return dataclasses.replace(need, weights=max(need.weights, largest)).resident + behind
+    return engine_memory(job) + behind if stage in GENERATES else PROGRAM_BYTES
 
 
-def _written(job: OpenRun, stages: Collection[str]) -> list[Taken]:
-    """What training and export leave, and the parity gate's copy of the base, which is gone when the export begins."""
-    taken: list[Taken] = []
-    if "export" in stages and makes_weights(job.trainer):
-        for one in _wanted(job):
-            what = one.name if one.folder is not None else f"fused {one.name}"
-            taken.append(Taken(what, job.run.root if one.folder is None else one.folder, one.n_bytes))
-    if "train" in stages and makes_weights(job.trainer):
-        from sg_local.backends.training.memory import adapter_numbers, gate_bytes
-
-        copy = gate_bytes(job.base.path) - sum(one.n_bytes for one in taken if one.folder == job.run.root)
-        taken += [Taken("a copy of the base to check with", job.run.root, copy)] if copy > 0 else []
-        n_bytes = NUMBER_BYTES * adapter_numbers(job.base.path, job.plan["train"])
-        taken.append(Taken("adapter and checkpoint", job.run.root, n_bytes))
-    return taken
+def engine_memory(job: OpenRun) -> int:
+    """What the engine fills with the file that it runs: its faster copy, where there is one or will be."""
+    choice = getattr(job.opened[0], "choice", None) if job.opened else None
+    n_parallel = choice.n_parallel if choice is not None else job.plan["engine"].n_parallel
+    need = engine_need(job.base.path, dataclasses.replace(job.plan["engine"], n_parallel=n_parallel))
+    copied = Path(choice.path).stat().st_size if choice is not None else faster_copy(job)
+    if copied and (choice is None or choice.path != str(job.base.path)):
+        need = dataclasses.replace(need, weights=copied, spare=0)
+    return need.resident
 
 
-def _copy(job: OpenRun, stages: Collection[str]) -> list[Taken]:
-    """The engine's faster copy, where it will make one: it does so before the other stages need the disk."""
-    engine = job.plan["engine"]
-    if not engine.fast_copy or job.opened or not {"synth", "eval"} & set(stages):
-        return []
-    n_bytes, memory = copy_bytes(job.base.path), machine.free_memory()
-    affordable = shutil.disk_usage(_there(engine.cache)).free - COPY_RESERVE
-    if not 0 < n_bytes <= min(affordable, affordable if memory is None else COPY_SHARE * memory):
-        return []
-    digest = file_digest(job.base.path, engine.cache) or ""
-    is_there = any((engine.cache / "models").glob(f"{digest[:16]}-*.gguf"))
-    return [] if is_there else [Taken(COPY, engine.cache, n_bytes)]
+def training_need_of(job: OpenRun, settings: TrainSettings | None = None) -> Need:
+    """What training takes with rows as long as the longest that are known."""
+    from sg_local.backends.training.memory import Place, expected_need
 
-
-def _less_disk(job: OpenRun, on_disk: Sequence[Taken], missing: int) -> str:
-    """The change that makes room: no faster copy, the smallest type, or another folder."""
-    if any(one.what == COPY and one.n_bytes >= missing for one in on_disk):
-        return "Without the faster copy it fits: `engine.fast_copy=false`."
-    fused = sum(one.n_bytes for one in on_disk if one.what.startswith("fused "))
-    if fused:
-        from sg_local.export.sizes import smallest_type
-
-        name, smallest = smallest_type(job.base.path, job.plan["export"])
-        if fused - smallest >= missing:
-            return f"One small file fits: `export.types={name}`."
-    return "Free some space, or name a folder on another disk: `runs=FOLDER`."
-
-
-def _there(folder: Any) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    path = Path(folder).absolute()
-    return next(one for one in (path, *path.parents) if one.is_dir())
+    place = Place(None, on_cuda=machine.has_nvidia() and job.trainer == "torch", pads=job.trainer == "mlx")
+    return expected_need(job.base.path, _lengths(job), settings or job.plan["train"], place)

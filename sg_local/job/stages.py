@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sg_local.backends import makes_weights
+from sg_local.backends import machine, makes_weights
 from sg_local.files import file_digest, remove
-from sg_local.job import evaluate, export, synth, train
+from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering
-from sg_local.job.events import Began, Ended, Listener, Said, Skipped
+from sg_local.job.events import Began, Ended, Expected, Listener, Said, Skipped
 from sg_local.job.job import OpenRun, check_base, needs
+from sg_local.job.meter import Meter
 from sg_local.records import GATE_NOT_MET, SgError, digest
 from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, INPUTS, REPORT, TRAIN, VALID, VERDICTS, MadeOtherwise, read_json
 
@@ -78,6 +78,7 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
     Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
     """
     look_ahead(job, stages)
+    expect(job, stages, tell)
     refused = None
     for stage in stages:
         if stage == "export" and not makes_weights(job.trainer):
@@ -131,6 +132,14 @@ def look_ahead(job: OpenRun, stages: tuple[str, ...] = ALL) -> None:
         job.look_ahead(ahead)
 
 
+def expect(job: OpenRun, stages: tuple[str, ...], tell: Listener) -> None:
+    """Tell what the stages to come will take, and keep it in run.json."""
+    found = forecast.forecast(job, to_come(job, stages))
+    if found is not None and found.stages:
+        forecast.keep(job, found)
+        tell(Expected(found))
+
+
 def to_come(job: OpenRun, stages: tuple[str, ...]) -> list[str]:
     """Those of the stages that will work. One that was made otherwise refuses by itself, unless `redo` lets it."""
     found = []
@@ -165,19 +174,29 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
         return
     tell(Began(name))
     logger.info("stage %s of run %s begins, settings %s", name, job.run.name, _settings(job, name))
-    started = time.monotonic()
-    note = stage.run(job, tell)
-    seconds = time.monotonic() - started
+    meter, whole = Meter(), not any(job.run.path(file).exists() for file in stage.makes)
+    try:
+        note = stage.run(job, tell)
+    except MemoryError as error:
+        from sg_local.job import resources  # loads NumPy
+
+        raise resources.ran_out(job, name) from error
+    took = meter.read()
     job.worked = True
-    logger.info("stage %s of run %s ended in %.1f s: %s", name, job.run.name, seconds, note)
+    logger.info("stage %s of run %s ended in %.1f s: %s", name, job.run.name, took.seconds, note)
     if stage.settings is None:
         job.run.write_json(f"stages/{name}.seal", seal(job, name))
         if not damaged and before is not None and job.run.stamp(name) == before:
             tell(Skipped(name, "finished before"))
             return
     elif damaged or job.run.stamp(name) is None:
-        job.run.write_stamp(name, stage.settings(job), stage.reads, stage.lasting, seconds=round(seconds, 1), note=note)
-    tell(Ended(name, seconds, note))
+        job.run.write_stamp(
+            name, stage.settings(job), stage.reads, stage.lasting, seconds=round(took.seconds, 1), note=note
+        )
+    if not damaged:  # what mending took says nothing of the stage
+        forecast.note(job, name, took, whole=whole)
+    machine.give_back_memory()
+    tell(Ended(name, took.seconds, note))
 
 
 def _is_done(job: OpenRun, name: str) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 
 from sg_local.records import SgError
 from sg_local.report import read_report
-from sg_local.run import REPORT, STAGES, Run, default_name
-from sg_local.words import size
+from sg_local.run import FORECAST, MEASURED, REPORT, STAGES, Run, default_name
+from sg_local.views.verdict import stage_times
+from sg_local.words import duration, size
 
 
 def run_facts_or_fault(run: Run) -> dict[str, Any]:
@@ -53,6 +54,27 @@ def own_rows(run: Run) -> tuple[tuple[str, str], ...]:
     files = ", ".join(f"{own[kind]['file']} ({own[kind]['n']} {kind})" for kind in ("rows", "inputs") if kind in own)
     uses = ", ".join(f"{n} {USES.get(part, part)}" for part, n in own.get("parts", {}).items())
     return (("own data", f"{files}: {uses}" if files else uses),) if uses else ()
+
+
+def stage_costs(run: Run) -> tuple[tuple[str, str], ...]:
+    """Each finished stage with the time and the memory that it took, and what had been expected."""
+    data = run.settings
+    measured, told = data.get(MEASURED) or {}, (data.get(FORECAST) or {}).get("stages", {})
+    return tuple(
+        (stage, f"done in {seconds}{_memory(measured.get(stage))}{_expected(told.get(stage))}")
+        for stage, seconds in stage_times(run)
+    )
+
+
+def _memory(took: dict[str, Any] | None) -> str:
+    return f", {size(took['peak_bytes'])} of memory" if took else ""
+
+
+def _expected(told: dict[str, Any] | None) -> str:
+    """What the forecast said, where it could say anything."""
+    if not told or told.get("seconds") is None or told["stage"] == "filter":
+        return ""
+    return f" (expected {duration(told['seconds'])}, {size(told['memory_bytes'])})"
 
 
 def _size(folder: Path) -> int:

@@ -191,6 +191,12 @@ def check_expected(model: Path, lengths: RowLengths, settings: TrainSettings, pl
     return _check(lambda tried: expected_load(lengths, tried, shape, place), settings, shape, place)
 
 
+def expected_need(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> Need:
+    """What training will take with rows of these lengths."""
+    shape = read_config(model)
+    return training_need(shape, expected_load(lengths, settings, shape, place))
+
+
 def adapter_numbers(model: Path, settings: TrainSettings) -> int:
     """How many numbers an adapter of the model has."""
     shape = read_config(model)

@@ -1,0 +1,213 @@
+"""What a job will take is told beforehand, from the rows that can be expected and what this machine is known to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sg_local.backends import footprint, machine
+from sg_local.cli.app import app
+from sg_local.job import disk, forecast, paces, resources
+from sg_local.job.base import Base
+from sg_local.job.events import Forecast
+from sg_local.job.job import OpenRun
+from sg_local.job.meter import Meter
+from sg_local.job.options import Home
+from sg_local.job.own import OwnData, OwnRow
+from sg_local.job.plan import layers_of, plan_of
+from sg_local.job.rows_ahead import rows_ahead
+from sg_local.job.stages import ALL
+from sg_local.job.work_ahead import work_of
+from sg_local.records import Candidate, InputRow, Pair
+from sg_local.run import CANDIDATES, INPUTS, Run
+from sg_local.views.forecast import brief_lines, cells
+from tests.tiny_models import TinySpec, write_model
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return write_model(tmp_path / "tiny.gguf", TinySpec())
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(machine, "has_nvidia", lambda: False)
+    monkeypatch.setattr(paces, "on_apple_silicon", lambda: False)
+
+
+def begun(tmp_path, task, model, **settings) -> OpenRun:
+    """A job before its run.json is written, opened without an engine."""
+    home = Home(tmp_path / "home")
+    plan = plan_of(layers_of(task, "recommended", home, settings), 0, home)
+    record = {"model": {"name": "tiny", "path": str(model), "digest": "d"}}
+    run = Run(tmp_path / "runs" / "r")
+    return OpenRun(run, task, Base("tiny", model), "llama.cpp", "torch", 0, "plain", plan, record)
+
+
+def test_rows_are_expected_as_long_as_the_examples(tmp_path, routing, model):
+    task = replace(routing, examples=(Pair("a" * 40, "b" * 8), Pair("a" * 80, "b" * 16)))
+    rows = rows_ahead(begun(tmp_path, task, model, synth={"n_inputs": 64, "n_asked": 640, "round_size": 32}))
+    assert (rows.n_input, rows.n_output, rows.n_longest, rows.n_longest_output) == (15, 3, 20, 4)
+    assert rows.n_asked == 96  # 64 of 0.7 times as many, in whole rounds of 32
+    assert rows.n_inputs == 67 and rows.n_training == 54 and rows.n_tests == len(task.tests)
+
+
+def test_no_more_is_expected_than_may_be_asked_for(tmp_path, routing, model):
+    rows = rows_ahead(begun(tmp_path, routing, model, synth={"n_inputs": 160, "n_asked": 64}))
+    assert rows.n_asked == 64 and rows.n_inputs == 45
+
+
+def test_own_rows_are_counted_and_make_up_for_invented_ones(tmp_path, routing, model):
+    job = begun(tmp_path, routing, model, synth={"n_inputs": 64})
+    alone = rows_ahead(job)
+    job.own = OwnData((*(OwnRow("x" * 400, "", "input") for _ in range(60)), OwnRow("y" * 4000, "billing", "row")))
+    rows = rows_ahead(job)
+    assert rows.n_asked == 32 < alone.n_asked and rows.n_labelled == 1 and rows.n_longest == 1000
+    assert rows.n_inputs == 22 + 60 + 1
+
+
+def test_a_long_own_row_needs_memory_as_far_as_the_context_lets_it_train(tmp_path, routing, model):
+    job = begun(tmp_path, routing, model)
+    short = resources.training_need_of(job).total
+    job.own = OwnData((OwnRow("y" * 4000, "billing", "row"),))
+    long = resources.training_need_of(job).total
+    job.own = OwnData((OwnRow("y" * 400_000, "billing", "row"),))
+    assert short < long < resources.training_need_of(job).total
+    lengths = resources._lengths(job)
+    assert lengths.n_prefix + lengths.n_own == job.n_ctx
+
+
+def test_many_own_rows_need_disk(tmp_path, routing, model):
+    job = begun(tmp_path, routing, model)
+    assert not [one for one in disk.written(job, ("synth",)) if one.what == "rows"]
+    job.own = OwnData(tuple(OwnRow("y" * 4000, "", "input") for _ in range(10_000)))
+    (rows,) = [one for one in disk.written(job, ("synth",)) if one.what == "rows"]
+    assert rows.n_bytes > 10_000 * 4000 and disk.disk_by_stage(job, ("synth",))["synth"] >= rows.n_bytes
+
+
+def test_rows_that_are_there_are_counted(tmp_path, routing, model):
+    job = begun(tmp_path, routing, model)
+    job.run.root.mkdir(parents=True)
+    job.run.append(INPUTS, [InputRow(str(i), 0, i, 1, "word " * 8) for i in range(40)])
+    job.run.append(CANDIDATES, [Candidate(str(i), "word " * 8, "billing", {}, 5, 1.0) for i in range(20)])
+    job.run.write_stamp("synth", {})
+    rows = rows_ahead(job)
+    assert rows.counted and (rows.n_asked, rows.n_inputs, rows.n_training, rows.n_input) == (40, 20, 16, 10)
+
+
+def test_long_inputs_and_more_votes_are_more_work(tmp_path, routing, model):
+    def passes(stage, task=routing, **settings) -> float:
+        job = begun(tmp_path, task, model, **settings)
+        return work_of(job, stage, rows_ahead(job)).passes
+
+    long = replace(routing, examples=tuple(Pair(pair.input * 10, pair.output) for pair in routing.examples))
+    for stage in ("synth", "train", "eval", "export"):
+        assert passes(stage, long) > 2 * passes(stage)
+    assert passes("synth", synth={"n_votes": 10}) > passes("synth")
+    assert passes("train", train={"epochs": 6.0}) > 1.9 * passes("train")
+    assert passes("train", train={"share_prefix": False}) > 2 * passes("train")
+
+
+def test_outputs_that_are_written_first_are_work_too(tmp_path, fluent, model):
+    free, steered = (begun(tmp_path, fluent, model, synth={"steer": steer}) for steer in (False, True))
+    assert work_of(steered, "synth", rows_ahead(steered)).passes > work_of(free, "synth", rows_ahead(free)).passes
+
+
+def test_a_stage_goes_as_fast_as_it_went_last(tmp_path, routing, model):
+    job = begun(tmp_path, routing, model)
+    first = paces.pace_of(job, "train")
+    assert first is not None and first.source == "probed" and first.passes_per_s > 0
+    paces.keep(job, "train", passes=600.0, seconds=2.0)
+    paces.keep(job, "synth", passes=100.0, seconds=0.5)
+    assert paces.pace_of(job, "train") == paces.Pace(300.0, "measured") and paces.is_measured(job, "synth")
+    other = begun(tmp_path, routing, model, engine={"n_threads": 1})
+    assert not paces.is_measured(other, "synth")
+
+
+def test_a_broken_file_of_paces_is_no_hindrance(tmp_path, routing, model):
+    job = begun(tmp_path, routing, model)
+    paces.keep(job, "train", 600.0, 2.0)
+    for path in (tmp_path / "home" / "paces").iterdir():
+        path.write_text("{")
+    assert not paces.is_measured(job, "train")
+
+
+def test_what_a_gpu_does_is_unknown_until_it_was_measured(tmp_path, routing, model, monkeypatch):
+    monkeypatch.setattr(machine, "has_nvidia", lambda: True)
+    job = begun(tmp_path, routing, model)
+    assert paces.pace_of(job, "train") is None
+    paces.keep(job, "train", 600.0, 2.0)
+    assert paces.pace_of(job, "train") is not None
+
+
+def foreseen(tmp_path, routing, model, stages=ALL) -> Forecast:
+    job = begun(tmp_path, routing, model)
+    for stage in ("synth", "eval"):
+        paces.keep(job, stage, 1000.0, 1.0)
+    found = forecast.forecast(job, stages)
+    assert found is not None
+    return found
+
+
+def test_every_stage_is_told_and_summed_up(tmp_path, routing, model):
+    found = foreseen(tmp_path, routing, model)
+    assert [one.stage for one in found.stages] == list(ALL)
+    assert found.memory_bytes == max(one.memory_bytes for one in found.stages) > 100 * MB
+    assert found.disk_bytes == sum(one.disk_bytes for one in found.stages) > 0
+    assert found.seconds is not None and found.seconds > 10
+    first, second = brief_lines(found)
+    assert "expected:" in first and "train" in first and "of memory at most" in first
+    assert "of 256 asked for" in second and f"{found.rows.n_shared} shared" in second
+    assert [row[0] for row in cells(found)] == [*ALL, "together"]
+    assert cells(found)[0][-1] == "as it took before"
+
+
+def test_an_unknown_stage_makes_the_sum_unknown(tmp_path, routing, model):
+    found = foreseen(tmp_path, routing, model)
+    unknown = replace(found, stages=(replace(found.stages[0], seconds=None), *found.stages[1:]))
+    assert unknown.seconds is None and "expected: unknown" in next(brief_lines(unknown))
+
+
+def test_the_engines_memory_is_that_of_the_file_that_it_runs(tmp_path, routing, model):
+    given = begun(tmp_path, routing, model, engine={"fast_copy": False})
+    need = footprint.engine_need(model, given.plan["engine"])
+    assert resources.engine_memory(given) == need.resident
+    assert resources.memory_of(given, "eval") > resources.memory_of(given, "synth")  # a trainer's libraries stay
+
+
+def test_a_meter_sees_what_was_filled_since_it_began():
+    meter = Meter()
+    block = bytearray(64 * MB)
+    for i in range(0, len(block), 4096):
+        block[i] = 1
+    took = meter.read()
+    assert took.peak_bytes > 64 * MB and took.seconds > 0
+    del block
+    assert Meter().read().peak_bytes <= took.peak_bytes
+
+
+def test_a_run_keeps_what_was_expected_and_what_was_taken(own_folder):
+    line = ["run", "support_routing", "--backend", "scripted", "--name", "r", "--yes", "--set", "synth.n_inputs=24"]
+    assert CliRunner().invoke(app, [*line, "--set", "synth.n_asked=96"]).exit_code == 0
+    took = json.loads((own_folder / "runs" / "r" / "run.json").read_text())["measured"]
+    assert set(took) == {"synth", "filter", "train", "eval"}
+    assert all(one["peak_bytes"] > 10 * MB and one["seconds"] >= 0 for one in took.values())
+    shown = CliRunner().invoke(app, ["runs", "show", "r"])
+    assert "of memory" in shown.stdout
+
+
+def test_a_plan_is_told_and_nothing_is_written(own_folder, model):
+    pytest.importorskip("llama_cpp")
+    line = ["run", "support_routing", "--model", str(model), "--trainer", "torch", "--plan"]
+    told = CliRunner().invoke(app, line)
+    assert told.exit_code == 0, told.stderr
+    assert all(stage in told.stdout for stage in (*ALL, "together")) and "rows of" in told.stdout
+    plain = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
+    assert [one["stage"] for one in plain["stages"]] == list(ALL) and plain["rows"]["n_shared"] > 50
+    assert not (own_folder / "runs").exists()
