@@ -50,7 +50,7 @@ FORECAST, MEASURED = "forecast", "measured"
 TRAINING = "adapter"
 CALIBRATION = "calibration.json"
 
-GAINED = {"channel": False, "n_orders": 1, "evidence": "direct"}
+GAINED = {"channel": False, "n_orders": 1, "evidence": "direct", "ensemble": 0}
 """Settings that stages gained later, each with the value that does what was done before."""
 
 

@@ -9,7 +9,7 @@ from sg_local.evaluate import SYSTEMS, evaluate, judged_rows, parse_gate, requir
 from sg_local.evaluate.job import dev_questions
 from sg_local.evaluate.retain import PASSAGES, perplexity, split_passage
 from sg_local.evaluate.scoreboard import Scoreboard
-from sg_local.records import Answer, Pair, SgError, TestRow
+from sg_local.records import Answer, Pair, Score, SgError, TestRow
 from sg_local.report import read_report
 from sg_local.report.records import Excluded
 from sg_local.run import ADAPTER, ANSWERS, REPORT, Run
@@ -51,6 +51,32 @@ def test_calibration_subtracts_means_of_synthetic_inputs_only(tmp_path):
     report = evaluate(job_of(tmp_path, generator=FakeGenerator({}, scores)))
     assert report.systems["base_restricted"].score == 50
     assert report.systems["base_calibrated"].score == 100
+
+
+class ByInput(FakeGenerator):
+    """Scores of inputs after a label as well: `channel` by (input, label), with a bias to red."""
+
+    def score(self, asked):
+        for one in asked:
+            prompt = "".join(segment.text for segment in one.segments)
+            if not prompt.endswith("\nInput:"):
+                yield from super().score([one])
+                continue
+            label = prompt.rpartition("Output: ")[2].partition("\n")[0]
+            right = {row.input: row.outputs[0] for row in TASK.tests}
+            said = [text.strip() for text in one.continuations]
+            yield Score(one.id, tuple(-30.0 + 9 * (label == "red") + 2 * (right.get(text) == label) for text in said))
+
+
+def test_the_ensemble_adds_how_likely_labels_make_the_inputs(tmp_path):
+    for n_orders in (0, 1, 3):
+        settings = dataclasses.replace(SETTINGS, ensemble=n_orders)
+        report = evaluate(job_of(tmp_path / str(n_orders), generator=ByInput({}), settings=settings))
+        assert ("base_ensemble" in report.systems) == (n_orders > 0)
+        assert report.systems["base_calibrated"].score == 50
+        if n_orders:
+            assert report.systems["base_ensemble"].score == 100
+            assert report.systems["base_ensemble"].form == report.chosen["base_calibrated"]
 
 
 class OneGoodForm(FakeGenerator):

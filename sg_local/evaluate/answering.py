@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from sg_local import prompts
+from sg_local.channel import Channel, channel_scores, orders_of
 from sg_local.evaluate.job import EvalQuestion, Evaluation
 from sg_local.prompts import Form, Room
-from sg_local.records import Prompt, Sampling, ScoredPrompt, Segments, seed_of
+from sg_local.records import Pair, Prompt, Sampling, ScoredPrompt, Segments, seed_of
 
 Ids = Sequence[str]
 
@@ -112,6 +113,37 @@ class Restricted:
         )
         found = {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
         return [Reply(best_label(labels, found[id]), tuple(round(p, 4) for p in found[id])) for id in ids]
+
+
+@dataclass(frozen=True)
+class ByChannel:
+    """How likely each label makes the input, in so many orders of the demonstrations; no prompt form has a part in it.
+
+    The reply carries every label's score, and the best one as its text.
+    """
+
+    n_orders: int
+
+    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
+        """One reply for each question, in order."""
+        room = answer_room(job)
+        found: dict[int, tuple[float, ...]] = {}
+        for examples, group in _by_examples(questions).items():
+            channel = Channel(job.task, room, orders_of(examples, self.n_orders))
+            scores = channel_scores(job.generator, channel, [questions[i].input for i in group])
+            found |= dict(zip(group, scores, strict=True))
+        labels = job.task.labels
+        return [
+            Reply(best_label(labels, found[i]), tuple(round(p, 4) for p in found[i])) for i in range(len(questions))
+        ]
+
+
+def _by_examples(questions: Sequence[EvalQuestion]) -> dict[tuple[Pair, ...], list[int]]:
+    """The places of the questions that show the same demonstrations."""
+    found: dict[tuple[Pair, ...], list[int]] = {}
+    for i, question in enumerate(questions):
+        found.setdefault(question.examples, []).append(i)
+    return found
 
 
 def best_label(labels: Sequence[str], scores: Sequence[float], means: Sequence[float] | None = None) -> str:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from sg_local.calibration import Calibration, Reliability, fitted, mean_scores, reliability
-from sg_local.evaluate.answering import Restricted
+from sg_local.evaluate.answering import ByChannel, Restricted
 from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.systems import SYSTEMS
@@ -20,6 +20,8 @@ from sg_local.report.records import BASE, TUNED
 from sg_local.run import ADAPTER
 
 MOST_ROWS = 256
+MOST_CHANNEL = 32
+"""Inputs that give the means of channel scores: each costs a reading of the input for every label."""
 LIKELIEST, CALIBRATED = "likeliest", "calibrated"
 WAYS: Mapping[str, str] = {"restricted": LIKELIEST, "calibrated": CALIBRATED}
 """The ways of the table of systems that have probabilities, and what predict calls them."""
@@ -51,6 +53,14 @@ def label_means(journal: AnswerJournal, model: str, form: Form) -> tuple[float, 
     questions = calibration_questions(journal.job)
     title = f"calibrating: {_title(model, form)}"
     return mean_scores(_scores(journal, f"calibration_{_name(model, form)}", title, form, questions))
+
+
+def channel_means(journal: AnswerJournal) -> tuple[float, ...]:
+    """Each label's mean channel score over inputs without known outputs, asked for once."""
+    questions = calibration_questions(journal.job)[:MOST_CHANNEL]
+    way, name = ByChannel(journal.job.settings.ensemble), "calibration_channel"
+    rows = journal.given.get(name) or journal.ask(name, "calibrating: base, labels by ensemble", way, questions)
+    return mean_scores([row.scores for row in rows])
 
 
 def known_rows(job: Evaluation) -> list[EvalQuestion]:

@@ -14,6 +14,8 @@ from sg_local.prompts import Form, majority, normalise
 from sg_local.records import Candidate, Pair, Task, row_id
 from sg_local.run import CANDIDATES, Run
 
+GAINED = ("abstain", "ensemble")
+
 
 @dataclass(frozen=True)
 class EvalSettings:
@@ -25,7 +27,8 @@ class EvalSettings:
     in its prompt (0: leave it out). `tuned_examples` asks for a tune on the demonstrations alone. `seed` draws rows and
     bootstrap resamples. `constrain` lets free text, the base's and the tuned model's, be only JSON that fits the task's
     schema, where it has one. `abstain` is a probability, 0 to 1, below which an answer is to be "unsure": the report
-    then says how many answers are left and how many of them are right (0: it does not).
+    then says how many answers are left and how many of them are right (0: it does not). `ensemble` is in how many
+    orders of the demonstrations `base_ensemble` scores how likely each label makes an input (0: leave it out).
     """
 
     n_votes: int = 5
@@ -39,6 +42,7 @@ class EvalSettings:
     retain: bool = False
     constrain: bool = True
     abstain: float = 0.0
+    ensemble: int = 0
     leak_threshold: float = 0.9
     max_tokens: int = 500
     n_ctx: int = 2048
@@ -48,9 +52,8 @@ class EvalSettings:
 
     @property
     def stamped(self) -> dict[str, Any]:
-        """As stamps have them: without `abstain` where it is not set, as before there was such a thing."""
-        found = dataclasses.asdict(self)
-        return found if self.abstain else {name: value for name, value in found.items() if name != "abstain"}
+        """As stamps have them: without what 0.1.0 did not know, where it is not used."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in GAINED or value}
 
 
 @dataclass(frozen=True)

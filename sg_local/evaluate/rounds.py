@@ -15,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 
 from sg_local import metrics
-from sg_local.calibration import Calibration
-from sg_local.evaluate.answering import Greedy, Reply, Restricted, Vote, best_label
+from sg_local.calibration import DIGITS, Calibration
+from sg_local.evaluate.answering import ByChannel, Greedy, Reply, Restricted, Vote, best_label
 from sg_local.evaluate.calibrating import WAYS as PROBABLE
-from sg_local.evaluate.calibrating import calibration, label_means
+from sg_local.evaluate.calibrating import calibration, channel_means, label_means
 from sg_local.evaluate.job import EvalQuestion, Evaluation, dev_questions, with_context
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.retain import Memory, remember, retained
@@ -173,6 +173,19 @@ def calibrated(contest: Contest, system: System, form: Form, questions: Question
     return contest.journal.derive(system.name, questions, replies)
 
 
+def ensemble(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """The calibrated answers that it builds on decided anew: each label's channel score added, its mean subtracted."""
+    journal, labels, n_orders = contest.journal, contest.job.task.labels, contest.job.settings.ensemble
+    channel = journal.ask("base_channel", system.title, ByChannel(n_orders), questions)
+    direct = label_means(journal, system.model, form)
+    means = [one + other for one, other in zip(direct, channel_means(journal), strict=True)]
+    sums = [
+        tuple(round(a + b, DIGITS) for a, b in zip(one.scores, other.scores, strict=True))
+        for one, other in zip(journal.given[system.on], channel, strict=True)
+    ]
+    return journal.derive(system.name, questions, [Reply(best_label(labels, row, means), row) for row in sums])
+
+
 def copied(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
     """The input itself."""
     return contest.journal.derive(system.name, questions, [Reply(question.input) for question in questions])
@@ -197,6 +210,7 @@ WAYS: Mapping[str, Callable[[Contest, System, Form, Questions], list[Answer]]] =
     "with rows": with_rows,
     "restricted": restricted,
     "calibrated": calibrated,
+    "ensemble": ensemble,
     "copy": copied,
     "commonest label": commonest,
     "drawn output": drawn,

@@ -91,6 +91,16 @@ SYSTEMS = (
         form=EACH,
         on="base_restricted",
     ),
+    System(
+        "base_ensemble",
+        "base",
+        "restricted",
+        "base, labels by ensemble",
+        "ensemble",
+        form=SAME,
+        on="base_calibrated",
+        setting="ensemble",
+    ),
     System(EXAMPLES, "base", "free", "tuned on the examples alone", "greedy", EXAMPLES, TRAINED),
     System(
         "tuned_examples_restricted",
