@@ -1,13 +1,15 @@
 """Which labels to train on: untuned labellers on test rows, and models tuned on the same inputs labelled in other ways.
 
-    python benchmarks/labels.py [TASK ...] [--seeds N] [--runs DIR] [--tests N] [--full] [-- OPTION ...]
+    python benchmarks/labels.py [TASK ...] [--seeds N] [--runs DIR] [--tests N] [--full] [--arm ARM ...] [-- OPTION ...]
 
 A TASK is what `sg-local run` takes and has labels; without one: all shipped ones that have. For each task and seed the
 model writes and answers its inputs once, with scores both ways: how likely a label is after the input (direct), and the
 input after a label (channel). Each arm filters these rows by other settings, trains, and is evaluated by itself. The
 same line again goes on where it stopped; use another DIR for other numbers. The default is a trial of the machinery:
-one task, few rows, two arms; `--full` takes all tasks and arms with the preset's numbers. Options behind `--` are those
-of benchmarks/own_data.py.
+one task, few rows, two arms; `--full` takes all tasks and arms with the preset's numbers. `--arm "NAME: SETTING ..."`
+adds an arm with other settings of filters and training, such as `--arm "fast: train.lr=1e-3"`, or takes one of the
+usual arms by its name, and then only those named are made besides `auto`. Options behind `--` are those of
+benchmarks/own_data.py.
 
 The first table holds the labels that the untuned model gives the test rows, in percent right: by direct scores as they
 are (likeliest) and less each label's mean over written inputs (calibrated), by centred channel scores over one to three
@@ -35,20 +37,22 @@ from quality import interval, note, options_of, split_at
 import sg_local as sg
 from sg_local import filters, prompts
 from sg_local.channel import Channel, channel_scores, orders_of
+from sg_local.job.presets import merged
 from sg_local.records import ScoredPrompt, SgError
 from sg_local.report import Report
 from sg_local.run import ANSWERS
 from sg_local.tasks import shipped_tasks
 
 FIRST = "auto"
-ARMS: dict[str, dict[str, Any]] = {
-    FIRST: {"policy": "auto", "evidence": "direct"},
-    "auto, both": {"policy": "auto", "evidence": "both"},
-    "ensemble": {"policy": "ensemble", "evidence": "both"},
-    "ranked": {"policy": "ranked", "evidence": "direct"},
-    "ranked, both": {"policy": "ranked", "evidence": "both"},
-    "asked": {"policy": "asked", "evidence": "direct"},
+ARMS = {
+    FIRST: "",
+    "auto, both": "filter.evidence=both",
+    "ensemble": "filter.policy=ensemble",
+    "ranked": "filter.policy=ranked",
+    "ranked, both": "filter.policy=ranked filter.evidence=both",
+    "asked": "filter.policy=asked",
 }
+"""What each arm sets."""
 CHANNEL = ("synth.channel=true", "synth.n_orders=1")
 N_KNOWN, MOST_ORDERS = 64, 3
 
@@ -85,6 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="so many seeds of each task, from 0")
     parser.add_argument("--runs", type=Path, default=Path("runs-labels"), help="folder of the runs")
     parser.add_argument("--tests", type=int, help="test rows of each task, drawn with a fixed seed")
+    parser.add_argument("--arm", action="append", help="an arm by name, or as NAME: SETTING ...; may be repeated")
     parser.add_argument("--full", action="store_true", help="all tasks and arms, the preset as it is")
     own, _, options = split_at(sys.argv[1:], "--")
     args = parser.parse_args(own)
@@ -92,8 +97,17 @@ def arguments() -> argparse.Namespace:
     args.tasks = args.tasks or (with_labels if args.full else with_labels[:1])
     args.tests = args.tests or (TESTS if args.full else QUICK_TESTS)
     args.options = [*COMMON, *CHANNEL, *(() if args.full else QUICK), *options]
-    args.arms = [*ARMS] if args.full else [*ARMS][:2]
+    args.arms = arms_of(args.arm) if args.arm else [*ARMS] if args.full else [*ARMS][:2]
     return args
+
+
+def arms_of(given: Sequence[str]) -> list[str]:
+    """The arms that were named, the first before them; new ones are added to the table."""
+    for arm in given:
+        name, colon, what = arm.partition(":")
+        if colon:
+            ARMS[name] = what
+    return [FIRST, *(arm.partition(":")[0] for arm in given)]
 
 
 def setting_of(name: str, seed: int, args: argparse.Namespace) -> Setting:
@@ -118,8 +132,7 @@ def measure(
         written = shared(at.job("written"), hear)
         untuned.append({**about, **labellers(at, written)})
         for arm in arms:
-            filtering = {**at.settings.get("filter", {}), **ARMS[arm]}
-            with at.job(run_name(arm), settings={"filter": filtering}) as job:
+            with at.job(run_name(arm), settings=merged(at.settings, options_of(ARMS[arm].split())[0])) as job:
                 place(job, written, at.runs / f"{at.name}-{run_name(FIRST)}" / ANSWERS)
                 report = job.run(listen=hear)
                 assert report is not None
@@ -128,7 +141,7 @@ def measure(
 
 def run_name(arm: str) -> str:
     """What the run of an arm is called."""
-    return arm.replace(", ", "-")
+    return arm.replace(", ", "-").replace(" ", "-")
 
 
 def row_of(arm: str, report: Report, job: sg.Job) -> dict[str, Any]:
