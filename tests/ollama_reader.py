@@ -61,7 +61,7 @@ def render(template: str, messages: list[dict[str, str]], system: str = "") -> s
     assert "".join(parts[::2]) == "", "text outside actions"
     tree, rest = _block(parts[1::2])
     assert rest == []
-    return _run(tree, {"Messages": messages, "System": system}, {})
+    return _run(tree, {"Messages": messages, "System": system}, {"opens": []})
 
 
 def _block(actions: list[str]) -> tuple[list[Any], list[str]]:
@@ -87,13 +87,16 @@ def _run(nodes: list[Any], dot: dict[str, Any], names: dict[str, Any]) -> str:
 
 def _node(node: Any, dot: dict[str, Any], names: dict[str, Any]) -> str:
     if isinstance(node, str):
+        if node.startswith("$opens"):
+            names["opens"][:] = [node.endswith("true")]
+            return ""
         if ":=" in node:
             names["$last"] = names["$i"] == len(names["$"]) - 1
             return ""
         return _go_string(node) if node.startswith('"') else str(dot[node.removeprefix(".")])
     if node[0][0].startswith("range"):
         turns = dot["Messages"]
-        return "".join(_run(node[0][1], turn, {"$": turns, "$i": i}) for i, turn in enumerate(turns))
+        return "".join(_run(node[0][1], turn, {**names, "$": turns, "$i": i}) for i, turn in enumerate(turns))
     return next((_run(body, dot, names) for head, body in node if _true(head.removeprefix("if "), dot, names)), "")
 
 
@@ -102,6 +105,7 @@ def _true(condition: str, dot: dict[str, Any], names: dict[str, Any]) -> bool:
     return {
         "not .System": lambda: not dot["System"],
         ".System": lambda: bool(dot["System"]),
+        "$opens": lambda: names["opens"][0],
         "not $last": lambda: not names["$last"],
         'and $last (ne .Role "assistant")': lambda: names["$last"] and dot["Role"] != "assistant",
     }.get(condition, lambda: role is not None and dot["Role"] == role[1])()

@@ -423,3 +423,14 @@ def test_what_was_found_before_the_time_was_up_counts(made, held, monkeypatch):
 )
 def test_what_all_prompts_begin_with_leaves_each_a_token(prompts, length):
     assert reading.shared_length(prompts) == length
+
+
+def test_without_demonstrations_a_folder_carries_the_instruction_alone(tmp_path):
+    settings = {"types": (), "hf": str(tmp_path / "hf"), "without_demonstrations": True}
+    job = make_job(tmp_path, TinySpec(layers=1), **settings)
+    (folder,) = export.export(job).folders
+    checks = {check.name: check for check in folder.checks}
+    assert checks["token ids equal"].value == "2 of 2 prompts, 2 by the folder's template from the bare input"
+    assert "answers without the examples" in checks
+    for path in (tmp_path / "hf").rglob("*"):
+        assert path.is_dir() or b"fire engine" not in path.read_bytes(), path

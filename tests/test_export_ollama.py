@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from ollama_reader import prompt_of, read_modelfile
+from ollama_reader import prompt_of, read_modelfile, render
 from test_export_template import KINDS, MORE, NASTY, form_of, text_of
 
 from sg_local import prompts
@@ -35,6 +35,18 @@ def test_ollama_feeds_the_model_the_prompt_of_training(family, task):
     form = prompts.chat_form(TEMPLATES[family], "<s>", "</s>", False)
     wanted = text_of(prompts.answer_prompt(task, form, "a lime"))
     assert prompt_of(modelfile(task, form, FUSED), "a lime") == wanted
+
+
+@pytest.mark.parametrize("task", (PLAIN_TASK, NASTY, UNPRINTED), ids=lambda task: task.name)
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_without_examples_the_first_users_turn_takes_the_instruction(family, task):
+    bare, form = dataclasses.replace(task, examples=()), prompts.chat_form(TEMPLATES[family], "<s>", "</s>", False)
+    text = modelfile(bare, form, FUSED)
+    assert prompt_of(text, "a lime") == text_of(prompts.answer_prompt(bare, form, "a lime"))
+    template = next(value for command, value in read_modelfile(text) if command == "template")
+    turns = [{"Role": "user", "Content": "one"}, {"Role": "assistant", "Content": "two"}]
+    again = [{"Role": "user", "Content": "three"}]
+    assert render(template, turns + again).count(task.instruction) == 1
 
 
 @pytest.mark.parametrize("task", (PLAIN_TASK, NASTY, UNPRINTED), ids=lambda task: task.name)

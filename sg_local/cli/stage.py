@@ -154,6 +154,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 @click.option("--mlx", metavar="DIR", help="Write a folder for mlx-lm besides.")
 @click.option("--hf", metavar="DIR", help="Write a folder for transformers besides, and the adapter for peft.")
 @click.option("--plain-template", is_flag=True, help="Leave the model's own chat template in the file.")
+@click.option("--without-demonstrations", is_flag=True, help="Leave the task's examples out of all that is written.")
 @set_option
 @runs_option
 @redo_option
@@ -166,6 +167,7 @@ def export_command(
     run: str,
     types: tuple[str, ...],
     plain_template: bool,
+    without_demonstrations: bool,
     as_json: bool,
     options: Options,
     **places: str | None,
@@ -178,6 +180,7 @@ def export_command(
     given: dict[str, Any] = {name: value for name, value in places.items() if value is not None}
     given |= {"types": types} if types else {}
     given |= {"plain_template": True} if plain_template else {}
+    given |= {"without_demonstrations": True} if without_demonstrations else {}
     with job_for_run(run, options, environment.home()) as job:
         job.plan = job.plan.changed("export", given)
         try:

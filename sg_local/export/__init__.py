@@ -6,6 +6,7 @@ models other than the dense ones of gguf.architectures, importance matrices. `re
 whether a base and settings can lead to an export: a preflight calls it.
 """
 
+from sg_local.export.carried import told_of_rows
 from sg_local.export.job import (
     Check,
     Export,
@@ -42,4 +43,5 @@ __all__ = [
     "provenance_fields",
     "refuse_early",
     "task_template",
+    "told_of_rows",
 ]

@@ -73,8 +73,9 @@ def _use(job: Export, report: ExportReport) -> str:
     carries = not job.settings.plain_template
     lines = ["## Use\n"]
     if passed and carries:
+        shown = "instruction and examples" if job.carried.examples else "the instruction"
         lines += [
-            "The merged files carry the task: their chat template puts instruction and examples in front of a bare",
+            f"The merged files carry the task: their chat template puts {shown} in front of a bare",
             "user message, as in training. Send just the input, at temperature 0.\n",
         ]
     elif passed:
@@ -102,8 +103,13 @@ _FOLDER_USE = {
 
 def _task(job: Export) -> str:
     shown = "\n\n".join(
-        f"{_block('Input: ' + pair.input)}\n\n{_block('Output: ' + pair.output)}" for pair in job.task.examples
+        f"{_block('Input: ' + pair.input)}\n\n{_block('Output: ' + pair.output)}" for pair in job.carried.examples
     )
+    if not job.carried.examples and job.task.examples:
+        shown = (
+            f"Left out: the {len(job.task.examples)} that stood in every prompt of the training. "
+            "The parity table says how many answers stay the same without them."
+        )
     labels = f"\n\nLabels: {', '.join(job.task.labels)}" if job.task.labels else ""
     return f"## Task\n\n{_block(job.task.instruction)}{labels}\n\nExamples:\n\n{shown}\n"
 

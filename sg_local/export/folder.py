@@ -123,6 +123,6 @@ def _fingerprint(job: Export, kind: str) -> str:
     """What makes a folder come out as it does, and what its gate could measure."""
     source = file_digest(job.source) if job.settings.from_f16 else job.base_digest
     form = [job.form.name, job.form.template]
-    shaping = {**asdict(job.settings), "types": "", "mlx": "", "hf": "", "from_f16": source}
+    shaping = {**job.settings.shaping, "types": "", "mlx": "", "hf": "", "from_f16": source}
     adapter = file_digest(job.run.path(ADAPTER))
     return digest([__version__, kind, shaping, job.base_digest, adapter, job.task.digest, form, missing_packages(kind)])

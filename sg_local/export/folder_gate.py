@@ -25,6 +25,7 @@ from sg_local.export.gate import (
     Findings,
     Reference,
     brief,
+    carried_tokens,
     check_answers,
     check_nll,
     check_retained,
@@ -32,6 +33,7 @@ from sg_local.export.gate import (
     gate_room,
     held_out_inputs,
     held_out_rows,
+    told_without,
 )
 from sg_local.export.job import Check, Export, unmeasured
 from sg_local.export.reading import WEIGHTS, Ask, Request
@@ -50,12 +52,13 @@ LOSS, ANSWERS = "validation loss", "greedy answers equal"
 class Speech:
     """How the base speaks, and what is asked of a folder.
 
-    `form` holds its special tokens around the folder's template, `tokens` the ids of the examples' prompts, `request`
-    what the folder's library is asked.
+    `form` holds its special tokens around the folder's template, `tokens` the ids of the examples' prompts, `carried`
+    those that the template is to make of the examples' bare inputs, `request` what the folder's library is asked.
     """
 
     form: Form
     tokens: tuple[tuple[int, ...], ...]
+    carried: tuple[tuple[int, ...], ...]
     request: Request
 
 
@@ -83,7 +86,8 @@ def speech_of(job: Export, generator: Generator, template: str | None, kind: str
         stops=answer_stops(job.task, job.form),
         budget=room.n_new,
     )
-    return Speech(Form("chat", template or "", info.bos, info.eos, add_bos=False), tokens, request)
+    form = Form("chat", template or "", info.bos, info.eos, add_bos=False)
+    return Speech(form, tokens, tuple(carried_tokens(job, generator)), request)
 
 
 def run_folder_gate(
@@ -102,6 +106,7 @@ def run_folder_gate(
     n_ties = sum(not row["equal"] and row["missed_by"] <= NEAR_TIE for row in compared)
     late = not compared and request.asked
     checks.append(_too_late(ANSWERS) if late else check_answers(job, n_equal, n_ties, len(compared)))
+    checks += told_without(reference)
     return Findings(tuple(checks), nll, n_equal / len(compared) if compared else None)
 
 
@@ -176,7 +181,7 @@ def check_ids(job: Export, folder: Path, speech: Speech) -> Check:
     if not job.settings.plain_template:
         bare = [render(speech.form, [{"role": "user", "content": pair.input}]) for pair in job.task.examples]
         texts = ["".join(segment.text for segment in prompt) for prompt in bare]
-        n_carried = _n_equal([tokenizer.encode(text, add_special_tokens=False).ids for text in texts], speech.tokens)
+        n_carried = _n_equal([tokenizer.encode(text, add_special_tokens=False).ids for text in texts], speech.carried)
         value += f", {n_carried} by the folder's template from the bare input"
         passed = passed and n_carried == len(ours)
     return Check("token ids equal", passed, value, "all")

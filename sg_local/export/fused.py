@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ class Fuser:
         job = self.job
         source = file_digest(job.source) if job.settings.from_f16 else job.base_digest
         form = [job.form.name, job.form.template]
-        shaping = {**asdict(job.settings), "types": type, "mlx": "", "hf": "", "from_f16": source}
+        shaping = {**job.settings.shaping, "types": type, "mlx": "", "hf": "", "from_f16": source}
         return digest([__version__, shaping, job.base_digest, self.adapter_digest, job.task.digest, form])
 
     def candidates(self) -> list[str]:
@@ -176,7 +175,7 @@ def _chance(row: Weighed, alike: Sequence[Weighed], wanted: float) -> float:
 
 def carried_template(job: Export, *, add_bos: bool) -> str | None:
     """The chat template that goes into what is exported; None leaves the base's as it is."""
-    return job.form.template if job.settings.plain_template else task_template(job.task, job.form, add_bos=add_bos)
+    return job.form.template if job.settings.plain_template else task_template(job.carried, job.form, add_bos=add_bos)
 
 
 class MergeProgress:

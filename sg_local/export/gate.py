@@ -30,7 +30,7 @@ from sg_local.prompts import (
     fitted_answer,
     render,
 )
-from sg_local.records import Candidate, Pair, Prompt, Sampling, ScoredPrompt, Segments
+from sg_local.records import Candidate, Pair, Prompt, Sampling, ScoredPrompt, Segments, Task
 from sg_local.run import CANDIDATES, TRAIN
 
 ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template")
@@ -38,6 +38,7 @@ OURS = "sg_local."
 LOAD_TIMEOUT_S = 900
 LOADS = "loads and answers"
 NO_ROWS = "there are no held-out rows"
+WITHOUT = "answers without the examples"
 CLOSE_NLL, CLOSE_SHARE = 0.05, 0.01  # nats per token, and share: where the adapter gains nothing, the room to lose
 NEAR_TIE = 0.5  # nats for a whole answer: what quantised arithmetic moves a label's score by, measured
 
@@ -46,7 +47,8 @@ NEAR_TIE = 0.5  # nats for a whole answer: what quantised arithmetic moves a lab
 class Reference:
     """What the base says without (`base_nll`) and with the adapter, and how the base tokenises the task's prompts.
 
-    Losses are nats per token over `n_rows` validation rows, None where there are none.
+    Losses are nats per token over `n_rows` validation rows, None where there are none. `n_equal_without` of the
+    adapter's answers are the same without the demonstrations, where these are left out.
     """
 
     add_bos: bool
@@ -55,6 +57,7 @@ class Reference:
     adapter_nll: float | None
     answers: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
+    n_equal_without: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,10 @@ def take_reference(job: Export) -> Reference:
         base_nll = mean_nll(job, generator)
         generator.use_adapter(job.adapter)
         adapter_nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
-        n_rows = len(held_out_rows(job))
-        return Reference(generator.info.add_bos, n_rows, base_nll, adapter_nll, answers, tokens)
+        n_rows, n_equal = len(held_out_rows(job)), None
+        if job.settings.without_demonstrations:
+            n_equal = sum(map(str.__eq__, answers, greedy_answers(job, generator, job.carried)))
+        return Reference(generator.info.add_bos, n_rows, base_nll, adapter_nll, answers, tokens, n_equal)
 
 
 def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[Retained]) -> Findings:
@@ -88,7 +93,7 @@ def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[R
         nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
         ties = near_ties(job, generator, answers, reference.answers)
     n_equal, n_answers = sum(map(str.__eq__, answers, reference.answers)), len(answers)
-    checks += [check_nll(job, reference, nll), check_answers(job, n_equal, ties, n_answers)]
+    checks += [check_nll(job, reference, nll), check_answers(job, n_equal, ties, n_answers), *told_without(reference)]
     return Findings(tuple(checks), nll, n_equal / n_answers if n_answers else None)
 
 
@@ -105,7 +110,8 @@ def check_loads(job: Export, path: Path) -> Check:
     except subprocess.TimeoutExpired:
         return Check(LOADS, False, f"no answer in {LOAD_TIMEOUT_S} s", "in a process of its own")
     if done.returncode == 0:
-        return Check(LOADS, True, brief(json.loads(done.stdout)["text"]), "in a process of its own")
+        said = "an answer" if job.settings.without_demonstrations else brief(json.loads(done.stdout)["text"])
+        return Check(LOADS, True, said, "in a process of its own")
     last = (done.stderr.strip() or "no message").splitlines()[-1]
     return Check(LOADS, False, f"exit {done.returncode}: {last}", "in a process of its own")
 
@@ -142,10 +148,15 @@ def check_tokens(job: Export, generator: Generator, reference: Reference) -> Che
     value, passed = f"{same} of {len(prompts)} prompts", same == len(prompts)
     if not job.settings.plain_template:
         carried = [bare_tokens(generator, pair.input) for pair in job.task.examples]
-        n_carried = sum(a == b for a, b in zip(carried, reference.tokens, strict=True))
+        n_carried = sum(a == b for a, b in zip(carried, carried_tokens(job, generator), strict=True))
         value += f", {n_carried} by the file's template from the bare input"
         passed = passed and n_carried == len(prompts)
     return Check("token ids equal", passed, value, "all")
+
+
+def carried_tokens(job: Export, generator: Generator) -> list[tuple[int, ...]]:
+    """Ids of the prompts that an exported file's template is to make of the examples' bare inputs."""
+    return [generator.tokenize(answer_prompt(job.carried, job.form, pair.input)) for pair in job.task.examples]
 
 
 def bare_tokens(generator: Generator, text: str) -> tuple[int, ...]:
@@ -176,6 +187,16 @@ def check_answers(job: Export, n_equal: int, n_ties: int, n_answers: int) -> Che
     value = f"{n_equal / n_answers:.0%} of {n_answers}" + (f", {n_ties} more are near ties" if n_ties else "")
     passed = (n_equal + n_ties) / n_answers >= job.settings.min_equal
     return Check("greedy answers equal", passed, value, f">= {job.settings.min_equal:.0%}")
+
+
+def told_without(reference: Reference) -> tuple[Check, ...]:
+    """What leaving out the demonstrations costs, where they are left out: told, and no reason to refuse a file."""
+    if reference.n_equal_without is None:
+        return ()
+    if not reference.answers:
+        return (unmeasured(WITHOUT, NO_ROWS),)
+    value = f"{reference.n_equal_without} of {len(reference.answers)} as with them"
+    return (Check(WITHOUT, True, value, "told, not judged"),)
 
 
 @contextmanager
@@ -214,11 +235,11 @@ def mean_nll(job: Export, generator: Generator) -> float | None:
     return -sum(score.logprobs[0] for score in generator.score(asked)) / n_tokens
 
 
-def greedy_answers(job: Export, generator: Generator) -> tuple[str, ...]:
-    """Greedy answers to the held-out inputs, in order."""
+def greedy_answers(job: Export, generator: Generator, task: Task | None = None) -> tuple[str, ...]:
+    """Greedy answers to the held-out inputs, in order, with the job's demonstrations or those of `task`."""
     inputs, room = held_out_inputs(job), gate_room(job, generator)
     sampling = Sampling(max_tokens=room.n_new, stop=answer_stops(job.task, job.form))
-    built = [fitted_answer(room, job.task, job.form, text).segments for text in inputs]
+    built = [fitted_answer(room, task or job.task, job.form, text).segments for text in inputs]
     asked = [Prompt(str(i), segments, sampling) for i, segments in enumerate(built)]
     texts = {done.prompt_id: done.text.strip() for done in generator.generate(asked)}
     return tuple(texts[str(i)] for i in range(len(inputs)))

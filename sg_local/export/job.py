@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class ExportSettings:
     an unquantised GGUF of the same model to merge into; `mlx` and `hf` are folders to write besides: the merged model
     as mlx-lm and transformers load it, in `hf` with the adapter in peft's form.
 
+    `without_demonstrations` leaves the task's examples out of whatever is written: templates, Modelfile, card.
+
     The gate: a tensor keeps the delta when its retained share is at least `min_retained`, and `min_tensors` of the
     touched ones must; the file must keep `min_gain` of what the adapter gains in validation loss over the base, and
     give `min_equal` of the adapter's greedy answers. `n_rows` rows are scored and `n_answers` of them answered.
@@ -38,6 +40,7 @@ class ExportSettings:
     from_f16: str = ""
     mlx: str = ""
     hf: str = ""
+    without_demonstrations: bool = False
     min_retained: float = 0.9
     min_tensors: float = 0.95
     min_gain: float = 0.9
@@ -46,6 +49,14 @@ class ExportSettings:
     n_answers: int = 16
     max_tokens: int = 200
     n_ctx: int = 2048
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """What of the settings shapes a file; as before there was `without_demonstrations`, where it is off."""
+        data = asdict(self)
+        if not self.without_demonstrations:
+            del data["without_demonstrations"]
+        return data
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,11 @@ class Export:
         with GgufFile(self.adapter) as file:
             told = {key: file.value(PREFIX + key) for key in ("funnel", "settings")}
         return {key: json.loads(text) for key, text in told.items() if text}
+
+    @property
+    def carried(self) -> Task:
+        """The task as whoever gets the files may read it."""
+        return replace(self.task, examples=()) if self.settings.without_demonstrations else self.task
 
     @property
     def source(self) -> Path:

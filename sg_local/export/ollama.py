@@ -47,7 +47,7 @@ def modelfile(task: Task, form: Form, parts: ModelfileParts) -> str:
         lines.append(f"TEMPLATE {QUOTES}{go_template(turns, task, form, messages if not quotable else ())}{QUOTES}")
         lines += [_line("PARAMETER stop", stop, always=True) for stop in _stops(turns)]
     lines.append("PARAMETER temperature 0")
-    if turns is None and not quotable:
+    if turns is None and not (quotable and messages):
         lines.append("# No Modelfile can hold the task's texts as they are: send them with each input.")
     elif quotable and form.template is not None:
         lines += [f"MESSAGE {turn['role']} {QUOTES}{turn['content']}{QUOTES}" for turn in messages]
@@ -78,7 +78,9 @@ def _prints(letter: str) -> bool:
 
 
 def go_template(turns: Turns, task: Task, form: Form, baked: Sequence[dict[str, str]] = ()) -> str:
-    """The layout in Go's text/template. `baked` turns stand in front of every conversation."""
+    """The layout in Go's text/template. `baked` turns stand in front of every conversation; of a task without examples
+    the first user's turn takes the instruction.
+    """
     if form.template is None:
         return _plain_template(task)
     opening = "{{ if not .System }}" + literal(turns.opening) + "{{ end }}" if turns.opening else ""
@@ -88,13 +90,15 @@ def go_template(turns: Turns, task: Task, form: Form, baked: Sequence[dict[str, 
     if turns.system is not None:
         system = _branch("if", "system", literal(turns.system[0]) + "{{ .Content }}" + literal(turns.system[1]))
     keyword = "else if" if system else "if"
-    user = _branch(keyword, "user", literal(turns.user[0]) + "{{ .Content }}" + literal(turns.user[1]))
+    asked = literal(f"{task.instruction}\n\n")
+    opens = "" if task.examples else "{{ if $opens }}" + asked + "{{ end }}{{ $opens = false }}"
+    user = _branch(keyword, "user", literal(turns.user[0]) + opens + "{{ .Content }}" + literal(turns.user[1]))
     closing = "{{ if not $last }}" + literal(turns.assistant[1]) + "{{ end }}"
     answer = _branch("else if", "assistant", literal(turns.assistant[0]) + "{{ .Content }}" + closing)
     cue = '{{ if and $last (ne .Role "assistant") }}' + literal(turns.cue) + "{{ end }}"
     last = "{{ $last := eq (len (slice $.Messages $i)) 1 }}"
     loop = "{{ range $i, $_ := .Messages }}" + last + system + user + answer + "{{ end }}" + cue + "{{ end }}"
-    return opening + first + loop
+    return opening + first + ("{{ $opens := true }}" if opens else "") + loop
 
 
 def literal(text: str) -> str:

@@ -201,7 +201,7 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
     parts = ModelfileParts(str(job.base.resolve()), f"./{ADAPTER}")
     if passed:
         parts = ModelfileParts(f"./{passed[0].file}", None, tuple(f"./{fused.file}" for fused in passed[1:]))
-    texts = {"Modelfile": modelfile(job.task, job.form, parts), "README.md": model_card(job, report)}
+    texts = {"Modelfile": modelfile(job.carried, job.form, parts), "README.md": model_card(job, report)}
     for name, text in texts.items():
         write_text(job.run.path(name), text)
     folders = (folder.path for folder in report.folders)

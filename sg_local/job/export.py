@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from sg_local.job.events import Listener, Moved
+from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
 from sg_local.records import Pair
 from sg_local.run import ADAPTER, VALID
@@ -19,6 +19,8 @@ def export(job: OpenRun, tell: Listener) -> str:
     from sg_local import export as room
 
     work = export_job(job)
+    if said := room.told_of_rows(work):
+        tell(Said(f"  {said}"))
     job.close()
     done = room.export(work, lambda event: tell(Moved("export", event)))
     return (
