@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from sg_local.files import private
-from sg_local.reading import loads, open_file
-from sg_local.records import SgError, from_dict
+from sg_local.reading import as_record, loads, open_file
+from sg_local.records import SgError
 
 T = TypeVar("T")
 Identity = tuple[int, int, int]
@@ -66,7 +66,8 @@ class JournalFile:
             if parsed is None or parsed.file != now:
                 parsed = self._parsed[cls] = Parsed(now)
             for end, data in self._lines(file, parsed.end, len(parsed.rows)):
-                parsed.rows.append(self._record(cls, data, len(parsed.rows) + 1))
+                place = f"{self.path}:{len(parsed.rows) + 1}"
+                parsed.rows.append(as_record(cls, data, place, HINT))
                 parsed.end = end
         return list(parsed.rows)
 
@@ -92,13 +93,6 @@ class JournalFile:
                 raise self._wrong(number, "this line is no object")
             end += len(line)
             yield end, data
-
-    def _record(self, cls: type[T], data: dict[str, Any], number: int) -> T:
-        """The record in a line."""
-        try:
-            return from_dict(cls, data)
-        except SgError as error:
-            raise SgError(f"{self.path}:{number}: {error.message}.", error.hint or HINT) from error
 
     def _wrong(self, number: int, what: str) -> SgError:
         return SgError(f"{self.path}:{number}: {what}.", HINT)

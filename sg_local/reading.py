@@ -15,10 +15,12 @@ import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from sg_local.records import SgError
+from sg_local.records import SgError, from_dict
 from sg_local.words import size
+
+T = TypeVar("T")
 
 MAX_BYTES = 32 << 20  # of a file that is read as one piece; published Super-NI tasks have 20 MB at most
 MAX_ROW_BYTES = 1 << 30  # of a file of rows
@@ -29,7 +31,7 @@ MAX_DEPTH = 100
 
 LONE = re.compile("[\ud800-\udfff]")
 KEY = r"(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')"
-LONG_KEY = re.compile(rf"{KEY}(?:[ \t]*+\.[ \t]*+{KEY}){{{MAX_DEPTH}}}")  # tomllib takes the square of its parts
+LONG_KEY = re.compile(rf"(?<![\w-]){KEY}(?:[ \t]*+\.[ \t]*+{KEY}){{{MAX_DEPTH}}}")  # tomllib takes its square
 
 
 def open_file(path: Path, *, exit_code: int = 2) -> BinaryIO:
@@ -62,7 +64,7 @@ def read_bytes(path: Path, most: int = MAX_BYTES, *, exit_code: int = 2) -> byte
         if found > most:
             hint = f"Files up to {size(most)} are read. Is it the right one?"
             raise SgError(f"{path} is too large ({size(found)}).", hint, exit_code=exit_code)
-        return file.read(most)
+        return file.read(found)  # room for `most` would be taken before the first byte
 
 
 def read_text(path: Path, most: int = MAX_BYTES, *, exit_code: int = 2) -> str:
@@ -104,6 +106,19 @@ def parse_json(text: str, place: str, hint: str, *, is_line: bool = False, exit_
         line = None if is_line else getattr(error, "lineno", None)
         place = f"{place}:{line}" if line else place
         raise SgError(f"{place}: this is not JSON ({_brief(error)}).", hint, exit_code=exit_code) from error
+
+
+def read_record(path: Path, cls: type[T], hint: str = "Check the file.", *, exit_code: int = 1) -> T:
+    """The record in a JSON file. Raises SgError that names the file and, by its path in the data, the key."""
+    return as_record(cls, read_json(path, hint, exit_code=exit_code), str(path), hint, exit_code=exit_code)
+
+
+def as_record(cls: type[T], data: Any, place: str, hint: str, *, exit_code: int = 1) -> T:
+    """The record in plain data that stands at this place: a file, or FILE:LINE. Raises SgError that names both."""
+    try:
+        return from_dict(cls, data)
+    except SgError as error:
+        raise SgError(f"{place}: {error.message}.", error.hint or hint, exit_code=exit_code) from error
 
 
 def read_toml(path: Path, hint: str = "Mend this line.") -> dict[str, Any]:

@@ -18,19 +18,25 @@ from sg_local.typed import Misfit, reader
 
 Kind = Literal["classification", "generation"]
 KINDS: tuple[str, ...] = typing.get_args(Kind)
+MAX_MESSAGE = 1000  # characters
 
 
 class SgError(Exception):
     """Something a user can mend: one sentence that says what and where, and a hint that says how.
 
-    `exit_code` is the process's exit status: 1 failure, 2 usage, 3 gate not met.
+    `exit_code` is the process's exit status: 1 failure, 2 usage, 3 gate not met. Of a message that would fill screens,
+    because a file's text stands in it, the middle is left out.
     """
 
     def __init__(self, message: str, hint: str = "", *, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = _told(message), _told(hint)
+        super().__init__(self.message)
         self.exit_code = exit_code
+
+
+def _told(text: str) -> str:
+    """A message as people can read it."""
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 200]} \u2026 {text[-150:]}"
 
 
 GATE_NOT_MET = 3

@@ -25,13 +25,13 @@ def text(rows) -> str:
 def parses(monkeypatch) -> Counter[type]:
     """How many rows of each record class were parsed so far."""
     counts: Counter[type] = Counter()
-    from_dict = journals.from_dict
+    as_record = journals.as_record
 
-    def counting(cls, data):
+    def counting(cls, *how):
         counts[cls] += 1
-        return from_dict(cls, data)
+        return as_record(cls, *how)
 
-    monkeypatch.setattr(journals, "from_dict", counting)
+    monkeypatch.setattr(journals, "as_record", counting)
     return counts
 
 

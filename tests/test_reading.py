@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from bounds import soon
 
 from sg_local import reading
-from sg_local.reading import lines_of, loads, parse_toml, read_json, read_lines, read_text, read_toml
-from sg_local.records import SgError
+from sg_local.reading import lines_of, loads, parse_toml, read_json, read_lines, read_record, read_text, read_toml
+from sg_local.records import Pair, SgError
 
 
 @pytest.fixture
@@ -113,3 +114,32 @@ def test_toml_that_takes_too_long_or_too_deep_is_refused(write, text, why):
 def test_an_ordinary_table_is_read(tmp_path):
     row = '[[tests]]\ninput = "My parcel is late. Where is it now? I want it by Monday."\noutput = "delivery"\n'
     assert len(parse_toml(row * 8000, tmp_path / "x", "")["tests"]) == 8000
+
+
+def test_a_small_file_takes_little_room(write):
+    path = write("a\n" * 1000)
+    tracemalloc.start()
+    try:
+        assert len(read_text(path)) == 2000 and len(list(read_lines(path))) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_word_in_toml_is_looked_through_once():
+    with soon():
+        assert parse_toml("a = '" + "a" * 300_000 + "'", Path("x"), "h")["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "file:1: this is not JSON"),
+        ("[]", "file: Pair: is not an object."),
+        ('{"input": 1, "output": ""}', "file: Pair: input is not a text."),
+        ('{"input": ""}', "file: Pair: output is missing."),
+        ('{"input": "", "output": "", "x": 1}', "file: Pair: unknown key 'x'."),
+    ],
+)
+def test_a_record_that_is_none_names_its_file_and_key(write, text, words):
+    assert words in said(lambda: read_record(write(text), Pair)).message

@@ -47,3 +47,9 @@ def test_ids_and_seeds_are_stable_across_versions():
     assert row_id("task", "input", 0, 1, 7) == "489ad0d99629"
     assert seed_of("489ad0d99629") == 745225557
     assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+
+
+def test_a_message_with_a_files_text_in_it_fits_on_a_screen():
+    error = SgError(f"tasks.toml:3: {'a' * 70_000} is no label.", "b" * 70_000)
+    assert error.message.startswith("tasks.toml:3: aaa") and error.message.endswith("is no label.")
+    assert len(error.message) <= 1000 and len(error.hint) <= 1000 and str(error) == error.message

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,19 @@ def test_the_papers_name_columns_that_are_known():
     assert [
         set(found.split(", ")) - {*KNOWN[role]} for found, role in zip(lists, ("input", "output"), strict=True)
     ] == [set()] * 2
+
+
+def test_a_small_file_that_was_packed_takes_little_room(table):
+    data = gzip.compress(b"input,output\n" + b"a,b\n" * 1000)
+    table("first.csv.gz", data)
+    tracemalloc.start()
+    try:
+        assert len(table("rows.csv.gz", data).rows) == 1000
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("line", ["{}", "7"])
+def test_rows_without_a_column_are_refused_with_what_to_do(table, line):
+    assert "rows.jsonl:1: this row is" in said(lambda: table("rows.jsonl", f"{line}\n"))

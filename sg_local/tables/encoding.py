@@ -6,8 +6,10 @@ Other encodings are refused: what they meant cannot be told from the bytes.
 from __future__ import annotations
 
 import codecs
+import functools
 import gzip
 import io
+import itertools
 import re
 import zlib
 from pathlib import Path
@@ -18,6 +20,7 @@ from sg_local.words import size
 
 MAX_TABLE_BYTES = 256 << 20
 """Of a file of rows, unpacked. Its cells take up to five times that in memory."""
+PART_BYTES = 1 << 20
 
 CONTROL = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff]")
 """What no text holds; line breaks, tabs and the page breaks of old documents are left."""
@@ -35,7 +38,8 @@ def unpacked(data: bytes, path: Path) -> bytes:
     """What gzip holds, up to MAX_TABLE_BYTES."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            found = file.read(MAX_TABLE_BYTES + 1)
+            parts = iter(functools.partial(file.read, PART_BYTES), b"")  # room for a whole read is taken before it
+            found = b"".join(itertools.islice(parts, MAX_TABLE_BYTES // PART_BYTES + 1))
     except (OSError, EOFError, zlib.error) as error:
         raise SgError(f"{path}: this is not whole gzip ({error}).", "Compress it again.", exit_code=2) from error
     if len(found) > MAX_TABLE_BYTES:

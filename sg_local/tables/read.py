@@ -62,7 +62,8 @@ def table_of(grid: Grid, columns: Columns = BY_NAME, *, needs_output: bool = Fal
         raise SgError(f"{grid.path} holds no rows.", "Give a file with a row for each input.", exit_code=2)
     if not grid.columns:
         first = grid.rows[0]
-        raise SgError(f"{grid.path}:{first.line}: {first.error or 'this row is empty'}.", first.hint, exit_code=2)
+        error, hint = (first.error, first.hint) if first.error else ("this row is empty", "Fill it in, or take it out.")
+        raise SgError(f"{grid.path}:{first.line}: {error}.", hint, exit_code=2)
     grid = with_instructions(grid) if columns == BY_NAME else grid
     roles = roles_of(grid, columns, needs_output=needs_output)
     rows = tuple(_rows(grid, roles, needs_output, lenient))
