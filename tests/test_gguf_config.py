@@ -98,3 +98,23 @@ def test_an_unknown_tensor_type_is_named(tmp_path):
     writer.close()
     with pytest.raises(SgError, match="ggml type 41"):
         gguf.check_model(tmp_path / "m.gguf")
+
+
+def test_a_tensor_of_an_unknown_type_is_named_with_its_file(tmp_path):
+    path = write_model(tmp_path / "m.gguf", TinySpec(layers=1))
+    data = path.read_bytes()
+    at = data.index(b"blk.0.attn_q.weight") + len(b"blk.0.attn_q.weight") + 4 + 16
+    path.write_bytes(data[:at] + (99).to_bytes(4, "little") + data[at + 4 :])
+    with pytest.raises(SgError, match=r"m\.gguf: tensor blk\.0\.attn_q\.weight has ggml type 99") as caught:
+        gguf.check_model(path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
+def test_an_adapter_of_numbers_that_are_none_is_refused(tmp_path, number):
+    pairs = lora_pairs(TinySpec(layers=1))
+    a, b = pairs["blk.0.attn_q.weight"]
+    a[0, 0] = number
+    pairs["blk.0.attn_q.weight"] = (a, np.full_like(b, 2))
+    with pytest.raises(SgError, match=r"a\.gguf: the LoRA pair of blk\.0\.attn_q\.weight holds numbers that are none"):
+        gguf.read_adapter(write_lora(tmp_path / "a.gguf", pairs, 4.0))

@@ -21,6 +21,9 @@ from sg_local.records import SgError
 
 Pair = tuple[np.ndarray, np.ndarray]
 
+AGAIN = "Fetch or train the adapter again."
+LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class LoraAdapter:
@@ -73,10 +76,11 @@ def read_adapter(path: Path) -> LoraAdapter:
             raise SgError(
                 f"{path} holds tensors that are no LoRA pairs.", "Adapters with more than LoRA are not merged."
             )
+        alpha = float(file.value("adapter.lora.alpha", 0.0))
         return LoraAdapter(
             architecture=file.value("general.architecture", ""),
-            alpha=float(file.value("adapter.lora.alpha", 0.0)),
-            pairs={name: _pair(file, name) for name in names},
+            alpha=alpha,
+            pairs={name: _pair(file, name, alpha) for name in names},
             metadata={key: file.value(key) for key in file.fields if key.startswith(("sg_local.", "general."))},
         )
 
@@ -89,7 +93,8 @@ def check_adapter(adapter: LoraAdapter, base: GgufFile, base_digest: str | None 
         raise SgError(message, f"Give the base it was trained on; {base.path} is not that file.")
     if adapter.architecture != base.value("general.architecture"):
         found = base.value("general.architecture")
-        raise SgError(f"The adapter is for {adapter.architecture} models, the base is a {found} model.")
+        message = f"The adapter is for {adapter.architecture} models, the base {base.path} is a {found} model."
+        raise SgError(message, "Give the base that the adapter was trained on.")
     for name, (a, b) in adapter.pairs.items():
         _check_target(adapter.architecture, name)
         shape = base.tensors[name].shape if name in base.tensors else None
@@ -99,12 +104,15 @@ def check_adapter(adapter: LoraAdapter, base: GgufFile, base_digest: str | None 
             raise SgError(message, "Give the base that the adapter was trained on.")
 
 
-def _pair(file: GgufFile, name: str) -> Pair:
+def _pair(file: GgufFile, name: str, alpha: float) -> Pair:
     if f"{name}.lora_b" not in file.tensors:
-        raise SgError(f"{file.path} lacks {name}.lora_b.", "Fetch or train the adapter again.")
+        raise SgError(f"{file.path} lacks {name}.lora_b.", AGAIN)
     a, b = file.dequantize(f"{name}.lora_a"), file.dequantize(f"{name}.lora_b")
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
-        raise SgError(f"{file.path}: the LoRA pair of {name} has shapes {a.shape} and {b.shape}.")
+        raise SgError(f"{file.path}: the LoRA pair of {name} has shapes {a.shape} and {b.shape}.", AGAIN)
+    largest = abs(alpha) * float(np.abs(a).max()) * float(np.abs(b).max())  # of the sum that one weight changes by
+    if not largest <= LARGEST:  # NaN is not
+        raise SgError(f"{file.path}: the LoRA pair of {name} holds numbers that are none, or too large.", AGAIN)
     return a, b
 
 

@@ -138,7 +138,10 @@ class GgufFile:
     def dequantize(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """A tensor's weights in float32, in its own shape; with a row range, those rows alone as 2-D."""
         tensor = self.tensors[name]
-        weights = dequantize(self.rows(tensor, start, stop), tensor.type)
+        try:
+            weights = dequantize(self.rows(tensor, start, stop), tensor.type)
+        except SgError as error:
+            raise SgError(f"{self.path}: tensor {name:.60}: {error.message}", error.hint) from error
         return weights.reshape(tensor.shape) if (start, stop) == (0, None) else weights
 
     def slabs(self, tensor: Tensor) -> Iterator[tuple[int, int]]:
@@ -176,7 +179,7 @@ class GgufFile:
             self._add_tensor(name, shape, number, offset)
 
     def _add_tensor(self, name: str, shape: tuple[int, ...], number: int, offset: int) -> None:
-        kind = type_of(number, name)
+        kind = type_of(number, f"{self.path}: tensor {name:.60}")
         if not shape or shape[-1] % kind.block or 0 in shape or name in self.tensors:
             hint = "Fetch the file again, or use another one."
             raise SgError(f"{self.path}: tensor {name:.60} of shape {shape} and type {kind.name} is malformed.", hint)
@@ -204,7 +207,8 @@ def _check_magic(path: Path, head: bytes) -> None:
         raise SgError(f"{path} is not a GGUF file.", hint)
     version = int.from_bytes(head[4:8], "little")
     if version not in (2, 3):
-        raise SgError(f"{path} is GGUF version {version}; sg-local reads versions 2 and 3, little-endian.")
+        hint = "Fetch the file again, or convert the model with a llama.cpp of today."
+        raise SgError(f"{path} is GGUF version {version}; sg-local reads versions 2 and 3, little-endian.", hint)
 
 
 def _truncated(path: Path, where: str) -> SgError:

@@ -87,12 +87,12 @@ FILE_TYPES: dict[str, int] = {
 FILE_TYPE_NAMES = {number: name for name, number in FILE_TYPES.items()}
 
 
-def type_of(number: int, name: str = "") -> TensorType:
-    """The tensor type with ggml's number. Raises SgError for one that this version does not know."""
+def type_of(number: int, whose: str) -> TensorType:
+    """The tensor type with ggml's number. Raises SgError, which says whose, for one that this version does not know."""
     kind = _BY_ID.get(number)
     if kind is None:
         raise SgError(
-            f"Tensor {name or '?'} has ggml type {number}, which sg-local does not know.",
+            f"{whose} has ggml type {number}, which sg-local does not know.",
             "Use the model in another quantisation: F16, Q8_0, a K-quant, or Q4_0 to Q5_1.",
         )
     return kind
