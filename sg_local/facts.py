@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local import reading
-from sg_local.records import SgError
+from sg_local.records import SgError, Task
 from sg_local.typed import Misfit, reader
 
 RESTORE = "Restore the file, or delete the run and make it again."
@@ -45,6 +45,15 @@ STAMP_FACTS: dict[str, Any] = {
 }
 """The types of what a stage's stamp holds, where it holds it."""
 
+EXPORT_FACTS: dict[str, Any] = {
+    "adapter": str,
+    "adapter_sha256": str,
+    "fused": list[dict[str, Any]],
+    "folders": list[dict[str, Any]],
+    "seconds": float,
+}
+"""The types of what export.json holds."""
+
 GROUPS = ("task", "model", "adapter")
 
 
@@ -54,6 +63,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if isinstance(data, dict):
         return data
     raise SgError(f"{path}: this is no object.", RESTORE)
+
+
+def task_in(path: Path, data: Any) -> Task:
+    """The task that the file holds as plain data."""
+    return reading.as_record(Task, data, str(path), RESTORE)
 
 
 class _Facts(dict[str, Any]):

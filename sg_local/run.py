@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sg_local import __version__
-from sg_local.facts import RUN_FACTS, STAMP_FACTS, read_facts
+from sg_local.facts import RUN_FACTS, STAMP_FACTS, read_facts, task_in
 from sg_local.facts import read_json as read_json
 from sg_local.files import file_digest, held, is_left_over, remove, translated, write_text
 from sg_local.journals import JournalFile
 from sg_local.records import MadeOtherwise as MadeOtherwise
-from sg_local.records import SgError, digest, to_json
+from sg_local.records import SgError, Task, digest, to_json
 from sg_local.words import did_you_mean
 
 T = TypeVar("T")
@@ -73,6 +73,10 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """What run.json holds: task, model, form, seed and version, as plain data. What it lacks is an SgError."""
         return read_facts(self.path(RUN), RUN_FACTS)
+
+    def task(self, version: str = "task") -> Task:
+        """The task in run.json: as it is shown and trained on, or as its file was `written`."""
+        return task_in(self.path(RUN), self.settings[version])
 
     def exists(self) -> bool:
         return self.path(RUN).is_file()

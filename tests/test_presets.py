@@ -6,6 +6,7 @@ from sg_local.backends import TrainSettings
 from sg_local.evaluate import EvalSettings
 from sg_local.export import ExportSettings
 from sg_local.filters import FilterSettings
+from sg_local.job.plan import make_plan
 from sg_local.job.presets import PRESETS, changed, load_preset, merged, nested, preset_toml
 from sg_local.records import SgError
 from sg_local.synth import SynthSettings
@@ -99,3 +100,11 @@ def test_a_written_preset_reads_back(tmp_path):
     path.write_text(preset_toml(values, "recommended", "how it\ncame about"))
     assert load_preset(str(path), "generation") == {**values, "synth": {"n_inputs": "none", "style": 'a "b"\n'}}
     assert changed(SynthSettings(), {"n_inputs": "none"}).n_inputs is None
+
+
+def test_a_wrong_setting_names_the_layer_that_holds_it():
+    layers = [("preset p.toml", {"train": {"rank": 4}}), ("file c.toml", {"train": {"rank": "x"}}), ("given", {})]
+    with pytest.raises(SgError, match=r"^train\.rank: 'x' is not a value of type int \(file c\.toml\)\.$"):
+        make_plan(layers)
+    with pytest.raises(SgError, match=r"^There is no setting 'train\.rnk'\.$"):
+        make_plan([("given", {"train": {"rnk": 1}})])

@@ -1,5 +1,6 @@
 """The run folder: journals, stamps, artefacts, lock."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -152,3 +153,11 @@ def test_what_a_killed_process_left_half_written_is_gone_when_work_begins(run):
     with run.lock():
         found = {str(path.relative_to(run.root)) for path in run.root.rglob("*") if path.is_file()}
     assert found == {*kept, "run.json", ".lock"} and not run.path("mlx.partial").exists()
+
+
+def test_a_task_in_run_json_that_is_none_is_named_with_its_file(run, routing):
+    run.write_json("run.json", {"task": dataclasses.asdict(routing)})
+    assert run.task() == routing
+    run.write_json("run.json", {"task": {**dataclasses.asdict(routing), "examples": [{"input": 1}]}})
+    with pytest.raises(SgError, match=r"run\.json: Task: examples\[0\]\.input is not a text"):
+        run.task()

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sg_local.records import from_dict, to_json
+from sg_local.records import SgError, from_dict, to_json
 from sg_local.schemas import misfit, unfit
 from sg_local.tasks.draft import Draft
-from sg_local.tasks.form import DONE, Form, answered, form_of, question_of
+from sg_local.tasks.form import DONE, Form, answered, form_of, kept_form, question_of
 from sg_local.tasks.shape import schema_of
 
 MAIL = "Hello,\n\nthe box was empty.\n.\nAnn"
@@ -96,3 +96,21 @@ def test_the_shape_fits_every_output_it_was_made_of(outputs):
     texts = [json.dumps(output) for output in outputs]
     schema = schema_of(texts)
     assert unfit(json.loads(schema)) == "" and [misfit(schema, text) for text in texts] == [""] * len(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ('{"draft": {"name": 5}, "step": "kind"}', "draft.name is not a text"),
+        ('{"draft": {"name": "x"}, "step": "[", "typed": ""}', "there is no step '['"),
+    ],
+)
+def test_a_form_that_was_kept_is_one_or_is_refused(tmp_path, text, words):
+    path = tmp_path / "x.toml.draft"
+    path.write_text(to_json(filled("Sort.")))
+    assert kept_form(path) == filled("Sort.")
+    path.write_text(text)
+    with pytest.raises(SgError) as caught:
+        kept_form(path)
+    assert words in caught.value.message and "x.toml.draft" in caught.value.message and caught.value.hint

@@ -16,7 +16,7 @@ from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.show import show_funnel
 from sg_local.files import remove, shred
-from sg_local.records import SgError, Task, from_dict
+from sg_local.records import SgError
 from sg_local.run import INPUTS, STAGES, Run, list_runs, open_run
 
 
@@ -87,7 +87,7 @@ def funnel_of(run: Run) -> Any:
     if not run.path(INPUTS).exists():
         return None
     told = (run.stamp("filter") or {}).get("funnel", {})
-    found = filters.funnel(run, from_dict(Task, run.settings["task"]))
+    found = filters.funnel(run, run.task())
     return dataclasses.replace(found, policy=told.get("policy", ""), why=told.get("why", ""))
 
 

@@ -13,10 +13,9 @@ import click
 from sg_local.cli import output
 from sg_local.cli.editing import edited
 from sg_local.files import write_text
-from sg_local.reading import read_json
-from sg_local.records import SgError, Task, from_dict
+from sg_local.records import SgError, Task
 from sg_local.tasks.draft import Draft, prompt_text
-from sg_local.tasks.form import DONE, Form, answered, form_of, question_of
+from sg_local.tasks.form import DONE, Form, answered, form_of, kept_form, question_of
 from sg_local.words import brief
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Sitting:
         if not self.kept.exists():
             return form_of(draft)
         try:
-            found = from_dict(Form, read_json(self.kept))
+            found = kept_form(self.kept)
         except SgError as error:
             output.note(f"The draft cannot be read: {error.message}")
             return form_of(draft)

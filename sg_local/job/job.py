@@ -27,7 +27,7 @@ from sg_local.job.options import Home, Options, Tables
 from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
 from sg_local.job.plan import Plan, layers_of, plan_of
 from sg_local.prompts import Form
-from sg_local.records import SgError, Task, from_dict
+from sg_local.records import SgError, Task
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, open_run
 
 logger = logging.getLogger(__name__)
@@ -201,11 +201,11 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
     for key in ("task", "model", "form", "seed", "preset", "task_digest"):
         if key not in data:
             raise SgError(f"{run.path(RUN)} has no {key}.", "Make the run again.")
-    found = from_dict(Task, data["task"])
+    found = run.task()
     kept = {key: getattr(options, key) if key in options.given else data.get(key) for key in ("backend", "trainer")}
-    settings = presets.merged(data.get("set", {}), options.settings)
+    own = data.get("set", {})
     preset = options.preset if "preset" in options.given else data["preset"]
-    layers = layers_of(task or found, preset, home, settings)
+    layers = layers_of(task or found, preset, home, options.settings, (str(run.path(RUN)), own))
     job = OpenRun(
         run=run,
         task=found,
@@ -215,7 +215,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         seed=data["seed"],
         form_name=data["form"],
         plan=plan_of(layers, data["seed"], home),
-        record={**data, **kept, "set": settings},
+        record={**data, **kept, "set": presets.merged(own, options.settings)},
         found=data,
         redo=options.redo,
         own=stored(run, data),

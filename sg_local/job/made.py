@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sg_local import tasks
 from sg_local.job import presets
 from sg_local.job.options import Options
 from sg_local.job.own import OwnData, check_outputs, read_own, with_own
-from sg_local.records import MadeOtherwise, Segment, SgError, Task, Verdict, from_dict
+from sg_local.records import MadeOtherwise, Segment, SgError, Task, Verdict
 from sg_local.run import VERDICTS
 from sg_local.words import counted
 
@@ -56,7 +56,7 @@ def meet(job: OpenRun, task: Task, options: Options) -> OpenRun:
     job.said.append(f"{different[0].upper()}{different[1:]}: {again}.")
     job.said.extend(own.said)
     if _is_alike(job.task, task):  # a label stays one; an output in free text was written under the instruction
-        holds = bool(task.labels) or _written(job.record, task).instruction == task.instruction
+        holds = bool(task.labels) or _written(job, task).instruction == task.instruction
         own = own.by_people.with_earlier(job.run, with_outputs=holds)
     else:
         own = own.by_people
@@ -104,7 +104,7 @@ def _n_fitting(job: OpenRun) -> int:
 
 def _differences(job: OpenRun, task: Task, own: OwnData) -> Iterator[str]:
     """What of the task or of the own rows differs from what the run was made from, in words."""
-    before = _written(job.record, task)
+    before = _written(job, task)
     for name in ("name", "kind", "instruction", "labels", "schema"):
         if getattr(before, name) != getattr(task, name):
             yield f"another {name}" if name != "labels" else "other labels"
@@ -118,13 +118,12 @@ def _differences(job: OpenRun, task: Task, own: OwnData) -> Iterator[str]:
         yield "own rows used for other things" if same else "other own rows"
 
 
-def _written(record: dict[str, Any], task: Task) -> Task:
+def _written(job: OpenRun, task: Task) -> Task:
     """The task file that the run was made from, its tests left out."""
-    if "written" in record:
-        return from_dict(Task, record["written"])
-    if tasks.as_made(task, record["task_digest"]).digest == record["task_digest"]:
-        return task
-    return from_dict(Task, record["task"])
+    if "written" in job.record:
+        return job.run.task("written")
+    digest = job.record["task_digest"]
+    return task if tasks.as_made(task, digest).digest == digest else job.run.task()
 
 
 def _is_alike(before: Task, task: Task) -> bool:

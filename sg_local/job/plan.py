@@ -15,6 +15,9 @@ from sg_local.job.options import Home, Layers, Tables
 from sg_local.records import Kind, SgError, Task
 from sg_local.words import did_you_mean
 
+GIVEN = "given"
+"""The layer of what a command itself was given: an error in it need not say where it stands."""
+
 
 def stage_defaults() -> dict[str, Any]:
     """Every stage's settings at their defaults, by stage. Imports the stages, hence NumPy, but no engine."""
@@ -69,13 +72,28 @@ def make_plan(layers: Layers) -> Plan:
                 near = did_you_mean(stage, list(defaults)) or f"The stages are: {', '.join(defaults)}."
                 raise SgError(f"There is no stage {stage!r} to set ({where}).", near, exit_code=2)
         merged = presets.merged(merged, tables)
-    stages = {stage: presets.changed(own, merged.get(stage, {}), stage) for stage, own in defaults.items()}
+    try:
+        stages = {stage: presets.changed(own, merged.get(stage, {}), stage) for stage, own in defaults.items()}
+    except SgError as error:
+        raise _placed(error, defaults, layers) from error
     return Plan(stages, layers)
 
 
-def layers_of(task: Task, preset: str, home: Home, settings: Tables) -> Layers:
-    """The layers of a job, the weakest first: its preset, the settings that every job here has, its own."""
-    return [preset_layer(preset, task.kind), *home.layers, ("given", settings)]
+def _placed(error: SgError, defaults: Mapping[str, Any], layers: Layers) -> SgError:
+    """The error with the layer that it comes from, where that is not what the command itself was given."""
+    for where, tables in reversed(layers):
+        try:
+            for stage, values in tables.items():
+                presets.changed(defaults[stage], values, stage)
+        except SgError as own:
+            told = own.message if where == GIVEN else f"{own.message.removesuffix('.')} ({where})."
+            return SgError(told, own.hint, exit_code=own.exit_code)
+    return error
+
+
+def layers_of(task: Task, preset: str, home: Home, settings: Tables, *before: tuple[str, Tables]) -> Layers:
+    """The layers of a job, the weakest first: its preset, the settings of every job here, those `before`, its own."""
+    return [preset_layer(preset, task.kind), *home.layers, *before, (GIVEN, settings)]
 
 
 def plan_of(layers: Layers, seed: int, home: Home) -> Plan:

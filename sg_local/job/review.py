@@ -15,9 +15,10 @@ from sg_local.filters import FilterSettings
 from sg_local.job.filter import refilter
 from sg_local.job.job import OpenRun
 from sg_local.job.plan import flat
-from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, from_dict, seed_of
+from sg_local.reading import read_record
+from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, seed_of
 from sg_local.review import Merge, MovableThreshold, ReviewState, View
-from sg_local.run import CANDIDATES, VERDICTS, Run, read_json
+from sg_local.run import CANDIDATES, VERDICTS, Run
 from sg_local.tables import read_grid, write_table
 
 PLACE = "review.json"
@@ -94,7 +95,7 @@ def at_last_card(job: OpenRun, state: ReviewState) -> ReviewState:
     path = job.run.path(PLACE)
     if state.sample or not path.exists():
         return state
-    place = from_dict(ReviewPlace, read_json(path))
+    place = read_record(path, ReviewPlace, f"Delete {PLACE}: the review then begins at its first card.")
     found = state.but(view=place.view, cursor=place.cursor)
     return review.settled(found, found.view)
 

@@ -81,7 +81,7 @@ def check_facts(at: Bench) -> None:
     different = differences(before, now)
     if different:
         hint = "Use another `name` for a new search, or `redo` to begin this one anew."
-        raise SgError(f"Search {at.run.name} was made with {different}.", hint)
+        raise SgError(f"Search {at.run.name} was made with {different} ({path}).", hint)
     at.run.write_json(FACTS, {**old, **facts})
 
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sg_local.prompts import match_label, normalise
-from sg_local.records import KINDS, TestRow
+from sg_local.reading import read_record
+from sg_local.records import KINDS, SgError, TestRow
 from sg_local.schemas import misfit
 from sg_local.tasks.draft import Draft
 from sg_local.tasks.shape import schema_of
+from sg_local.words import brief
 
 DONE = "done"
+HINT = "Delete it to begin the task anew."
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,14 @@ class Question:
 
     text: str
     is_text: bool = False
+
+
+def kept_form(path: Path) -> Form:
+    """The form as it was left. Raises SgError for a file that holds none."""
+    form = read_record(path, Form, HINT)
+    if form.step not in (*ANSWERS, DONE):
+        raise SgError(f"{path}: there is no step {brief(form.step, 40)!r}.", HINT)
+    return form
 
 
 def form_of(draft: Draft) -> Form:
