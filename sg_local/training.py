@@ -10,7 +10,6 @@ goes on.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -237,9 +236,7 @@ def _origin(job: Training) -> Origin:
 
 def _whole_curve(run: Run, steps: Sequence[TrainStep]) -> tuple[tuple[int, float, float | None], ...]:
     """The curve of all tries as the trainer kept it, else the steps of this one."""
-    path = run.path(CURVE)
-    if path.exists():
-        steps = [from_dict(TrainStep, json.loads(line)) for line in path.read_text().splitlines()]
+    steps = run.read(CURVE, TrainStep) or steps
     return tuple((step.step, step.loss, step.valid_loss) for step in steps)
 
 

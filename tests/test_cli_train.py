@@ -9,11 +9,12 @@ from click.testing import CliRunner
 from tiny_models import TinySpec, write_model
 
 from sg_local import training
-from sg_local.backends.training.handover import read_job
+from sg_local.backends import TrainSettings
+from sg_local.backends.training.handover import Handover, read_job, write_job
 from sg_local.cli.app import app
 from sg_local.cli.options import Duration
 from sg_local.console.live import sparkline
-from sg_local.records import TrainStep
+from sg_local.records import SgError, TokenExample, TrainStep
 from sg_local.run import Run
 from sg_local.views.progress import TrainingView
 
@@ -114,3 +115,27 @@ def test_a_model_is_shown_with_the_memory_that_training_takes(tmp_path, monkeypa
     assert "training, CPU" in run("models", "show", str(path)).stdout
     found = json.loads(run("models", "show", str(path), "--json").stdout)["training"]
     assert set(found) == {"CPU", "CUDA"} and all(n > 1 << 28 for n in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("job.json", "{", "job.json:1: this is not JSON"),
+        ("job.json", "[]", "job.json: JobFile: is not an object"),
+        (
+            "job.json",
+            '{"model": "m", "settings": {"rank": "x"}}',
+            "settings.rank is not a whole number",
+        ),
+        ("train.jsonl", "\n{}\n", "train.jsonl:2: TokenExample: id is missing"),
+        ("valid.jsonl", "[" * 100_000, "valid.jsonl:1: this is not JSON (more than"),
+        ("valid.jsonl", None, "valid.jsonl is missing"),
+    ],
+)
+def test_a_damaged_job_is_named_by_its_file_and_line(tmp_path, name, data, words) -> None:
+    write_job(tmp_path, Handover(tmp_path / "m.gguf", (TokenExample("a", (1, 2), 1),), (), TrainSettings()))
+    assert read_job(tmp_path).train[0].tokens == (1, 2)
+    (tmp_path / name).write_text(data) if data is not None else (tmp_path / name).unlink()
+    with pytest.raises(SgError) as caught:
+        read_job(tmp_path)
+    assert words in caught.value.message and name in caught.value.message and "prepare" in caught.value.hint

@@ -2,7 +2,9 @@
 
 import dataclasses
 import errno
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +208,32 @@ def test_what_does_not_change_the_result_may_differ(tmp_path: Path, same: dict) 
     with pytest.raises(Killed):
         run_loop(FakeEngine(), job_in(tmp_path), kill_at(5))
     assert run_loop(FakeEngine(), job_in(tmp_path, dataclasses.replace(SETTINGS, **same)), quiet).step == 20
+
+
+def spoilt(kind: str, data: bytes) -> bytes:
+    """A checkpoint of the same arrays that cannot be gone on with."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w") as new:
+        parts = {name: old.read(name) for name in old.namelist()}
+        if kind == "huge":
+            parts["weight.npy"] = parts["weight.npy"].replace(b"(1,)", b"(9999999999,)")
+        elif kind == "state":
+            parts["state.json.npy"] = parts["state.json.npy"].replace(b'"step": ', b'"step": "x')
+        elif kind == "object":
+            parts["weight.npy"] = parts["weight.npy"].replace(b"<f8", b"|O ")
+        else:
+            del parts["state.json.npy"]
+        for name, part in parts.items():
+            new.writestr(name, part, zipfile.ZIP_DEFLATED if kind == "packed" else zipfile.ZIP_STORED)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["cut", "no zip", "huge", "state", "object", "gone", "packed"])
+def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
+    run_loop(FakeEngine(), job_in(tmp_path), quiet)
+    path = tmp_path / CHECKPOINT
+    data = path.read_bytes()
+    path.write_bytes({"cut": data[:-40], "no zip": b"x"}[kind] if kind in ("cut", "no zip") else spoilt(kind, data))
+    with pytest.raises(SgError) as caught:
+        run_loop(FakeEngine(), job_in(tmp_path), quiet)
+    assert str(path) in caught.value.message and "redo" in caught.value.hint

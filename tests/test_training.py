@@ -11,6 +11,7 @@ from sg_local.prompts import PLAIN
 from sg_local.records import Pair, Segment, SgError, Task
 from sg_local.run import Run
 from sg_local.training import (
+    CURVE,
     Training,
     TrainingRow,
     prepare,
@@ -150,3 +151,10 @@ def test_warnings_tell_small_sets_and_rising_loss(n_train: int, valid_losses: li
     found = warnings_of(n_train, curve)
     assert len(found) == len(words)
     assert all(word in text for word, text in zip(words, found, strict=True))
+
+
+def test_a_damaged_curve_is_named_by_its_line(job: Training) -> None:
+    job.run.path("adapter").mkdir(parents=True)
+    job.run.path(CURVE).write_text('{"step": "x"}\n')
+    with pytest.raises(SgError, match=r"curve\.jsonl:1: TrainStep: step is not a whole number"):
+        train(job)

@@ -7,24 +7,31 @@ other settings. What does not change the result (time budget, threads, how a ste
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from sg_local import __version__
 from sg_local.backends import TrainSettings
 from sg_local.files import replacing
 from sg_local.gguf import GgufFile
+from sg_local.reading import as_record, loads, open_file
 from sg_local.records import MadeOtherwise, SgError, TokenExample, TrainStep, digest
+from sg_local.words import brief
 
 Arrays = dict[str, np.ndarray]
 
 CHECKPOINT = "checkpoint.npz"
 BASE = "base model"
+AGAIN = "Start the stage again with `redo`."
 _STATE = "state.json"
 
 
@@ -81,6 +88,14 @@ class TrainProgress:
         return self.step >= self.n_steps or self.stopped != ""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint says beside its arrays."""
+
+    identity: dict[str, str]
+    progress: TrainProgress
+
+
 def adapter_metadata(base: GgufFile, job: TrainJob) -> dict[str, Any]:
     """What an adapter GGUF says of itself beside its tensors: whose base it fits, and how it was trained."""
     name = base.value("general.name") or base.path.stem
@@ -114,18 +129,55 @@ def save_checkpoint(job: TrainJob, progress: TrainProgress, arrays: Arrays) -> N
 def load_checkpoint(job: TrainJob) -> tuple[TrainProgress, Arrays] | None:
     """The folder's checkpoint, or None where there is none.
 
-    Raises MadeOtherwise when it belongs to other work, and a plain SgError when it belongs to another base.
+    Raises MadeOtherwise when it belongs to other work, and a plain SgError when it belongs to another base or is
+    damaged.
     """
     path = job.out / CHECKPOINT
     if not path.exists():
         return None
-    with np.load(path) as file:
-        arrays = dict(file)
-    state = json.loads(arrays.pop(_STATE).tobytes())
-    _refuse_other_work(path, state["identity"], job.identity())
-    fields = state["progress"]
-    curve = tuple(TrainStep(**step) for step in fields.pop("curve"))
-    return TrainProgress(**fields, curve=curve), arrays
+    arrays = load_arrays(path)
+    try:
+        state = loads(arrays.pop(_STATE).tobytes())
+    except (KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+    kept = as_record(Kept, state, str(path), AGAIN)
+    _refuse_other_work(path, kept.identity, job.identity())
+    return kept.progress, arrays
+
+
+def load_arrays(path: Path) -> Arrays:
+    """The arrays in an .npz of ours. Raises SgError for a file that is damaged; never more memory than it has bytes."""
+    try:
+        with open_file(path, exit_code=1) as file, zipfile.ZipFile(file) as archive:
+            parts = _stored(archive, os.fstat(file.fileno()).st_size)
+            return {one.filename.removesuffix(".npy"): _array(archive.read(one)) for one in parts}
+    except (OSError, EOFError, NotImplementedError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _stored(archive: zipfile.ZipFile, size_bytes: int) -> list[zipfile.ZipInfo]:
+    """The parts of an archive that holds them as they are, as NumPy writes them: none unfolds to more."""
+    parts = archive.infolist()
+    if any(one.compress_type != zipfile.ZIP_STORED for one in parts):
+        raise ValueError("a part is compressed")
+    if sum(one.file_size for one in parts) > size_bytes:
+        raise ValueError("its parts are larger than the whole")
+    return parts
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array in the bytes of an .npy, whose header is not believed. Raises ValueError."""
+    file = io.BytesIO(data)
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = read_header(file)
+    if dtype.kind not in "fiub":
+        raise ValueError(f"an array of {dtype}")
+    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if by_columns else "C").copy()
+
+
+def _damaged(path: Path, error: Exception) -> SgError:
+    return SgError(f"{path} is damaged ({brief(str(error), 100)}).", AGAIN)
 
 
 def _refuse_other_work(path: Path, then: dict[str, str], now: dict[str, str]) -> None:

@@ -14,9 +14,19 @@ from pathlib import Path
 
 from sg_local.backends import TrainSettings
 from sg_local.files import write_text
-from sg_local.records import SgError, TokenExample, from_dict, to_json
+from sg_local.reading import as_record, parse_json, read_lines, read_record
+from sg_local.records import SgError, TokenExample, to_json
 
 JOB, TRAIN, VALID = "job.json", "train.jsonl", "valid.jsonl"
+HINT = "Prepare the folder with `train RUN` and `prepare`."
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """What job.json holds."""
+
+    model: Path
+    settings: TrainSettings
 
 
 @dataclass(frozen=True)
@@ -40,16 +50,14 @@ def write_job(folder: Path, job: Handover) -> Path:
 
 def read_job(folder: Path) -> Handover:
     """The job in a folder. Raises SgError where there is none, or a file is not what `write_job` wrote."""
-    try:
-        data = json.loads((folder / JOB).read_text(encoding="utf-8"))
-        settings = from_dict(TrainSettings, data["settings"])
-        return Handover(Path(data["model"]), _rows(folder / TRAIN), _rows(folder / VALID), settings)
-    except FileNotFoundError as error:
-        raise SgError(f"{error.filename} is missing.", "Prepare the folder with `train RUN` and `prepare`.") from error
-    except (ValueError, KeyError) as error:
-        raise SgError(f"{folder} holds a damaged job ({error}).", "Prepare the folder again.") from error
+    for path in (folder / name for name in (JOB, TRAIN, VALID)):
+        if not path.exists():
+            raise SgError(f"{path} is missing.", HINT)
+    told = read_record(folder / JOB, JobFile, HINT)
+    return Handover(told.model, _rows(folder / TRAIN), _rows(folder / VALID), told.settings)
 
 
 def _rows(path: Path) -> tuple[TokenExample, ...]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return tuple(from_dict(TokenExample, json.loads(line)) for line in lines)
+    lines = read_lines(path, exit_code=1)
+    rows = ((f"{path}:{number}", parse_json(line, f"{path}:{number}", HINT, is_line=True)) for number, line in lines)
+    return tuple(as_record(TokenExample, data, place, HINT) for place, data in rows)

@@ -28,6 +28,7 @@ from sg_local.backends.training.checkpoint import (
     TrainJob,
     TrainProgress,
     best_path,
+    load_arrays,
     load_checkpoint,
     save_checkpoint,
 )
@@ -278,8 +279,7 @@ class _Loop:
     def _finish(self) -> TrainProgress:
         """Leave the engine with the best adapter, which the last one is where nothing was validated."""
         if self.job.writes and self.progress.best_loss is not None:
-            with np.load(best_path(self.job.out, self.progress.best_step)) as arrays:
-                self.engine.restore(dict(arrays))
+            self.engine.restore(load_arrays(best_path(self.job.out, self.progress.best_step)))
         why = self.progress.stopped or "all steps done"
         logger.info("ends after step %d (%s), best step %d", self.progress.step, why, self.progress.best_step)
         return self.progress

@@ -171,7 +171,8 @@ def check_examples(examples: Sequence[TokenExample], n_vocab: int) -> None:
         raise SgError("There are no rows to train on.", "Keep some rows in review first.")
     for row in examples:
         if not 0 < row.n_prompt < len(row.tokens):
-            raise SgError(f"Row {row.id} has no {'prompt' if row.n_prompt < 1 else 'answer'} to train on.")
+            what = "prompt" if row.n_prompt < 1 else "answer"
+            raise SgError(f"Row {row.id} has no {what} to train on.", "Leave the row out.")
         if not 0 <= min(row.tokens) <= max(row.tokens) < n_vocab:
             raise SgError(f"Row {row.id} holds a token outside the model's vocabulary.", "Tokenise with the same base.")
         if not row.weight > 0:
