@@ -7,13 +7,14 @@ files. Files that a process was still writing bear its number; those of a proces
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.files import is_left_over, remove
+from sg_local.reading import read_record
+from sg_local.records import SgError
 
 COPIES, CHOICES, DIGESTS, TRIED, PACES = "models", "choices", "digests", "tried", "paces"
 KINDS = {
@@ -37,6 +38,14 @@ class Cached:
     paths: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class Digested:
+    """An entry of the cache of digests."""
+
+    path: Path
+    sha256: str
+
+
 def cached(folder: Path, names: Mapping[str, str]) -> list[Cached]:
     """What is in the folder of caches, the largest first. `names` are models' names by the head of their digest."""
     found = [_copy(path, names) for path in _files(folder / COPIES) if COPY.fullmatch(path.name)]
@@ -49,9 +58,9 @@ def digests_by_path(folder: Path) -> dict[Path, str]:
     """The SHA-256 of every file that was digested, as the cache remembers it."""
     found = {}
     for path in _files(folder / DIGESTS):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            found[Path(entry["path"])] = str(entry["sha256"])
+        with contextlib.suppress(SgError):  # an entry that is damaged is made again when it is needed
+            entry = read_record(path, Digested)
+            found[entry.path] = entry.sha256
     return found
 
 

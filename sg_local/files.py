@@ -31,6 +31,8 @@ NO_SPACE = {
     errno.EDQUOT: "Your share of the disk is full",
     errno.EFBIG: "The limit on a file's size is reached",
 }
+ENTRY = re.compile(rb'"sha256": "(?P<digest>[0-9a-f]{64})"')
+MAX_ENTRY = 100_000  # bytes: a path and a digest
 RESTED_S = 2.0  # file systems keep times as coarse as this
 OF_A_PROCESS = re.compile(r"\.(?P<process>\d+)\.(?:partial|gguf)$")
 
@@ -225,11 +227,20 @@ def _known_digests() -> dict[tuple[Path, int, int, int], str]:
 def _cached_sha256(path: Path, facts: os.stat_result, cache: Path) -> str:
     key = hashlib.sha256(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode()).hexdigest()[:32]
     entry = cache / "digests" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return str(json.loads(entry.read_text())["sha256"])
+    known = _digest_in(entry)
+    if known:
+        return known
     found = _sha256(path)
     write_cache(entry, {"path": str(path), "sha256": found})
     return found
+
+
+def _digest_in(entry: Path) -> str:
+    """The digest in an entry of the cache; empty where it cannot be read as we write it."""
+    with contextlib.suppress(OSError):
+        found = ENTRY.search(entry.read_bytes()) if entry.is_file() and entry.stat().st_size <= MAX_ENTRY else None
+        return found["digest"].decode() if found else ""
+    return ""
 
 
 def _sha256(path: Path) -> str:

@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from sg_local.cache import cached, left_over, sweep
+from sg_local.cache import cached, digests_by_path, left_over, sweep
 from sg_local.cli.app import app
 
 DIGEST = "ab" * 32
@@ -77,3 +78,11 @@ def test_the_command_names_models_and_clears_those_asked_for(folder):
     assert call(folder, "clear", "--yes").exit_code == 0
     assert (folder / "small.gguf").exists() and not list((folder / "choices").iterdir())
     assert [row["kind"] for row in json.loads(call(folder, "ls", "--json").output)] == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"path": 5, "sha256": "x"}', "[" * 100_000, '{"path": "a\\u0000"}'])
+def test_an_entry_that_is_damaged_is_as_good_as_none(tmp_path, text):
+    (tmp_path / "digests").mkdir()
+    (tmp_path / "digests/good.json").write_text(json.dumps({"path": "/m.gguf", "sha256": DIGEST}))
+    (tmp_path / "digests/other.json").write_text(text)
+    assert digests_by_path(tmp_path) == {Path("/m.gguf"): DIGEST}

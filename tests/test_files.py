@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from sg_local import files
 from sg_local.files import (
     artefact,
     file_digest,
@@ -171,3 +173,16 @@ def test_shredding_overwrites_before_it_deletes_and_leaves_what_links_lead_to(tm
     shred(folder)
     assert not folder.exists() and other.read_text() == "mine"
     assert len(left := (tmp_path / "kept").read_bytes()) == 3_000_000 and b"secret" not in left
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"sha256": "short"}', "[" * 100_000, None])
+def test_a_damaged_entry_of_the_cache_is_made_again(tmp_path, hashed, text):
+    cache = tmp_path / "cache"
+    file_digest(old(tmp_path / "first.gguf", "weights"), cache)
+    (entry,) = (cache / "digests").iterdir()
+    entry.unlink()
+    entry.write_text(text) if text is not None else os.mkfifo(entry)
+    assert files._cached_sha256(tmp_path / "first.gguf", (tmp_path / "first.gguf").stat(), cache) == (
+        hashlib.sha256(b"weights").hexdigest()
+    )
+    assert len(hashed) == 2 and json.loads(entry.read_text())["path"].endswith("first.gguf")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import os
 import signal
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 from sg_local.backends import EngineSettings
 from sg_local.gguf import GgufFile
-from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, SgError
+from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, SgError, to_json
 from tests import tiny_models
 
 lib = pytest.importorskip("llama_cpp")
@@ -646,3 +648,26 @@ def test_common_length(a, b, limit, common):
 
 def test_shared_length_leaves_every_prompt_a_token():
     assert shared_length([[1, 2, 3], [1, 2, 3, 4], [1, 2, 3]]) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "{",
+        "[]",
+        '{"format": 5}',
+        {"n_parallel": 10**9},
+        {"n_parallel": 0},
+        {"n_threads": 99},
+        {"format": "F16", "path": "/"},
+    ],
+    ids=str,
+)
+def test_a_choice_that_is_none_of_ours_is_made_again(bpe, tmp_path, change):
+    asked = question(bpe, tmp_path)
+    choice = probe.EngineChoice(probe.GIVEN, "elsewhere", 32, 1)
+    entry = tmp_path / "entry.json"
+    entry.write_text(to_json(choice))
+    assert probe._remembered(entry, asked) == dataclasses.replace(choice, path=str(bpe))
+    entry.write_text(change if isinstance(change, str) else json.dumps({**dataclasses.asdict(choice), **change}))
+    assert probe._remembered(entry, asked) is None

@@ -289,3 +289,10 @@ def test_the_hub_folder_is_the_clients_own():
 
 def test_cards_in_one_folder_are_not_read_twice():
     assert folders({"HOME": "/h", "SG_LOCAL_HOME": "/s"}).models.old_cards is None
+
+
+@pytest.mark.parametrize("commit", ["../../../other", "..", "a/b", "a\0b", "x" * 2000])
+def test_a_branch_leads_to_a_commit_and_nowhere_else(here, tiny, commit):
+    path = in_hub(here.hub, "o/r", "m-Q4_0.gguf", tiny.read_bytes(), refs=("main",))
+    (here.hub / "models--o--r/refs/main").write_text(commit)
+    assert [found.path for found in found_models(here)] == [path]

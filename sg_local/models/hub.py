@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sg_local.models.cards import Card, Source, is_inside, is_repo
+from sg_local.reading import read_text
+from sg_local.records import SgError
 
 HUB_NAME = re.compile(r"(?P<repo>[^/@]+/[^/@]+)/(?P<file>[^@]+\.gguf)(?:@(?P<revision>[^@]+))?", re.IGNORECASE)
 REPO_NAME = re.compile(r"(?:hf\.co/)?(?P<repo>[^/@:]+/[^/@:]+):(?P<quantisation>[^/@:]+)")
 QUANTISATION = re.compile(r"(?:^|[.\-_])(F32|BF16|F16|I?Q\d\w*)(?=[.\-]|$)", re.IGNORECASE)
+COMMIT = re.compile(r"\w{1,100}", re.ASCII)  # 40 hex digits, but never a path
+MAX_REF = 1000  # bytes
 PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
@@ -91,7 +95,8 @@ def _commits(repo: Path, revision: str | None) -> list[str]:
 def _commit(repo: Path, revision: str) -> str:
     """The commit of a branch or tag; a commit, whole or its beginning, is itself."""
     try:
-        return (repo / "refs" / revision).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        commit = read_text(repo / "refs" / revision, MAX_REF).strip()
+        return commit if COMMIT.fullmatch(commit) else revision
+    except SgError:
         begun = [path.name for path in (repo / "snapshots").glob(f"{revision}*")] if revision.isalnum() else []
         return begun[0] if len(begun) == 1 else revision

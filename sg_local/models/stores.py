@@ -9,7 +9,6 @@ nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from pathlib import Path
 from sg_local.home import ModelFolders
 from sg_local.models.cards import Source
 from sg_local.models.hub import cached, cached_names, hub_card, hub_repo, is_model_file, quantisation
+from sg_local.reading import read_json
+from sg_local.records import SgError
 
 HUGGING_FACE, OLLAMA, LM_STUDIO, LLAMA_CPP = "Hugging Face", "Ollama", "LM Studio", "llama.cpp"
 OTHER_PROGRAMS = (OLLAMA, LM_STUDIO, LLAMA_CPP)
@@ -117,9 +118,9 @@ def _ollama(folder: Path) -> Iterator[Found]:
 def _blob(folder: Path, manifest: Path) -> Path | None:
     """The one GGUF that a manifest names, where it is there: models of other formats have none, or several."""
     try:
-        layers = json.loads(manifest.read_bytes())["layers"]
+        layers = read_json(manifest)["layers"]
         digests = [layer["digest"] for layer in layers if layer["mediaType"] == OLLAMA_MODEL]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (SgError, KeyError, TypeError):
         return None
     if len(digests) != 1 or not isinstance(digests[0], str) or DIGEST.fullmatch(digests[0]) is None:
         return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import time
@@ -27,7 +26,8 @@ from sg_local.backends.llama_cpp.model import load
 from sg_local.backends.machine import cpu_name
 from sg_local.cache import sweep
 from sg_local.files import make_folder, write_cache
-from sg_local.records import SgError, from_dict
+from sg_local.reading import read_record
+from sg_local.records import SgError
 
 logger = logging.getLogger(__name__)
 
@@ -109,14 +109,17 @@ def _key(question: ProbeRequest) -> str:
 
 
 def _remembered(entry: Path, question: ProbeRequest) -> EngineChoice | None:
-    """The choice on disk, if its file is still there. The given file may have moved since."""
-    with contextlib.suppress(OSError, ValueError, SgError):
-        choice = from_dict(EngineChoice, json.loads(entry.read_text()))
-        if choice.format == GIVEN:
-            return dataclasses.replace(choice, path=str(question.model))
-        if Path(choice.path).exists():
-            return choice
-    return None
+    """The choice on disk, if it is one of ours and its file is still there. The given file may have moved since."""
+    try:
+        choice = read_record(entry, EngineChoice)
+    except SgError:
+        return None
+    possible = (question.n_parallel,) if question.n_parallel is not None else PARALLEL
+    if choice.n_parallel not in possible or choice.n_threads != question.n_threads:
+        return None
+    if choice.format == GIVEN:
+        return dataclasses.replace(choice, path=str(question.model))
+    return choice if os.path.isfile(choice.path) else None
 
 
 class _Probe:
