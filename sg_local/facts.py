@@ -74,7 +74,8 @@ class _Facts(dict[str, Any]):
     """Facts of a file in which every key can be asked for: the ones it lacks are named."""
 
     def __init__(self, path: Path, data: Mapping[str, Any]) -> None:
-        super().__init__({key: _Facts(path, one) if key in GROUPS else one for key, one in data.items()})
+        is_group = {key: key in GROUPS and isinstance(one, dict) for key, one in data.items()}
+        super().__init__({key: _Facts(path, one) if is_group[key] else one for key, one in data.items()})
         self.path = path
 
     def __missing__(self, key: str) -> Any:

@@ -18,7 +18,8 @@ from sg_local.export.provenance import provenance_fields
 from sg_local.export.refusals import check_places, wanted_folders
 from sg_local.files import artefact, file_digest, remove
 from sg_local.gguf import PREFIX, LoraAdapter, Retained
-from sg_local.records import digest, from_dict
+from sg_local.reading import as_record
+from sg_local.records import digest
 from sg_local.run import ADAPTER, read_json
 
 
@@ -54,7 +55,9 @@ def folder_at(path: Path) -> FusedFolder | None:
     if not note.is_file():
         return None
     data = read_json(note).get("export")
-    return from_dict(FusedFolder, {**data, "path": str(path)}) if data else None
+    if not isinstance(data, dict) or not data:
+        return None
+    return as_record(FusedFolder, {**data, "path": str(path)}, str(note), "Delete the folder: it is made again.")
 
 
 def _make(job: Export, folder: FusedFolder, plan: Planned, on_event: OnEvent) -> FusedFolder:

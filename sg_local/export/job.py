@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from sg_local.files import file_digest
 from sg_local.gguf import PREFIX, GgufFile
 from sg_local.prompts import Form
+from sg_local.reading import parse_json
 from sg_local.records import Pair, Task
 from sg_local.report import read_report
 from sg_local.report.memory import sentences
@@ -103,7 +103,9 @@ class Export:
     def _told_by_adapter(self) -> dict[str, Any]:
         with GgufFile(self.adapter) as file:
             told = {key: file.value(PREFIX + key) for key in ("funnel", "settings")}
-        return {key: json.loads(text) for key, text in told.items() if text}
+        places = {key: f"{self.adapter}, {PREFIX}{key}" for key, text in told.items() if isinstance(text, str) and text}
+        hint = "Train it again."
+        return {key: parse_json(told[key], at, hint, is_line=True, exit_code=1) for key, at in places.items()}
 
     @property
     def carried(self) -> Task:

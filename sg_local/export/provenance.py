@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from sg_local.export.job import Export
 from sg_local.files import file_digest
 from sg_local.gguf import FACTS, PREFIX, GgufFile, Origin, Tensor
 from sg_local.gguf.types import FILE_TYPE_NAMES
-from sg_local.records import SgError
+from sg_local.reading import parse_json
 from sg_local.run import ADAPTER, read_json
 
 
@@ -103,10 +102,8 @@ def _ours(file: GgufFile) -> dict[str, Any]:
     found = {key.removeprefix(PREFIX): file.value(key) for key in file.fields if key.startswith(PREFIX)}
     for key in FACTS:
         if isinstance(found.get(key), str):
-            try:
-                found[key] = json.loads(found[key])
-            except ValueError as error:
-                raise SgError(f"{file.path}: the metadata {PREFIX}{key} is not JSON.", "Export it again.") from error
+            place = f"{file.path}, {PREFIX}{key}"
+            found[key] = parse_json(found[key], place, "Export it again.", is_line=True, exit_code=1)
     return found
 
 

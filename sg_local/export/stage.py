@@ -20,6 +20,7 @@ from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, Fuse
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import provenance_fields
 from sg_local.export.refusals import check_same_model, check_types
+from sg_local.facts import EXPORT_FACTS, read_facts
 from sg_local.files import file_digest, publish, write_text
 from sg_local.gguf import (
     GgufFile,
@@ -29,9 +30,10 @@ from sg_local.gguf import (
     copy_with_fields,
     read_adapter,
 )
+from sg_local.reading import as_record
 from sg_local.records import SgError, from_dict
 from sg_local.report import read_report, write_report
-from sg_local.run import ADAPTER, REPORT, read_json
+from sg_local.run import ADAPTER, REPORT
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ def add_scores(job: Export) -> ExportReport | None:
     path = job.run.path(RESULTS)
     if not path.exists():
         return None
-    done = read_json(path)
+    done = read_facts(path, EXPORT_FACTS)
     fields, fused = provenance_fields(job, done["adapter_sha256"]), []
     for file in _earlier(job):
         target = job.run.path(file.file)
@@ -74,7 +76,8 @@ def add_scores(job: Export) -> ExportReport | None:
             check_disk(target.parent, file.size_bytes)
             copy_with_fields(target, target, fields)
         fused.append(replace(file, sha256=file_digest(target) or "", size_bytes=target.stat().st_size))
-    folders = tuple(from_dict(FusedFolder, _unjudged(row)) for row in done.get("folders", []))
+    hint = f"Delete {RESULTS} and export again."
+    folders = tuple(as_record(FusedFolder, _unjudged(row), str(path), hint) for row in done.get("folders", []))
     report = ExportReport(done["adapter"], done["adapter_sha256"], tuple(fused), (), done["seconds"], folders)
     return _write_papers(job, report, lambda event: None)
 
@@ -173,15 +176,15 @@ def _fuse_auto(fuser: Fuser, reference: Reference) -> FusedFile:
 def _earlier(job: Export) -> list[FusedFile]:
     """Files of earlier exports that are still there, whole, under the names that they got."""
     path = job.run.path(RESULTS)
-    rows = read_json(path).get("fused", []) if path.exists() else []
-    found = [row for row in map(_as_file, rows) if row is not None]
+    rows = read_facts(path, EXPORT_FACTS).get("fused", []) if path.exists() else []
+    found = [row for row in map(_as_file, rows) if row is not None and Path(row.file).name == row.file]
     return [fused for fused in found if _is_whole(job.run.path(fused.file), fused.size_bytes)]
 
 
-def _as_file(row: Any) -> FusedFile | None:
+def _as_file(row: dict[str, Any]) -> FusedFile | None:
     """A file of export.json; None for what cannot be read back, such as the figures of one whose numbers broke."""
     with contextlib.suppress(SgError):
-        return from_dict(FusedFile, _unjudged(row) if isinstance(row, dict) else row)
+        return from_dict(FusedFile, _unjudged(row))
     return None
 
 
