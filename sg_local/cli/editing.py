@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from sg_local.reading import read_text
 from sg_local.records import SgError
 
 
@@ -22,4 +23,4 @@ def edited(text: str, editor: str, name: str = "text.txt") -> str:
             raise SgError(f"{editor} cannot be started: {reason}.", "Set EDITOR to another one.") from error
         if done.returncode != 0:
             raise SgError(f"{editor} ended with an error: nothing changed.", "Set EDITOR to another one.")
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_text(path)

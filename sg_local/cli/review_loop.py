@@ -94,7 +94,10 @@ class Session:
                 return self.state.but(message=f"{self.environment.editor} cannot be started: {error.strerror}.")
             finally:
                 self.screen.open()
-            after = review.from_file(path.read_text(encoding="utf-8", errors="replace"))
+            try:
+                after = review.read_edited(path)
+            except SgError as error:
+                return self.state.but(message=f"{error.message} {error.hint} Nothing changed.")
         if done.returncode != 0:
             return self.state.but(message=f"{self.environment.editor} ended with an error: nothing changed.")
         if after is None or after == texts:

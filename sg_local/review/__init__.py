@@ -7,7 +7,7 @@ spreadsheet exchange, and merging two reviewers' journals.
 """
 
 from sg_local.review.bound import SampleResult, sample_result, upper_bound
-from sg_local.review.exchange import COLUMNS, as_file, export_rows, from_file, import_rows
+from sg_local.review.exchange import COLUMNS, as_file, export_rows, from_file, import_rows, read_edited
 from sg_local.review.judging import answered, edited, judged
 from sg_local.review.merge import Conflict, Merge, conflicts, merge, opinion
 from sg_local.review.rows import ORDERS, ReviewRow, Signals, n_rows, words_apart
@@ -68,6 +68,7 @@ __all__ = [
     "opinion",
     "person_verdicts",
     "played",
+    "read_edited",
     "reloaded",
     "sample_result",
     "settled",

@@ -7,7 +7,10 @@ editor and back.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sg_local.personal import kinds
+from sg_local.reading import read_text
 from sg_local.records import SgError, Verdict
 from sg_local.review.rows import ReviewRow
 from sg_local.review.state import ReviewState, text_of
@@ -138,8 +141,13 @@ def as_file(text: str, output: str) -> str:
     return f"{INPUT_MARK}\n{text}\n{OUTPUT_MARK}\n{output}\n"
 
 
+def read_edited(path: Path) -> tuple[str, str] | None:
+    """Both texts from the edited file, or None where its marks are gone. Raises SgError for what is no text."""
+    return from_file(read_text(path))
+
+
 def from_file(text: str) -> tuple[str, str] | None:
-    """Both texts from the edited file, or None where its marks are gone."""
+    """Both texts from an edited text, or None where its marks are gone."""
     head, found_input, rest = text.partition(f"{INPUT_MARK}\n")
     before, found_output, after = rest.partition(f"{OUTPUT_MARK}\n")
     if not (found_input and found_output) or head.strip():

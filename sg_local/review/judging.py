@@ -10,6 +10,7 @@ from sg_local.records import Verdict
 from sg_local.review.rows import ReviewRow
 from sg_local.review.state import WITHDRAWN, Action, ReviewState, current, first_open, is_judged, text_of, visible
 from sg_local.schemas import misfit
+from sg_local.tables import control_in
 
 RULE = "review"
 
@@ -109,6 +110,8 @@ def edited(state: ReviewState, *, input: str | None = None, output: str | None =
     changes = {name: text.strip() for name, text in texts.items() if text is not None}
     if row is None or not all(changes.values()):
         return state.but(message="An empty text is not kept: nothing changed.")
+    if found := next(filter(None, map(control_in, changes.values())), ""):
+        return state.but(message=f"A text holds {found}: nothing changed.")
     if state.labels and changes.get("output", state.labels[0]) not in state.labels:
         return state.but(message=f"{changes['output']!r} is not one of the labels: nothing changed.")
     if state.schema and (wrong := misfit(state.schema, changes.get("output", text_of(state, row)[1]))):
