@@ -18,7 +18,7 @@ from sg_local.run import Run
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-ASKED_FOR = ("faults",)
+ASKED_FOR = ("faults", "fuzz")
 """Markers of tests that run only where `-m` names them."""
 
 
@@ -27,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="sg-local-tests-")
     os.environ["XDG_CACHE_HOME"] = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many malformed files `-m fuzz` gives each reader, and the number of the first."""
+    parser.addoption("--fuzz-inputs", type=int, default=10_000)
+    parser.addoption("--fuzz-from", type=int, default=0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

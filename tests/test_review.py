@@ -489,3 +489,17 @@ def test_a_file_of_the_editor_without_its_marks_is_not_taken():
     whole = review.as_file("in", "out")
     for spoilt in ("", "in\nout\n", f"something before\n{whole}", whole.replace("# OUTPUT", "# output")):
         assert review.from_file(spoilt) is None
+
+
+def test_what_the_editor_leaves_is_text(tmp_path):
+    path = tmp_path / "row-1.txt"
+    path.write_bytes(review.as_file("caf\u00e9", "billing").encode() + b"\r\n")
+    assert review.read_edited(path) == ("caf\u00e9", "billing")
+    path.write_bytes(review.as_file("caf\u00e9", "billing").encode("latin-1"))
+    with pytest.raises(SgError, match=r"row-1\.txt:2: this is not UTF-8 text"):
+        review.read_edited(path)
+
+
+def test_an_edited_text_holds_no_control_character():
+    state = review.edited(make(), input="a\x1b[2Jb")
+    assert not state.new and "control character U+001B" in state.message
