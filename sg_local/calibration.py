@@ -2,7 +2,7 @@
 
 Scores are log-probabilities in nats, one for each label. Each label's mean score over known inputs may be taken off
 them, and they are divided by one temperature, fitted on rows with known labels (Guo et al. 2017, arXiv 1706.04599).
-With few rows the fit stays near 1: ln T has a prior of mean 0, twice as wide towards less sure as towards surer.
+With few rows the fit stays near 1: ln T has a prior of mean 0, four times as wide towards less sure as towards surer.
 Reliability is measured over BINS bins of equal width. Not covered: whether the rows that were fitted on resemble what a
 user will really ask.
 """
@@ -21,7 +21,7 @@ UNSURE = "unsure"
 """The answer where no label is as probable as was asked for."""
 LOG_TEMPERATURES = tuple(step / 50 for step in range(-115, 197))
 """The grid of ln T: T from 0.1 to 50, in steps of 2 %."""
-SURER, LESS_SURE = 1.0, 2.0
+SURER, LESS_SURE = 0.5, 2.0
 """Deviations of the prior of ln T: a few rows that a model gets right, which it wrote itself, are no proof."""
 
 Scores = Sequence[float]
