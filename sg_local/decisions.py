@@ -49,7 +49,7 @@ class Question:
     def told(self) -> str:
         """The question as an instruction: what is asked, then every option with its meaning."""
         lines = [
-            f"- {option}: {' '.join(meaning.split())}" if meaning else f"- {option}"
+            f"- {option.strip()}: {' '.join(meaning.split())}" if meaning else f"- {option.strip()}"
             for option, meaning in zip(self.options, self.meanings, strict=True)
         ]
         asked = self.instructions or ("Is this so?" if self.kind == "noul" else "Which of these fits?")

@@ -1,10 +1,14 @@
 """Decision requests as tasks: criteria become labels, instructions the instruction, an answered state the example."""
 
+import dataclasses
 import json
 
 import pytest
 
+from sg_local.decisions import read_request
+from sg_local.prompts import PLAIN
 from sg_local.records import SgError
+from sg_local.serve.systemone import Decider, matched
 from sg_local.tasks.begin import begun
 from sg_local.tasks.draft import Draft
 
@@ -62,6 +66,22 @@ def test_a_statement_is_answered_yes_or_no(made, p, label):
     assert draft.labels == ("yes", "no") and draft.examples == (("Hm.", label),)
 
 
+def test_the_sides_of_a_statement_are_told_as_the_wire_names_them(made):
+    sides = {"true": {"examples": ["refund me"]}, "false": None}
+    draft = made({"state": "Hm.", "questions": {"q": {"type": "noul", "instructions": "Money?", "criteria": sides}}})
+    assert draft.instruction.endswith('- yes: {"examples": ["refund me"]}\n- no')
+
+
+def test_what_the_server_answers_becomes_a_task_that_it_matches(made, routing):
+    """One reading of requests: the labels and the instruction of the task are those of the question."""
+    draft = made({**REQUEST, "answers": {"team": ANSWER}})
+    task = dataclasses.replace(routing, instruction=draft.instruction, labels=draft.labels)
+    [question] = read_request(REQUEST).questions
+    assert draft.instruction == question.told
+    run = Decider("team", task, PLAIN)
+    assert matched(question, [Decider("other", routing, PLAIN), run]) is run
+
+
 def test_of_several_questions_one_is_named(made):
     several = {**REQUEST, "questions": {"team": CHOICE, "angry": {"type": "noul", "instructions": "Is angry."}}}
     with pytest.raises(SgError, match="several questions: team, angry") as refused:
@@ -82,13 +102,13 @@ def test_what_is_given_beside_the_request_stands(made):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"type": "rank"}, "type 'rank'"),
+        ({"type": "rank"}, "type is none of choice, noul, score"),
         ({"instructions": ""}, "no instructions"),
-        ({"criteria": {"one": None}}, "two labels or more"),
-        ({"criteria": {"one": 1, "two": 2}}, "two labels or more"),
-        ({"criteria": ["a", "b"]}, "two labels or more"),
-        ({"type": "score", "criteria": ["low"]}, "two levels or more"),
-        ({"type": "score", "criteria": [1, 2]}, "two levels or more"),
+        ({"criteria": {"one": None}}, "2 to 255 options"),
+        ({"criteria": {"one": 1, "two": 2}}, "criteria.one: this is neither a text"),
+        ({"criteria": ["a", "b"]}, "2 to 255 options"),
+        ({"type": "score", "criteria": ["low"]}, "2 to 10 levels"),
+        ({"type": "score", "criteria": [1, 2]}, "criteria.0: this is neither a text"),
     ],
 )
 def test_a_malformed_question_is_refused(made, changed, says):

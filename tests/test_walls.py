@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "fields": {"splitting", "reading"},
     "metrics": {"splitting", "fields", "schemas", "prompts"},
     "tasks": {
+        "decisions",
         "records",
         "reading",
         "words",

@@ -1,24 +1,21 @@
 """A decision request, as decision APIs take it, as a classification task: its criteria are the labels.
 
-A request has `state` (what is decided on) and `questions`, each with `type`, `instructions` and `criteria`; or one
-question's keys beside the state. `choice` has a map of labels to their meanings, `score` a list of ordered levels,
-`noul` a statement to which the answer is yes or no. Where an answer was logged beside the request, the state is shown
-as an example.
+A request has `state` (what is decided on) and `questions`, as the server reads them (`sg_local.decisions`); or one
+question's keys beside the state. The levels of a `score` and yes and no of a statement are labels, too. Where an answer
+was logged beside the request, the state is shown as an example.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from sg_local.decisions import FIELDS, NO, YES, Question, Unfit, read_question, state_text
 from sg_local.records import SgError
 from sg_local.tasks.draft import Draft
 from sg_local.words import did_you_mean
 
-YES, NO = "yes", "no"
-KINDS = ("choice", "noul", "score")
 HINT = 'It needs "state", "instructions" and "criteria", or "questions" with one question for each id.'
 
 
@@ -35,19 +32,16 @@ def draft_from_request(data: dict[str, Any], path: Path, draft: Draft, question:
     """
     request = _request(data)
     name, asked = _question(request, path, question)
-    meanings = _meanings(asked, path)
-    labels = draft.labels or tuple(meanings)
-    told = draft.instruction or _instruction(asked, meanings, path)
+    found = _read(name, asked, path)
+    labels = draft.labels or tuple(option.strip() for option in found.options)
+    if not (draft.instruction or found.instructions):
+        raise SgError(f"{path}: the question has no instructions.", HINT, exit_code=2)
+    told = draft.instruction or found.told
     if "state" not in request:
         raise SgError(f"{path} has no state.", HINT, exit_code=2)
     state, answer = state_text(request["state"]), _answer(data, name, labels)
     examples = draft.examples or (((state, answer),) if answer and state.strip() else ())
     return replace(draft, kind="classification", labels=labels, instruction=told, examples=examples)
-
-
-def state_text(state: object) -> str:
-    """A state as the input of a task: a text as it is, anything else as one line of JSON."""
-    return state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
 
 
 def _request(data: dict[str, Any]) -> dict[str, Any]:
@@ -70,37 +64,15 @@ def _question(request: dict[str, Any], path: Path, wanted: str | None) -> tuple[
     return name, questions[name]
 
 
-def _meanings(asked: dict[str, Any], path: Path) -> dict[str, str]:
-    """The labels of a question, each with what it means ('' where that is not said)."""
+def _read(name: str, asked: dict[str, Any], path: Path) -> Question:
+    """The question as the wire has it; its type may be left out where the criteria tell it."""
     criteria = asked.get("criteria")
     kind = asked.get("type", "choice" if isinstance(criteria, dict) else "score" if criteria else "noul")
-    if kind not in KINDS:
-        hint = f"The types are: {', '.join(KINDS)}."
-        raise SgError(f"{path}: a question of type {kind!r} is not known.", hint, exit_code=2)
-    if kind == "noul":
-        given = criteria if isinstance(criteria, dict) else {}
-        return {label: str(given.get(label) or "") for label in (YES, NO)}
-    if kind == "score":
-        criteria = dict.fromkeys(criteria, "") if _are_texts(criteria) else None
-    if not isinstance(criteria, dict) or len(criteria) < 2 or not _are_texts([v for v in criteria.values() if v]):
-        wanted = "a list of two levels or more" if kind == "score" else "an object of two labels or more"
-        raise SgError(f"{path}: the criteria of a {kind} are not {wanted}.", HINT, exit_code=2)
-    return {label.strip(): (meaning or "").strip() for label, meaning in criteria.items()}
-
-
-def _are_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _instruction(asked: dict[str, Any], meanings: dict[str, str], path: Path) -> str:
-    """The instructions, then every label with its meaning."""
-    given = asked.get("instructions")
-    if not given or not isinstance(given, (str, dict, list)):
-        raise SgError(f"{path}: the question has no instructions.", HINT, exit_code=2)
-    lines = [
-        f"- {label}: {' '.join(meaning.split())}" if meaning else f"- {label}" for label, meaning in meanings.items()
-    ]
-    return f"{state_text(given).strip()}\n\nAnswer with one of these:\n" + "\n".join(lines)
+    try:
+        return read_question(name, {**{key: asked[key] for key in FIELDS & asked.keys()}, "type": kind})
+    except Unfit as wrong:
+        place = ".".join(wrong.place[2:])
+        raise SgError(f"{path}: {f'{place}: ' if place else ''}{wrong.message}.", HINT, exit_code=2) from wrong
 
 
 def _answer(data: dict[str, Any], name: str, labels: tuple[str, ...]) -> str | None:
