@@ -46,14 +46,23 @@ class Question:
     legend: tuple[Any, ...] = ()
 
     @property
+    def asked(self) -> str:
+        """What is asked, without its options."""
+        return self.instructions or ("Is this so?" if self.kind == "noul" else "Which of these fits?")
+
+    @property
+    def named(self) -> str:
+        """The question as an instruction: what is asked, then the options by their names alone."""
+        return f"{self.asked}\n\nAnswer with one of these: {', '.join(option.strip() for option in self.options)}."
+
+    @property
     def told(self) -> str:
         """The question as an instruction: what is asked, then every option with its meaning."""
         lines = [
             f"- {option.strip()}: {' '.join(meaning.split())}" if meaning else f"- {option.strip()}"
             for option, meaning in zip(self.options, self.meanings, strict=True)
         ]
-        asked = self.instructions or ("Is this so?" if self.kind == "noul" else "Which of these fits?")
-        return f"{asked}\n\nAnswer with one of these:\n" + "\n".join(lines)
+        return f"{self.asked}\n\nAnswer with one of these:\n" + "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,11 @@ class Routes:
 
     async def decisions(self, http: Request) -> Response:
         """Typed questions on one state, each answered with probabilities (systemone)."""
-        request = systemone.read(await self._body(http))
+        try:
+            body = await self._body(http)
+        except ApiError as error:
+            raise systemone.unread(error) from error
+        request = systemone.read(body)
         return JSONResponse(await systemone.decide(request, self._deciders, self._scores))
 
     @property

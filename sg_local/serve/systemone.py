@@ -10,6 +10,7 @@ threads: a Scorer asks the engine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,11 @@ def read(body: dict[str, Any]) -> Request:
         raise Misread(f"{place}: {wrong.message}.", place=wrong.place) from wrong
 
 
+def unread(error: ApiError) -> Misread:
+    """A body that could not be read at all, told in both shapes."""
+    return Misread(error.message, status=422 if error.status == 400 else error.status, code=error.code)
+
+
 def candidates(request: Request, deciders: Deciders) -> tuple[Decider, ...]:
     """The runs that may answer: the one that is named, all for a hosted model's name or none, none for the base.
 
@@ -162,10 +168,13 @@ class Reading:
         """The probability of each option by the base, labels by ensemble."""
         options, form = self.question.options, deciders.form
         task = Task("decision", "classification", self.question.told, (), options)
+        shorter = tuple(
+            dataclasses.replace(task, instruction=one) for one in (self.question.named, self.question.asked)
+        )
         channels = options if len(options) <= MOST_CHANNELLED and self.state.strip() else ()
 
         def direct(text: str) -> Build:
-            return lambda generator: _direct(generator, task, form, text, deciders.settings)
+            return lambda generator: _fitting(generator, (task, *shorter), form, text, deciders.settings)
 
         def channel(option: str) -> Build:
             return lambda generator: _channel(generator, task, option, (self.state, *CONTENT_FREE), deciders.settings)
@@ -234,6 +243,16 @@ def score_confidence(likely: Sequence[float]) -> float:
     spread = sum(share * abs(level - top) for level, share in enumerate(likely))
     even = sum(abs(level - (n - 1) / 2) for level in range(n)) / n
     return min(1.0, max(0.0, 1 - spread / even))
+
+
+def _fitting(
+    generator: Generator, tasks: Sequence[Task], form: Form, text: str, settings: ServeSettings
+) -> ScoredPrompt:
+    """The first of several wordings that leaves room for its answer. Raises TooLong where even the last does not."""
+    for task in tasks[:-1]:
+        with contextlib.suppress(prompts.TooLong):
+            return _direct(generator, task, form, text, settings)
+    return _direct(generator, tasks[-1], form, text, settings)
 
 
 def _direct(generator: Generator, task: Task, form: Form, text: str, settings: ServeSettings) -> ScoredPrompt:
