@@ -28,6 +28,7 @@ RUN_FACTS: dict[str, Any] = {
     "set": dict[str, dict[str, Any]],
     "measured": dict[str, dict[str, Any]],
     "forecast": dict,
+    "budget": {"ram_bytes": int | None, "disk_bytes": int | None, "time_s": float | None, "chose": dict},
     "version": str,
 }
 """The types of what run.json holds, where it holds it. Other keys may stand beside these."""

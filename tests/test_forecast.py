@@ -74,11 +74,11 @@ def test_own_rows_are_counted_and_make_up_for_invented_ones(tmp_path, routing, m
 
 def test_a_long_own_row_needs_memory_as_far_as_the_context_lets_it_train(tmp_path, routing, model):
     job = begun(tmp_path, routing, model)
-    short = resources.training_need_of(job).total
+    short = resources.training_of(job)[1].total
     job.own = OwnData((OwnRow("y" * 4000, "billing", "row"),))
-    long = resources.training_need_of(job).total
+    long = resources.training_of(job)[1].total
     job.own = OwnData((OwnRow("y" * 400_000, "billing", "row"),))
-    assert short < long < resources.training_need_of(job).total
+    assert short < long < resources.training_of(job)[1].total
     lengths = resources._lengths(job)
     assert lengths.n_prefix + lengths.n_own == job.n_ctx
 

@@ -1,4 +1,5 @@
-"""What this process may take besides what the machine has: a container's memory and processors, a shell's `ulimit -v`.
+"""What this process may take besides what the machine has: a container's memory and processors, a shell's `ulimit -v`,
+and what the work at hand was given (`within`).
 
 Control groups of both versions are read along the whole path from this process's group to the root: each of them
 bounds what is below it. Pages of files that a group may give back at once do not count as taken.
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -20,9 +23,22 @@ UNIFIED = ("", "memory.max", "memory.current", "inactive_file")
 SPLIT = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
+_given: ContextVar[int | None] = ContextVar("given", default=None)
+
+
+@contextmanager
+def within(n_bytes: int | None) -> Iterator[None]:
+    """Let the process fill no more than so many bytes, as far as work asks `memory_left`; None: no bound."""
+    token = _given.set(n_bytes)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
 def memory_left() -> int | None:
     """Bytes of memory that this process may still take by its limits; None where nothing bounds it."""
-    found = [*_left_in_groups(UNIFIED), *_left_in_groups(SPLIT), *_left_of_addresses()]
+    found = [*_left_in_groups(UNIFIED), *_left_in_groups(SPLIT), *_left_of_addresses(), *_left_of_given()]
     return max(0, min(found)) if found else None
 
 
@@ -55,6 +71,12 @@ def _left_of_addresses() -> Iterator[int]:
     pages = _read(PROCESS / "statm").split()
     if limit != resource.RLIM_INFINITY and pages:
         yield limit - int(pages[0]) * resource.getpagesize() - ADDRESSES
+
+
+def _left_of_given() -> Iterator[int]:
+    given, pages = _given.get(), _read(PROCESS / "statm").split()
+    if given is not None:
+        yield given - (int(pages[1]) * resource.getpagesize() if pages else 0)
 
 
 def _groups(controller: str) -> Iterator[Path]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,8 @@ from click.shell_completion import CompletionItem
 from sg_local.backends import GENERATORS, TRAINERS, choices
 from sg_local.cli.complete import model_names, preset_names
 from sg_local.cli.config import OPTIONS
-from sg_local.job.options import Options
+from sg_local.job.budget import seconds_of, size_of
+from sg_local.job.options import Budget, Options
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -29,12 +30,26 @@ class Duration(click.ParamType[float]):
     name = "20m|1h30m"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", str(value).replace(" ", "").lower())
-        hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
-        total = 3600 * hours + 60 * minutes + seconds
-        if total == 0:
-            self.fail(f"{value!r} is not a length of time. Write it like 20m, 90s or 1h30m.", param, ctx)
-        return total
+        with self.translated(value, param, ctx):
+            return value if isinstance(value, float) else seconds_of(str(value))
+
+    @contextmanager
+    def translated(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Iterator[None]:
+        """Click's own word for what a text is not."""
+        try:
+            yield
+        except SgError as error:
+            self.fail(f"{error.message} {error.hint}", param, ctx)
+
+
+class Size(Duration):
+    """Bytes, from texts such as 12G, 500M."""
+
+    name = "12G|500M"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        with self.translated(value, param, ctx):
+            return value if isinstance(value, int) else size_of(str(value))
 
 
 class Choice(click.Choice[str]):
@@ -85,6 +100,15 @@ def time_option(command: Decorated) -> Decorated:
     """--time 20m: a budget for the training."""
     help = "Train no longer than this: the epochs are cut to what fits."
     return click.option("--time", "time_s", type=Duration(), help=help)(command)
+
+
+def budget_options(command: Decorated) -> Decorated:
+    """--ram 12G, --disk 15G, --time 45m: for the whole job."""
+    fits = "rows, epochs, batch and the like are chosen to fit."
+    time = click.option("--time", "whole_s", type=Duration(), help=f"Time for the whole job: {fits}")
+    disk = click.option("--disk", "disk_bytes", type=Size(), help="Disk for the whole job.")
+    ram = click.option("--ram", "ram_bytes", type=Size(), help="Memory for the whole job.")
+    return ram(disk(time(command)))
 
 
 def own_rows_options(command: Decorated) -> Decorated:
@@ -229,7 +253,8 @@ def _options(values: dict[str, Any], stage: str | None) -> Options:
     if values.pop("no_fast_copy", False):
         sets.append("engine.fast_copy=false")
     settings = parse_sets(sets, stage)
-    return Options(**own, settings=settings, given=given(click.get_current_context(), own))
+    bounds = [values.pop(name, None) for name in ("ram_bytes", "disk_bytes", "whole_s")]
+    return Options(**own, budget=Budget(*bounds), settings=settings, given=given(click.get_current_context(), own))
 
 
 def parse_sets(sets: Sequence[str], stage: str | None = None) -> dict[str, Any]:

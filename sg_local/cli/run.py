@@ -15,6 +15,7 @@ from sg_local.cli.complete import task_argument
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
 from sg_local.cli.options import (
+    budget_options,
     job_options,
     json_option,
     model_options,
@@ -23,14 +24,12 @@ from sg_local.cli.options import (
     redo_option,
     runs_option,
     set_option,
-    time_option,
 )
 from sg_local.cli.show import show_forecast, show_verdict
 from sg_local.job.evaluate import UNMEASURED
-from sg_local.job.forecast import forecast
 from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import Options
-from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, look_ahead, perform_all, to_come
+from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, foreseen, look_ahead, perform_all
 from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
 from sg_local.tables import parse_columns
@@ -68,6 +67,7 @@ def tell(line: str) -> None:
         "sg-local run support_routing --yes",
         "sg-local run my_task.toml --model vicuna-7b-v1.5 --seed 1",
         "sg-local run my_task.toml --set synth.n_inputs=400 --set train.epochs=3",
+        "sg-local run my_task.toml --plan --ram 12G --disk 15G --time 45m",
         "sg-local run task1195.json --tests 100 --preset paper",
         "sg-local run my_task.toml --inputs mails.csv --rows labelled.xlsx --columns input=Body,output=Team",
     ),
@@ -76,7 +76,7 @@ def tell(line: str) -> None:
 @name_option
 @model_options
 @set_option
-@time_option
+@budget_options
 @runs_option
 @click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
 @own_rows_options
@@ -105,8 +105,10 @@ def run_command(
     found = read_task(task, tests, options.own_columns)
     if only_plan:
         with job_for_task(found, options, environment.home(), ALL) as job:
-            look_ahead(job)
-            show_forecast(forecast(job, to_come(job, ALL)), as_json)
+            found_out = foreseen(job)
+            while job.said:
+                tell(job.said.pop(0))
+            show_forecast(found_out, as_json)
         return
     with job_for_task(found, options, environment.home(), ALL) as job, job.lock():
         look_ahead(job)

@@ -20,6 +20,7 @@ from sg_local.calibration import UNSURE
 from sg_local.home import folders
 from sg_local.job.answering import Asking, check_asking
 from sg_local.job.asking import job_for_base
+from sg_local.job.budget import budget_of
 from sg_local.job.calibrating import calibration_of
 from sg_local.job.events import Listener, deaf
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
@@ -133,10 +134,9 @@ class Job:
 
         Writes nothing. None for the scripted backend, which needs no model.
         """
-        from sg_local.job.forecast import forecast
-        from sg_local.job.stages import ALL, to_come
+        from sg_local.job.stages import foreseen
 
-        return forecast(self._opened, to_come(self._opened, ALL))
+        return foreseen(self._opened)
 
     def predict(
         self, texts: Iterable[str], *, base: bool = False, free: bool = False, abstain: float = 0.0
@@ -261,6 +261,7 @@ def open_job(
     inputs: str | Path | None = None,
     rows: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    budget: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Job:
     """The job of a task: the run of this name in the folder `runs` goes on, or a new one is begun.
@@ -274,6 +275,9 @@ def open_job(
     rows, which train, and measure where the task has no test rows; `columns` says which columns are meant, such as
     {"input": "Body", "output": "Team"}. The run keeps a copy: going on needs no file.
 
+    `budget` is what the whole job may take, such as {"ram": "12G", "disk": "15G", "time": "45m"}: rows, epochs, batch
+    and other settings that were not given are chosen to fit, or SgError says what would.
+
     With `base` the job asks the untuned model alone, of any architecture that the engine runs: `predict`,
     `predict_proba` and `evaluate_base` answer, and no stage works.
 
@@ -283,10 +287,14 @@ def open_job(
     files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
     _check_options(columns or {}, "columns", {"input", "output"})
     chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
+    _check_options(budget or {}, "budget", {"ram", "disk", "time"})
     _check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo"})
     given = frozenset(key for key, value in chosen.items() if value is not None)
     named = ",".join(f"{role}={name}" for role, name in (columns or {}).items())
-    found = Options(runs=Path(runs), settings=dict(settings or {}), given=given, own_columns=named, **chosen)
+    bounds = budget_of(**{"ram": None, "disk": None, "time": None, **(budget or {})})
+    found = Options(
+        runs=Path(runs), settings=dict(settings or {}), given=given, own_columns=named, budget=bounds, **chosen
+    )
     opened = job_for_base if base else job_for_task
     return Job(opened(load_task(task), found, _home(home)))
 

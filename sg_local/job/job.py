@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
-from sg_local.backends import Generator, choose_generator, choose_trainer, needs_model, open_generator
+from sg_local.backends import Generator, choose_generator, choose_trainer, limits, needs_model, open_generator
 from sg_local.files import file_digest, remove
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.made import begin_task, meet
-from sg_local.job.options import Home, Options, Tables
+from sg_local.job.options import Budget, Home, Options, Tables, kept_budget, with_budget
 from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
 from sg_local.job.plan import Plan, layers_of, plan_of
 from sg_local.prompts import Form
@@ -62,6 +62,7 @@ class OpenRun:
     looked: set[str] = field(default_factory=set)
     said: list[str] = field(default_factory=list)
     own: OwnData = field(default_factory=OwnData)
+    budget: Budget = Budget()
 
     @property
     def generator(self) -> Generator:
@@ -113,7 +114,7 @@ class OpenRun:
             hint = f"Begin a run with `run {self.task.name}`."
             raise SgError("This job asks the untuned model alone: it has no run to work in.", hint)
         new = not self.run.root.exists()
-        with self.run.lock():
+        with self.run.lock(), limits.within(self.budget.ram_bytes):
             if self._on_disk() != self.found:
                 message = f"Run {self.run.name} was changed by another process in the meantime."
                 raise SgError(message, "Run the same command again, or choose another `name`.")
@@ -152,7 +153,8 @@ class OpenRun:
     def look_ahead(self, stages: Collection[str]) -> None:
         """Raise the first SgError that one of these stages, still to come, would end in; each is looked at once."""
         if not self.looked or not self.looked.issuperset(stages):
-            preflight.check(self, stages)
+            with limits.within(self.budget.ram_bytes):
+                preflight.check(self, stages)
             self.looked.update(stages)
 
     def close(self) -> None:
@@ -215,10 +217,11 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         seed=data["seed"],
         form_name=data["form"],
         plan=plan_of(layers, data["seed"], home),
-        record={**data, **kept, "set": presets.merged(own, options.settings)},
+        record={**data, **kept, "set": presets.merged(own, options.settings), **with_budget(data, options.budget)},
         found=data,
         redo=options.redo,
         own=stored(run, data),
+        budget=options.budget if options.budget != Budget() else kept_budget(data),
     )
     return job if task is None else meet(job, task, options)
 
@@ -257,6 +260,8 @@ def begin(
     tasks.check_task(with_own(task, own))
     backend, trainer = engine_names(options)
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
+    job.own, job.budget = own, options.budget
+    job.record = {"set": dict(options.settings), **with_budget({}, options.budget)}
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name
     job.look_ahead(ahead)
@@ -276,7 +281,6 @@ def begin(
         "preset": options.preset,
         "backend": backend,
         "trainer": trainer,
-        "set": dict(options.settings),
         "version": __version__,
     }
     return job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +35,20 @@ class Home:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a whole job may take; None: no bound but the machine's."""
+
+    ram_bytes: int | None = None
+    disk_bytes: int | None = None
+    time_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Options:
     """The options of a job. `given` names those that were chosen, not left at their defaults.
 
     `inputs` is a file of a person's own unlabelled inputs, `rows` one of their labelled rows, `own_columns` says which
-    of their columns are meant (tables.parse_columns).
+    of their columns are meant (tables.parse_columns). `budget` bounds the whole job.
     """
 
     runs: Path = Path("runs")
@@ -54,4 +64,17 @@ class Options:
     inputs: Path | None = None
     rows: Path | None = None
     own_columns: str = ""
+    budget: Budget = Budget()
     given: frozenset[str] = frozenset()
+
+
+def with_budget(data: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    """What run.json says of a budget that is given anew, beside what was chosen for an earlier one."""
+    chosen = data.get("budget", {}).get("chose", {})
+    return {} if budget == Budget() else {"budget": {**dataclasses.asdict(budget), "chose": chosen}}
+
+
+def kept_budget(data: dict[str, Any]) -> Budget:
+    """The budget that a run was given."""
+    kept = data.get("budget", {})
+    return Budget(**{item.name: kept.get(item.name) for item in dataclasses.fields(Budget)})

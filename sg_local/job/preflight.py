@@ -139,6 +139,14 @@ def _byte_tokens(segments: Segments, *, bos: bool = True) -> tuple[int, ...]:
     return tuple(range(sum(len(segment.text.encode("utf-8", "replace")) + 1 for segment in segments) + bos))
 
 
+def check_budget(ahead: Ahead) -> None:
+    """The stages stay within the job's budget of memory and disk, with other settings where nobody gave them."""
+    if ahead.job.budget.ram_bytes is not None or ahead.job.budget.disk_bytes is not None:
+        from sg_local.job.budget import fit_space
+
+        fit_space(ahead.job, ahead.stages)
+
+
 def check_memory(ahead: Ahead) -> None:
     """Each stage's memory is free."""
     from sg_local.job import resources  # loads NumPy
@@ -153,5 +161,5 @@ def check_disk(ahead: Ahead) -> None:
     disk.check_disk(ahead.job, ahead.stages)
 
 
-CHECKS = (check_settings, check_model, check_form, check_exports, check_rows, check_memory, check_disk)
+CHECKS = (check_settings, check_model, check_form, check_exports, check_rows, check_budget, check_memory, check_disk)
 """The checks of jobs that need a model file, the cheapest first."""

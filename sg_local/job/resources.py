@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_local.backends import machine, makes_weights
-from sg_local.backends.footprint import N_PARALLEL, PROGRAM_BYTES, EngineNeed, engine_need
+from sg_local.backends.footprint import N_PARALLEL, EngineNeed, engine_need
 from sg_local.job.disk import faster_copy, wanted
 from sg_local.job.rows_ahead import rows_ahead
 from sg_local.records import SgError
 from sg_local.words import size
 
 if TYPE_CHECKING:
-    from sg_local.backends import TrainSettings
+    from sg_local.backends.training.holding import Way
     from sg_local.backends.training.memory import Need, RowLengths
     from sg_local.job.job import OpenRun
 
 MARGIN = 1.15  # a need is refused beyond this many times what is free, as the trainers do
-LIBRARIES = {"torch": 230 << 20, "mlx": 100 << 20}  # of a trainer, which stay in the process behind the training
+LIBRARIES = {"torch": 350 << 20, "mlx": 100 << 20}  # of a trainer, which stay in the process behind the training
 GENERATES = {"synth": "Writing rows", "eval": "The evaluation"}
 
 
@@ -108,7 +108,7 @@ def ran_out(job: OpenRun, stage: str) -> SgError:
     """What is said where memory ran out in a stage all the same."""
     free = machine.free_memory()
     left = "" if free is None else f", and {size(free)} is free now"
-    hint = "Close other programs, raise the limit (`ulimit -v`, a container's), or take less: `budget.ram=2G`."
+    hint = "Close other programs, raise the limit (`ulimit -v`, a container's), or take less: `ram=2G`."
     return SgError(f"Memory ran out in stage {stage}: it needs about {size(memory_of(job, stage))}{left}.", hint)
 
 
@@ -119,13 +119,13 @@ def memory_of(job: OpenRun, stage: str) -> int:
     """The most bytes of memory that a stage will fill at once, of the machine's or, where one trains, the GPU's."""
     behind = LIBRARIES.get(job.trainer, 0) if stage in ("export", "eval") else 0
     if stage == "train":
-        return training_need_of(job).total
+        return training_of(job)[1].total
     if stage == "export":
         usual = dataclasses.replace(job.plan["engine"], n_parallel=None, n_threads=None)
         largest = max((one.n_bytes for one in wanted(job) if one.folder is None), default=0)
         need = engine_need(job.base.path, usual)
         return dataclasses.replace(need, weights=max(need.weights, largest)).resident + behind
-    return engine_memory(job) + behind if stage in GENERATES else PROGRAM_BYTES
+    return engine_memory(job) + behind  # the filters work beside the open engine
 
 
 def engine_memory(job: OpenRun) -> int:
@@ -139,9 +139,10 @@ def engine_memory(job: OpenRun) -> int:
     return need.resident
 
 
-def training_need_of(job: OpenRun, settings: TrainSettings | None = None) -> Need:
-    """What training takes with rows as long as the longest that are known."""
+def training_of(job: OpenRun) -> tuple[Way, Need]:
+    """How rows as long as the longest that are known will be trained, and the memory that it takes."""
     from sg_local.backends.training.memory import Place, expected_need
 
-    place = Place(None, on_cuda=machine.has_nvidia() and job.trainer == "torch", pads=job.trainer == "mlx")
-    return expected_need(job.base.path, _lengths(job), settings or job.plan["train"], place)
+    on_cuda = machine.has_nvidia() and job.trainer == "torch"
+    place = Place(None if on_cuda else machine.free_memory(), on_cuda=on_cuda, pads=job.trainer == "mlx")
+    return expected_need(job.base.path, _lengths(job), job.plan["train"], place)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sg_local.backends import machine, makes_weights
+from sg_local.backends import limits, machine, makes_weights
 from sg_local.files import file_digest, remove
 from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering
-from sg_local.job.events import Began, Ended, Expected, Listener, Said, Skipped
+from sg_local.job.budget import fit_time
+from sg_local.job.events import Began, Ended, Expected, Forecast, Listener, Said, Skipped
 from sg_local.job.job import OpenRun, check_base, needs
 from sg_local.job.meter import Meter
 from sg_local.records import GATE_NOT_MET, SgError, digest
@@ -134,10 +135,21 @@ def look_ahead(job: OpenRun, stages: tuple[str, ...] = ALL) -> None:
 
 def expect(job: OpenRun, stages: tuple[str, ...], tell: Listener) -> None:
     """Tell what the stages to come will take, and keep it in run.json."""
-    found = forecast.forecast(job, to_come(job, stages))
+    ahead = to_come(job, stages)
+    fit_time(job, ahead)
+    found = forecast.forecast(job, ahead)
     if found is not None and found.stages:
         forecast.keep(job, found)
         tell(Expected(found))
+
+
+def foreseen(job: OpenRun) -> Forecast | None:
+    """What the stages to come will take, within the job's budget; nothing is written."""
+    look_ahead(job)
+    with limits.within(job.budget.ram_bytes):
+        ahead = to_come(job, ALL)
+        fit_time(job, ahead)
+        return forecast.forecast(job, ahead)
 
 
 def to_come(job: OpenRun, stages: tuple[str, ...]) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sg_local.synth import SynthSettings
 
 WRITTEN = 1.5  # passes for a token that is written
+RECOMPUTED = 1.0  # once more forward, where activations are not kept
 TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own products
 LABEL_ENDS = 1  # tokens behind a label
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
@@ -81,6 +82,8 @@ def _eval(job: OpenRun, rows: RowsAhead) -> float:
 
 def _train(job: OpenRun, rows: RowsAhead) -> float:
     """Steps forward and back over the shared tokens and the rows' own, and the validation in between."""
+    from sg_local.job import resources
+
     settings: TrainSettings = job.plan["train"]
     n_valid = max(4, rows.n_training // 10) if rows.n_training >= 20 else 0
     own = rows.n_input + rows.n_output + 1
@@ -89,7 +92,8 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     shared = rows.n_shared * settings.grad_accumulation if settings.share_prefix else rows.n_shared * size
     n_rounds = 1 + n_steps // settings.valid_every
     validated = n_rounds * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
-    return TRAINED * n_steps * (shared + size * own) + validated
+    passes = TRAINED + RECOMPUTED * resources.training_of(job)[0].recomputed
+    return passes * n_steps * (shared + size * own) + validated
 
 
 def n_train_steps(settings: TrainSettings, n_rows: int) -> int:

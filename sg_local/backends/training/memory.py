@@ -185,16 +185,18 @@ def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: Mod
 
 def check_expected(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> Way:
     """`check_fits` before there are rows: by the lengths that they will have, and the model's own blocks."""
-    shape = read_config(model)
-    if not place.pads:
-        place = dataclasses.replace(place, blocks=stored(model, on_cuda=place.on_cuda))
+    shape, place = read_config(model), _with_blocks(model, place)
     return _check(lambda tried: expected_load(lengths, tried, shape, place), settings, shape, place)
 
 
-def expected_need(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> Need:
-    """What training will take with rows of these lengths."""
-    shape = read_config(model)
-    return training_need(shape, expected_load(lengths, settings, shape, place))
+def expected_need(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> tuple[Way, Need]:
+    """How rows of these lengths will be trained, and what that takes."""
+    shape, place = read_config(model), _with_blocks(model, place)
+    return _chosen(shape, expected_load(lengths, settings, shape, place), place)
+
+
+def _with_blocks(model: Path, place: Place) -> Place:
+    return place if place.pads else dataclasses.replace(place, blocks=stored(model, on_cuda=place.on_cuda))
 
 
 def adapter_numbers(model: Path, settings: TrainSettings) -> int:
