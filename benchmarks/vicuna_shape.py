@@ -1,97 +1,103 @@
-"""Writes a GGUF of Vicuna-7B's shape with random weights, to see what memory such a model takes.
+"""Writes a GGUF of Vicuna-7B's shape with random weights, to see what memory and time such a model takes.
 
-Q4_0 matrices, F32 norms, a made-up sentencepiece vocabulary of 32,000 tokens. Tensors of one shape share their bytes:
-the file's size and the work per token are those of the real model, its text is noise.
+Matrices in Q4_0 or in the types of a Q4_K_M file, F32 norms, a made-up sentencepiece vocabulary of 32,000 tokens.
+Tensors of one shape and type share their bytes, so writing takes the memory of the largest: the file's size and the
+work per token are those of the real model, its text is noise.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import gguf
 import numpy as np
 
-WIDTH, FFN, HEADS, VOCAB, CONTEXT = 4096, 11008, 32, 32000, 4096
-BLOCK, BLOCK_BYTES = 32, 18  # Q4_0: a half-precision scale and 32 nibbles
-MATRICES = {
-    "attn_q": (WIDTH, WIDTH),
-    "attn_k": (WIDTH, WIDTH),
-    "attn_v": (WIDTH, WIDTH),
-    "attn_output": (WIDTH, WIDTH),
-    "ffn_gate": (FFN, WIDTH),
-    "ffn_up": (FFN, WIDTH),
-    "ffn_down": (WIDTH, FFN),
-}
+from sg_local import gguf
+
+CONTEXT = 4096
+# Bytes of a block that are half-precision scales, where they start, and how wide what they multiply spreads when all
+# other bytes are uniform: nibbles less 8; 6-bit factors times nibbles, less 6-bit offsets; signed bytes times 6 bits.
+_SPREADS = {"Q4_0": ((0,), 4.6), "Q4_K": ((0, 2), 257.0), "Q6_K": ((208,), 1367.0)}
+_OFFSET = 7.5  # of Q4_K, times the factors' scale: weights are zero in the mean
 
 
-def write_vicuna(path: Path, layers: int = 32) -> Path:
-    """Write the file and return its path: 3.8 GB with 32 layers."""
-    writer = gguf.GGUFWriter(path, "llama")
-    _add_config(writer, layers)
-    _add_vocabulary(writer)
-    tensors = list(_tensors(layers))
-    for name, data in tensors:
-        kind = gguf.GGMLQuantizationType.F32 if data.ndim == 1 else gguf.GGMLQuantizationType.Q4_0
-        writer.add_tensor_info(name, data.shape, data.dtype, data.nbytes, kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for _, data in tensors:
-        writer.write_tensor_data(data)
-    writer.close()
+@dataclass(frozen=True)
+class Shape:
+    """A llama without grouped queries, by default Vicuna-7B."""
+
+    layers: int = 32
+    width: int = 4096
+    ffn: int = 11008
+    heads: int = 32
+    vocab: int = 32000
+    type: str = "Q4_0"
+
+    def tensors(self) -> list[gguf.TensorPlan]:
+        """All tensors, in the types that the file type `type` gives them."""
+        square, wide = (self.width, self.width), (self.ffn, self.width)
+        matrices = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
+        matrices |= {"ffn_gate": wide, "ffn_up": wide, "ffn_down": (self.width, self.ffn)}
+        shapes = {"token_embd": (self.vocab, self.width), "output": (self.vocab, self.width)}
+        norms = {"output_norm": (self.width,)}
+        for layer in range(self.layers):
+            shapes |= {f"blk.{layer}.{name}": shape for name, shape in matrices.items()}
+            norms |= {f"blk.{layer}.{name}": (self.width,) for name in ("attn_norm", "ffn_norm")}
+        found = {f"{name}.weight": gguf.Tensor(f"{name}.weight", shape, "F32", 0) for name, shape in shapes.items()}
+        types = gguf.mix(found, self.type, gguf.ARCHITECTURES["llama"])
+        plans = [gguf.TensorPlan(name, tensor.shape, types[name]) for name, tensor in found.items()]
+        return plans + [gguf.TensorPlan(f"{name}.weight", shape, "F32") for name, shape in norms.items()]
+
+    def fields(self) -> dict:
+        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "\u2581", *map(chr, range(33, 127))]
+        types = [2, 3, 3, *[6] * 256, *[1] * (self.vocab - 259)]
+        return {
+            "general.architecture": "llama",
+            "general.name": "vicuna-shaped",
+            "general.file_type": gguf.FILE_TYPES[self.type],
+            "general.quantization_version": 2,
+            "llama.block_count": self.layers,
+            "llama.context_length": CONTEXT,
+            "llama.embedding_length": self.width,
+            "llama.feed_forward_length": self.ffn,
+            "llama.attention.head_count": self.heads,
+            "llama.attention.head_count_kv": self.heads,
+            "llama.attention.layer_norm_rms_epsilon": 1e-5,
+            "llama.rope.dimension_count": self.width // self.heads,
+            "llama.rope.freq_base": 10000.0,
+            "llama.vocab_size": self.vocab,
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.pre": "default",
+            "tokenizer.ggml.tokens": tokens + [f"\u2581w{i}" for i in range(self.vocab - len(tokens))],
+            "tokenizer.ggml.scores": [-float(i) for i in range(self.vocab)],
+            "tokenizer.ggml.token_type": types,
+            "tokenizer.ggml.bos_token_id": 1,
+            "tokenizer.ggml.eos_token_id": 2,
+            "tokenizer.ggml.unknown_token_id": 0,
+            "tokenizer.ggml.add_bos_token": True,
+            "tokenizer.ggml.add_eos_token": False,
+        }
+
+
+def write_vicuna(path: Path, layers: int = 32, shape: Shape = Shape()) -> Path:
+    """Write the file and return its path: 3.8 GB with 32 layers in Q4_0, 4.1 GB in Q4_K_M."""
+    shape = replace(shape, layers=layers)
+    plan = gguf.FilePlan(gguf.pack_fields(shape.fields()), shape.tensors())
+    gguf.write_gguf(path, plan, lambda tensor: [_bytes(tensor.shape, tensor.type)])
     return path
 
 
-def _add_config(writer: gguf.GGUFWriter, layers: int) -> None:
-    writer.add_name("vicuna-shaped")
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(layers)
-    writer.add_feed_forward_length(FFN)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(VOCAB)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
-
-
-def _add_vocabulary(writer: gguf.GGUFWriter) -> None:
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    types = [2, 3, 3, *[6] * 256]
-    tokens += ["\u2581", *map(chr, range(33, 127))]
-    types += [1] * 95
-    words = [f"\u2581w{i}" for i in range(VOCAB - len(tokens))]
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(tokens + words)
-    writer.add_token_scores([-float(i) for i in range(VOCAB)])
-    writer.add_token_types(types + [1] * len(words))
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
-
-
-def _tensors(layers: int):
-    yield "token_embd.weight", _matrix(VOCAB, WIDTH)
-    for layer in range(layers):
-        for name in ("attn_norm", "ffn_norm"):
-            yield f"blk.{layer}.{name}.weight", np.ones(WIDTH, np.float32)
-        for name, (rows, columns) in MATRICES.items():
-            yield f"blk.{layer}.{name}.weight", _matrix(rows, columns)
-    yield "output_norm.weight", np.ones(WIDTH, np.float32)
-    yield "output.weight", _matrix(VOCAB, WIDTH)
-
-
 @cache
-def _matrix(rows: int, columns: int) -> np.ndarray:
-    """Random Q4_0 rows as bytes (rows, bytes of a row), of the standard deviation 1 / sqrt(columns)."""
-    rng = np.random.default_rng(rows * columns)
-    blocks = rng.integers(0, 256, (rows * columns // BLOCK, BLOCK_BYTES), np.uint8)
-    scale = np.float16(1 / (4.6 * columns**0.5))  # nibbles minus 8 are uniform, with a deviation of 4.6
-    blocks[:, :2] = np.frombuffer(scale.tobytes(), np.uint8)
-    return blocks.reshape(rows, columns // BLOCK * BLOCK_BYTES)
+def _bytes(shape: tuple[int, ...], type: str) -> np.ndarray:
+    """Ones for a vector; for a matrix random rows as bytes, of the standard deviation 1 / sqrt(columns)."""
+    if type == "F32":
+        return np.ones(shape, np.float32)
+    kind = gguf.TYPES[type]
+    draw = np.random.default_rng(math.prod(shape))
+    blocks = draw.integers(0, 256, (math.prod(shape) // kind.block, kind.block_bytes), np.uint8)
+    places, spread = _SPREADS[type]
+    scale = 1 / (spread * shape[1] ** 0.5)
+    for place, factor in zip(places, (1.0, _OFFSET), strict=False):
+        blocks[:, place : place + 2] = np.frombuffer(np.float16(scale * factor).tobytes(), np.uint8)
+    return blocks

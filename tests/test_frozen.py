@@ -31,9 +31,9 @@ CPU = torch.device("cpu")
 SETTINGS = TrainSettings(rank=4, alpha=8.0, batch_size=4, n_threads=1)
 TYPES = ("F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 WAYS = [
-    {"recompute": False, "dropout": 0.0, "n_prefix": 20},
-    {"recompute": True, "dropout": 0.3, "n_prefix": 20},
-    {"recompute": True, "dropout": 0.0, "n_prefix": 0},
+    {"recompute": 0, "dropout": 0.0, "n_prefix": 20},
+    {"recompute": 9, "dropout": 0.3, "n_prefix": 20},
+    {"recompute": 9, "dropout": 0.0, "n_prefix": 0},
 ]
 
 
@@ -142,7 +142,7 @@ def test_blocks_are_the_file_itself(tmp_path: Path) -> None:
 def test_steps_of_training_are_equal(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m.gguf", TinySpec(type="Q6_K"))
     rows, found = rows_of(8), []
-    for held, recompute in ((False, False), (True, False), (True, True)):
+    for held, recompute in ((False, 0), (True, 0), (True, 1), (True, 9)):
         base = load_base(model, CPU, torch.float32, as_blocks=held)
         lora = TorchLora(base, SETTINGS)
         engine = TorchEngine(base, lora, TrainJob(rows, [], tmp_path, SETTINGS, "", "torch"), recompute=recompute)

@@ -87,9 +87,9 @@ def test_a_7b_model_trains_in_8_gb_as_blocks_and_not_in_16_gb_whole() -> None:
     for cuda in (False, True):
         place = Place(8 * GB, on_cuda=cuda, blocks=VICUNA_BLOCKS)
         way = check_fits(rows(8), SETTINGS, VICUNA, place)
-        assert way == Way(blocks=True, recomputed=True)
+        assert way.blocks and 0 < way.recomputed < 32
         total = training_need(VICUNA, load_of(rows(8), SETTINGS, VICUNA, place), way, VICUNA_BLOCKS).total
-        assert total < 7.2 * GB
+        assert total < 7 * GB
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,8 @@ def test_a_7b_model_trains_in_8_gb_as_blocks_and_not_in_16_gb_whole() -> None:
         (VICUNA, Place(80 * GB, on_cuda=True, blocks=VICUNA_BLOCKS), Way()),
         (VICUNA, Place(14 * GB, on_cuda=True, blocks=VICUNA_BLOCKS), Way(blocks=True)),
         (VICUNA, Place(64 * GB, pads=True), Way()),
-        (VICUNA, Place(19 * GB, on_cuda=True), Way(recomputed=True)),
+        (VICUNA, Place(int(6.2 * GB), blocks=VICUNA_BLOCKS), Way(True, 29)),
+        (VICUNA, Place(18 * GB, on_cuda=True), Way(False, 31)),
     ],
 )
 def test_the_fastest_way_that_fits_well_is_taken(shape: ModelConfig, place: Place, way: Way) -> None:

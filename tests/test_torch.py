@@ -193,7 +193,7 @@ def test_recomputed_activations_give_the_same_gradient(model, dropout) -> None:
     base, lora = lively(model, dataclasses.replace(SETTINGS, dropout=dropout))
     rows = rows_of(5)
     _, kept = gradient(base, lora, rows, 20, Pass(3))
-    _, recomputed = gradient(base, lora, rows, 20, Pass(3, recompute=True))
+    _, recomputed = gradient(base, lora, rows, 20, Pass(3, recompute=9))
     assert distance(recomputed, kept) < 1e-6
 
 

@@ -73,10 +73,13 @@ def attention(
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions on (tokens, heads, head_dim) with halves side by side; what is beyond them stays as it is."""
+    """Rotary positions on (tokens, heads, head_dim) with halves side by side; what is beyond them stays as it is.
+
+    Some tables are in float32 whatever the model is in, as OLMo 2 computes.
+    """
     half = cos.shape[-1]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1).to(x.dtype)
 
 
 def _attend(

@@ -31,9 +31,9 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 class TorchEngine:
-    """A base, its adapter and AdamW, bound to one job. `recompute`: activations are computed again, not kept."""
+    """A base, its adapter and AdamW, bound to one job. `recompute`: in how many layers activations are not kept."""
 
-    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, *, recompute: bool = False) -> None:
+    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, *, recompute: int = 0) -> None:
         self.base, self.lora, self.settings = base, lora, job.settings
         self.device = lora.flat.device
         rows = (*job.examples, *job.valid)
@@ -46,15 +46,7 @@ class TorchEngine:
         self.optimiser = self._optimiser()
 
     def step(self, plan: StepPlan) -> StepResult:
-        try:
-            sums = self._gradient(plan)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            if self.recompute:
-                raise OutOfMemory(str(error)) from error
-            self.recompute = True
-            return self.step(plan)
-        gradient = self.lora.gradient
+        gradient, sums = self.lora.gradient, self._fitting_gradient(plan)
         _sum_over_processes(gradient, sums)
         loss, n_tokens = sums.tolist()
         norm = float(torch.linalg.vector_norm(gradient))
@@ -63,6 +55,21 @@ class TorchEngine:
             self.optimiser.param_groups[0]["lr"] = plan.lr
             self.optimiser.step()
         return StepResult(loss, norm, int(n_tokens))
+
+    def _fitting_gradient(self, plan: StepPlan) -> torch.Tensor:
+        """`_gradient`; where memory runs out, once more with all activations recomputed, from then on.
+
+        Nothing is done inside `except`: there, the error's traceback still holds what did not fit.
+        """
+        said = ""
+        for recompute in dict.fromkeys((self.recompute, len(self.base.blocks))):
+            self.recompute = recompute
+            try:
+                return self._gradient(plan)
+            except torch.OutOfMemoryError as error:
+                said = str(error)
+            torch.cuda.empty_cache()
+        raise OutOfMemory(said)
 
     def _gradient(self, plan: StepPlan) -> torch.Tensor:
         """Leave this process's gradient of a step in the adapter; its loss and the tokens that were computed."""

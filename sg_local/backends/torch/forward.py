@@ -7,6 +7,7 @@ only at answer positions, a chunk at a time, so the full (tokens, vocabulary) ma
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -22,10 +23,13 @@ from sg_local.backends.torch.packing import Pack
 
 @dataclass(frozen=True)
 class Pass:
-    """How a pass runs: with dropout drawn from this seed (None: without), and with activations recomputed."""
+    """How a pass runs: with dropout drawn from this seed (None: without).
+
+    Of the first `recompute` layers with an adapter the inputs alone are kept, and the rest is computed again.
+    """
 
     dropout_seed: int | None = None
-    recompute: bool = False
+    recompute: int = 0
 
 
 def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
@@ -35,11 +39,20 @@ def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: 
         if base.shape.embedding_scale != 1:
             x = x * base.shape.embedding_scale
         views = views_of(base, pack)
+    again = _recomputed(base, adapter, how)
     for block in base.blocks:
         layer = _Layer(base, block, adapter, views[base.shape.slides(block.index)], how.dropout_seed)
-        x = checkpoint(layer, x, use_reentrant=False) if how.recompute else layer(x)
+        x = checkpoint(layer, x, use_reentrant=False) if block.index in again else layer(x)
     out = _norm(x[pack.answers], base.last_norm, base.shape.norm_eps)
     return out if base.shape.logit_divisor == 1 else out / base.shape.logit_divisor
+
+
+def _recomputed(base: LoadedBase, adapter: TorchLora | None, how: Pass) -> Collection[int]:
+    """The layers whose activations are computed again: early ones, since by then the others have let go of theirs."""
+    if adapter is None:
+        return ()
+    adapted = [block.index for block in base.blocks if block.qkv.names in adapter.parts]
+    return frozenset(adapted[: how.recompute])
 
 
 def answer_loss(base: LoadedBase, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:

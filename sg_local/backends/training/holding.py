@@ -21,20 +21,21 @@ PART_ROWS = 8192  # rows of the head at a time: their logits' columns, and with 
 
 @dataclass(frozen=True)
 class Way:
-    """One way of training: matrices as the file's `blocks`, activations `recomputed`."""
+    """One way of training: matrices as the file's `blocks`, activations of the first layers `recomputed`.
+
+    Of the layers with an adapter, that is: others keep nothing.
+    """
 
     blocks: bool = False
-    recomputed: bool = False
+    recomputed: int = 0
 
     def __str__(self) -> str:
         weights = "as the file's blocks" if self.blocks else "whole"
-        return f"weights {weights}, activations {'computed again' if self.recomputed else 'kept'}"
+        again = f"those of {self.recomputed} layers computed again" if self.recomputed else "kept"
+        return f"weights {weights}, activations {again}"
 
 
 WHOLE = Way()
-CPU_WAYS = (Way(blocks=True), Way(blocks=True, recomputed=True))
-CUDA_WAYS = (WHOLE, Way(blocks=True), Way(recomputed=True), Way(blocks=True, recomputed=True))
-"""The torch trainer's ways, the fastest first. On a CPU whole matrices are for small models (`memory`)."""
 
 
 @dataclass(frozen=True)

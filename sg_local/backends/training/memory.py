@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.backends import TrainSettings
-from sg_local.backends.training.holding import CPU_WAYS, CUDA_WAYS, WHOLE, Stored, Way, stored
+from sg_local.backends.training.holding import WHOLE, Stored, Way, stored
 from sg_local.backends.training.lora import adapted_layers, n_answer, shared_prefix
 from sg_local.gguf import HEAD_NORMS, ModelConfig, read_config
 from sg_local.records import SgError, TokenExample
@@ -63,18 +63,17 @@ class Place:
     pads: bool = False
     blocks: Stored | None = None
 
-    def ways(self, shape: ModelConfig) -> tuple[Way, ...]:
-        """How a base can be held there, the fastest way first.
+    def ways(self, shape: ModelConfig, n_layers: int) -> list[Way]:
+        """How a base with adapters in so many layers can be held there, the fastest way first, the smallest last.
 
-        On a CPU, decoding costs a few hundredths of the time, a tenth where matrices are narrow; there they are whole.
+        The last layer is always kept: it is the first whose gradient is wanted. On a CPU, decoding costs a few
+        hundredths of the time, a tenth where matrices are narrow; there they are whole.
         """
         if self.pads:
-            return (WHOLE,)
-        if self.blocks is None:
-            return (WHOLE, Way(recomputed=True))
-        if self.on_cuda:
-            return CUDA_WAYS
-        return (WHOLE, *CPU_WAYS) if 4 * parameters(shape) <= FULL_COPY_BYTES else CPU_WAYS
+            return [WHOLE]
+        blocks = self.blocks is not None
+        whole_too = blocks and (self.on_cuda or 4 * parameters(shape) <= FULL_COPY_BYTES)
+        return [WHOLE] * whole_too + [Way(blocks, n) for n in range(max(1, n_layers))]
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def _check(load_of: LoadOf, settings: TrainSettings, shape: ModelConfig, place: 
 
 def _chosen(shape: ModelConfig, load: Load, place: Place) -> tuple[Way, Need]:
     """The fastest way that fits well, else the smallest, and what it needs."""
-    for way in place.ways(shape):
+    for way in place.ways(shape, load.n_layers):
         need = training_need(shape, load, way, place.blocks)
         if place.free_bytes is None or need.total <= COMFORT * place.free_bytes:
             return way, need
@@ -238,7 +237,7 @@ def _chosen(shape: ModelConfig, load: Load, place: Place) -> tuple[Way, Need]:
 
 def _least(shape: ModelConfig, load: Load, place: Place) -> tuple[Way, Need]:
     """The way that needs least, the fastest of several, and what it needs."""
-    needs = [(way, training_need(shape, load, way, place.blocks)) for way in place.ways(shape)]
+    needs = [(way, training_need(shape, load, way, place.blocks)) for way in place.ways(shape, load.n_layers)]
     return min(needs, key=lambda pair: pair[1].total)
 
 
@@ -260,6 +259,7 @@ def _kept(shape: ModelConfig, load: Load, way: Way = WHOLE) -> int:
     token   inputs of the two pairs of products and of every norm (width); queries and keys rotated, values, attention's
             output and its copy (3 q + 2 kv), with norms of heads what these read, too; gate, up and their product
             (3 ffn); what each pair's A makes of its input (rank)
+    again   of a recomputed layer its input (width), and while its gradient is made all that one layer keeps
     rows    behind a prefix: keys and values of the prefix again for each group of rows; masks, which become floats
             (with capped scores they do not; there one group's scores are made again at a time)
     """
@@ -274,9 +274,8 @@ def _kept(shape: ModelConfig, load: Load, way: Way = WHOLE) -> int:
     rows = 2 * kv * (own + groups * load.n_prefix) if load.n_prefix else 0
     scores = 4 * shape.heads * seen // groups if shape.score_cap else 0
     layer = load.n_tokens * token + rows + (0 if shape.score_cap else seen)
-    if way.recomputed:
-        return load.n_layers * load.n_tokens * shape.hidden + layer + scores
-    return load.n_layers * layer + scores
+    inputs = way.recomputed * load.n_tokens * shape.hidden
+    return inputs + max(load.n_layers - way.recomputed, 1) * layer + scores
 
 
 def _gate(shape: ModelConfig, load: Load) -> int:
