@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,6 +30,7 @@ from sg_local.cli.run import read_task
 from sg_local.cli.show import show_files, show_funnel
 from sg_local.job import train
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
+from sg_local.job.llama_server import write_preset
 from sg_local.job.options import Options
 from sg_local.job.stages import perform
 from sg_local.records import GATE_NOT_MET, SgError
@@ -140,7 +142,12 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 @click.command(
     "export",
     cls=Command,
-    examples=("sg-local export RUN", "sg-local export RUN --type Q8_0 --type F16", "sg-local export RUN --hf folder"),
+    examples=(
+        "sg-local export RUN",
+        "sg-local export RUN --type Q8_0 --type F16",
+        "sg-local export RUN --hf folder",
+        "sg-local export RUN --llama-server folder",
+    ),
 )
 @run_argument
 @click.option(
@@ -155,6 +162,12 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 @click.option("--hf", metavar="DIR", help="Write a folder for transformers besides, and the adapter for peft.")
 @click.option("--plain-template", is_flag=True, help="Leave the model's own chat template in the file.")
 @click.option("--without-demonstrations", is_flag=True, help="Leave the task's examples out of all that is written.")
+@click.option(
+    "--llama-server",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write only a folder for llama-server: this run and the others of its base.",
+)
 @set_option
 @runs_option
 @redo_option
@@ -169,6 +182,7 @@ def export_command(
     plain_template: bool,
     without_demonstrations: bool,
     as_json: bool,
+    llama_server: Path | None,
     options: Options,
     **places: str | None,
 ) -> None:
@@ -183,6 +197,9 @@ def export_command(
     given |= {"without_demonstrations": True} if without_demonstrations else {}
     with job_for_run(run, options, environment.home()) as job:
         job.plan = job.plan.changed("export", given)
+        if llama_server is not None:
+            show_preset(*write_preset(job, options, environment.home(), llama_server))
+            return
         try:
             _stage(job, "export", again=options.redo or bool(given))
         except SgError as error:
@@ -193,3 +210,15 @@ def export_command(
         if not as_json:
             show_files(job.run)
         _next(f"sg-local eval {run}, or sg-local serve {run}")
+
+
+def show_preset(path: Path, names: list[str]) -> None:
+    """The preset, the line that starts the server, and what that server lacks."""
+    from sg_local.export.llama_server import LACKS, command
+
+    output.say(path)
+    output.note(f"It serves: {', '.join(names)}. Start it with:")
+    output.note(f"  {command(path)}")
+    output.note("What llama-server lacks of `sg-local serve`:")
+    for one in LACKS:
+        output.note(f"  {one}")

@@ -1,0 +1,98 @@
+"""A folder for llama-server: a preset file with one model for each run, and the chat templates that carry their tasks.
+
+The preset's form is that of llama.cpp's common/preset.cpp: sections in brackets, `key = value` lines, a value ending
+with its line or where `;` or `#` begins a comment, and no quotes. So a path that such a value cannot hold is refused.
+Not covered by that server, and said so (`LACKS`): what our own does with labels.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sg_local.files import make_folder, write_text
+from sg_local.records import SgError
+
+PRESET = "models.ini"
+LACKS = (
+    "answers are written, not chosen: send the grammar of a model's labels with each request, or a label may be missed",
+    "labels have no probabilities: no temperature, no offsets (calibrated labels), no unsure, no decisions by a run",
+    "every model loads the base anew, in a process of its own; sg-local serves all runs on one base",
+)
+"""What llama-server lacks of what `serve` does with the same runs."""
+
+
+@dataclass(frozen=True)
+class ServedAdapter:
+    """A run as llama-server gets it. `template` is the text of the chat template that carries its task."""
+
+    name: str
+    base: Path
+    adapter: Path
+    template: str
+    labels: tuple[str, ...]
+    n_ctx: int
+
+
+def write_preset(folder: Path, served: Sequence[ServedAdapter]) -> Path:
+    """Write the preset and the templates beside it; the preset's path.
+
+    Raises SgError (usage) for a path that it cannot hold; then nothing is written.
+    """
+    folder = folder.resolve()
+    text = preset(folder, served)
+    make_folder(folder)
+    for one in served:
+        write_text(folder / f"{one.name}.jinja", one.template)
+    write_text(folder / PRESET, text)
+    return folder / PRESET
+
+
+def preset(folder: Path, served: Sequence[ServedAdapter]) -> str:
+    """The preset's text: a section for each run, under its name."""
+    lines = ["; Made by sg-local. Start it with:", f"; {command(folder / PRESET)}", ";", "; What that server lacks:"]
+    lines += [f";   {one}" for one in LACKS]
+    lines += ["version = 1", ""]
+    for one in served:
+        if one.labels:
+            lines.append(f"; the grammar to send with each request: {json.dumps({'grammar': grammar(one.labels)})}")
+        lines += [
+            f"[{one.name}]",
+            f"model = {_value(one.base)}",
+            f"lora = {_value(one.adapter, ',')}",
+            f"chat-template-file = {_value(folder / f'{one.name}.jinja')}",
+            "jinja = true",
+            f"ctx-size = {one.n_ctx}",
+            "temp = 0",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def command(path: Path) -> str:
+    """The line that starts llama-server with a preset, on this machine alone, as a shell reads it."""
+    words = ["llama-server", "--models-preset", str(path), "--host", "127.0.0.1", "--port", "8080"]
+    return " ".join(map(shlex.quote, words))
+
+
+def grammar(labels: Sequence[str]) -> str:
+    """A GBNF grammar that holds an answer to the labels."""
+    return "root ::= " + " | ".join(_literal(label) for label in labels)
+
+
+def _literal(text: str) -> str:
+    marks = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return f'"{"".join(marks.get(one, one) for one in text)}"'
+
+
+def _value(path: Path, also: str = "") -> str:
+    """A path as a value of the preset."""
+    text = str(path)
+    bad = next((one for one in (*";#\r\n", *also) if one in text), None)
+    if bad is not None or text != text.strip():
+        hint = "Move it to a path without such characters, and export again."
+        raise SgError(f"A llama-server preset cannot hold the path {text!r}.", hint, exit_code=2)
+    return text
