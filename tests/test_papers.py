@@ -24,7 +24,9 @@ def test_a_paper_names_files_that_are_there(paper):
     assert gone == []
 
 
-@pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize(
+    "paper", ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
 def test_a_paper_links_to_what_is_there(paper):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text_of(paper))
     gone = [link for link in links if "://" not in link and not (ROOT / paper).parent.joinpath(link).exists()]
