@@ -210,8 +210,7 @@ def file_digest(path: Path, cache: Path | None = None) -> str | None:
     facts = path.stat()
     if time.time() - facts.st_mtime < RESTED_S:
         return _sha256(path)
-    # The inode sets a file apart that was put in the place of another of its size and time.
-    key = (path.resolve(), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    key = (path.resolve(), *_state(facts))
     known = _known_digests()
     if key not in known:
         known[key] = _sha256(path) if cache is None else _cached_sha256(path, facts, cache)
@@ -219,13 +218,21 @@ def file_digest(path: Path, cache: Path | None = None) -> str | None:
 
 
 @functools.cache
-def _known_digests() -> dict[tuple[Path, int, int, int], str]:
+def _known_digests() -> dict[tuple[Path, int, int, int, int], str]:
     """The process's memory of `file_digest`."""
     return {}
 
 
+def _state(facts: os.stat_result) -> tuple[int, int, int, int]:
+    """What sets a file apart from another that took its place, even one of its size and with its time of change.
+
+    Whoever copies a file can give it any time of change (images and archives often do), but not the system's own.
+    """
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+
+
 def _cached_sha256(path: Path, facts: os.stat_result, cache: Path) -> str:
-    key = hashlib.sha256(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join(map(str, (path.resolve(), *_state(facts)))).encode()).hexdigest()[:32]
     entry = cache / "digests" / f"{key}.json"
     known = _digest_in(entry)
     if known:

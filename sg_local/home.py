@@ -1,7 +1,8 @@
 """Where sg-local keeps models, caches and settings on this machine, and where other programs keep models.
 
 SG_LOCAL_HOME holds everything of sg-local's where it is set; else the XDG folders do, as on any Unix machine. Nothing
-is made here, and a folder that is named need not be there.
+is made here, and a folder that is named need not be there. The switches of libraries that would tell others of their
+use, or ask the network, are set here too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+SILENT = {"DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+"""What keeps the Hub's client, and whoever heeds donottrack.sh, from telling of their use."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,22 @@ def folders(environ: Mapping[str, str] | None = None) -> Folders:
     config = Path(own or Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "sg-local")
     data = Path(own or _cache(environ) / "sg-local")
     return Folders(config, data, model_folders(environ, config / "models", data / "models"))
+
+
+def tell_nobody() -> None:
+    """Keep libraries from telling of their use, in this process and those that it starts; a switch that is set stays.
+
+    It counts for libraries that are imported later. Whether a program may use the network is its own affair: jobs do
+    not ask, and `HF_HUB_OFFLINE` stays as it is.
+    """
+    for name, value in SILENT.items():
+        os.environ.setdefault(name, value)
+
+
+def stay_offline() -> None:
+    """Keep the Hub's client off the network: for processes of our own, before it is imported."""
+    tell_nobody()
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def model_folders(environ: Mapping[str, str], cards: Path, old_cards: Path) -> ModelFolders:

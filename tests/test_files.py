@@ -154,6 +154,15 @@ def test_another_process_finds_the_digest_in_the_cache_folder(tmp_path, hashed):
     assert hashed == []
 
 
+def test_another_process_is_not_deceived_by_a_file_of_the_same_size_and_time(tmp_path, hashed):
+    """Images and archives are made with one time for all files."""
+    path = old(tmp_path / "base.gguf", "one")
+    file_digest(path, tmp_path / "cache")
+    old(path, "two")
+    files._known_digests.cache_clear()
+    assert file_digest(path, tmp_path / "cache") == hashlib.sha256(b"two").hexdigest()
+
+
 def test_no_file_has_no_digest(tmp_path):
     assert file_digest(tmp_path / "none") is None
 

@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "channel": {"records", "prompts", "backends"},
     "synth": {"records", "run", "parsing", "prompts", "backends", "channel"},
     "training": {*DISK, "validation", "prompts", "gguf", "backends"},
-    "export": {*DISK, "words", "facts", "reading", "prompts", "gguf", "report", "backends", "personal"},
+    "export": {*DISK, "home", "words", "facts", "reading", "prompts", "gguf", "report", "backends", "personal"},
     "evaluate": {
         *DISK,
         "channel",

@@ -17,12 +17,13 @@ import click
 from click.shell_completion import CompletionItem
 
 from sg_local import __version__
-from sg_local.cli.config import Environment, set_brief_waits, set_offline
+from sg_local.cli.config import Environment, set_brief_waits
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
 from sg_local.cli.process import ending_by_signal, interruption, open_streams, silence
 from sg_local.files import NO_SPACE, keep_private
+from sg_local.home import stay_offline
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -262,7 +263,7 @@ def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> 
 def app(ctx: click.Context, verbose: bool, log_texts: bool) -> None:
     """Make a local language model good at one task, using nothing but the model itself."""
     environment = Environment.read(os.environ)
-    set_offline(True)
+    stay_offline()
     set_brief_waits()
     texts = log_texts or environment.log_texts
     ctx.with_resource(told(str(ctx.invoked_subcommand), verbose=verbose, path=environment.log, texts=texts))

@@ -84,9 +84,9 @@ class _Everywhere(dict[str, Any]):
         return super().get(key, default if key in OPTIONS else self)
 
 
-def set_offline(offline: bool) -> None:
-    """Tell the Hub's client to stay off the network, or let it on."""
-    os.environ["HF_HUB_OFFLINE"] = "1" if offline else "0"
+def go_online() -> None:
+    """Let the Hub's client on the network, for the one command that is there for it."""
+    os.environ["HF_HUB_OFFLINE"] = "0"
 
 
 SPINS = "1000"

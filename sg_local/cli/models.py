@@ -15,7 +15,7 @@ import click
 from sg_local.cli import output
 from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import model_names
-from sg_local.cli.config import Environment, set_offline
+from sg_local.cli.config import Environment, go_online
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 from sg_local.records import SgError
@@ -149,7 +149,7 @@ def pull(environment: Environment, name: str) -> None:
     A download that broke off is gone on with. The file goes into the Hugging Face cache, where every other program
     that knows the Hub finds it as well.
     """
-    set_offline(False)
+    go_online()
     from sg_local import models
 
     line = DownloadLine(name)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sg_local.home import stay_offline
 from sg_local.records import from_dict
 
 CHUNK = 256  # tokens of the shared beginning read at a time
@@ -196,6 +197,7 @@ def findings(request: Request) -> Iterator[dict[str, Any]]:
 
 def main() -> int:
     """Exit status 0 once everything is found."""
+    stay_offline()
     for finding in findings(from_dict(Request, json.load(sys.stdin))):
         print(json.dumps(finding), flush=True)
     return 0

@@ -167,6 +167,12 @@ def apply(run: Run, task: Task, settings: FilterSettings) -> Funnel:
     return found
 
 
+def all_judged(run: Run) -> bool:
+    """Whether every candidate has a verdict of the filters: a damaged disk may have lost the last ones."""
+    judged = {verdict.id for verdict in run.read(VERDICTS, Verdict) if verdict.judge == JUDGE}
+    return all(candidate.id in judged for candidate in run.read(CANDIDATES, Candidate))
+
+
 def _tell(found: Funnel, task: Task) -> None:
     """Log what was decided, without a text: labels are named by their places in the task."""
     why = found.why

@@ -7,7 +7,8 @@
         print(job.predict(["Where is my parcel?"]))
 
 Everything that the command line does with a run goes through the same stages. Nothing here prints, asks or reads a
-config file; of the environment only the folders of models and caches are read, and `home` names others.
+config file; of the environment only the folders of models and caches are read, and `home` names others. Nothing asks
+the network, and libraries that are imported after a job was opened tell nobody of their use.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local.calibration import UNSURE
-from sg_local.home import folders
+from sg_local.home import folders, tell_nobody
 from sg_local.job.answering import Asking, check_asking
 from sg_local.job.asking import job_for_base
 from sg_local.job.budget import budget_of
@@ -314,6 +315,7 @@ def _check_options(given: Iterable[str], what: str, known: set[str]) -> None:
 
 
 def _home(home: str | Path | None) -> Home:
+    tell_nobody()
     if home is not None:
         return Home(Path(home).expanduser())
     found = folders()

@@ -22,6 +22,13 @@ def filter_settings(job: OpenRun) -> dict[str, Any]:
     return own
 
 
+def all_judged(job: OpenRun) -> bool:
+    """Whether no verdict was lost since."""
+    from sg_local import filters
+
+    return filters.all_judged(job.run)
+
+
 def filter_rows(job: OpenRun, tell: Listener) -> str:
     """The rules over every candidate."""
     return _apply_filters(job)

@@ -35,7 +35,7 @@ ALL = (*BEFORE_REVIEW, *AFTER_REVIEW)
 class Stage:
     """How a stage is run: its work, what `redo` puts away, the settings and files that its stamp holds.
 
-    `lasting` are files that it makes and nothing adds to afterwards.
+    `lasting` are files that it makes and nothing adds to afterwards; `is_whole` looks into one that others add to.
 
     `run` returns one clause about what came out. `needs` is a file and the stage that makes it. With `settings` None
     the room keeps its own stamp, which it can only compare with an engine loaded; a seal over what it reads spares
@@ -49,6 +49,7 @@ class Stage:
     lasting: tuple[str, ...] = ()
     needs: tuple[str, str] | None = None
     has_model: bool = True
+    is_whole: Callable[[OpenRun], bool] = lambda job: True
 
 
 STAGES: dict[str, Stage] = {
@@ -59,6 +60,7 @@ STAGES: dict[str, Stage] = {
         reads=(CANDIDATES,),
         needs=(CANDIDATES, "synth"),
         has_model=False,
+        is_whole=filtering.all_judged,
     ),
     "train": Stage(
         train.train,
@@ -215,7 +217,7 @@ def _is_done(job: OpenRun, name: str) -> bool:
     """True when the stage is finished with these settings and inputs; MadeOtherwise when finished with others."""
     stage = STAGES[name]
     if stage.settings is not None:
-        return job.run.is_done(name, stage.settings(job), stage.reads)
+        return job.run.is_done(name, stage.settings(job), stage.reads) and stage.is_whole(job)
     path = job.run.path(f"stages/{name}.seal")
     sealed = path.exists() and job.run.stamp(name) is not None and read_json(path) == seal(job, name)
     return sealed and all(job.run.path(file).exists() for file in stage.makes)
