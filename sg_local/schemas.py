@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,9 @@ def unfit(schema: Any) -> str:
     if not isinstance(schema.get("$schema", ""), str):
         return "$schema is no text"
     try:
-        validators.validator_for(schema, default=_default()).check_schema(schema)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a pattern may mean in later versions of Python
+            validators.validator_for(schema, default=_default()).check_schema(schema)
         resolver = _resolver(schema)
         parts = _parts(schema, resolver)
         return _wrong_reference(schema, parts) or _circle(parts, resolver) or _wrong_pattern(parts)
@@ -52,7 +55,7 @@ def unfit(schema: Any) -> str:
         return _told(error)
     except Unresolvable as error:
         return f"it refers to {error.ref!r}, which it does not hold"
-    except (OverflowError, RecursionError) as error:
+    except (OverflowError, RecursionError, ValueError) as error:  # ValueError: a reference that is no address
         return f"it cannot be checked ({error})"
 
 

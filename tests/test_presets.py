@@ -7,7 +7,7 @@ from sg_local.evaluate import EvalSettings
 from sg_local.export import ExportSettings
 from sg_local.filters import FilterSettings
 from sg_local.job.plan import make_plan
-from sg_local.job.presets import PRESETS, changed, load_preset, merged, nested, preset_toml
+from sg_local.job.presets import PRESETS, changed, kept_preset, load_preset, merged, nested, preset_toml
 from sg_local.records import SgError
 from sg_local.synth import SynthSettings
 
@@ -108,3 +108,11 @@ def test_a_wrong_setting_names_the_layer_that_holds_it():
         make_plan(layers)
     with pytest.raises(SgError, match=r"^There is no setting 'train\.rnk'\.$"):
         make_plan([("given", {"train": {"rnk": 1}})])
+
+
+def test_a_runs_preset_that_is_gone_is_named_with_the_runs_file(tmp_path):
+    kept = tmp_path / "mine.toml"
+    kept.write_text("[train]\nrank = 4\n")
+    assert [kept_preset(name, tmp_path / "run.json") for name in ("paper", str(kept))] == ["paper", str(kept)]
+    with pytest.raises(SgError, match=r"run\.json: there is no preset 'rpaper'"):
+        kept_preset("rpaper", tmp_path / "run.json")

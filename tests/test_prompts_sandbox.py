@@ -33,6 +33,7 @@ COSTLY = {
     "written again and again": "{% for i in range(99999) %}" + "x" * 1000 + "{% endfor %}",
 }
 WRONG = {
+    "half a character": ("{{ '\\ud800' }}", "half of a surrogate pair"),
     "1/0": ("\n\n{{ 1 / 0 }}", "division by zero (line 3: {{ 1 / 0 }})"),
     "include": ("a\n{% include 'b' %}", "(line 2: {% include 'b' %})"),
     "import": ("{% import 'b' as c %}", "(line 1"),

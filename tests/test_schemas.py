@@ -87,6 +87,8 @@ def test_misfit(text, reason):
         ({"pattern": "a{99999999999999999999}"}, "cannot be checked"),
         ({"pattern": r"^[A-Z]{2}\d{2}[A-Z0-9]{11,30}$"}, ""),
         ({"pattern": "x" * 2000}, "more than 1000 characters"),
+        ({"$schema": "http://[::", "$id": "http://[x"}, "cannot be checked"),
+        ({"pattern": "[[a]"}, ""),
         ({"enum": ["x" * 300_000]}, "longer than 200 kB"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import random
+import re
 import zipfile
 
 import pytest
@@ -152,6 +154,18 @@ def test_damaged_workbooks_end_in_one_sentence(tmp_path):
             n_refused += 1
             assert error.exit_code == 2 and error.hint
     assert n_refused > 20
+
+
+def test_what_the_library_prints_of_a_style_is_not_shown(tmp_path, capsys):
+    source = book(tmp_path / "a.xlsx", ["text", "n"], ["a", datetime.date(2026, 1, 1)])
+    with zipfile.ZipFile(source) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    styles = parts["xl/styles.xml"]
+    odd = re.sub(rb'(<cellXfs.*?) (xfId|numFmtId)="\d+"', rb'\1 \2="2147483648"', styles, count=1)
+    assert odd != styles
+    with contextlib.suppress(SgError):
+        read_table(zipped(tmp_path / "b.xlsx", **{**parts, "xl/styles.xml": odd}))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04", b"", b"text\n"])

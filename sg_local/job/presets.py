@@ -78,6 +78,15 @@ def load_preset(name: str, kind: Kind) -> Preset:
     return merged(PRESETS[base][kind], values)
 
 
+def kept_preset(name: str, path: Path) -> str:
+    """The preset that a run was made with, as the file `path` has it. Raises SgError where there is none any more."""
+    if name in PRESETS or Path(name).is_file():
+        return name
+    raise SgError(
+        f"{path}: there is no preset {brief(name, 60)!r} now.", "Put its file back, or give another `preset`."
+    )
+
+
 def preset_base(name: str) -> tuple[str, dict[str, Any]]:
     """The shipped preset behind a preset's name or file, and what the file changes in it."""
     if name in PRESETS:

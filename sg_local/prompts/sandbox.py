@@ -44,6 +44,7 @@ STR_METHODS = {
     *("removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines"),
     *("startswith", "strip", "swapcase", "title", "upper"),
 }
+LONE = re.compile("[\ud800-\udfff]")
 _WIDE = re.compile(r"\d{4,}|%[^a-zA-Z%]*\*|\{[^{}]+\{")
 
 
@@ -52,7 +53,9 @@ def expand(source: str, variables: Mapping[str, object], functions: Mapping[str,
     sandbox = Sandbox(functions)
     try:
         template = jinja2.Template.from_code(sandbox, _code(source), sandbox.make_globals(None))
-        return template.render(variables)
+        text = template.render(variables)
+        _check(LONE.search(text) is None, "it writes half of a surrogate pair, which is no character")
+        return text
     except Exception as error:
         what = (error.message if isinstance(error, jinja2.TemplateError) else str(error)) or type(error).__name__
         message = f"The chat template cannot render this prompt: {what.rstrip('.')}{_where(source, error)}."

@@ -6,6 +6,7 @@ texts, never as formulas, and come back as they were. A file may unfold to MAX_T
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import itertools
@@ -36,7 +37,7 @@ def read_sheet(data: bytes, path: Path) -> Grid:
     _check_size(data, path)
     openpyxl = library()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints of styles out of range
             warnings.simplefilter("ignore")  # of features that have no cells
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
             shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
