@@ -82,7 +82,7 @@ MAY_IMPORT = {
         "backends",
         "calibration",
     },
-    "serve": {"records", "parsing", "prompts", "backends", "channel", "calibration", "decisions"},
+    "serve": {"records", "reading", "parsing", "prompts", "backends", "channel", "calibration", "decisions"},
     "job": {
         "calibration",
         *DISK,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sg_local.reading import loads
 from sg_local.records import Completion, Sampling
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -71,16 +72,12 @@ class TextRequest:
 def read_body(data: bytes) -> dict[str, Any]:
     """A request's body as JSON. Raises ApiError for anything that is not an object."""
     try:
-        body = json.loads(data, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ApiError("The body is not JSON.") from error
+        body = loads(data)
+    except ValueError as error:
+        raise ApiError(f"The body is not JSON ({error}).") from error
     if not isinstance(body, dict):
         raise ApiError("The body must be a JSON object.")
     return body
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def read_chat(body: dict[str, Any], max_tokens: int) -> ChatRequest:

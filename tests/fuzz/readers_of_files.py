@@ -21,6 +21,8 @@ from sg_local.job.plan import make_plan, preset_layer
 from sg_local.models.cards import read_card
 from sg_local.models.header import header_info
 from sg_local.prompts import chat_form, render
+from sg_local.serve import systemone
+from sg_local.serve.api import ApiError, read_body, read_chat, read_text
 from sg_local.tables import read_grid, read_table
 from sg_local.tasks import read_task, read_tests
 from sg_local.tasks.begin import begun
@@ -234,6 +236,16 @@ def _fitting(path: Path) -> object:
     return schemas.misfit(json.dumps(sound.SCHEMA), path.read_text(encoding="utf-8", errors="replace"))
 
 
+REFUSED = (ApiError,)
+
+
+def _body(path: Path) -> object:
+    """A request's body, as each of the three routes reads it that takes one."""
+    body = read_body(path.read_bytes())
+    routes = (systemone.read,) if "questions" in body else (read_text,) if "prompt" in body else (read_chat,)
+    return [written(read(body) if read is systemone.read else read(body, 100)) for read in routes]
+
+
 def _template(path: Path) -> object:
     source = path.read_bytes().decode("utf-8", "replace")  # as a GGUF's texts are decoded
     form = chat_form(source, "<s>", "</s>", True, ("<|im_end|>",))
@@ -244,5 +256,8 @@ def _template(path: Path) -> object:
 TEXTS = (
     Reader("schema", "schema.json", sound.as_json(sound.SCHEMA), JSON, _schema, _task_of_schema),
     Reader("json_answer", "answer.json", sound.texts(sound.FITTING), JSON, _fitting, names_file=False),
+    Reader(
+        "http_body", "body.json", sound.as_json(*sound.REQUESTS), JSON, _body, names_file=False, refusals=(ApiError,)
+    ),
     Reader("chat_template", "t.jinja", sound.texts(*sound.TEMPLATES), TEXT, _template, names_file=False),
 )

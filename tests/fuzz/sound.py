@@ -158,6 +158,9 @@ REQUEST = {
     "stream_options": {"include_usage": True},
     "n": 1,
 }
+TEXT_REQUEST = {"prompt": ["a", "b"], "temperature": 0, "max_tokens": 3, "stop": "x"}
+ASKED = {"type": "choice", "instructions": "Who?", "criteria": {"billing": "money", "delivery": "parcels"}}
+REQUESTS = (REQUEST, TEXT_REQUEST, {"state": {"mail": "a"}, "questions": {"team": ASKED}})
 DRAFT = {
     "kind": "classification",
     "instruction": "Say it.",
@@ -187,7 +190,7 @@ DECISION = {
 }
 DECISIONS = (
     DECISION,
-    {"state": "a", "type": "noul", "instructions": "Is it?", "criteria": "it is so"},
+    {"state": "a", "type": "noul", "instructions": "Is it?", "criteria": {"true": "it is so", "false": "it is not"}},
     {"state": ["a"], "type": "score", "instructions": "How much?", "criteria": ["low", "middle", "high"]},
 )
 
