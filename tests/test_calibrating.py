@@ -68,7 +68,7 @@ def test_the_evaluation_keeps_it_and_nobody_fits_it_again(done, monkeypatch):
     stamp = json.loads((done.folder / "stages" / "calibrate.json").read_text())
     assert set(stamp["reads"]) == {"adapter.gguf", "candidates.jsonl", "valid.jsonl"}
     assert set(stamp["made"]) == {"calibration.json"}
-    monkeypatch.setattr("sg_local.evaluate.calibrations", None)
+    monkeypatch.setattr("sg_local.evaluate.fit", None)
     assert done.predict_proba(["Where is it?"])
 
 

@@ -98,6 +98,43 @@ def test_the_probabilities_are_those_of_predict_proba(here):
             assert row["answer"] == max(found, key=found.get)
 
 
+def test_an_answer_below_the_threshold_is_unsure_in_every_form(here):
+    with sg.load("team") as job:
+        likely = [max(one.values()) for one in job.predict_proba(TEXTS)]
+        plain, middle = job.predict(TEXTS), sorted(likely)[2]
+        wanted = ["unsure" if p < middle else label for p, label in zip(likely, plain, strict=True)]
+        assert job.predict(TEXTS, abstain=middle) == wanted and wanted.count("unsure") == 2
+    run("team", "mails.csv", "--out", "answers.csv", "--abstain", str(middle), "--probabilities")
+    rows = rows_of(here / "answers.csv")
+    assert [row["answer"] for row in rows] == wanted and all(float(row["p(billing)"]) > 0 for row in rows)
+    run("team", "mails.csv", "--out", "bare.csv", "--abstain", str(middle))
+    assert [row["answer"] for row in rows_of(here / "bare.csv")] == wanted and "p(billing)" not in rows_of(
+        here / "bare.csv"
+    )[0]
+    lines = "".join(f"{text}\n" for text in TEXTS[:3])
+    assert run("team", "-", "--abstain", str(middle), input=lines).stdout.splitlines() == wanted[:3]
+    objects = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    said = run("team", "-", "--jsonl", "--abstain", str(middle), input=objects).stdout.splitlines()
+    assert [json.loads(line)["answer"] for line in said] == wanted
+    [first] = run("team", TEXTS[0], "--abstain", "1", "--json").stdout.splitlines()
+    assert json.loads(first) == {"output": "unsure"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("date", "x", "--abstain", "0.5"), ("team", "x", "--abstain", "1.5"), ("team", "x", "--abstain", "0.5", "--free")],
+    ids=["generation", "beyond 1", "free"],
+)
+def test_a_threshold_needs_probabilities(here, words):
+    assert run(*words, code=2).stdout == ""
+
+
+def test_kept_answers_count_under_any_threshold(here):
+    with sg.load("team") as job:
+        both = [fingerprint(job.opened, Asking(abstain=abstain)) for abstain in (0.0, 0.9)]
+    assert both[0] == both[1]
+
+
 def test_votes_give_their_share(here):
     run("date", "mails.csv", "--out", "answers.csv", "--votes", "4")
     rows = rows_of(here / "answers.csv")

@@ -36,6 +36,7 @@ from sg_local.records import SgError
 from sg_local.report import Report, plain, read_report
 from sg_local.report.records import METRICS
 from sg_local.tables import parse_columns
+from sg_local.views.verdict import reliability_note
 from sg_local.words import brief, counted
 
 
@@ -155,6 +156,9 @@ def show_base(found: evaluate.BaseScores, model: str) -> None:
     shown = [one for name, one in found.systems.items() if name in card or one.family == "free"]
     rows = [(s.title, *(f"{n:.1f}" for n in (s.score, s.low, s.high, s.irrelevant))) for s in shown]
     output.show_table("", columns, rows)
+    for one in card.values():
+        if one.reliability is not None:
+            output.say(f"{one.title}: {reliability_note(one.reliability)}")
     output.say(f"The best prompt is the {found.chosen['base']} one, chosen on the examples, never on test rows.")
     if n_out := len(found.excluded.examples) + len(found.excluded.training):
         output.say(f"{counted(n_out, 'test row', 'were')} left out: too like an example or a training row.")

@@ -16,7 +16,7 @@ and counted. Not covered: whether the test rows resemble what a user will really
 from __future__ import annotations
 
 from sg_local.evaluate.browse import SHOW, Judged, judged_rows
-from sg_local.evaluate.calibrating import LIKELIEST, calibrations
+from sg_local.evaluate.calibrating import CALIBRATED, LIKELIEST, fit
 from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.stage import evaluate
@@ -24,6 +24,7 @@ from sg_local.evaluate.systems import SYSTEMS, System, is_untuned, on_the_card
 from sg_local.evaluate.untuned import BaseScores, evaluate_base
 
 __all__ = [
+    "CALIBRATED",
     "LIKELIEST",
     "SHOW",
     "SYSTEMS",
@@ -36,10 +37,10 @@ __all__ = [
     "OnEvent",
     "System",
     "calibration_questions",
-    "calibrations",
     "elect_any",
     "evaluate",
     "evaluate_base",
+    "fit",
     "is_untuned",
     "judged_rows",
     "on_the_card",

@@ -27,13 +27,14 @@ WAYS: Mapping[str, str] = {"restricted": LIKELIEST, "calibrated": CALIBRATED}
 """The ways of the table of systems that have probabilities, and what predict calls them."""
 
 
-def calibrations(job: Evaluation, model: str) -> dict[str, Calibration]:
-    """By way of choosing a label, what makes probabilities of the scores of the base or the tuned model, in the run's
-    form. Answers that an evaluation left are used again, and nothing is written.
+def fit(job: Evaluation, model: str, way: str) -> Calibration:
+    """What makes probabilities of the scores of the base or the tuned model, in the run's form.
+
+    Answers that an evaluation left are used again, and nothing is written.
     """
     journal = AnswerJournal(job, lambda event: None, keeps=False)
     journal.use_adapter(job.run.path(ADAPTER) if model == TUNED else None)
-    return {way: calibration(journal, model, job.form, way) for way in (LIKELIEST, CALIBRATED)}
+    return calibration(journal, model, job.form, way)
 
 
 def calibration(journal: AnswerJournal, model: str, form: Form, way: str) -> Calibration:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping
 from typing import Any
 
-from sg_local.calibration import UNFITTED, Calibration
+from sg_local.calibration import Calibration
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.job import OpenRun
 from sg_local.records import MadeOtherwise, SgError, digest, from_dict
@@ -38,17 +37,17 @@ def calibration_of(job: OpenRun, way: str, *, base: bool, held: bool = False) ->
     model = BASE if base or job.alone else TUNED
     kept = read_kept(job)
     if way not in kept.get(model, {}):
-        kept[model] = {**kept.get(model, {}), **_fit(job, model)}
+        kept[model] = {**kept.get(model, {}), way: _fit(job, model, way)}
         keep(job, kept, held=held)
-    return kept[model].get(way, UNFITTED)
+    return kept[model][way]
 
 
-def _fit(job: OpenRun, model: str) -> Mapping[str, Calibration]:
+def _fit(job: OpenRun, model: str, way: str) -> Calibration:
     from sg_local import evaluate
 
     job.adapted(base=model == BASE)
-    found = evaluate.calibrations(evaluation_of(job), model)
-    logger.info("run %s: probabilities of the %s model: %s", job.run.name, model, found)
+    found = evaluate.fit(evaluation_of(job), model, way)
+    logger.info("run %s: probabilities of the %s model, %s labels: %s", job.run.name, model, way, found)
     return found
 
 

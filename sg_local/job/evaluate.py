@@ -34,8 +34,8 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
 
     examples_adapter = train_examples(job, tell) if job.plan["eval"].tuned_examples else None
     report = room.evaluate(evaluation_of(job, examples_adapter), lambda event: tell(Moved("eval", event)))
-    if job.task.labels:
-        calibration_of(job, room.LIKELIEST, base=False, held=True)
+    for way in (room.LIKELIEST, room.CALIBRATED) if job.task.labels else ():
+        calibration_of(job, way, base=False, held=True)
     _tell_the_files(job)
     return f"base {report.base.score:.1f}, tuned {report.tuned.score:.1f}"
 

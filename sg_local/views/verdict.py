@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sg_local.calibration import BINS, Sure
+from sg_local.calibration import BINS, Reliability, Sure
 from sg_local.evaluate import is_untuned, on_the_card
 from sg_local.files import file_digest
 from sg_local.report import Outcome, Report, read_report
@@ -131,12 +131,16 @@ def _reliability(report: Report) -> list[str]:
     served = report.systems[report.served]
     if served.reliability is None:
         return []
-    found, base = served.reliability, report.systems[served.against].reliability
+    return [reliability_note(served.reliability, report.systems[served.against].reliability)]
+
+
+def reliability_note(found: Reliability, base: Reliability | None = None) -> str:
+    """How far a system's probabilities mean what they say, in words; beside it the base's calibration error."""
     before = "" if base is None else f" (base {base.ece:.1f})"
     fitted = f"temperature {found.temperature:.2f} from {counted(found.n_fitted, 'validating row')}"
     error = f"calibration error {found.ece:.1f} points{before} in {BINS} bins, Brier score {found.brier:.2f}"
     left = " ".join(_left(one) for one in (found.sure, found.abstain) if one is not None)
-    return [f"Probabilities, {fitted}: {error}. {left}"]
+    return f"Probabilities, {fitted}: {error}. {left}"
 
 
 def _left(sure: Sure) -> str:
