@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 class EngineSettings:
     """How a generator runs. None means: chosen by the backend from the model and the machine.
 
-    `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together.
+    `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together. With
+    `n_threads` None as many threads compute as neighbours leave processors for.
     `fast_copy` lets the backend keep the same weights in a format that this machine computes faster, in `cache`
     (None: the user's cache folder).
     """

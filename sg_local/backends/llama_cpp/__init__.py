@@ -68,7 +68,8 @@ def _open(
     loaded = load(Path(choice.path), settings.gpu_layers)
     try:
         vocab = Vocab(loaded)
-        plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads)
+        follows = settings.n_threads is None and not lib.llama_supports_gpu_offload()
+        plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads, follows)
         context = Context(loaded, vocab.size, plan)
     except BaseException:
         lib.llama_model_free(loaded)

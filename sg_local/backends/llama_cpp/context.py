@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import ctypes
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from sg_local.backends.footprint import N_BATCH, pool_cells
 from sg_local.backends.llama_cpp.library import log
+from sg_local.backends.llama_cpp.threads import Observation, ThreadCount
 from sg_local.records import SgError
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ in llama-cparams.h
@@ -26,11 +28,15 @@ DECODED, NO_ROOM, ABORTED = 0, 1, 2  # llama_decode's answers
 
 @dataclass(frozen=True)
 class ContextPlan:
-    """`n_ctx` bounds one sequence, in tokens; `n_parallel` sequences run at a time."""
+    """`n_ctx` bounds one sequence, in tokens; `n_parallel` sequences run at a time.
+
+    Where it `follows` the machine, `n_threads` are the most; how many compute is then the matter of `threads`.
+    """
 
     n_ctx: int
     n_parallel: int
     n_threads: int
+    follows: bool = False
 
 
 class Context:
@@ -45,6 +51,7 @@ class Context:
         self._pointer = self._open(model)
         self._memory = lib.llama_get_memory(self._pointer)
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="llama-decode")
+        self.threads = ThreadCount(plan.n_threads)
         self._make_batch()
 
     def _make_batch(self) -> None:
@@ -136,6 +143,22 @@ class Context:
             self._pointer = None
 
     def _compute(self) -> int:
+        """One decode, by as many threads as the machine has time for.
+
+        A batch of one token is always computed by all of them: its attention is cut into as many parts as there are
+        threads, which would change the sums. Everything else comes out the same to the bit, however many compute.
+        """
+        follows = self.plan.follows and self._batch.n_tokens > 1
+        if not follows:
+            return self._decoded()
+        lib.llama_set_n_threads(self._pointer, self.plan.n_threads, self.threads.n)
+        began, cpu = time.perf_counter(), time.process_time()
+        answer = self._decoded()
+        seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+        self.threads.observe(Observation(self._batch.n_tokens, seconds, cpu_s))
+        return answer
+
+    def _decoded(self) -> int:
         future = self._worker.submit(lib.llama_decode, self._pointer, self._batch)
         try:
             answer: int = future.result()
