@@ -53,3 +53,10 @@ def test_a_folder_without_any_of_the_tasks_fails_and_names_them(paper, tmp_path,
 def test_a_mean_that_trivial_systems_reach_is_marked(quality, over_base, over_trivial, marked):
     rows = [{"gaps": {"gain": over_base * 10, "trivial": over_trivial * 10}}] * 2
     assert quality.mean_is_marked(rows, "gain", "trivial") is marked
+
+
+def test_a_fair_share_is_what_neighbours_with_a_core_each_leave(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    busy = importlib.import_module("busy")
+    speeds = {"plain": {0: 400.0, 1: 150.0, 2: 85.0}, "ours": {0: 396.0, 1: 240.0, 2: 160.0}}
+    assert busy.report(speeds, 2) == {"share_of_fair_1": 0.9, "share_of_fair_2": 0.8, "ratio_quiet": 0.99}
