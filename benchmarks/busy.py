@@ -31,8 +31,7 @@ from synth import embedded_model, work_on
 from synth_systems import ours
 
 from sg_local.backends import EngineSettings, open_generator
-from sg_local.backends.machine import physical_cores
-from sg_local.cli.config import SPINS
+from sg_local.backends.machine import SPINS, physical_cores
 
 NEIGHBOURS = (0, 1, 2)
 WAITING = {"ours": {"GOMP_SPINCOUNT": SPINS}, "plain": {}}

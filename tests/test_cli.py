@@ -13,8 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sg_local.backends.machine import SPINS
 from sg_local.cli.app import COMMANDS, app, as_sg_error
-from sg_local.cli.config import SPINS, set_brief_waits
+from sg_local.cli.config import set_brief_waits
 from sg_local.job import stages
 from sg_local.records import Answer, SgError
 from sg_local.run import Run

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.backends.machine import SPINS
 from sg_local.home import ModelFolders, folders
 from sg_local.job.options import Home
 from sg_local.records import SgError
@@ -87,12 +88,6 @@ class _Everywhere(dict[str, Any]):
 def go_online() -> None:
     """Let the Hub's client on the network, for the one command that is there for it."""
     os.environ["HF_HUB_OFFLINE"] = "0"
-
-
-SPINS = "1000"
-"""How often a thread of the engines looks whether the others are ready before it sleeps, about 50 microseconds: long
-enough where it has a processor to itself. The library's default is hundreds of times as long, in which a neighbour's
-thread could have worked: beside two busy processes on two cores the engine wrote 59 tokens a second instead of 9."""
 
 
 def set_brief_waits() -> None:
