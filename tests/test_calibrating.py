@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+from tiny_models import TinySpec, write_model
 from tiny_runs import PAIRS, TASK, FakeGenerator, job_of
 
 import sg_local as sg
@@ -114,6 +115,22 @@ def test_a_base_alone_has_probabilities_as_the_model_gives_them(own_folder):
         assert sum(job.predict_proba(["Where is it?"])[0].values()) == pytest.approx(1)
         assert calibration_of(job.opened, "likeliest", base=True).n == 0
     assert not (own_folder / "runs").exists()
+
+
+def test_with_a_real_engine_the_report_and_predict_proba_agree(own_folder):
+    base = write_model(own_folder / "tiny.gguf", TinySpec())
+    with sg.open_job(TASK, model=base, base=True, form="chat") as job:
+        found = job.evaluate_base()
+        [name] = [name for name in found.chosen if name.endswith("restricted")]
+        assert found.chosen[name] == job.opened.form.name
+        likely = job.predict_proba([row.input for row in TASK.tests])
+        hits = [
+            (max(one.values()), max(one, key=one.get) in row.outputs)
+            for one, row in zip(likely, TASK.tests, strict=True)
+        ]
+        [mine], [theirs] = bins_of(hits), found.systems[name].reliability.bins
+        assert (mine.n, mine.right) == (theirs.n, theirs.right) == (4, 50.0)
+        assert mine.confidence == pytest.approx(theirs.confidence, abs=0.1)
 
 
 # In the evaluation
