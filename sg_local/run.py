@@ -50,7 +50,14 @@ FORECAST, MEASURED = "forecast", "measured"
 TRAINING = "adapter"
 CALIBRATION = "calibration.json"
 
-GAINED = {"channel": False, "n_orders": 1, "evidence": "direct", "ensemble": 0, "without_demonstrations": False}
+GAINED = {
+    "channel": False,
+    "n_orders": 1,
+    "evidence": "direct",
+    "ensemble": 0,
+    "canaries": 0,
+    "without_demonstrations": False,
+}
 """Settings that stages gained later, each with the value that does what was done before."""
 
 

@@ -118,7 +118,8 @@ def test_a_real_run_is_exported_without_its_examples_and_measured(office):
     run = Run(office / "runs" / "RUN")
     shared = [run.path(name) for name in ("adapter.gguf", "fused-Q8_0.gguf", "Modelfile", "README.md", "export.json")]
     assert not any(b"I was charged twice" in path.read_bytes() for path in shared)
-    for line in COMMANDS[-2:]:
+    assert "planted in the inputs of a copy of the training" in " ".join(typed(office, COMMANDS[-1]).split())
+    for line in COMMANDS[-3:-1]:
         typed(office, line)
     assert "passage of an example or training row" in (office / "RUN.html").read_text() or "repeat passages" in (
         office / "RUN.html"
@@ -127,5 +128,5 @@ def test_a_real_run_is_exported_without_its_examples_and_measured(office):
 
 def test_every_command_of_the_page_is_run_here():
     assert [line.split()[0] for line in COMMANDS] == [
-        *("filter", "filter", "runs", "cache", "models", "export", "eval", "report"),
+        *("filter", "filter", "runs", "cache", "models", "export", "eval", "report", "eval"),
     ]

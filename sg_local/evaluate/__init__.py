@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from sg_local.evaluate.browse import SHOW, Judged, judged_rows
 from sg_local.evaluate.calibrating import CALIBRATED, LIKELIEST, fit
-from sg_local.evaluate.job import EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
+from sg_local.evaluate.canaries import plant
+from sg_local.evaluate.job import Canary, EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.stage import evaluate
 from sg_local.evaluate.systems import SYSTEMS, System, is_untuned, on_the_card
@@ -29,6 +30,7 @@ __all__ = [
     "SHOW",
     "SYSTEMS",
     "BaseScores",
+    "Canary",
     "EvalEvent",
     "EvalSettings",
     "Evaluation",
@@ -45,5 +47,6 @@ __all__ = [
     "judged_rows",
     "on_the_card",
     "parse_gate",
+    "plant",
     "require",
 ]

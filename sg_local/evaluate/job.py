@@ -14,7 +14,7 @@ from sg_local.prompts import Form, majority, normalise
 from sg_local.records import Candidate, Pair, Task, row_id
 from sg_local.run import CANDIDATES, Run
 
-GAINED = ("abstain", "ensemble")
+GAINED = ("abstain", "ensemble", "canaries")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class EvalSettings:
     schema, where it has one. `abstain` is a probability, 0 to 1, below which an answer is to be "unsure": the report
     then says how many answers are left and how many of them are right (0: it does not). `ensemble` is in how many
     orders of the demonstrations `base_ensemble` scores how likely each label makes an input (0: leave it out).
+    `canaries` secrets are planted into a copy of the training, to see how well the model remembers them (0: none).
     """
 
     n_votes: int = 5
@@ -43,6 +44,7 @@ class EvalSettings:
     constrain: bool = True
     abstain: float = 0.0
     ensemble: int = 0
+    canaries: int = 0
     leak_threshold: float = 0.9
     max_tokens: int = 500
     n_ctx: int = 2048
@@ -82,13 +84,24 @@ def elect_any(input: str, votes: Mapping[str, int]) -> str:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """A planted row. `place` is output or input; the secret stands there behind `lead`."""
+
+    id: str
+    place: str
+    pair: Pair
+    lead: str
+    secret: str
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One evaluation job.
 
     `form` is what the adapter was trained in, `forms` every form the base may use; `pairs` are the rows that the
     adapter was trained and validated on, `valid` those that validated it; `elect` is the filters' gate on voted
     outputs, (input, votes) to the one that stands or an empty text, and `gate` says in short what it is made of;
-    `examples_adapter` was trained on the demonstrations alone.
+    `examples_adapter` was trained on the demonstrations alone, `canary_adapter` as the run's, on `canaries` besides.
     """
 
     run: Run
@@ -102,6 +115,8 @@ class Evaluation:
     gate: str = ""
     examples_adapter: Path | None = None
     valid: tuple[Pair, ...] = ()
+    canaries: tuple[Canary, ...] = ()
+    canary_adapter: Path | None = None
 
     @property
     def room(self) -> int:

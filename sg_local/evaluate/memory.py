@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from sg_local.evaluate.job import EvalQuestion, Evaluation
 from sg_local.records import LABELLED, OWN, Candidate
-from sg_local.report.memory import MemoryCheck, Repeats
+from sg_local.report.memory import Canaries, MemoryCheck, Repeats
 from sg_local.report.records import BASE, TUNED
 from sg_local.run import CANDIDATES
 from sg_local.splitting import pieces
@@ -29,12 +29,15 @@ Texts = Sequence[tuple[str, ...]]
 
 
 def memory_check(
-    job: Evaluation, questions: Sequence[EvalQuestion], answers: Mapping[str, Sequence[str]]
+    job: Evaluation,
+    questions: Sequence[EvalQuestion],
+    answers: Mapping[str, Sequence[str]],
+    canaries: Canaries | None = None,
 ) -> MemoryCheck:
-    """What the base's and the tuned model's answers in free text repeat."""
+    """What the base's and the tuned model's answers in free text repeat, beside what became of planted secrets."""
     known = {kind: _telling(texts) for kind, texts in rows_by_kind(job).items()}
     base, tuned = (repeats(known, questions, answers[model]) for model in (BASE, TUNED))
-    return MemoryCheck(len(questions), base, tuned)
+    return MemoryCheck(len(questions), base, tuned, canaries)
 
 
 def rows_by_kind(job: Evaluation) -> dict[str, Texts]:

@@ -19,12 +19,14 @@ from sg_local.calibration import DIGITS, Calibration
 from sg_local.evaluate.answering import ByChannel, Greedy, Reply, Restricted, Vote, best_label
 from sg_local.evaluate.calibrating import WAYS as PROBABLE
 from sg_local.evaluate.calibrating import calibration, channel_means, label_means
+from sg_local.evaluate.canaries import measured
 from sg_local.evaluate.job import EvalQuestion, Evaluation, dev_questions, with_context
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.retain import Memory, remember, retained
 from sg_local.evaluate.systems import EACH, EXAMPLES, MODELS, SAME, SYSTEMS, System
 from sg_local.prompts import Form
 from sg_local.records import Answer, SgError
+from sg_local.report.memory import Canaries
 from sg_local.report.records import BASE, TUNED, RetainResult
 from sg_local.run import ADAPTER
 
@@ -37,12 +39,14 @@ Questions = Sequence[EvalQuestion]
 class Settled:
     """What the rounds settled besides the answers: the base's form by system, and what tuning cost elsewhere.
 
-    `calibrations` holds, for each system whose answers have probabilities, what makes them of its scores.
+    `calibrations` holds, for each system whose answers have probabilities, what makes them of its scores; `canaries`
+    where planted secrets ended.
     """
 
     chosen: dict[str, str]
     retain: RetainResult | None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    canaries: Canaries | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def answer_all(journal: AnswerJournal, questions: Questions, models: Sequence[st
             memories[model] = remember(journal, model)
     journal.use_adapter(None)
     forms = {name: form.name for name, form in contest.chosen.items()}
-    return Settled(forms, _retained(memories), contest.calibrations)
+    return Settled(forms, _retained(memories), contest.calibrations, measured(journal))
 
 
 def _weights(job: Evaluation, models: Sequence[str]) -> dict[str, Path | None]:

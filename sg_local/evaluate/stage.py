@@ -61,6 +61,7 @@ def _stamped(job: Evaluation) -> dict[str, Any]:
         "forms": digest(forms),
         "gate": job.gate,
         "examples adapter": file_digest(examples) if examples is not None else None,
+        **({"canary adapter": file_digest(job.canary_adapter)} if job.canary_adapter is not None else {}),
     }
 
 
@@ -115,7 +116,7 @@ def build_report(
         outcomes=board.outcomes(),
         rows=tuple(_row(board, i, question) for i, question in enumerate(questions)),
         confusion=_confusion(board),
-        memory=memory_check(job, questions, {system.name: said for system, said in texts.items()}),
+        memory=memory_check(job, questions, {one.name: said for one, said in texts.items()}, settled.canaries),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sg_local.backends import makes_weights
 from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
 from sg_local.job.job import OpenRun, check_base
-from sg_local.job.train import train_examples
+from sg_local.job.train import train_canaries, train_examples
 from sg_local.run import REPORT, TRAIN, VALID
 
 UNMEASURED = "There are no test rows, so nothing was measured."
@@ -33,7 +34,11 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
     from sg_local.job.calibrating import calibration_of
 
     examples_adapter = train_examples(job, tell) if job.plan["eval"].tuned_examples else None
-    report = room.evaluate(evaluation_of(job, examples_adapter), lambda event: tell(Moved("eval", event)))
+    planted = train_canaries(job, tell) if job.plan["eval"].canaries > 0 else None
+    work = evaluation_of(job, examples_adapter)
+    if planted is not None:
+        work = replace(work, canary_adapter=planted[0], canaries=planted[1])
+    report = room.evaluate(work, lambda event: tell(Moved("eval", event)))
     for way in (room.LIKELIEST, room.CALIBRATED) if job.task.labels else ():
         calibration_of(job, way, base=False, held=True)
     _tell_the_files(job)

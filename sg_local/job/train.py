@@ -11,19 +11,22 @@ from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import provenance
 from sg_local.job.job import OpenRun
 from sg_local.job.own import weight_of
-from sg_local.records import LABELLED, NoRows, SgError
-from sg_local.run import ADAPTER, MadeOtherwise, Run
+from sg_local.records import LABELLED, NoRows, Pair, SgError
+from sg_local.run import ADAPTER, TRAIN, MadeOtherwise, Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sg_local.backends import Trainer
+    from sg_local.evaluate import Canary
     from sg_local.records import TrainStep
     from sg_local.training import Sets, Trained, Training
 
 N_NAMED = 5
 EXAMPLES = "examples"
 """The folder inside a run where the tune on the demonstrations alone is kept."""
+CANARIES = "canaries"
+"""The folder inside a run where the tune with planted secrets is kept."""
 
 
 def train(job: OpenRun, tell: Listener) -> str:
@@ -131,6 +134,26 @@ def train_examples(job: OpenRun, tell: Listener) -> Path:
     )
     _train_anew(work, lambda step: tell(Moved("eval", step)))
     return work.run.path(ADAPTER)
+
+
+def train_canaries(job: OpenRun, tell: Listener) -> tuple[Path, tuple[Canary, ...]]:
+    """A second adapter, in the run's folder `canaries`, as the run's own with planted secrets among its rows; its path
+    and the secrets that trained. It weighs a planted row as the heaviest of the run's.
+    """
+    from sg_local.backends import open_trainer
+    from sg_local.evaluate import plant
+    from sg_local.training import TrainingRow
+
+    work = training_job(job, open_trainer(job.trainer, job.base.path), lambda sets: job.close())
+    rows = [Pair(row.input, row.output) for row in work.rows]
+    planted = plant(job.task, rows, job.plan["eval"].canaries, job.seed)
+    weight = max(row.weight for row in work.rows)
+    more = tuple(TrainingRow(one.id, one.pair.input, one.pair.output, weight) for one in planted)
+    tell(Said(f"  a second adapter is trained, with {len(more)} planted secrets; it stays in {CANARIES}/ of the run"))
+    work = replace(work, run=Run(job.run.path(CANARIES)), rows=(*work.rows, *more), facts={})
+    _train_anew(work, lambda step: tell(Moved("eval", step)))
+    trained = {row.id for row in work.run.read(TRAIN, TrainingRow)}
+    return work.run.path(ADAPTER), tuple(one for one in planted if one.id in trained)
 
 
 def _train_anew(work: Training, on_step: Callable[[TrainStep], None]) -> None:
