@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sg_local.job.events import Began, Ended, Event, Moved, Said, Skipped
-    from sg_local.job.face import Job, load, load_task, open_job
+    from sg_local.job.face import Job
+    from sg_local.job.opening import load, load_task, open_job
     from sg_local.job.rows import JobRow
     from sg_local.records import Pair, SgError, Task, TestRow
 
@@ -40,9 +41,9 @@ _HOMES = {
     "Skipped": "job.events",
     "Task": "records",
     "TestRow": "records",
-    "load": "job.face",
-    "load_task": "job.face",
-    "open_job": "job.face",
+    "load": "job.opening",
+    "load_task": "job.opening",
+    "open_job": "job.opening",
 }
 """The module of each public name; it is imported when the name is first asked for."""
 

@@ -1,4 +1,4 @@
-"""The Python face of a job: open a task, run its stages, ask the tuned model.
+"""The Python face of a job: run its stages, ask the tuned model. `opening` reads tasks and opens jobs.
 
     import sg_local as sg
 
@@ -18,14 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local.calibration import UNSURE
-from sg_local.home import folders, tell_nobody
 from sg_local.job.answering import Asking, check_asking
-from sg_local.job.asking import job_for_base
-from sg_local.job.budget import budget_of
 from sg_local.job.calibrating import calibration_of
 from sg_local.job.events import Listener, deaf
-from sg_local.job.job import OpenRun, job_for_run, job_for_task
-from sg_local.job.options import Home, Options, Tables
+from sg_local.job.job import OpenRun
+from sg_local.job.options import Tables
 from sg_local.job.rows import JobRow, rows_of
 from sg_local.records import SgError, Task
 from sg_local.run import ADAPTER
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
     from sg_local.job.events import Forecast
     from sg_local.job.predict import AnsweredFile
     from sg_local.report import Report
-
-TaskLike = Task | str | Path | Mapping[str, Any]
 
 
 class Job:
@@ -177,8 +172,8 @@ class Job:
         """
         from sg_local.job.predict import FileToAnswer, predict_file
 
-        _check_options(asked, "predict_file", {"base", "votes", "probabilities", "labels", "abstain"})
-        _check_options(columns or {}, "columns", {"input", "output"})
+        check_options(asked, "predict_file", {"base", "votes", "probabilities", "labels", "abstain"})
+        check_options(columns or {}, "columns", {"input", "output"})
         file = FileToAnswer(Path(source), Path(out), Columns(**(columns or {})), redo)
         return predict_file(self._opened, file, Asking(**asked), listen)
 
@@ -226,97 +221,8 @@ class Job:
             perform(self._opened, stage, listen, again=redo)
 
 
-def load_task(
-    source: TaskLike, tests: int | str | Path | None = None, columns: Mapping[str, str] | None = None
-) -> Task:
-    """A task from a file (.toml, or Super-NaturalInstructions .json), a shipped task's name, or a mapping.
-
-    A mapping has the keys of a task file: instruction, examples, kind, labels, tests, name, schema. `tests` draws so
-    many of its test rows, always the same ones, or is a file of test rows that take their place; `columns` says which
-    of that file's columns are meant, such as {"input": "Body", "output": "Team"}.
-
-    Raises SgError for what is missing or malformed.
-    """
-    from sg_local import tasks
-
-    _check_options(columns or {}, "columns", {"input", "output"})
-    said = Columns(**(columns or {}))
-    if isinstance(tests, str):
-        tests = Path(tests)
-    if isinstance(source, Task):
-        return tasks.with_tests(source, tests, said)
-    if isinstance(source, Mapping):
-        return tasks.with_tests(tasks.task_from(source), tests, said)
-    return tasks.load_task(str(source), tests, said)
-
-
-def open_job(
-    task: TaskLike,
-    *,
-    model: str | Path | None = None,
-    settings: Tables | None = None,
-    runs: str | Path = "runs",
-    name: str | None = None,
-    home: str | Path | None = None,
-    base: bool = False,
-    inputs: str | Path | None = None,
-    rows: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    budget: Mapping[str, str] | None = None,
-    **options: Any,
-) -> Job:
-    """The job of a task: the run of this name in the folder `runs` goes on, or a new one is begun.
-
-    `model` is a known model's name or the path of a GGUF file (None: the embedded SmolLM2-135M); `name` defaults to
-    task and model; `settings` holds stage settings, such as {"synth": {"n_inputs": 80}, "train": {"epochs": 2}};
-    `home` holds models and caches. Further options: `seed` (int), `preset` ("recommended", "paper", a file), `form`
-    ("auto", "chat", "plain"), `backend` and `trainer` (by name), and `redo` (make again what was made otherwise).
-
-    `inputs` is a file of your own unlabelled inputs, which take the place of invented ones; `rows` one of labelled
-    rows, which train, and measure where the task has no test rows; `columns` says which columns are meant, such as
-    {"input": "Body", "output": "Team"}. The run keeps a copy: going on needs no file.
-
-    `budget` is what the whole job may take, such as {"ram": "12G", "disk": "15G", "time": "45m"}: rows, epochs, batch
-    and other settings that were not given are chosen to fit, or SgError says what would.
-
-    With `base` the job asks the untuned model alone, of any architecture that the engine runs: `predict`,
-    `predict_proba` and `evaluate_base` answer, and no stage works.
-
-    Nothing is written before a stage runs. Raises SgError for what does not exist, and where the run was made from
-    another task, model, seed or form.
-    """
-    files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
-    _check_options(columns or {}, "columns", {"input", "output"})
-    chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
-    _check_options(budget or {}, "budget", {"ram", "disk", "time"})
-    _check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo"})
-    given = frozenset(key for key, value in chosen.items() if value is not None)
-    named = ",".join(f"{role}={name}" for role, name in (columns or {}).items())
-    bounds = budget_of(**{"ram": None, "disk": None, "time": None, **(budget or {})})
-    found = Options(
-        runs=Path(runs), settings=dict(settings or {}), given=given, own_columns=named, budget=bounds, **chosen
-    )
-    opened = job_for_base if base else job_for_task
-    return Job(opened(load_task(task), found, _home(home)))
-
-
-def load(run: str | Path, *, runs: str | Path = "runs", home: str | Path | None = None) -> Job:
-    """A run that exists: by its name in the folder `runs`, or by its folder's path. Raises SgError without one."""
-    path = Path(run)
-    folder, name = (path.parent, path.name) if path.name != str(run) else (Path(runs), str(run))
-    return Job(job_for_run(name, Options(runs=folder), _home(home)))
-
-
-def _check_options(given: Iterable[str], what: str, known: set[str]) -> None:
+def check_options(given: Iterable[str], what: str, known: set[str]) -> None:
     unknown = sorted(set(given) - known)
     if unknown:
         hint = f"It has: {', '.join(sorted(known))}."
         raise SgError(f"{what} has no option {unknown[0]!r}.", hint, exit_code=2)
-
-
-def _home(home: str | Path | None) -> Home:
-    tell_nobody()
-    if home is not None:
-        return Home(Path(home).expanduser())
-    found = folders()
-    return Home(found.data, models=found.models)
