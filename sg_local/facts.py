@@ -28,6 +28,7 @@ RUN_FACTS: dict[str, Any] = {
     "set": dict[str, dict[str, Any]],
     "measured": dict[str, dict[str, Any]],
     "forecast": dict,
+    "engine": {"format": str, "n_parallel": int},
     "budget": {"ram_bytes": int | None, "disk_bytes": int | None, "time_s": float | None, "chose": dict},
     "version": str,
 }

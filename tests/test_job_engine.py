@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from sg_local import prompts
+from sg_local.backends import EngineSettings, open_generator
+from sg_local.backends.llama_cpp.probe import EngineChoice
 from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.export import gate, loading
 from sg_local.job import job as job_module
@@ -142,3 +144,76 @@ def test_the_folder_of_the_home_is_filled_and_no_other(tmp_path, routing, monkey
     with job_for_task(routing, asked, Home(tmp_path / "home")) as job:
         assert job.generator.info.digest == job.record["model"]["digest"]
     assert list((tmp_path / "home/digests").iterdir()) and not (tmp_path / "user").exists()
+
+
+class Chosen(ScriptedGenerator):
+    """An engine that chose what it runs."""
+
+    def __init__(self, model: Path, format: str, n_parallel: int) -> None:
+        super().__init__(model)
+        self.choice = EngineChoice(format, str(model), n_parallel, 2)
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    """Engines on two machines: each opening's settings, and what a trial would choose there."""
+    seen, trials = [], [("BF16", 64), ("as given", 16)]
+
+    def open_generator(name, model, settings):
+        seen.append(settings)
+        format, n_parallel = trials[min(len(seen), 2) - 1]
+        return Chosen(model, settings.format or format, settings.n_parallel or n_parallel)
+
+    monkeypatch.setattr(job_module, "open_generator", open_generator)
+    return seen
+
+
+def begin(tmp_path, routing, **settings):
+    with job_for_task(routing, replace(options(tmp_path, **settings), name="r"), Home(tmp_path)) as job, job.lock():
+        assert job.generator
+    return json.loads((tmp_path / "runs" / "r" / "run.json").read_text())["engine"]
+
+
+def go_on(tmp_path, routing, **settings):
+    again = replace(options(tmp_path, **settings), name="r", given=frozenset())
+    with job_for_task(routing, again, Home(tmp_path)) as job, job.lock():
+        assert job.generator
+        return job.said
+
+
+def test_a_run_goes_on_in_the_format_and_with_the_sequences_that_it_began_with(tmp_path, routing, clocks):
+    assert begin(tmp_path, routing) == {"format": "BF16", "n_parallel": 64}
+    assert go_on(tmp_path, routing) == []
+    assert (clocks[0].format, clocks[0].n_parallel) == (None, None)
+    assert (clocks[1].format, clocks[1].n_parallel) == ("BF16", 64)
+
+
+def test_settings_of_the_engine_go_before_what_a_run_began_with(tmp_path, routing, clocks):
+    begin(tmp_path, routing)
+    go_on(tmp_path, routing, engine={"fast_copy": False})
+    go_on(tmp_path, routing, engine={"n_parallel": 4, "format": "Q8_0", "fast_copy": True})
+    assert [(one.format, one.n_parallel) for one in clocks[1:]] == [(None, None), ("Q8_0", 4)]
+
+
+def test_another_format_than_a_run_began_with_is_said(tmp_path, routing, clocks, monkeypatch):
+    begin(tmp_path, routing)
+    monkeypatch.setattr(job_module, "open_generator", lambda name, model, settings: Chosen(model, "as given", 16))
+    (said,) = go_on(tmp_path, routing)
+    assert "written in BF16; here as given writes" in said
+
+
+def test_an_engine_holds_a_format_and_makes_its_copy(tmp_path):
+    pytest.importorskip("llama_cpp")
+    path = write_model(tmp_path / "tiny.gguf", TinySpec())
+
+    def choice(format: str) -> EngineChoice:
+        generator = open_generator("llama.cpp", path, EngineSettings(n_ctx=256, cache=tmp_path / "c", format=format))
+        generator.close()
+        return generator.choice
+
+    held = choice("F16")
+    assert held.format == "F16" and Path(held.path).parent == tmp_path / "c" / "models" and choice("F16") == held
+    assert choice("as given").path == str(path)
+    with pytest.raises(SgError, match="no copy in 'Q2_K'") as caught:
+        choice("Q2_K")
+    assert caught.value.exit_code == 2

@@ -41,7 +41,8 @@ class EngineSettings:
     `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together. With
     `n_threads` None as many threads compute as neighbours leave processors for.
     `fast_copy` lets the backend keep the same weights in a format that this machine computes faster, in `cache`
-    (None: the user's cache folder).
+    (None: the user's cache folder). `format` names what shall run, `as given` or a copy's format, where rows are to
+    come out as they did elsewhere.
     """
 
     n_ctx: int = 2048
@@ -50,6 +51,7 @@ class EngineSettings:
     fast_copy: bool = True
     gpu_layers: int = -1
     cache: Path | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)

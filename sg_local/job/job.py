@@ -22,6 +22,7 @@ from sg_local.backends import Generator, choose_generator, choose_trainer, limit
 from sg_local.files import file_digest, remove
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
+from sg_local.job.engine import held_engine, with_engine
 from sg_local.job.made import begin_task, meet
 from sg_local.job.options import Budget, Home, Options, Tables, kept_budget, with_budget
 from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
@@ -66,9 +67,15 @@ class OpenRun:
 
     @property
     def generator(self) -> Generator:
-        """The engine, loaded on first use."""
+        """The engine, loaded on first use: in the format and with as many sequences as the run's rows were made with.
+
+        The trial that chooses these goes by the clock, and other ones may write other rows from the same seed.
+        """
         if not self.opened:
-            self.opened.append(open_generator(self.backend, self.base.path, self.plan["engine"]))
+            asked = held_engine(self.plan["engine"], self.record)
+            self.opened.append(open_generator(self.backend, self.base.path, asked))
+            self.record, said = with_engine(self.record, self.opened[0], asked)
+            self.said.extend(said)
         return self.opened[0]
 
     @cached_property
@@ -226,11 +233,6 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
     return job if task is None else meet(job, task, options)
 
 
-def engine_names(options: Options) -> tuple[str, str]:
-    """Generator and trainer with `auto` decided."""
-    return choose_generator(options.backend), choose_trainer(options.trainer, options.backend)
-
-
 def needs(job: OpenRun, name: str, stage: str) -> None:
     """Raises SgError when the file that an earlier stage makes is not there."""
     if not job.run.path(name).exists():
@@ -258,7 +260,8 @@ def begin(
     plan = plan_of(layers_of(task, options.preset, home, options.settings), options.seed, home)
     own = read_own(options, task, OwnData(), plan["own"], options.seed)
     tasks.check_task(with_own(task, own))
-    backend, trainer = engine_names(options)
+    backend = choose_generator(options.backend)
+    trainer = choose_trainer(options.trainer, options.backend)
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
     job.own, job.budget = own, options.budget
     job.record = {"set": dict(options.settings), **with_budget({}, options.budget)}

@@ -16,7 +16,7 @@ from sg_local.backends import EngineSettings
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
 from sg_local.backends.llama_cpp.model import Facts, check_file, describe, load
-from sg_local.backends.llama_cpp.probe import EngineChoice, ProbeRequest, SpeedTrial, choose, unprobed
+from sg_local.backends.llama_cpp.probe import EngineChoice, ProbeRequest, SpeedTrial, choose, held, unprobed
 from sg_local.backends.llama_cpp.trial import Trial, check_survives
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
@@ -37,7 +37,10 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     facts = check_file(model)
     question = _question(model, settings)
     check_survives(Trial(model, question.cache, settings.gpu_layers))
-    choice = choose(question) if settings.fast_copy else unprobed(question)
+    if settings.format is not None:
+        choice = held(question)
+    else:
+        choice = choose(question) if settings.fast_copy else unprobed(question)
     return _open(question, facts, choice, settings)
 
 
@@ -57,6 +60,7 @@ def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
         n_parallel=settings.n_parallel,
         gpu_layers=settings.gpu_layers,
         cache=cache,
+        format=settings.format,
     )
 
 

@@ -68,10 +68,15 @@ def candidates(source: CopySource, cache: Path) -> list[str]:
 
     Where the processor multiplies BF16, that takes the place of F16, which is slower there (13 against 11 rows/s).
     """
-    memory, disk = free_memory(), shutil.disk_usage(cache).free - DISK_RESERVE
-    affordable = disk if memory is None else min(MEMORY_SHARE * memory, disk)
+    most = affordable(cache)
     wide = "BF16" if _computes_bf16() else "F16"
-    return [name for name in (wide, "Q8_0") if source.bits_per_weight < BITS[name] and source.sizes[name] <= affordable]
+    return [name for name in (wide, "Q8_0") if source.bits_per_weight < BITS[name] and source.sizes[name] <= most]
+
+
+def affordable(cache: Path) -> float:
+    """The largest copy in bytes that memory and disk have room for."""
+    memory, disk = free_memory(), shutil.disk_usage(cache).free - DISK_RESERVE
+    return disk if memory is None else min(MEMORY_SHARE * memory, disk)
 
 
 def write_slice(source: CopySource, out: Path, n_threads: int) -> None:

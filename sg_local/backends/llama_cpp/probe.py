@@ -21,7 +21,7 @@ from pathlib import Path
 import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
-from sg_local.backends.llama_cpp.copies import candidates, read_source, write_copy, write_slice
+from sg_local.backends.llama_cpp.copies import BITS, affordable, candidates, read_source, write_copy, write_slice
 from sg_local.backends.llama_cpp.model import load
 from sg_local.backends.machine import cpu_name
 from sg_local.cache import sweep
@@ -66,7 +66,7 @@ class EngineChoice:
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """The model to choose for, and what is already decided. `n_parallel` None: to be chosen."""
+    """The model to choose for, and what is already decided. `n_parallel` and `format` None: to be chosen."""
 
     model: Path
     digest: str
@@ -74,6 +74,7 @@ class ProbeRequest:
     n_parallel: int | None
     gpu_layers: int
     cache: Path
+    format: str | None = None
 
 
 def unprobed(question: ProbeRequest) -> EngineChoice:
@@ -100,6 +101,35 @@ def choose(question: ProbeRequest) -> EngineChoice:
     else:
         logger.info("the choice of an earlier trial is used: %s", entry.name)
     return choice
+
+
+def held(question: ProbeRequest) -> EngineChoice:
+    """The format that is asked for, its copy made where it is missing; without room for one, what a trial chooses.
+
+    Raises SgError (usage) for a format that no copy has.
+    """
+    usual, format = unprobed(question), question.format
+    if format in (None, GIVEN):
+        return usual
+    if format not in BITS:
+        hint = f"It is one of: {GIVEN}, {', '.join(BITS)}."
+        raise SgError(f"engine.format: there is no copy in {format!r}.", hint, exit_code=2)
+    path = _copy_path(question, format)
+    if not path.is_file():
+        source = read_source(question.model)
+        try:
+            make_folder(path.parent)
+            if source.sizes[format] > affordable(question.cache):
+                raise SgError(f"no room for a copy of {source.sizes[format]} bytes")
+            write_copy(source, path, format, question.n_threads, whole=True)
+        except (OSError, SgError) as error:
+            logger.warning("the format %s cannot be held: %s", format, error)
+            return choose(question)
+    return dataclasses.replace(usual, format=format, path=str(path))
+
+
+def _copy_path(question: ProbeRequest, format: str) -> Path:
+    return question.cache / "models" / f"{question.digest[:16]}-{format}.gguf"
 
 
 def _key(question: ProbeRequest) -> str:
@@ -197,9 +227,8 @@ class _Probe:
 
     def _keep(self, format: str, trial: Path) -> Path:
         """The winning copy, whole, under its own name."""
-        folder = self._cache / "models"
-        make_folder(folder)
-        path = folder / f"{self._question.digest[:16]}-{format}.gguf"
+        path = _copy_path(self._question, format)
+        make_folder(path.parent)
         if self._source.whole:
             trial.replace(path)
         else:
