@@ -103,6 +103,12 @@ def test_the_command_writes_this_run_and_the_others_of_its_base(runs, own_folder
     assert task.instruction in said and task.examples[0].input in said and "Where is it?" in said
 
 
+def test_a_folder_whose_name_is_no_run_s_is_passed_over(runs, own_folder):
+    (runs / "two").rename(runs / "two]\n[x")
+    assert CliRunner().invoke(app, ["export", "one", "--llama-server", "out"]).exit_code == 0
+    assert sorted(parsed((own_folder / "out" / "models.ini").read_text())) == ["", "one"]
+
+
 def test_the_examples_can_be_left_out(runs, own_folder):
     done = CliRunner().invoke(app, ["export", "one", "--llama-server", "out", "--without-demonstrations"])
     assert done.exit_code == 0, done.output

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 from typing import Any
 
-from sg_local.calibration import Calibration
+from sg_local.calibration import LESS_SURE, SURER, Calibration
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.job import OpenRun
 from sg_local.records import MadeOtherwise, SgError, digest, from_dict
@@ -77,6 +77,7 @@ def _settings(job: OpenRun) -> dict[str, Any]:
     """What a fit depends on besides the files that it reads."""
     settings = job.plan["eval"]
     return {
+        "prior": [SURER, LESS_SURE],
         "task": job.record.get("task_digest"),
         "base": job.record["model"].get("digest"),
         "form": [job.record.get("form"), job.record.get("turn_end"), job.record["model"].get("template")],

@@ -10,7 +10,7 @@ from sg_local.job.job import OpenRun, job_for_run, needs
 from sg_local.job.options import Home, Options
 from sg_local.models.header import header_info
 from sg_local.records import SgError
-from sg_local.run import ADAPTER, Run, list_runs
+from sg_local.run import ADAPTER, Run, check_name, list_runs
 
 if TYPE_CHECKING:
     from sg_local.export.llama_server import ServedAdapter
@@ -32,8 +32,9 @@ def write_preset(job: OpenRun, options: Options, home: Home, folder: Path) -> tu
 
 
 def _is_alike(job: OpenRun, run: Run) -> bool:
-    """Whether a run is tuned, from the same base. One that cannot be read is passed over."""
+    """Whether a run is tuned, from the same base. One that cannot be read, or has no usable name, is passed over."""
     try:
+        check_name(run.name)
         return run.path(ADAPTER).exists() and run.settings["model"]["digest"] == job.record["model"]["digest"]
     except SgError:
         return False
