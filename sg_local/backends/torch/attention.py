@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from sg_local.backends.torch.model import LoadedBase
 from sg_local.backends.torch.packing import Pack
 from sg_local.gguf import ModelConfig
+
+RIGHT_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,27 @@ def _attend(
         inputs = (query * scale, key, value, mask, shape.score_cap)
         found: torch.Tensor = checkpoint(_capped, *inputs, use_reentrant=False, preserve_rng_state=False)
         return found
+    if query.is_cuda:
+        return _attend_on_cuda(query, key, value, mask, scale)
     gqa = query.shape[1] != key.shape[1]
     return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=gqa)
+
+
+def _attend_on_cuda(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float | None
+) -> torch.Tensor:
+    """Attention by any kernel but cuDNN's, whose gradient under a mask is NaN or wrong (pytorch issue 196678).
+
+    The fast kernel that takes a mask wants as many keys' heads as queries'.
+    """
+    n_groups = query.shape[1] // key.shape[1]
+    if n_groups > 1 and mask is not None:
+        key, value = key.repeat_interleave(n_groups, dim=1), value.repeat_interleave(n_groups, dim=1)
+    gqa = query.shape[1] != key.shape[1]
+    with sdpa_kernel(RIGHT_KERNELS):
+        return F.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=gqa
+        )
 
 
 def _capped(
