@@ -100,9 +100,10 @@ def test_a_run_keeps_its_own_model_whatever_the_environment_says(own_folder, mon
 def test_the_base_alone_is_served(own_folder, monkeypatch):
     pytest.importorskip("uvicorn")
     seen = []
-    monkeypatch.setattr(serve, "serve", lambda generator, service, settings, ready: seen.append((generator, service)))
+    monkeypatch.setattr(serve, "serve", lambda generator, models, setup, ready: seen.append((generator, models)))
     run("serve", "support_routing", "--base", *SCRIPTED)
-    generator, service = seen[0]
+    generator, models = seen[0]
+    [service] = models.services
     assert (generator.adapter, service.task.name) == (None, "support_routing")
     assert not (own_folder / "runs").exists()
 

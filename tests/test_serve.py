@@ -22,12 +22,14 @@ from sg_local import prompts, serve
 from sg_local.backends.scripted import TEMPLATE
 from sg_local.cli.hints import on_the_command_line
 from sg_local.records import Completion, SgError
-from sg_local.serve.app import is_loopback, make_app, open_socket
+from sg_local.serve.app import make_app
 from sg_local.serve.batch import label_scores
+from sg_local.serve.door import is_loopback
+from sg_local.serve.listen import open_socket
 
 FORM = prompts.forms(TEMPLATE, eos="<|im_end|>")[0]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-SETTINGS = serve.ServeSettings()
+SETUP = serve.Setup()
 
 
 @pytest.fixture
@@ -40,10 +42,12 @@ def client_of():
     """Opens test clients over a generator and a service; their workers are closed at the end."""
     workers = []
 
-    def open_client(generator, service, settings=SETTINGS) -> TestClient:
+    def open_client(generator, service, setup=SETUP) -> TestClient:
         workers.append(serve.Worker(generator))
-        app = make_app(workers[-1], service, settings)
-        return TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)
+        app = make_app(workers[-1], serve.Registry.of(service), setup)
+        client = TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)
+        client.worker = workers[-1]
+        return client
 
     yield open_client
     for worker in workers:
@@ -137,7 +141,7 @@ def test_a_bare_user_message_gets_the_tasks_prompt(client, echo, fluent):
     assert body["object"] == "chat.completion" and body["model"] == "fluent-run"
     assert body["choices"][0] == {
         "index": 0,
-        "message": {"role": "assistant", "content": "WHERE IS IT"},
+        "message": {"role": "assistant", "content": "WHERE IS IT", "refusal": None},
         "logprobs": None,
         "finish_reason": "stop",
     }
@@ -167,7 +171,14 @@ def test_a_classification_task_answers_with_a_label(client_of, echo, routing):
     ],
     ids=["system", "turns"],
 )
-def test_other_conversations_go_through_the_chat_template(client, echo, messages):
+def test_other_conversations_hold_the_task_as_the_fused_file_does(client, echo, fluent, messages):
+    assert client.post(CHAT, json={"messages": messages}).status_code == 200
+    assert echo.asked[0].segments == prompts.conversation_prompt(fluent, FORM, messages, fluent.examples)
+    assert fluent.instruction in "".join(segment.text for segment in echo.asked[0].segments)
+
+
+def test_a_conversation_without_a_question_goes_through_the_chat_template(client, echo):
+    messages = [{"role": "assistant", "content": "Hi."}, *user("hello")]
     assert client.post(CHAT, json={"messages": messages}).status_code == 200
     assert echo.asked[0].segments == prompts.render(FORM, messages)
 
@@ -178,11 +189,12 @@ def test_a_fused_file_is_served_through_its_own_template(client_of, echo):
     assert echo.asked[0].segments == prompts.render(FORM, user("hello"))
 
 
-def test_content_may_come_in_parts_and_from_a_developer(client, echo):
+def test_content_may_come_in_parts_and_from_a_developer(client, echo, fluent):
     parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]
     messages = [{"role": "developer", "content": parts}, *user("hello")]
     assert client.post(CHAT, json={"messages": messages}).status_code == 200
-    assert echo.asked[0].segments == prompts.render(FORM, [{"role": "system", "content": "Be brief."}, *user("hello")])
+    asked = [{"role": "system", "content": "Be brief."}, *user("hello")]
+    assert echo.asked[0].segments == prompts.conversation_prompt(fluent, FORM, asked, fluent.examples)
 
 
 def test_sampling_options_reach_the_engine(client, echo):
@@ -243,12 +255,12 @@ def test_a_chat_stream_is_server_sent_events(client):
 
 def test_a_text_stream_is_server_sent_events(client):
     *chunks, done = events(client.post(TEXT, json={"prompt": "a b", "stream": True}).text)
-    assert done == "[DONE]" and [json.loads(chunk)["choices"][0]["text"] for chunk in chunks] == ["A B"]
+    assert done == "[DONE]" and [json.loads(chunk)["choices"][0]["text"] for chunk in chunks] == ["A B", ""]
 
 
 def test_models_and_health_name_what_is_served(client):
     assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["fluent-run"]
-    assert client.get("/health").json() == {"status": "ok", "model": "fluent-run"}
+    assert client.get("/health").json() == {"status": "ok"}
 
 
 # HTTP: refusals
@@ -276,9 +288,9 @@ def test_models_and_health_name_what_is_served(client):
         (CHAT, {"messages": user("x"), "seed": "1"}, 400, "seed"),
         (CHAT, {"messages": user("x"), "stop": [""]}, 400, "stop"),
         (CHAT, {"messages": user("x"), "stop": list("abcde")}, 400, "stop"),
-        (CHAT, {"messages": user("x"), "n": 2}, 400, "n"),
+        (CHAT, {"messages": user("x"), "n": 65}, 400, "n"),
         (CHAT, {"messages": user("x"), "tools": [{}]}, 400, "tools"),
-        (CHAT, {"messages": user("x"), "response_format": {"type": "json_object"}}, 400, "response_format"),
+        (CHAT, {"messages": user("x"), "response_format": {"type": "xml"}}, 400, "response_format"),
         (CHAT, {"messages": user("x"), "stream": True, "stream_options": 1}, 400, "stream_options"),
         (CHAT, {"messages": user("word " * 3000)}, 400, None),
         (TEXT, {}, 400, "prompt"),
@@ -289,7 +301,7 @@ def test_models_and_health_name_what_is_served(client):
 )
 def test_a_bad_request_gets_one_error_in_openais_shape(client, path, body, status, param):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer = client.post(path, content=data)
+    answer = client.post(path, content=data, headers={"Content-Type": "application/json"})
     assert answer.status_code == status
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -304,7 +316,7 @@ def test_the_wrong_method_is_405(client):
 
 def test_a_model_without_a_chat_template_says_what_to_send(client_of, echo, fluent):
     client = client_of(echo, serve.Service("m", None, fluent, prompts.PLAIN))
-    answer = client.post(CHAT, json={"messages": [{"role": "system", "content": "x"}, *user("y")]})
+    answer = client.post(CHAT, json={"messages": [{"role": "assistant", "content": "x"}, *user("y")]})
     assert answer.status_code == 400 and "no chat template" in answer.json()["error"]["message"]
     assert client.post(CHAT, json={"messages": user("y")}).status_code == 200
 
@@ -331,14 +343,15 @@ def test_a_crash_of_the_engine_fails_one_request_and_no_other(client_of, tmp_pat
 
 def test_a_closed_engine_is_503(client_of, echo):
     client = client_of(echo, serve.Service("m", FORM))
-    client.app.state.worker.close()
+    client.worker.close()
     answer = client.post(CHAT, json={"messages": user("x")})
     assert answer.status_code == 503 and answer.json()["error"]["type"] == "server_error"
     assert client.get("/health").status_code == 503
 
 
 def test_half_a_character_kills_nothing(client):
-    answer = client.post(TEXT, content=b'{"prompt": "hello", "max_tokens": 3, "stop": ["\\ud83d"]}')
+    body = json.dumps({"prompt": "hello", "max_tokens": 3, "stop": ["\ud83d"]})
+    answer = client.post(TEXT, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert client.post(CHAT, json={"messages": user("x")}).status_code == 200
 
@@ -383,23 +396,26 @@ def test_loopback_is_told_from_the_rest(host, loopback):
 
 def test_listening_beyond_loopback_must_be_asked_for():
     with pytest.raises(SgError, match="other machines") as raised:
-        open_socket(serve.ServeSettings(host="0.0.0.0"))
+        open_socket(serve.Door(host="0.0.0.0"))
     assert raised.value.exit_code == 2
-    open_socket(serve.ServeSettings(host="0.0.0.0", port=0, allow_remote=True)).close()
+    with pytest.raises(SgError, match="no key") as raised:
+        open_socket(serve.Door(host="0.0.0.0", port=0, allow_remote=True))
+    assert raised.value.exit_code == 2 and "--api-key" in on_the_command_line(raised.value.hint, ())
+    open_socket(serve.Door(host="0.0.0.0", port=0, allow_remote=True, api_key="k")).close()
 
 
 def test_a_taken_port_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SgError, match=f"Port {port} of 127.0.0.1 is in use") as raised:
-            open_socket(serve.ServeSettings(port=port))
+            open_socket(serve.Door(port=port))
     assert f"--port {port + 1}" in on_the_command_line(raised.value.hint, ())
 
 
-def test_missing_http_packages_name_the_extra(echo, monkeypatch):
+def test_missing_http_packages_name_the_extra(monkeypatch):
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
     with pytest.raises(SgError, match="starlette") as raised:
-        serve.serve(echo, serve.Service("m", FORM), SETTINGS)
+        serve.check_packages()
     assert "sg-local[serve]" in raised.value.hint
 
 
@@ -420,7 +436,8 @@ from sg_local.tasks import load_task
 generator = open_generator("llama.cpp", Path(sys.argv[1]), EngineSettings(n_ctx=1024, fast_copy=False))
 form = prompts.forms_of(generator.info)[0]
 service = serve.Service("route", form, load_task("support_routing"), form)
-serve.serve(generator, service, serve.ServeSettings(port=0, n_ctx=1024), lambda url: print(url, flush=True))
+setup = serve.Setup(serve.ServeSettings(n_ctx=1024), serve.Door(port=0))
+serve.serve(generator, serve.Registry.of(service), setup, lambda url: print(url, flush=True))
 generator.close()
 print("closed", flush=True)
 """

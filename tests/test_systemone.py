@@ -27,6 +27,7 @@ TEAM = {
 }
 ANGRY = {"type": "noul", "instructions": "The customer is angry."}
 URGENCY = {"type": "score", "instructions": {"ask": "How urgent?"}, "criteria": ["can wait", {"label": "soon"}, "now"]}
+JSON = {"Content-Type": "application/json"}
 REQUEST = {"model": "jev-latest", "state": "I was charged twice.", "questions": {"team": TEAM}}
 
 
@@ -57,7 +58,7 @@ def client(tmp_path, engine, routing):
     engine.use_adapter(adapter)
     service = serve.Service("team", FORM, routing, FORM, Calibration(temperature=2.0, n=9), 0.9, adapter)
     worker = serve.Worker(engine, adapter)
-    app = make_app(worker, service, serve.ServeSettings())
+    app = make_app(worker, serve.Registry.of(service), serve.Setup())
     yield TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)
     worker.close()
 
@@ -120,13 +121,14 @@ def test_what_is_wrong_is_refused_by_its_place_in_one_sentence(client, data, pla
 def test_half_a_character_is_refused_wherever_it_stands(client, place):
     criteria = asked({**TEAM, "criteria": {"\ud800": None, "b": None}})
     data = {"state": changed(state="\ud800"), "questions": changed(questions={"\ud800": ANGRY}), "criteria": criteria}
-    answer = client.post("/v1/systemone", content=json.dumps(data[place]))
-    assert answer.status_code == 422 and "half a character" in answer.text
+    answer = client.post("/v1/systemone", content=json.dumps(data[place]), headers=JSON)
+    assert answer.status_code == 422 and "half of a surrogate pair" in answer.text
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "{", ""], ids=["deep", "open", "nothing"])
 def test_what_is_no_json_is_refused_in_the_same_shape(client, text):
-    answer = client.post("/v1/systemone", content=json.dumps(REQUEST).replace('"I was charged twice."', text))
+    body = json.dumps(REQUEST).replace('"I was charged twice."', text)
+    answer = client.post("/v1/systemone", content=body, headers=JSON)
     assert answer.status_code == 422 and answer.json()["detail"][0]["loc"] == ["body"]
 
 
@@ -261,7 +263,10 @@ def test_served_probabilities_are_those_of_predict_proba(own_folder):
         wanted = job.predict_proba(texts)
         service = service_of(job.opened, abstain=0.5)
         worker = serve.Worker(job.opened.adapted(), service.adapter)
-        client = TestClient(make_app(worker, service, job.opened.serve_settings()), base_url="http://127.0.0.1:8080")
+        client = TestClient(
+            make_app(worker, serve.Registry.of(service), serve.Setup(job.opened.serve_settings())),
+            base_url="http://127.0.0.1:8080",
+        )
         criteria = dict.fromkeys(job.task.labels)
         try:
             for text, likely in zip(texts, wanted, strict=True):
@@ -278,7 +283,7 @@ def test_served_probabilities_are_those_of_predict_proba(own_folder):
 
 def test_a_run_without_labels_leaves_all_to_the_base(engine, fluent):
     worker = serve.Worker(engine)
-    app = make_app(worker, serve.Service("free", FORM, fluent, FORM), serve.ServeSettings())
+    app = make_app(worker, serve.Registry.of(serve.Service("free", FORM, fluent, FORM)), serve.Setup())
     try:
         assert ask(TestClient(app, base_url="http://127.0.0.1:8080"), REQUEST)["model"] == "base"
     finally:

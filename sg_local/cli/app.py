@@ -49,7 +49,7 @@ COMMANDS = {
     "export": Listing("stage", JOB, "Write the GGUF files that other programs load."),
     "eval": Listing("eval", JOB, "Measure the tuned model against its base, with intervals."),
     "tune-settings": Listing("tune_settings", JOB, "Search temperature and epochs over several tasks for a preset."),
-    "serve": Listing("use", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
+    "serve": Listing("serve", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
     "predict": Listing("predict", USE, "Answer one text, each line of standard input, or every row of a file."),
     "report": Listing("use", USE, "Write the report of a run as one HTML page."),
     "inspect": Listing("use", USE, "Say what a GGUF file holds and where it came from."),

@@ -10,9 +10,11 @@ import re
 import shlex
 from collections.abc import Container
 
-STAGES = ("engine", "own", "synth", "filter", "train", "export", "eval")
+STAGES = ("engine", "own", "synth", "filter", "train", "export", "eval", "serve")
 OPTIONS = (
+    "allow-origin",
     "allow-remote",
+    "api-key",
     "backend",
     "base",
     "columns",

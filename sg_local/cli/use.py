@@ -1,73 +1,19 @@
-"""What a finished run is for besides `predict`: serve, report; and inspect, for any GGUF file."""
+"""What a finished run is for besides `predict` and `serve`: report; and inspect, for any GGUF file."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
-from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
-from sg_local.cli.options import abstain_option, backend_option, job_options, json_option, runs_option, set_option
-from sg_local.job.options import Options
-from sg_local.job.serving import service_of
-from sg_local.records import SgError
+from sg_local.cli.options import json_option, runs_option
 from sg_local.run import open_run
 from sg_local.words import brief
-
-HOST, PORT = "127.0.0.1", 8080
-
-
-@click.command(
-    "serve",
-    cls=Command,
-    examples=(
-        "sg-local serve RUN",
-        "sg-local serve RUN --port 9000",
-        "sg-local serve support_routing --base --model qwen3-0.6b",
-        'curl -s localhost:8080/v1/chat/completions -d \'{"messages": [{"role": "user", "content": "..."}]}\'',
-    ),
-)
-@asked_argument
-@base_options
-@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
-@click.option("--allow-remote", is_flag=True, help="Let other machines in. There is no password.")
-@click.option("--free", is_flag=True, help="Write answers freely, not only labels or JSON that fits the schema.")
-@abstain_option
-@backend_option
-@set_option
-@runs_option
-@job_options()
-@click.pass_obj
-def serve_command(
-    environment: Environment, /, run: str, base: bool, free: bool, abstain: float | None, options: Options, **where: Any
-) -> None:
-    """Answer OpenAI-style requests with the tuned model, on this machine.
-
-    A bare user message gets the tuned task's answer; other conversations go through the model's chat template. With
-    --base the untuned model answers, and RUN may be a task that has no run.
-    """
-    if find_missing("uvicorn", "starlette"):
-        raise SgError("Serving needs uvicorn and starlette.", "Install them with: pip install 'sg-local[serve]'")
-    from sg_local import serve
-
-    with open_asked(run, options, environment, base=base) as job:
-        settings = job.serve_settings(**where, restricted=not free)
-        service = service_of(job, base=base, free=free, abstain=abstain or 0.0)
-        serve.serve(job.adapted(base=base), service, settings, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))
-
-
-def find_missing(*packages: str) -> list[str]:
-    """The packages that are not installed."""
-    from importlib.util import find_spec
-
-    return [name for name in packages if find_spec(name) is None]
 
 
 @click.command("inspect", cls=Command, examples=("sg-local inspect adapter.gguf", "sg-local inspect fused.gguf --json"))

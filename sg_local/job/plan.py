@@ -26,6 +26,7 @@ def stage_defaults() -> dict[str, Any]:
     from sg_local.export import ExportSettings
     from sg_local.filters import FilterSettings
     from sg_local.job.own import OwnSettings
+    from sg_local.serve import Limits
     from sg_local.synth import SynthSettings
 
     return {
@@ -36,6 +37,7 @@ def stage_defaults() -> dict[str, Any]:
         "train": TrainSettings(),
         "export": ExportSettings(),
         "eval": EvalSettings(),
+        "serve": Limits(),
     }
 
 

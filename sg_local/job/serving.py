@@ -1,21 +1,43 @@
-"""A run as the server has it: its task and form, what makes probabilities of its label scores, its adapter."""
+"""Runs as the server has them: tasks, forms, calibrations and adapters of many runs on one base that is loaded once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
+from sg_local.backends import Generator
 from sg_local.calibration import UNFITTED
 from sg_local.job.answering import Asking, check_asking
-from sg_local.job.calibrating import calibration_of
-from sg_local.job.job import OpenRun
-from sg_local.run import ADAPTER
+from sg_local.job.calibrating import calibration_of, read_kept
+from sg_local.job.job import OpenRun, check_base, job_for_run, needs
+from sg_local.job.options import Home, Options
+from sg_local.records import SgError
+from sg_local.report.records import TUNED
+from sg_local.run import ADAPTER, RUN, Run, list_runs
 
 if TYPE_CHECKING:
-    from sg_local.serve import Service
+    from sg_local.serve import Registry, Service, Source
+
+BASE = "base"
+"""The untuned base's name among the models."""
 
 
-def service_of(job: OpenRun, *, base: bool = False, free: bool = False, abstain: float = 0.0) -> Service:
+@dataclass(frozen=True)
+class Manner:
+    """How runs are served: `free` lets the model write, labels less probable than `abstain` become "unsure"."""
+
+    free: bool = False
+    abstain: float = 0.0
+
+
+def service_of(
+    job: OpenRun, *, base: bool = False, free: bool = False, abstain: float = 0.0, fit: bool = True
+) -> Service:
     """The service of a run, or of its base; opens the engine. Labels less probable than `abstain` become "unsure".
+
+    With `fit` probabilities are fitted where they were not before, which the engine must be free for.
 
     Raises SgError (usage) for a threshold on a task without labels, and without an adapter.
     """
@@ -23,7 +45,12 @@ def service_of(job: OpenRun, *, base: bool = False, free: bool = False, abstain:
 
     check_asking(Asking(base, "free" if free else "likeliest", abstain=abstain), job.task)
     tuned = not (base or job.alone)
-    calibration = calibration_of(job, "likeliest", base=base) if job.task.labels else UNFITTED
+    calibration = UNFITTED
+    if job.task.labels and fit:
+        calibration = calibration_of(job, "likeliest", base=base)
+    elif job.task.labels:
+        calibration = read_kept(job).get(TUNED, {}).get("likeliest", UNFITTED)
+    adapter = job.run.path(ADAPTER) if tuned else None
     return serve.Service(
         name=job.run.name,
         chat=job.forms[0] if job.forms[0].template is not None else None,
@@ -31,5 +58,114 @@ def service_of(job: OpenRun, *, base: bool = False, free: bool = False, abstain:
         form=job.form,
         calibration=calibration,
         abstain=abstain,
-        adapter=job.run.path(ADAPTER) if tuned else None,
+        adapter=adapter,
+        version="" if adapter is None else str(_state(adapter)),
+        settings=job.serve_settings(restricted=not free),
     )
+
+
+class Served:
+    """The runs that a server answers for, and their engine. The first job's engine and base serve all."""
+
+    def __init__(self, job: OpenRun, options: Options, home: Home, manner: Manner = Manner()) -> None:
+        self.job, self._options, self._home, self._manner = job, options, home, manner
+        self._answers = False
+
+    @property
+    def generator(self) -> Generator:
+        """The engine, without an adapter: each request names its own."""
+        return self.job.generator
+
+    def registry(self, names: Sequence[str]) -> Registry:
+        """The models of these runs, and the base. Raises SgError for the first that cannot be served."""
+        from sg_local import serve
+
+        registry = serve.Registry(self.source)
+        for name in names:
+            registry.put(self.source(name))
+        if BASE not in names:
+            registry.put(serve.Source(self._base))
+        self.generator.use_adapter(None)  # fitting has left one on
+        self._answers = True
+        return registry
+
+    def source(self, name: str) -> Source:
+        """Where a run's service comes from: it is read anew when its adapter or its run.json change."""
+        from sg_local import serve
+
+        run = Run(self._options.runs / name)
+        return serve.Source(lambda: self._service(name), lambda: (_state(run.path(RUN)), _state(run.path(ADAPTER))))
+
+    def _service(self, name: str) -> Service:
+        job = job_for_run(name, self._options, self._home)
+        self._check_alike(job)
+        needs(job, ADAPTER, "train")
+        job.opened.append(self.generator)
+        abstain = self._manner.abstain if job.task.labels else 0.0
+        return service_of(job, free=self._manner.free, abstain=abstain, fit=not self._answers)
+
+    def _check_alike(self, job: OpenRun) -> None:
+        """Raises SgError (usage) for a run of another base, and SgError where the base's file is another by now."""
+        own, other = (one.record["model"] for one in (self.job, job))
+        if own["digest"] != other["digest"]:
+            message = f"Run {job.run.name} was made from {other['name']}, and this server has {own['name']}."
+            raise SgError(message, "Serve it by a server of its own, at another `port`.", exit_code=2)
+        check_base(job)
+
+    def _base(self) -> Service:
+        from sg_local import serve
+
+        chat = self.job.forms[0] if self.job.forms[0].template is not None else None
+        return serve.Service(BASE, chat, settings=self.job.serve_settings())
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self.job.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_served(names: Sequence[str], options: Options, home: Home, manner: Manner = Manner()) -> Served:
+    """What is served for these runs, the first of which decides the base; nothing is loaded yet."""
+    job = job_for_run(names[0], options, home)
+    check_base(job)
+    needs(job, ADAPTER, "train")
+    return Served(job, options, home, manner)
+
+
+def tuned_runs(options: Options, like: str | None = None) -> list[str]:
+    """The names of all runs with an adapter on one base: that of the run `like`, else the one base that they have.
+
+    Raises SgError (usage) where there is none, or where they have several bases.
+    """
+    bases: dict[str, list[str]] = {}
+    for run in list_runs(options.runs):
+        if run.path(ADAPTER).is_file():
+            bases.setdefault(_base_of(run)["digest"], []).append(run.name)
+    if like is not None:
+        return bases.get(_base_of(Run(options.runs / like)).get("digest", ""), [])
+    if not bases:
+        raise SgError(f"There is no trained run in {options.runs}.", "Make one with `run TASK`.", exit_code=2)
+    if len(bases) > 1:
+        told = "; ".join(", ".join(names) for names in bases.values())
+        hint = "Name a run of the base that you want."
+        raise SgError(f"The runs here have several bases: {told}.", hint, exit_code=2)
+    return next(iter(bases.values()))
+
+
+def _base_of(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = run.settings.get("model", {})
+    return found
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What tells that a file was written anew; None where it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -5,6 +5,7 @@ that base models continue. A template is rendered under bounds (`sandbox`, `step
 of models wants (`templates`).
 """
 
+from sg_local.prompts.conversation import conversation_prompt, fitted_conversation, is_asked
 from sg_local.prompts.layout import (
     MAX_TOKENS,
     Fitted,
@@ -58,13 +59,16 @@ __all__ = [
     "answer_text",
     "answer_tokens",
     "chat_form",
+    "conversation_prompt",
     "continue_input_prompt",
     "continue_output_prompt",
     "fitted_answer",
+    "fitted_conversation",
     "form_named",
     "form_of",
     "forms",
     "forms_of",
+    "is_asked",
     "length_limit",
     "majority",
     "manner_of",

@@ -23,23 +23,32 @@ from sg_local.serve.batch import (
     label_scores,
     predict,
 )
+from sg_local.serve.door import Door, Setup
 from sg_local.serve.ensemble import Ensemble
+from sg_local.serve.limits import Limits
+from sg_local.serve.registry import Registry, Source
 from sg_local.serve.worker import Order, Worker
 
 __all__ = [
     "Answerer",
+    "Door",
     "Ensemble",
     "Likeliest",
+    "Limits",
     "Order",
     "Question",
+    "Registry",
     "RowAnswer",
     "ServeSettings",
     "Service",
+    "Setup",
+    "Source",
     "Voted",
     "Way",
     "Worker",
     "Written",
     "answer_rows",
+    "check_packages",
     "label_scores",
     "predict",
     "serve",
@@ -47,16 +56,20 @@ __all__ = [
 
 
 def serve(
-    generator: Generator, service: Service, settings: ServeSettings, on_ready: Callable[[str], None] | None = None
+    generator: Generator, registry: Registry, setup: Setup, on_ready: Callable[[str], None] | None = None
 ) -> None:
-    """Answer requests until Ctrl-C; the generator is left open. `on_ready` is given the URL once it listens.
+    """Answer requests until Ctrl-C or SIGTERM; the generator is left open. `on_ready` is given the URL once it listens.
 
-    SgError when the HTTP packages are missing, the port is taken, or the address is not loopback and
-    `allow_remote` is off.
+    SgError when the port is taken, and when the address is not loopback and
+    that is not allowed or there is no key.
     """
+    from sg_local.serve.listen import listen
+
+    listen(generator, registry, setup, on_ready)
+
+
+def check_packages() -> None:
+    """SgError when the HTTP packages are missing."""
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
         raise SgError(f"Serving needs the package {missing[0]!r}.", "Install it with: pip install 'sg-local[serve]'")
-    from sg_local.serve.app import listen
-
-    listen(generator, service, settings, on_ready)

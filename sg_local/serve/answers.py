@@ -8,12 +8,14 @@ otherwise.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local import prompts
 from sg_local.backends import EngineSettings, Generator
+from sg_local.backends.session import Lane
 from sg_local.calibration import UNFITTED, Calibration
 from sg_local.prompts import Form, Room
 from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments, SgError, Task
@@ -30,17 +32,14 @@ class Chosen(Completion):
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Where the server listens and how it answers; `predict` uses the latter half.
+    """How a task is answered.
 
-    `port` 0 takes a free one. `n_ctx` is the context of one request in tokens, at most what the engine was opened
+    `n_ctx` is the context of one request in tokens, at most what the engine was opened
     with; `max_tokens` bounds new tokens where a request does not, and a task's answer always. `restricted`: a
     classification task answers with one of its labels, and one with a schema with JSON that fits it, whatever the model
     would rather write.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8080
-    allow_remote: bool = False
     n_ctx: int = EngineSettings.n_ctx
     max_tokens: int = prompts.MAX_TOKENS
     restricted: bool = True
@@ -52,7 +51,8 @@ class Service:
 
     `chat` is the model's chat form, or None where it has none. A fused file carries its task in its own template,
     so it is served without `task`. `calibration` makes probabilities of label scores, and a label less probable than
-    `abstain` is answered as "unsure" (0: never). `adapter` is what the engine answers with, if anything.
+    `abstain` is answered as "unsure" (0: never). `adapter` is what the engine answers with, if anything, and `version`
+    tells apart what its file held at different times. `settings` are its own lengths (None: the server's).
     """
 
     name: str
@@ -62,6 +62,18 @@ class Service:
     calibration: Calibration = UNFITTED
     abstain: float = 0.0
     adapter: Path | None = None
+    version: str = ""
+    settings: ServeSettings | None = None
+
+    @functools.cached_property
+    def lane(self) -> Lane | None:
+        """Where the engine answers for it; None: as the engine stands."""
+        if self.adapter is None and not self.version:
+            return None
+        heads: tuple[Segments, ...] = ()
+        if self.task is not None and self.form is not None:
+            heads = tuple(prompts.answer_prompt(self.task, self.form, text) for text in ("a", "7"))
+        return Lane(self.adapter, self.version if self.adapter else "", heads)
 
 
 def is_scored(task: Task, settings: ServeSettings) -> bool:
@@ -84,8 +96,23 @@ def task_ask(
 
     An answer is at most as long as the evaluation lets it be; a request may ask for less.
     """
+    segments = prompts.fitted_answer(answer_room(generator, task, settings), task, form, text).segments
+    return task_asked(generator, task, form, segments, settings, sampling=sampling, seed=seed, id=id)
+
+
+def task_asked(
+    generator: Generator,
+    task: Task,
+    form: Form,
+    segments: Segments,
+    settings: ServeSettings,
+    *,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    id: str = "",
+) -> Ask:
+    """The question for a task's answer behind a prompt."""
     room = answer_room(generator, task, settings)
-    segments = prompts.fitted_answer(room, task, form, text).segments
     if is_scored(task, settings):
         labels = tuple(prompts.answer_text(form, label) for label in task.labels)
         return ScoredPrompt(id, segments, labels, end=True, ending=form.end)
@@ -94,7 +121,7 @@ def task_ask(
         sampling,
         max_tokens=min(sampling.max_tokens, room.n_new),
         stop=(*sampling.stop, *prompts.answer_stops(task, form)),
-        schema=task.schema or None if settings.restricted else None,
+        schema=sampling.schema or (task.schema if settings.restricted else "") or None,
     )
     return Prompt(id, segments, asked, seed)
 

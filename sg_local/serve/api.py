@@ -1,35 +1,75 @@
-"""OpenAI's request and answer shapes: JSON bodies to requests, completions to JSON, errors with their status.
+"""A request's fields, checked: JSON bodies to options, and refusals in OpenAI's error shape.
 
-Covers chat and text completions with one choice for each prompt. What would change an answer and is not covered
-(tools, log-probabilities, several choices, response formats) is refused, never ignored.
+What a client asks for is honoured or refused, never ignored: a field must be known, and one that would change the
+answer and is not covered may only have the value that changes nothing.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sg_local.reading import loads
-from sg_local.records import Completion, Sampling
+from sg_local.records import Sampling
+from sg_local.serve.limits import Limits
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-NOT_COVERED = ("tools", "functions", "tool_choice", "logprobs", "top_logprobs", "logit_bias", "audio", "suffix", "echo")
 MAX_STOPS = 4
+STOP_CHARACTERS = 200
+MAX_DEPTH = 32
+"""Levels of a JSON schema."""
+
+COMMON = frozenset(
+    "model temperature top_p top_k min_p repeat_penalty frequency_penalty presence_penalty stop n seed stream"
+    " stream_options max_tokens".split()
+)
+WITHOUT_EFFECT = frozenset("user metadata safety_identifier prompt_cache_key prompt_cache_retention".split())
+"""Fields that change no answer by what they mean: they are taken and not looked at."""
+
+HARMLESS: Mapping[str, tuple[Any, ...]] = {
+    "audio": (),
+    "best_of": (1,),
+    "echo": (False,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "include": ([],),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True, False),
+    "prediction": (),
+    "reasoning": ({},),
+    "reasoning_effort": ("none",),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "suffix": ("",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "truncation": ("disabled",),
+    "verbosity": ("medium",),
+}
+"""Fields that are not covered, and the values besides null with which they ask for nothing."""
 
 
 class ApiError(Exception):
     """A refusal: HTTP status, a message, and the request's field that is to blame."""
 
-    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.param = param
         self.code = code
+        self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""
@@ -39,34 +79,26 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """What chat and text requests share, checked. `seed` is drawn where the client gives none."""
+    """What all written requests share, checked. `seed` is drawn where the client gives none; `n` counts choices.
+
+    `n_top` asks for the tokens' log P with so many of the likeliest beside each (None: no tokens).
+    """
 
     model: str | None
     sampling: Sampling
     seed: int
-    stream: bool
-    include_usage: bool
+    stream: bool = False
+    include_usage: bool = False
+    n: int = 1
+    n_top: int | None = None
 
 
 @dataclass(frozen=True)
-class ChatRequest:
-    """A chat request. `messages` holds role and content as text, at least one."""
+class Bounds:
+    """What a request is held to: the server's limits, and the new tokens of one that names no number."""
 
-    options: RequestOptions
-    messages: tuple[dict[str, str], ...]
-
-    @property
-    def bare(self) -> str | None:
-        """The text of a single user message, or None for any other conversation."""
-        return self.messages[0]["content"] if [m["role"] for m in self.messages] == ["user"] else None
-
-
-@dataclass(frozen=True)
-class TextRequest:
-    """A text completion request: prompts to go on with."""
-
-    options: RequestOptions
-    prompts: tuple[str, ...]
+    limits: Limits = Limits()
+    max_tokens: int = 500
 
 
 def read_body(data: bytes) -> dict[str, Any]:
@@ -80,135 +112,103 @@ def read_body(data: bytes) -> dict[str, Any]:
     return body
 
 
-def read_chat(body: dict[str, Any], max_tokens: int) -> ChatRequest:
-    """A checked chat request; `max_tokens` where it names no limit of its own."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise ApiError("messages must be a list of at least one message.", param="messages")
-    read = tuple(_message(message, f"messages[{i}]") for i, message in enumerate(messages))
-    return ChatRequest(_options(body, max_tokens), read)
-
-
-def read_text(body: dict[str, Any], max_tokens: int) -> TextRequest:
-    """A checked text completion request; `max_tokens` where it names no limit of its own."""
-    prompt = body.get("prompt")
-    prompts = [prompt] if isinstance(prompt, str) else prompt
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(text, str) for text in prompts):
-        raise ApiError("prompt must be a string or a list of strings.", param="prompt")
-    return TextRequest(_options(body, max_tokens), tuple(prompts))
-
-
-def chat_answer(model: str, completion: Completion) -> dict[str, Any]:
-    """A chat.completion object."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": completion.text},
-        "logprobs": None,
-        "finish_reason": _finish(completion),
-    }
-    return {**_head("chat.completion", model), "choices": [choice], "usage": usage([completion])}
-
-
-def chat_chunks(model: str, completion: Completion, *, include_usage: bool) -> list[dict[str, Any]]:
-    """The chat.completion.chunk objects of one completion: role, content, end, and usage where asked for."""
-    head = _head("chat.completion.chunk", model)
-    deltas = [({"role": "assistant", "content": ""}, None), ({"content": completion.text}, None)]
-    chunks = [
-        {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]}
-        for delta, finish in [*deltas, ({}, _finish(completion))]
-    ]
-    return [*chunks, *([{**head, "choices": [], "usage": usage([completion])}] if include_usage else [])]
-
-
-def text_answer(model: str, completions: Sequence[Completion]) -> dict[str, Any]:
-    """A text_completion object with a choice for each prompt, in order."""
-    choices = [_text_choice(i, completion, _finish(completion)) for i, completion in enumerate(completions)]
-    return {**_head("text_completion", model), "choices": choices, "usage": usage(completions)}
-
-
-def text_chunks(model: str, completions: Sequence[Completion], *, include_usage: bool) -> list[dict[str, Any]]:
-    """The text_completion chunks of a request: one for each prompt, and usage where asked for."""
-    head = _head("text_completion", model)
-    chunks = [{**head, "choices": [_text_choice(i, one, _finish(one))]} for i, one in enumerate(completions)]
-    return [*chunks, *([{**head, "choices": [], "usage": usage(completions)}] if include_usage else [])]
-
-
-def model_list(model: str, created: int) -> dict[str, Any]:
-    """The list object of /v1/models."""
-    return {"object": "list", "data": [{"id": model, "object": "model", "created": created, "owned_by": "sg-local"}]}
-
-
-def usage(completions: Sequence[Completion]) -> dict[str, int]:
-    """Token counts over all choices."""
-    n_prompt, n_new = sum(c.n_prompt_tokens for c in completions), sum(c.n_tokens for c in completions)
-    return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
-
-
-def _head(kind: str, model: str) -> dict[str, Any]:
-    prefix = "cmpl" if kind == "text_completion" else "chatcmpl"
-    return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
-
-
-def _text_choice(index: int, completion: Completion, finish: str) -> dict[str, Any]:
-    return {"index": index, "text": completion.text, "logprobs": None, "finish_reason": finish}
-
-
-def _finish(completion: Completion) -> str:
-    return "stop" if completion.finish == "stop" else "length"
-
-
-def _message(message: Any, where: str) -> dict[str, str]:
-    role = message.get("role") if isinstance(message, dict) else None
-    if not isinstance(role, str) or role not in ROLES:
-        raise ApiError(f"{where} needs a role: {', '.join(ROLES)}.", param=where)
-    content = message.get("content")
-    if isinstance(content, list):
-        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
-        if len(texts) != len(content):
-            raise ApiError(f"{where} holds a part that is not text; only text is covered.", param=where)
-        content = "".join(texts)
-    if not isinstance(content, str):
-        raise ApiError(f"{where} needs content as text.", param=where)
-    return {"role": ROLES[role], "content": content}
-
-
-def _options(body: dict[str, Any], max_tokens: int) -> RequestOptions:
-    _check_covered(body)
-    model = body.get("model")
-    if model is not None and not isinstance(model, str):
-        raise ApiError("model must be a string.", param="model")
-    asked = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
-    sampling = Sampling(
-        temperature=_number(body, "temperature", 0.0, (0.0, 2.0)),
-        top_p=_number(body, "top_p", 1.0, (0.0, 1.0)),
-        max_tokens=_whole(body, asked, max_tokens, (1, 2**31 - 1)),
-        stop=_stops(body.get("stop")),
-    )
-    options = body.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise ApiError("stream_options must be an object.", param="stream_options")
-    seed = _whole(body, "seed", secrets.randbelow(2**31 - 1), (-(2**63), 2**63 - 1))
-    return RequestOptions(
-        model, sampling, seed % (2**31 - 1) + 1, bool(body.get("stream")), bool(options.get("include_usage"))
-    )
-
-
-def _check_covered(body: dict[str, Any]) -> None:
+def check_fields(body: Mapping[str, Any], honoured: Collection[str]) -> None:
+    """Raises ApiError for a field that would be ignored, and for half a character anywhere."""
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise ApiError("The body holds half of a surrogate pair, which is no character.") from error
-    for name in NOT_COVERED:
-        if body.get(name):
-            raise ApiError(f"{name} is not covered by this server.", param=name, code="unsupported_parameter")
-    if body.get("n") not in (None, 1) or body.get("best_of") not in (None, 1):
-        raise ApiError("Only one choice for each prompt is covered.", param="n", code="unsupported_parameter")
-    if (body.get("response_format") or {"type": "text"}) != {"type": "text"}:
-        message = "Only the text response format is covered."
-        raise ApiError(message, param="response_format", code="unsupported_parameter")
+    for name, value in body.items():
+        if name in honoured or name in WITHOUT_EFFECT or value is None or value in HARMLESS.get(name, ()):
+            continue
+        what = "is not covered by" if name in HARMLESS else "is not known to"
+        raise ApiError(f"{name} {what} this server.", param=name, code="unsupported_parameter")
 
 
-def _number(body: dict[str, Any], name: str, default: float, bounds: tuple[float, float]) -> float:
+def read_options(
+    body: Mapping[str, Any], bounds: Bounds, *, schema: str | None = None, tokens_field: str = "max_tokens"
+) -> RequestOptions:
+    """The shared options. `schema` is the JSON schema that the answer must fit, as JSON text."""
+    options = body.get("stream_options") or {}
+    if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
+        raise ApiError("stream_options must be an object with include_usage.", param="stream_options")
+    if options.get("include_obfuscation"):
+        raise ApiError("include_obfuscation is not covered.", param="stream_options", code="unsupported_parameter")
+    return RequestOptions(
+        model=text(body, "model"),
+        sampling=_sampling(body, bounds, schema, tokens_field),
+        seed=whole(body, "seed", secrets.randbelow(2**31 - 1), (-(2**63), 2**63 - 1)) % (2**31 - 1) + 1,
+        stream=flag(body, "stream"),
+        include_usage=flag(options, "include_usage"),
+        n=whole(body, "n", 1, (1, bounds.limits.prompts)),
+    )
+
+
+def _sampling(body: Mapping[str, Any], bounds: Bounds, schema: str | None, tokens_field: str) -> Sampling:
+    return Sampling(
+        temperature=number(body, "temperature", 0.0, (0.0, 2.0)),
+        top_k=whole(body, "top_k", Sampling.top_k, (0, 2**31 - 1)),
+        top_p=number(body, "top_p", 1.0, (0.0, 1.0)),
+        min_p=number(body, "min_p", 0.0, (0.0, 1.0)),
+        repeat_penalty=number(body, "repeat_penalty", 1.0, (0.1, 10.0)),
+        frequency_penalty=number(body, "frequency_penalty", 0.0, (-2.0, 2.0)),
+        presence_penalty=number(body, "presence_penalty", 0.0, (-2.0, 2.0)),
+        max_tokens=_new_tokens(body, tokens_field, bounds),
+        stop=stops(body.get("stop")),
+        schema=schema,
+    )
+
+
+def _new_tokens(body: Mapping[str, Any], name: str, bounds: Bounds) -> int:
+    """The most new tokens; null and -1 mean: as many as the context holds."""
+    if name not in body:
+        return min(bounds.max_tokens, bounds.limits.tokens)
+    if body[name] in (None, -1):
+        return bounds.limits.tokens
+    return whole(body, name, 0, (1, bounds.limits.tokens))
+
+
+def schema_of(format: Any, limits: Limits, param: str) -> str | None:
+    """The JSON schema of a response format, as JSON text; None for free text. Raises ApiError for another kind."""
+    if format is None or format == {"type": "text"}:
+        return None
+    if format == {"type": "json_object"}:
+        return '{"type": "object"}'
+    kind = format.get("type") if isinstance(format, dict) else None
+    given = format.get("json_schema", format) if kind == "json_schema" else None
+    schema = given.get("schema") if isinstance(given, dict) else None
+    if not isinstance(schema, dict):
+        raise ApiError("The format must be text, json_object, or json_schema with a schema.", param=param)
+    told = json.dumps(schema)
+    if len(told) > limits.schema_bytes or _depth(schema) > MAX_DEPTH:
+        message = f"A schema may take {limits.schema_bytes} bytes and {MAX_DEPTH} levels."
+        raise ApiError(message, param=param)
+    return told
+
+
+def _depth(data: Any) -> int:
+    inner = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
+
+
+def text(body: Mapping[str, Any], name: str) -> str | None:
+    """A field that is text, or None where it is not there."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ApiError(f"{name} must be a string.", param=name)
+    return value
+
+
+def flag(body: Mapping[str, Any], name: str) -> bool:
+    """A field that is true or false; false where it is not there."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ApiError(f"{name} must be true or false.", param=name)
+    return bool(value)
+
+
+def number(body: Mapping[str, Any], name: str, default: float, bounds: tuple[float, float]) -> float:
+    """A number within bounds."""
     value = body.get(name)
     if value is None:
         return default
@@ -218,18 +218,22 @@ def _number(body: dict[str, Any], name: str, default: float, bounds: tuple[float
     return float(value)
 
 
-def _whole(body: dict[str, Any], name: str, default: int, bounds: tuple[int, int]) -> int:
+def whole(body: Mapping[str, Any], name: str, default: int, bounds: tuple[int, int]) -> int:
+    """A whole number within bounds."""
     value = body.get(name)
     if value is None:
         return default
     low, high = bounds
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ApiError(f"{name} must be a whole number of at least {low}.", param=name)
+        raise ApiError(f"{name} must be a whole number from {low} to {high}.", param=name)
     return value
 
 
-def _stops(stop: Any) -> tuple[str, ...]:
-    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
-    if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise ApiError(f"stop must be a string or a list of at most {MAX_STOPS} strings.", param="stop")
-    return tuple(stops)
+def stops(stop: Any) -> tuple[str, ...]:
+    """Stop strings."""
+    found = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    wrong = not isinstance(found, list) or len(found) > MAX_STOPS
+    if wrong or not all(isinstance(one, str) and 0 < len(one) <= STOP_CHARACTERS for one in found):
+        message = f"stop must be a string or a list of at most {MAX_STOPS}, each of 1 to {STOP_CHARACTERS} characters."
+        raise ApiError(message, param="stop")
+    return tuple(found)

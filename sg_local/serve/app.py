@@ -1,167 +1,144 @@
-"""The HTTP side: OpenAI-compatible routes over a Worker, and the server that listens on loopback.
+"""The HTTP side: the routes over a Worker. gate.py decides who gets in, writing.py what is asked of the engine.
 
-GET /health, GET /v1/models, POST /v1/chat/completions, POST /v1/completions, POST /v1/systemone. A single user message
-gets the tuned task's answer; any other conversation goes through the model's own chat template, and a text prompt to
-the model as it is. A stream carries the whole answer in one piece. There is no authentication: the server refuses to
-listen beyond this machine unless told to, and on loopback answers only requests that name a loopback host, so that a
-web page cannot reach it through a name of its own (DNS rebinding).
+GET /health, /metrics, /v1/models, /v1/models/ID; POST /v1/chat/completions, /v1/completions, /v1/responses,
+/v1/systemone; GET and POST /v1/runs, DELETE /v1/runs/ID. In a conversation that begins with a user's turn the tuned
+task answers; a text prompt goes to the model as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
-import errno
-import ipaddress
-import json
-import socket
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
 
-import uvicorn
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, Router
 
 from sg_local import prompts
-from sg_local.backends import Generator
-from sg_local.backends.session import Ended, Lane
-from sg_local.calibration import UNSURE
-from sg_local.records import Completion, Prompt, ScoredPrompt, Segment, SgError
+from sg_local.backends.session import Lane
+from sg_local.records import SgError
 from sg_local.serve import systemone
-from sg_local.serve.answers import Ask, Chosen, ServeSettings, Service, check_room, chosen, task_ask
-from sg_local.serve.api import (
-    ApiError,
-    ChatRequest,
-    RequestOptions,
-    chat_answer,
-    chat_chunks,
-    model_list,
-    read_body,
-    read_chat,
-    read_text,
-    text_answer,
-    text_chunks,
-)
-from sg_local.serve.worker import BuildAsk, Order, Worker
+from sg_local.serve.answers import ServeSettings, Service
+from sg_local.serve.api import ApiError, Bounds, read_body
+from sg_local.serve.choices import Choice
+from sg_local.serve.completions import ChatReply, TextReply, read_chat, read_text
+from sg_local.serve.door import Setup
+from sg_local.serve.gate import Gate, Told
+from sg_local.serve.metrics import Metrics
+from sg_local.serve.registry import Registry
+from sg_local.serve.replies import Answer, Json
+from sg_local.serve.responses import ResponseReply, read_response
+from sg_local.serve.streaming import Events, Written, begun, chunks, response_events, unless_gone
+from sg_local.serve.worker import Order, Worker
+from sg_local.serve.writing import chat_choices, text_choices, written
 
-SHUTDOWN_S = 3  # how long open connections may take to end after Ctrl-C
+T = TypeVar("T")
 
 
-def make_app(worker: Worker, service: Service, settings: ServeSettings) -> Starlette:
+def make_app(worker: Worker, registry: Registry, setup: Setup) -> Gate:
     """The application, for any ASGI server. It does not own the worker."""
-    routes = Routes(worker, service, settings, int(time.time()))
-    app = Starlette(
-        routes=[
+    metrics = Metrics()
+    routes = Routes(worker, registry, setup, metrics)
+    router = Router(
+        [
             Route("/health", routes.health),
+            Route("/metrics", routes.metrics),
             Route("/v1/models", routes.models),
+            Route("/v1/models/{name:path}", routes.model),
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.text, methods=["POST"]),
+            Route("/v1/responses", routes.response, methods=["POST"]),
             Route("/v1/systemone", routes.decisions, methods=["POST"]),
+            Route("/v1/runs", routes.runs, methods=["GET", "POST"]),
+            Route("/v1/runs/{name}", routes.drop, methods=["DELETE"]),
         ],
-        exception_handlers={ApiError: _refused, HTTPException: _unrouted, Exception: _failed},
+        redirect_slashes=False,
     )
-    app.state.worker = worker
-    return app
+    return Gate(router, setup.door, setup.limits, metrics, setup.log)
 
 
-def listen(
-    generator: Generator, service: Service, settings: ServeSettings, on_ready: Callable[[str], None] | None = None
-) -> None:
-    """What `sg_local.serve.serve` promises, with the HTTP packages at hand."""
-    listener = open_socket(settings)
-    worker = Worker(generator, service.adapter)
-    url = f"http://{_netloc(settings.host, listener.getsockname()[1])}"
-    try:
-        app = make_app(worker, service, settings)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S, lifespan="off")
-        server = _Server(config, worker, lambda: on_ready(url) if on_ready is not None else None)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
-    finally:
-        worker.close()
-        listener.close()
-
-
-def open_socket(settings: ServeSettings) -> socket.socket:
-    """A listening socket at the settings' address."""
-    if not settings.allow_remote and not is_loopback(settings.host):
-        message = f"{settings.host} can be reached from other machines, and the server asks for no password."
-        raise SgError(message, "Use `host=127.0.0.1`, or `allow-remote` if you mean it.", exit_code=2)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            hint = f"Use `port={settings.port + 1}`, or `port=0` for a free one."
-            raise SgError(f"Port {settings.port} of {settings.host} is in use.", hint) from error
-        message = f"Cannot listen on {_netloc(settings.host, settings.port)}: {error.strerror or error}."
-        raise SgError(message, "Use another `host` or `port`.") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-@dataclass(frozen=True)
 class Routes:
-    """The endpoints. `created` is the Unix time that /v1/models states."""
+    """The endpoints."""
 
-    worker: Worker
-    service: Service
-    settings: ServeSettings
-    created: int
+    def __init__(self, worker: Worker, registry: Registry, setup: Setup, metrics: Metrics) -> None:
+        self._worker, self._registry, self._metrics = worker, registry, metrics
+        self._settings, self._limits = setup.settings, setup.limits
+        self._bounds = Bounds(setup.limits, setup.settings.max_tokens)
 
     async def health(self, http: Request) -> Response:
         """Whether requests are answered: 200, or 503 once the engine has stopped."""
-        self._check_host(http)
-        status = "ok" if self.worker.is_alive else "stopped"
-        return JSONResponse({"status": status, "model": self.service.name}, 200 if status == "ok" else 503)
+        alive = self._worker.is_alive
+        return Json({"status": "ok" if alive else "stopped"}, 200 if alive else 503)
+
+    async def metrics(self, http: Request) -> Response:
+        """Counters in Prometheus's text format."""
+        text = self._metrics.text({"queue": self._worker.n_open, "models": len(self._registry.names)})
+        return PlainTextResponse(text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def models(self, http: Request) -> Response:
-        """The one model that is served."""
-        self._check_host(http)
-        return JSONResponse(model_list(self.service.name, self.created))
+        """The models that are served."""
+        return Json({"object": "list", "data": [self._model(name) for name in self._registry.names]})
+
+    async def model(self, http: Request) -> Response:
+        """One model."""
+        name = http.path_params["name"]
+        if not name:
+            raise HTTPException(404)
+        return Json(self._model(self._registry.find(name).name))
+
+    async def runs(self, http: Request) -> Response:
+        """The models, or one more of them."""
+        if http.method == "GET":
+            return await self.models(http)
+        name = (await self._body(http)).get("run")
+        if not isinstance(name, str):
+            raise ApiError('Say which run: {"run": "NAME"}.', param="run")
+        try:
+            service = await asyncio.to_thread(self._registry.add, name)
+        except SgError as error:
+            raise ApiError(_told(error), param="run") from error
+        return Json(self._model(service.name), 201)
+
+    async def drop(self, http: Request) -> Response:
+        """Serve a run no longer; requests under way are answered."""
+        name = http.path_params["name"]
+        self._registry.drop(name)
+        return Json({"id": name, "object": "model", "deleted": True})
 
     async def chat(self, http: Request) -> Response:
         """A chat completion, whole or as a stream."""
-        chat = read_chat(await self._body(http), self.settings.max_tokens)
-        self._check_model(chat.options)
-        completion = await self._complete(lambda generator: self._chat_ask(generator, chat))
-        text = completion.text
-        if chat.bare is not None and self.service.task is not None:
-            lead = self.service.form.lead if self.service.form is not None else ""
-            text = prompts.parse_output(self.service.task, text, lead)
-        completion = dataclasses.replace(completion, text=self._sure(completion, text))
+        chat = read_chat(await self._body(http), self._bounds)
+        service = self._registry.find(chat.options.model)
+        choices = self._admitted(http, service.name, chat_choices(service, chat, self._settings_of(service)))
+        reply = ChatReply(service.name)
         if chat.options.stream:
-            return _stream(chat_chunks(self.service.name, completion, include_usage=chat.options.include_usage))
-        return JSONResponse(chat_answer(self.service.name, completion))
-
-    def _sure(self, completion: Completion, text: str) -> str:
-        """The answer, or that no label is probable enough."""
-        if not self.service.abstain or not isinstance(completion, Chosen):
-            return text
-        likely = self.service.calibration.probabilities(completion.scores)
-        return text if max(likely) >= self.service.abstain else UNSURE
+            return await self._streamed(http, choices, reply)
+        return Json(reply.whole(await self._whole(http, choices)))
 
     async def text(self, http: Request) -> Response:
         """Text completions of one prompt or several, whole or as a stream."""
-        text = read_text(await self._body(http), self.settings.max_tokens)
-        self._check_model(text.options)
-        asks = [self._text_ask(prompt, text.options) for prompt in text.prompts]
-        completions = await asyncio.gather(*map(self._complete, asks))
+        text = read_text(await self._body(http), self._bounds)
+        service = self._registry.find(text.options.model)
+        choices = self._admitted(http, service.name, text_choices(service, text, self._settings_of(service)))
+        reply = TextReply(service.name)
         if text.options.stream:
-            return _stream(text_chunks(self.service.name, completions, include_usage=text.options.include_usage))
-        return JSONResponse(text_answer(self.service.name, completions))
+            return await self._streamed(http, choices, reply)
+        return Json(reply.whole(await self._whole(http, choices)))
+
+    async def response(self, http: Request) -> Response:
+        """A response in plain text, whole or as events."""
+        request = read_response(await self._body(http), self._bounds)
+        service = self._registry.find(request.options.model)
+        choices = self._admitted(http, service.name, chat_choices(service, request, self._settings_of(service)))
+        reply = ResponseReply(service.name, request)
+        if request.options.stream:
+            return Events(response_events(await begun(http, self._written(http, choices)), reply))
+        [answer] = await self._whole(http, choices)
+        return Json(reply.whole(answer))
 
     async def decisions(self, http: Request) -> Response:
         """Typed questions on one state, each answered with probabilities (systemone)."""
@@ -170,128 +147,120 @@ class Routes:
         except ApiError as error:
             raise systemone.unread(error) from error
         request = systemone.read(body)
-        return JSONResponse(await systemone.decide(request, self._deciders, self._scores))
+        if len(request.questions) > self._limits.questions:
+            message = f"A request may ask {self._limits.questions} questions."
+            raise systemone.Misread(message, place=("questions",))
+        asking = asyncio.timeout(self._limits.request_s)
+        try:
+            async with asking:
+                answer = await unless_gone(http, systemone.decide(request, self._deciders(), self._scores))
+        except TimeoutError as error:
+            raise ApiError("The answer took too long.", status=408, code="timeout") from error
+        told: Told = http.scope["sg_local"]
+        told.model = str(answer["model"]) if answer["model"] in self._registry.names else ""
+        told.n_prompt_tokens = answer["usage"]["input_tokens"]
+        return Json(answer)
 
-    @property
     def _deciders(self) -> systemone.Deciders:
-        """The run, where it has labels, and the base."""
-        service, settings = self.service, self.settings
-        form = service.chat or prompts.PLAIN
-        if service.task is None or service.form is None or not service.task.labels:
-            return systemone.Deciders((), form, settings)
-        one = systemone.Decider(
-            service.name, service.task, service.form, service.calibration, settings, service.abstain
+        """The runs that have labels, and the base."""
+        services = self._registry.services
+        form = next((one.chat for one in services if one.chat is not None), prompts.PLAIN)
+        runs = tuple(
+            systemone.Decider(one.name, one.task, one.form, one.calibration, self._settings_of(one), one.abstain)
+            for one in services
+            if one.task is not None and one.form is not None and one.task.labels
         )
-        return systemone.Deciders((one,), form, settings)
+        return systemone.Deciders(runs, form, self._settings)
 
     async def _scores(self, build: systemone.Build, run: str | None) -> Sequence[float]:
+        """A scored ask's log P, of a run or of the base."""
+        self._check_queue(1)
+        lane = Lane(None) if run is None else self._registry.find(run).lane
+        ticket = self._worker.submit(Order(build, lane))
         try:
-            found = await self._complete(build, Lane(None) if run is None else None)
-        except ApiError as error:
-            if isinstance(error.__cause__, prompts.TooLong):
-                raise error.__cause__ from error
+            found = await asyncio.wrap_future(ticket.future)
+        except prompts.TooLong:
             raise
-        assert isinstance(found, Chosen)
-        return found.scores
-
-    async def _body(self, http: Request) -> dict[str, Any]:
-        self._check_host(http)
-        return read_body(await http.body())
-
-    def _check_host(self, http: Request) -> None:
-        if not self.settings.allow_remote and not is_loopback(http.url.hostname or ""):
-            raise ApiError("This server answers requests to a loopback host only.", status=403)
-
-    def _check_model(self, options: RequestOptions) -> None:
-        if options.model not in (None, "", self.service.name):
-            message = f"There is no model {options.model!r} here; this server has {self.service.name!r}."
-            raise ApiError(message, status=404, param="model", code="model_not_found")
-
-    async def _complete(self, build: BuildAsk, lane: Lane | None = None) -> Completion:
-        asked: list[Ask] = []
-
-        def kept(generator: Generator) -> Ask:
-            asked.append(build(generator))
-            return asked[0]
-
-        ticket = self.worker.submit(Order(kept, lane))
-        try:
-            result = await asyncio.wrap_future(ticket.future)
         except SgError as error:
             raise self._refusal(error) from error
         finally:
-            self.worker.cancel(ticket)
-        if isinstance(result, Ended):
-            return result.completion
-        assert isinstance(asked[0], ScoredPrompt)
-        return chosen(self.worker.generator, asked[0], result)
+            self._worker.cancel(ticket)
+        return found.logprobs  # type: ignore[union-attr]
+
+    def _settings_of(self, service: Service) -> ServeSettings:
+        return service.settings or self._settings
+
+    def _model(self, name: str) -> dict[str, Any]:
+        created = self._registry.created(name)
+        return {"id": name, "object": "model", "created": created, "owned_by": "sg-local"}
+
+    async def _body(self, http: Request) -> dict[str, Any]:
+        """The body as JSON, in time and within bounds."""
+        data = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                async for chunk in http.stream():
+                    data += chunk
+                    if len(data) > self._limits.body_bytes:
+                        message = f"A body may take {self._limits.body_bytes} bytes."
+                        raise ApiError(message, status=413, headers={"Connection": "close"})
+        except TimeoutError as error:
+            told = {"Connection": "close"}
+            raise ApiError("The body did not come in time.", status=408, headers=told) from error
+        return read_body(bytes(data))
+
+    def _admitted(self, http: Request, model: str, choices: list[Choice]) -> list[Choice]:
+        """The choices, where there is room for them."""
+        http.scope["sg_local"].model = model
+        self._check_queue(len(choices))
+        return choices
+
+    def _check_queue(self, n: int) -> None:
+        if not self._worker.is_alive:
+            raise ApiError("The engine has stopped. Start the server again.", status=503)
+        if self._worker.n_open + n > self._limits.queue:
+            message = "There are too many requests under way: try again in a moment."
+            raise ApiError(message, status=429, code="queue_full", headers={"Retry-After": "1"})
+
+    async def _whole(self, http: Request, choices: list[Choice]) -> list[Answer]:
+        """All answers, unless the client leaves."""
+
+        async def all_of_them() -> list[Answer]:
+            found: dict[int, Answer] = {}
+            async with aclosing(self._written(http, choices)) as events:
+                async for index, what in events:
+                    if isinstance(what, Answer):
+                        found[index] = what
+            return [found[i] for i in range(len(choices))]
+
+        return await unless_gone(http, all_of_them())
+
+    async def _written(self, http: Request, choices: list[Choice]) -> Written:
+        """What the engine writes, its refusals as this client's."""
+        told: Told = http.scope["sg_local"]
+        seen: set[int] = set()
+        try:
+            async with aclosing(written(self._worker, choices, self._limits.request_s)) as events:
+                async for index, what in events:
+                    if isinstance(what, Answer):
+                        told.n_tokens += what.n_tokens
+                        told.n_prompt_tokens += what.n_prompt_tokens if what.prompt not in seen else 0
+                        seen.add(what.prompt)
+                    yield index, what
+        except SgError as error:
+            raise self._refusal(error) from error
 
     def _refusal(self, error: SgError) -> ApiError:
-        return ApiError(f"{error.message} {error.hint}".strip(), status=400 if self.worker.is_alive else 503)
+        return ApiError(_told(error), status=400 if self._worker.is_alive else 503)
 
-    def _chat_ask(self, generator: Generator, chat: ChatRequest) -> Ask:
-        service, sampling, seed = self.service, chat.options.sampling, chat.options.seed
-        if chat.bare is not None and service.task is not None and service.form is not None:
-            asked = service.task, service.form, chat.bare, self.settings
-            return task_ask(generator, *asked, sampling=sampling, seed=seed)
-        if service.chat is None:
-            raise SgError("This model has no chat template.", "Send a single user message, or use /v1/completions.")
-        segments = prompts.render(service.chat, chat.messages)
-        check_room(generator, segments, self.settings.n_ctx)
-        return Prompt("", segments, sampling, seed)
-
-    def _text_ask(self, text: str, options: RequestOptions) -> BuildAsk:
-        def build(generator: Generator) -> Ask:
-            segments = (Segment(text, trusted=False),)
-            check_room(generator, segments, self.settings.n_ctx)
-            return Prompt("", segments, options.sampling, options.seed)
-
-        return build
+    async def _streamed(self, http: Request, choices: list[Choice], reply: ChatReply | TextReply) -> Response:
+        return Events(chunks(await begun(http, self._written(http, choices)), choices, reply))
 
 
-class _Server(uvicorn.Server):
-    """Says when it is ready, and stops the engine first when it ends, so that open requests are answered by 503."""
-
-    def __init__(self, config: uvicorn.Config, worker: Worker, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._worker, self._on_ready = worker, on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await asyncio.to_thread(self._worker.close)
-        await super().shutdown(sockets)
+PATH = re.compile(r"(?:[\w.~-]*/){2,}(?=[^\s/])")
+"""The folders in front of a file's name."""
 
 
-def _stream(chunks: Iterable[dict[str, Any]]) -> Response:
-    """Server-sent events, ended as OpenAI ends them."""
-
-    async def events() -> AsyncIterator[str]:
-        for chunk in chunks:
-            yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
-        yield "data: [DONE]\n\n"
-
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-
-
-async def _refused(http: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body(), error.status)
-
-
-async def _unrouted(http: Request, error: Exception) -> Response:
-    """Starlette's own refusals, such as 404 and 405, in OpenAI's shape."""
-    assert isinstance(error, HTTPException)
-    refusal = ApiError(f"{http.method} {http.url.path}: {error.detail}.", status=error.status_code)
-    return JSONResponse(refusal.body(), refusal.status, headers=error.headers)
-
-
-async def _failed(http: Request, error: Exception) -> Response:
-    """A fault of our own: told as one, without its traceback."""
-    return JSONResponse(ApiError("The server failed on this request.", status=500).body(), 500)
-
-
-def _netloc(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _told(error: SgError) -> str:
+    """What a client is told: without the folders of this machine."""
+    return PATH.sub("", f"{error.message} {error.hint}".strip())

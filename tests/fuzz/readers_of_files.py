@@ -22,7 +22,8 @@ from sg_local.models.cards import read_card
 from sg_local.models.header import header_info
 from sg_local.prompts import chat_form, render
 from sg_local.serve import systemone
-from sg_local.serve.api import ApiError, read_body, read_chat, read_text
+from sg_local.serve.api import ApiError, Bounds, read_body
+from sg_local.serve.completions import read_chat, read_text
 from sg_local.tables import read_grid, read_table
 from sg_local.tasks import read_task, read_tests
 from sg_local.tasks.begin import begun
@@ -240,10 +241,10 @@ REFUSED = (ApiError,)
 
 
 def _body(path: Path) -> object:
-    """A request's body, as each of the three routes reads it that takes one."""
+    """A request's body, as the routes read it."""
     body = read_body(path.read_bytes())
     routes = (systemone.read,) if "questions" in body else (read_text,) if "prompt" in body else (read_chat,)
-    return [written(read(body) if read is systemone.read else read(body, 100)) for read in routes]
+    return [written(read(body) if read is systemone.read else read(body, Bounds())) for read in routes]
 
 
 def _template(path: Path) -> object:

@@ -1,0 +1,107 @@
+"""`sg-local serve`: one or many runs of one base behind an OpenAI-style endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sg_local.cli.app import Command
+from sg_local.cli.asking import asked_names, base_options, open_asked
+from sg_local.cli.config import Environment
+from sg_local.cli.options import abstain_option, backend_option, job_options, runs_option, set_option
+from sg_local.job.options import Options
+from sg_local.job.serving import Manner, open_served, service_of, tuned_runs
+from sg_local.records import SgError
+
+if TYPE_CHECKING:
+    from sg_local.job.job import OpenRun
+    from sg_local.serve import Registry
+
+HOST, PORT = "127.0.0.1", 8080
+
+
+@click.command(
+    "serve",
+    cls=Command,
+    examples=(
+        "sg-local serve RUN",
+        "sg-local serve RUN OTHER_RUN --port 9000",
+        "sg-local serve --all --set serve.queue=64",
+        "sg-local serve support_routing --base --model qwen3-0.6b",
+        "curl -s localhost:8080/v1/chat/completions -H 'Content-Type: application/json' "
+        '-d \'{"messages": [{"role": "user", "content": "..."}]}\'',
+    ),
+)
+@click.argument("names", metavar="[RUN]...", nargs=-1, shell_complete=asked_names)
+@click.option("--all", "every", is_flag=True, help="Serve all trained runs of one base: of RUN's where one is given.")
+@base_options
+@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
+@click.option("--allow-remote", is_flag=True, help="Let other machines in; needs --api-key.")
+@click.option("--api-key", default="", envvar="SG_LOCAL_API_KEY", help="What clients must send as their key.")
+@click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="Let pages of this origin in (CORS).")
+@click.option("--quiet", is_flag=True, help="Tell no line for each request.")
+@click.option("--free", is_flag=True, help="Write answers freely, not only labels or JSON that fits the schema.")
+@abstain_option
+@backend_option
+@set_option
+@runs_option
+@job_options()
+@click.pass_obj
+def serve_command(
+    environment: Environment,
+    /,
+    names: tuple[str, ...],
+    every: bool,
+    base: bool,
+    free: bool,
+    quiet: bool,
+    abstain: float | None,
+    options: Options,
+    **door: Any,
+) -> None:
+    """Answer OpenAI-style requests with the tuned model, on this machine.
+
+    The model's name in a request says which run answers; `base` is the untuned base. A conversation gets the tuned
+    task's answer. With --base the untuned model answers, and RUN may be a task that has no run.
+    """
+    from sg_local import serve
+
+    serve.check_packages()
+    manner = Manner(free, abstain or 0.0)
+    with _opened(names, options, environment, base=base, every=every, manner=manner) as (job, registry):
+        setup = serve.Setup(
+            job.serve_settings(restricted=not free),
+            serve.Door(**door),
+            job.plan["serve"],
+            None if quiet else lambda line: click.echo(line, err=True),
+        )
+        serve.serve(job.generator, registry, setup, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))
+
+
+@contextmanager
+def _opened(
+    names: tuple[str, ...], options: Options, environment: Environment, *, base: bool, every: bool, manner: Manner
+) -> Iterator[tuple[OpenRun, Registry]]:
+    """The job whose engine serves, and the models. Raises SgError (usage) where no run is named, or too many."""
+    from sg_local import serve
+
+    if base:
+        if len(names) != 1 or every:
+            raise SgError("--base serves one run's base or one task's.", "Name one of them.", exit_code=2)
+        with open_asked(names[0], options, environment, base=True) as job:
+            service = service_of(job, base=True, free=manner.free, abstain=manner.abstain)
+            job.adapted(base=True)
+            yield job, serve.Registry.of(service)
+        return
+    if every:
+        names = tuple(dict.fromkeys((*names, *tuned_runs(options, names[0] if names else None))))
+    if not names:
+        raise SgError("Say which run to serve.", "Name one or several, or give --all.", exit_code=2)
+    with open_asked(names[0], options, environment, base=False) as job:
+        pass  # refuses what does not go with a run, before anything is loaded
+    with open_served(names, options, environment.home(), manner) as served:
+        yield served.job, served.registry(names)

@@ -1,0 +1,174 @@
+"""From a checked request to its choices: what is asked of the engine, and what it says as it comes.
+
+A task's answer is the one that `predict` gives for the same input: the likeliest label or greedy text, parsed alike. A
+request may ask for more: other samplings, stops, several choices. Text is told as it is written, but for a label, which
+comes whole, and for what parsing might still take away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from sg_local import prompts
+from sg_local.backends import Generator
+from sg_local.parsing import trimmed
+from sg_local.records import Prompt, Segment, Segments
+from sg_local.serve.answers import Ask, ServeSettings, Service, answer_room, check_room, is_scored, task_asked
+from sg_local.serve.api import ApiError, RequestOptions
+from sg_local.serve.choices import Choice, Stream, answer_of
+from sg_local.serve.completions import ChatRequest, TextRequest
+from sg_local.serve.replies import Answer
+from sg_local.serve.worker import Order, Ticket, Worker
+
+
+def chat_choices(service: Service, chat: ChatRequest, settings: ServeSettings) -> list[Choice]:
+    """The choices of a chat request. Raises ApiError for what this service cannot honour."""
+    for_task = service.task is not None and service.form is not None and prompts.is_asked(chat.messages)
+    if for_task:
+        _check_task(service, chat.options, settings)
+    elif service.chat is None:
+        message = "This model has no chat template: use /v1/completions, or a task's model."
+        raise ApiError(message, param="messages")
+
+    make = _task_prompt if for_task else _chat_prompt
+
+    made: list[Segments] = []
+
+    def segments(generator: Generator) -> Segments:
+        if not made:  # one prompt for all choices
+            made.append(make(service, chat, settings, generator))
+        return made[0]
+
+    def build(number: int) -> Callable[[Generator], Ask]:
+        return lambda generator: _ask(service, settings, chat.options, generator, segments(generator), number, for_task)
+
+    scored = for_task and service.task is not None and is_scored(service.task, settings)
+    return [
+        Choice(build(i), chat.options, service, number=i, for_task=for_task, scored=scored)
+        for i in range(chat.options.n)
+    ]
+
+
+def text_choices(service: Service, text: TextRequest, settings: ServeSettings) -> list[Choice]:
+    """The choices of a text request: of each prompt in turn."""
+
+    def build(prompt: str, number: int) -> Callable[[Generator], Ask]:
+        def built(generator: Generator) -> Ask:
+            segments = (Segment(prompt, trusted=False),)
+            check_room(generator, segments, settings.n_ctx)
+            return _ask(service, settings, text.options, generator, segments, number, False)
+
+        return built
+
+    return [
+        Choice(build(prompt, number), text.options, service, i, number)
+        for i, prompt in enumerate(text.prompts)
+        for number in range(text.options.n)
+    ]
+
+
+def _check_task(service: Service, options: RequestOptions, settings: ServeSettings) -> None:
+    """Raises ApiError for what a chosen label cannot honour."""
+    assert service.task is not None
+    if not is_scored(service.task, settings):
+        return
+    if options.sampling.schema is not None:
+        message = "This model answers with one of its labels: no response format can be had."
+        raise ApiError(message, param="response_format", code="unsupported_parameter")
+    if options.sampling.penalises:
+        message = "This model answers with one of its labels: there is nothing for penalties to act on."
+        raise ApiError(message, param="frequency_penalty", code="unsupported_parameter")
+
+
+def _task_prompt(service: Service, chat: ChatRequest, settings: ServeSettings, generator: Generator) -> Segments:
+    """The task's prompt: for a single message the very one of `predict`."""
+    assert service.task is not None and service.form is not None
+    room = answer_room(generator, service.task, settings)
+    if len(chat.messages) > 1:
+        return prompts.fitted_conversation(room, service.task, service.form, chat.messages).segments
+    text = trimmed(chat.messages[0]["content"], (pair.input for pair in service.task.examples))
+    return prompts.fitted_answer(room, service.task, service.form, text).segments
+
+
+def _chat_prompt(service: Service, chat: ChatRequest, settings: ServeSettings, generator: Generator) -> Segments:
+    assert service.chat is not None
+    segments = prompts.render(service.chat, chat.messages)
+    check_room(generator, segments, settings.n_ctx)
+    return segments
+
+
+def _ask(
+    service: Service,
+    settings: ServeSettings,
+    options: RequestOptions,
+    generator: Generator,
+    segments: Segments,
+    number: int,
+    for_task: bool,
+) -> Ask:
+    seed = options.seed + number
+    if not for_task:
+        return Prompt("", segments, options.sampling, seed)
+    assert service.task is not None and service.form is not None
+    return task_asked(generator, service.task, service.form, segments, settings, sampling=options.sampling, seed=seed)
+
+
+async def written(
+    worker: Worker, choices: Sequence[Choice], timeout_s: float
+) -> AsyncGenerator[tuple[int, str | Answer]]:
+    """(choice, piece of text) as text is written, where a stream is asked for, and (choice, answer) as each one ends.
+
+    However it is left, what has not ended is cancelled. Raises what the engine raises, and ApiError (408) when the time
+    is over.
+    """
+    loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, str | Ticket]]()
+    streams = [Stream(choice) for choice in choices]
+
+    def tell(index: int, what: str | Ticket) -> None:
+        loop.call_soon_threadsafe(events.put_nowait, (index, what))
+
+    tickets = [_submit(worker, choice, functools.partial(tell, i)) for i, choice in enumerate(choices)]
+    try:
+        async with asyncio.timeout(timeout_s):
+            n_left = len(choices)
+            while n_left:
+                index, what = await events.get()
+                if isinstance(what, str):
+                    if fresh := streams[index].more(what):
+                        yield index, fresh
+                    continue
+                n_left -= 1
+                answer = answer_of(choices[index], what.result(0), worker.generator)
+                if choices[index].options.stream and (rest := streams[index].rest(answer.text)):
+                    yield index, rest
+                yield index, answer
+    except TimeoutError as error:
+        raise ApiError(f"The answer took longer than {timeout_s:g} s.", status=408, code="timeout") from error
+    finally:
+        for ticket in tickets:
+            worker.cancel(ticket)
+
+
+def _submit(worker: Worker, choice: Choice, tell: Callable[[str | Ticket], None]) -> Ticket:
+    """Ask for one choice; pieces and the end are told on the loop."""
+    wants_pieces = choice.options.stream and choice.options.n_top is None
+    order = Order(
+        choice.built,
+        choice.service.lane,
+        tell if wants_pieces else None,
+        None if choice.scored else choice.options.n_top,
+    )
+    ticket = worker.submit(order)
+    ticket.future.add_done_callback(lambda _: _quietly(tell, ticket))
+    return ticket
+
+
+def _quietly(tell: Callable[[Ticket], None], ticket: Ticket) -> None:
+    """Tell the end; a loop that is closed has nobody to tell."""
+    if not ticket.future.cancelled():
+        try:
+            tell(ticket)
+        except RuntimeError:
+            return
