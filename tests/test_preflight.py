@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from sg_local import backends
 from sg_local.backends import footprint, llama_cpp, machine
+from sg_local.backends.mlx import blas
 from sg_local.cli.app import app
 from sg_local.export import folder_gate
 from sg_local.job import disk, preflight
@@ -155,6 +156,18 @@ def test_a_library_that_would_try_a_folder_is_no_hindrance_but_told_where_it_is_
     monkeypatch.setattr(folder_gate, "find_spec", lambda name: None if name == "mlx_lm" else object())
     job.look_ahead(("export",))
     assert job.said == ["mlx_lm not installed: the mlx folder will be written, but not tried."]
+
+
+@pytest.mark.parametrize(("served", "said"), [("OpenBLAS", 0), ("reference BLAS (slow: no OpenBLAS library found)", 1)])
+def test_mlx_without_a_fast_library_is_said_to_be_slow_before_any_work(
+    tmp_path, routing, model, monkeypatch, served, said
+):
+    monkeypatch.setattr(backends, "find_spec", lambda name: object())
+    monkeypatch.setattr(blas, "prefer_openblas", lambda: served)
+    job = begun(tmp_path, routing, model)
+    job.trainer = "mlx"
+    job.look_ahead(("train",))
+    assert len(job.said) == said and all("tens of times slower" in one and served in one for one in job.said)
 
 
 def test_a_full_disk_is_told_with_every_file_to_come(tmp_path, routing, model, monkeypatch):

@@ -87,6 +87,15 @@ def check_settings(ahead: Ahead) -> None:
         check_training(ahead.job.plan["train"])
 
 
+def check_speed(ahead: Ahead) -> None:
+    """Nothing is refused: MLX without a fast library for products is said to be slow before any work."""
+    if "train" in ahead.stages and ahead.job.trainer == "mlx":
+        from sg_local.backends.mlx.blas import is_slow, prefer_openblas
+
+        told = f"The training will be tens of times slower than it could be: {prefer_openblas()}."
+        ahead.job.said += [told] if is_slow() and told not in ahead.job.said else []
+
+
 def check_form(ahead: Ahead) -> None:
     """The form asked for can be rendered."""
     _ = ahead.form
@@ -161,5 +170,15 @@ def check_disk(ahead: Ahead) -> None:
     disk.check_disk(ahead.job, ahead.stages)
 
 
-CHECKS = (check_settings, check_model, check_form, check_exports, check_rows, check_budget, check_memory, check_disk)
+CHECKS = (
+    check_settings,
+    check_model,
+    check_speed,
+    check_form,
+    check_exports,
+    check_rows,
+    check_budget,
+    check_memory,
+    check_disk,
+)
 """The checks of jobs that need a model file, the cheapest first."""

@@ -34,6 +34,11 @@ def prefer_openblas() -> str:
     return "reference BLAS (slow: no OpenBLAS library found; on Debian or Ubuntu: apt install libopenblas0)"
 
 
+def is_slow() -> bool:
+    """Whether MLX computes with the reference BLAS, tens of times more slowly than with OpenBLAS."""
+    return prefer_openblas().startswith("reference")
+
+
 def set_threads(n_threads: int | None) -> None:
     """Let OpenBLAS use this many threads; None leaves its own choice. Without OpenBLAS nothing happens."""
     library = _library()
