@@ -60,3 +60,17 @@ def test_a_fair_share_is_what_neighbours_with_a_core_each_leave(monkeypatch):
     busy = importlib.import_module("busy")
     speeds = {"plain": {0: 400.0, 1: 150.0, 2: 85.0}, "ours": {0: 396.0, 1: 240.0, 2: 160.0}}
     assert busy.report(speeds, 2) == {"share_of_fair_1": 0.9, "share_of_fair_2": 0.8, "ratio_quiet": 0.99}
+
+
+def test_a_forecast_is_judged_by_its_worst_stage(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    forecast = importlib.import_module("forecast")
+
+    def stage(expected: tuple[float, int], took: tuple[float, int]) -> dict:
+        facts = {"seconds": took[0], "peak_bytes": took[1]}
+        return {"seconds": expected[0], "memory_bytes": expected[1], "took": facts}
+
+    stages = {"synth": stage((10.0, 1000), (15.0, 900)), "filter": stage((0.5, 100), (5.0, 110))}
+    stages |= {"train": stage((20.0, 1000), (16.0, 1150))}
+    found = forecast.figures({"first": stages})
+    assert found == {"memory": 1.15, "time_first": 10.0, "whole_first": 1.18}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,3 +213,22 @@ def test_a_plan_is_told_and_nothing_is_written(own_folder, model):
     plain = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
     assert [one["stage"] for one in plain["stages"]] == list(ALL) and plain["rows"]["n_shared"] > 50
     assert not (own_folder / "runs").exists()
+
+
+REAL = """
+import sys, sg_local as sg
+settings = {"synth": {"n_inputs": 16, "n_asked": 64}, "train": {"epochs": 1.0}, "engine": {"fast_copy": False}}
+with sg.open_job(sg.load_task("support_routing", 6), settings=settings, name="r", home=sys.argv[1]) as job:
+    job.run()
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_that_a_real_job_fills_is_what_was_told(own_folder, embedded):
+    subprocess.run([sys.executable, "-c", REAL, str(own_folder / "home")], check=True)
+    facts = json.loads((own_folder / "runs" / "r" / "run.json").read_text())
+    told = {stage: one["memory_bytes"] for stage, one in facts["forecast"]["stages"].items()}
+    took = {stage: one["peak_bytes"] for stage, one in facts["measured"].items()}
+    assert set(took) == set(ALL)
+    off = {stage: round(took[stage] / told[stage], 2) for stage in took if not 0.8 < took[stage] / told[stage] < 1.2}
+    assert off == {}
