@@ -337,6 +337,15 @@ def test_browsing_what_is_not_there_is_a_usage_error(tmp_path, show, system):
     assert error.value.exit_code == 2 and error.value.hint
 
 
+def test_a_report_of_other_answers_is_noticed(tmp_path):
+    job = job_of(tmp_path)
+    evaluate(job)
+    job.run.replace(ANSWERS, job.run.read(ANSWERS, Answer)[:1])
+    with pytest.raises(SgError, match=r"answers\.jsonl has no answer of \w+ to test row") as caught:
+        judged_rows(job.run, "all")
+    assert "redo" in caught.value.hint
+
+
 # Outcomes and gates
 
 

@@ -108,6 +108,8 @@ def with_system(**changes):
         (lambda data: data.update(rows=[{"index": 1}]), r"rows\[0\].input is missing"),
         (lambda data: data.update(n=True), "n is not a whole number"),
         (lambda data: data.update(systems=[]), "systems is not a table"),
+        (with_system(score=10**400), "systems.tuned.score is too large"),
+        (lambda data: data.update(metric="beauty"), "metric is 'beauty', not one of exact_match, rouge_l"),
     ],
 )
 def test_what_is_wrong_in_a_report_is_named_with_its_file(tmp_path, change, said):
@@ -117,6 +119,23 @@ def test_what_is_wrong_in_a_report_is_named_with_its_file(tmp_path, change, said
     with pytest.raises(SgError, match=said) as error:
         read_report(Run(tmp_path))
     assert str(tmp_path / REPORT) in error.value.message and "eval" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data.update(gains={}), "gains.tuned.*-.* is missing"),
+        (lambda data: data["verdicts"][0].update(base="nobody"), "systems.nobody is missing"),
+        (lambda data: data["rows"][0]["scores"].pop("tuned"), r"rows\[0\].scores.tuned is missing"),
+    ],
+)
+def test_what_a_report_refers_to_is_in_it(tmp_path, change, said):
+    evaluate(job_of(tmp_path))
+    data = json.loads((tmp_path / REPORT).read_text())
+    change(data)
+    Run(tmp_path).write_json(REPORT, data)
+    with pytest.raises(SgError, match=said):
+        read_report(Run(tmp_path))
 
 
 def test_a_report_is_frozen():

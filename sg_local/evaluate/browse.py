@@ -51,6 +51,11 @@ def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judg
         raise SgError(f"No system named {system!r} answered.", f"It was: {known}.", exit_code=2)
     base, schema = report.systems[system].against, run.settings["task"].get("schema", "")
     texts = {(row.system, row.index): row.text for row in run.read(ANSWERS, Answer)}
+    for row in report.rows:
+        lacking = next((name for name in (system, base) if (name, row.index) not in texts), None)
+        if lacking is not None:
+            hint = f"Run `eval {run.name}` with `redo`: the report is of other answers."
+            raise SgError(f"{run.path(ANSWERS)} has no answer of {lacking} to test row {row.index + 1}.", hint)
     rows = [
         Judged(
             index=row.index,

@@ -14,11 +14,12 @@ from functools import cache
 from typing import Any, Literal
 
 from sg_local.records import Funnel, SgError
-from sg_local.report.records import BASE, TUNED, Report, SystemResult
+from sg_local.report.records import BASE, METRICS, TUNED, Report, SystemResult
 from sg_local.run import REPORT, Run, read_json
 
 TOP = (BASE, "base_vote", TUNED)
 """Systems whose figures stand at the top of the file as well, for short lines of jq."""
+LARGEST_WHOLE = 2**63 - 1
 EMPTY: dict[str, Any] = {"retain": None, "funnel": {}}
 """What the file says where there is none; other keys are left out then."""
 
@@ -104,10 +105,22 @@ def _served_by_0_1_0(systems: Mapping[str, Any]) -> str | None:
 
 
 def _whole(report: Report) -> Report:
-    """The report, when the systems that everybody asks for are in it."""
-    for name in (BASE, TUNED, report.served, *(system.against for system in report.systems.values())):
+    """The report, when all that its parts refer to is in it."""
+    against = {name: system.against for name, system in report.systems.items()}
+    named = [name for one in report.outcomes for name in (one.tuned, one.base)]
+    reached = [name for gain in report.gains.values() for name in gain.reached_by]
+    for name in (BASE, TUNED, report.served, *against.values(), *named, *reached):
         if name not in report.systems:
             raise _Misfit(f"systems.{name} is missing")
+    for gain in (f"{one.tuned}-{base}" for one in report.outcomes for base in (one.base, against[one.tuned])):
+        if gain not in report.gains:
+            raise _Misfit(f"gains.{gain} is missing")
+    for i, row in enumerate(report.rows):
+        lacking = next((name for name in report.systems if name not in row.scores), None)
+        if lacking is not None:
+            raise _Misfit(f"rows[{i}].scores.{lacking} is missing")
+    if report.metric not in METRICS:
+        raise _Misfit(f"metric is {report.metric!r}, not one of {', '.join(METRICS)}")
     return report
 
 
@@ -145,6 +158,8 @@ def _record(cls: Any, data: Mapping[str, Any], place: str) -> Any:
 
 def _checked(value: Any, kind: Any, place: str) -> Any:
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+            raise _Misfit(f"{place} is too large")
         return value
     names = {dict: "a table", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
     raise _Misfit(f"{place or 'the file'} is not {names.get(kind, 'a number')}")

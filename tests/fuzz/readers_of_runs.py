@@ -22,6 +22,7 @@ from sg_local.backends.llama_cpp import probe
 from sg_local.backends.training.checkpoint import CHECKPOINT, TrainJob, TrainProgress, load_checkpoint, save_checkpoint
 from sg_local.backends.training.handover import JOB, TRAIN, VALID, read_job
 from sg_local.cache import digests_by_path
+from sg_local.evaluate import judged_rows
 from sg_local.home import ModelFolders
 from sg_local.job.options import Home, Options
 from sg_local.job.own import OwnRow
@@ -33,7 +34,8 @@ from sg_local.models.stores import found_models
 from sg_local.reading import read_record
 from sg_local.records import Answer, Candidate, InputRow, TrainStep, Verdict
 from sg_local.report import read_report
-from sg_local.run import REPORT, STAGES, Run
+from sg_local.report.facts import answer_lines, gain_lines, reliability_lines, systems_by_family
+from sg_local.run import ANSWERS, REPORT, STAGES, Run
 from sg_local.training import TrainingRow
 from sg_local.views.runs import own_rows, run_facts
 
@@ -86,13 +88,18 @@ def _run_reader(name: str, file: str, kinds: tuple[Mutator, ...], read: Callable
 
 
 def _report(path: Path) -> object:
-    return written(read_report(Run(path.parent)))
+    """The report, and what the screens and the page make of it."""
+    run = Run(path.parent)
+    report = read_report(run)
+    lines = [list(gain_lines(report)), systems_by_family(report), reliability_lines(report), answer_lines(run, report)]
+    return written(report), written(lines), written(judged_rows(run, "all"))
 
 
 RUN_FILES = (
     _run_reader("run_json", "run.json", JSON),
     *(_run_reader(f"stamp_{stage}", f"stages/{stage}.json", JSON) for stage in ("synth", "filter", "train", "eval")),
     _run_reader("report", REPORT, JSON, _report),
+    Reader("answers", f"runs/route/{ANSWERS}", sound.whole(f"route/{ANSWERS}"), LINES, _report, _copied("route")),
     Reader(
         "review_place",
         "review.json",

@@ -230,6 +230,11 @@ def table(ending: str, rows: Iterable[Mapping[str, str]] = ROWS) -> Callable[[],
     return made
 
 
+def whole(name: str) -> Callable[[], tuple[bytes, ...]]:
+    """A file of the runs that 0.1.0 made, as it is."""
+    return lambda: ((RUNS / name).read_bytes(),)
+
+
 def of_run(*names: str) -> Callable[[], tuple[bytes, ...]]:
     """Files of the runs that 0.1.0 made, the first rows of journals."""
 
