@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.jobs import OWN_MOUNTS, SCRIPTED, Programs, is_permitted, result_of
+from tests.faults.jobs import SCRIPTED, result_of
 from tests.tiny_models import TinySpec, write_model
 
-pytestmark = pytest.mark.skipif(
-    not is_permitted(OWN_MOUNTS), reason="this machine permits no mounts in a namespace of one's own"
-)
 READING = (
     ("runs", "ls"),
     ("runs", "show", "trial"),
@@ -20,19 +17,6 @@ READING = (
     ("cache", "ls"),
     ("config", "show"),
 )
-
-
-@pytest.fixture(scope="module")
-def mounting():
-    with Programs(inside=OWN_MOUNTS) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def finished(mounting, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    assert mounting.run(folder, *SCRIPTED).status == 0
-    return folder
 
 
 @pytest.fixture

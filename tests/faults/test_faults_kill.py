@@ -10,24 +10,9 @@ import pytest
 
 from tests.faults.jobs import REAL, SCRIPTED, Programs, result_of
 
-N_SLICE, N_MORE = 3, 30
+N_SLICE, N_MORE = 2, 30
 N_REAL, KILLS_EACH = 10, 5
 ENGINES = ("sg_local.backends.llama_cpp", "sg_local.backends.torch", "sg_local.backends.training.parity")
-
-
-@pytest.fixture(scope="module")
-def programs():
-    with Programs() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def whole(programs, tmp_path_factory):
-    """The uninterrupted job: its result, and its seconds of processor time."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = programs.run(folder, *SCRIPTED)
-    assert done.status == 0, done.err
-    return result_of(folder), done.cpu_s
 
 
 def kill_and_go_on(programs, folder, line, seed, cpu_s, most):
@@ -47,9 +32,8 @@ def kill_and_go_on(programs, folder, line, seed, cpu_s, most):
 @pytest.mark.parametrize(
     "seed", [*range(N_SLICE), *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(N_SLICE, N_MORE))]
 )
-def test_a_job_killed_at_any_moment_ends_like_one_that_was_not(programs, whole, tmp_path, seed):
-    wanted, cpu_s = whole
-    kill_and_go_on(programs, tmp_path / "often", SCRIPTED, seed, 0.7 * cpu_s, 4)
+def test_a_job_killed_at_any_moment_ends_like_one_that_was_not(programs, uninterrupted, wanted, tmp_path, seed):
+    kill_and_go_on(programs, tmp_path / "often", SCRIPTED, seed, 0.7 * uninterrupted[1], 4)
     assert result_of(tmp_path / "often") == wanted
 
 

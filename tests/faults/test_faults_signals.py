@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.faults.jobs import SCRIPTED, Programs, job, result_of
+from tests.faults.jobs import SCRIPTED, job, result_of
 from tests.terminal import Terminal
 
 # A signal to itself once so many rows, or a file, of a stage were written: `append` and `replace` of the run.
@@ -42,26 +42,13 @@ PLACES = {
     "report": ("report.json", 1),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SLICE = {(place, SIGNALS[i % 3]) for i, place in enumerate(PLACES)}
+SLICE = {("synth, outputs", signal.SIGTERM), ("train", signal.SIGINT), ("eval", signal.SIGHUP)}
 EVERY = [
     pytest.param(place, number, marks=() if (place, number) in SLICE else pytest.mark.faults, id=f"{place}-{number}")
     for place in PLACES
     for number in SIGNALS
 ]
 LONG = job("synth.n_inputs=4000", options=("--backend", "scripted"))
-
-
-@pytest.fixture(scope="module")
-def programs():
-    with Programs() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def wanted(programs, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    assert programs.run(folder, *SCRIPTED).status == 0
-    return result_of(folder)
 
 
 @pytest.mark.parametrize(("place", "number"), EVERY)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.faults.jobs import SCRIPTED, Programs, result_of
+from tests.faults.jobs import SCRIPTED, result_of
 
 PROGRAM = f"{shlex.quote(sys.executable)} -W ignore -c 'from sg_local.cli import main; main()'"
 
@@ -22,14 +22,6 @@ def shell(folder, line):
     done = subprocess.run(["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
     return done
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    with Programs() as programs:
-        assert programs.run(folder, *SCRIPTED).status == 0
-    return folder
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&-", "<&- >&- 2>&-"])
