@@ -31,8 +31,12 @@ JSON = {"Content-Type": "application/json"}
 REQUEST = {"model": "jev-latest", "state": "I was charged twice.", "questions": {"team": TEAM}}
 
 
+def text_of(prompt):
+    return "".join(segment.text for segment in prompt.segments)
+
+
 class Engine(ScriptedGenerator):
-    """Labels score by their place in the prompt's last line; with the adapter billing is likelier by far."""
+    """With the adapter billing is likelier by far; without it delivery, where the state says twice."""
 
     def __init__(self, tmp_path) -> None:
         super().__init__(tmp_path / "engine.gguf")
@@ -41,7 +45,8 @@ class Engine(ScriptedGenerator):
     def score(self, prompts):
         for prompt in prompts:
             self.scored.append((self.adapter, prompt))
-            lift = {"billing": 4.0} if self.adapter else {"delivery": 2.0}
+            tuned, seen = self.adapter is not None, "twice" in text_of(prompt)
+            lift = {"billing": 4.0} if tuned else {"delivery": 2.0} if seen else {}
             yield Score(prompt.id, tuple(lift.get(text.strip(), 0.0) - 5.0 for text in prompt.continuations))
 
 
@@ -123,6 +128,8 @@ def test_half_a_character_is_refused_wherever_it_stands(client, place):
     data = {"state": changed(state="\ud800"), "questions": changed(questions={"\ud800": ANGRY}), "criteria": criteria}
     answer = client.post("/v1/systemone", content=json.dumps(data[place]), headers=JSON)
     assert answer.status_code == 422 and "half of a surrogate pair" in answer.text
+    with pytest.raises(Unfit, match="half a character"):
+        read_request(data[place])
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "{", ""], ids=["deep", "open", "nothing"])
@@ -209,8 +216,10 @@ def test_other_questions_go_to_the_base_and_say_so(client, engine):
     assert ask(client, REQUEST)["answers"]["team"] == found["answers"]["team"]  # the adapter is on again
 
 
-def text_of(prompt):
-    return "".join(segment.text for segment in prompt.segments)
+def test_the_base_s_guesses_are_softened(client):
+    answer = ask(client, changed(model="base"))["answers"]["team"]
+    likely = Calibration(temperature=2.0).probabilities((0.0, 2.0, 0.0))
+    assert list(answer["probabilities"].values()) == [round(p, 4) for p in likely] and answer["choice"] == "delivery"
 
 
 def test_many_options_are_scored_directly(client):
