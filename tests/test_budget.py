@@ -11,7 +11,7 @@ from bounds import soon
 from click.testing import CliRunner
 
 import sg_local as sg
-from sg_local.backends import limits, machine
+from sg_local.backends import machine
 from sg_local.cli.app import app
 from sg_local.job import budget, disk, paces, resources
 from sg_local.job.budget import Budget, fit_space, fit_time, seconds_of, size_of
@@ -165,14 +165,6 @@ def test_a_run_remembers_its_budget_and_may_choose_again(tmp_path, routing, mode
     again.record, again.budget = job.record, Budget(time_s=job.budget.time_s * 0.7)
     fit_time(again, ALL)
     assert again.plan["synth"].n_inputs < n_inputs or again.plan["train"].epochs < job.plan["train"].epochs
-
-
-def test_work_finds_no_more_memory_free_than_its_budget_leaves():
-    with limits.within(3 * GB):
-        assert 2 * GB < machine.free_memory() < 3 * GB
-        with limits.within(None):
-            assert machine.free_memory() == machine.free_memory() > 0
-    assert limits.memory_left() is None or limits.memory_left() > 3 * GB
 
 
 def test_the_command_line_refuses_in_the_first_second_and_names_what_fits(own_folder, model):

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from sg_local.backends import footprint, machine
 from sg_local.cli.app import app
-from sg_local.job import disk, forecast, paces, resources
+from sg_local.job import disk, forecast, paces, resources, stages
 from sg_local.job.base import Base
 from sg_local.job.events import Forecast
 from sg_local.job.job import OpenRun
@@ -24,7 +24,7 @@ from sg_local.job.plan import layers_of, plan_of
 from sg_local.job.rows_ahead import rows_ahead
 from sg_local.job.stages import ALL
 from sg_local.job.work_ahead import work_of
-from sg_local.records import Candidate, InputRow, Pair
+from sg_local.records import Candidate, InputRow, Pair, SgError
 from sg_local.run import CANDIDATES, INPUTS, Run
 from sg_local.views.forecast import brief_lines, cells
 from tests.tiny_models import TinySpec, write_model
@@ -213,6 +213,31 @@ def test_a_plan_is_told_and_nothing_is_written(own_folder, model):
     plain = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
     assert [one["stage"] for one in plain["stages"]] == list(ALL) and plain["rows"]["n_shared"] > 50
     assert not (own_folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 64 bytes")]
+)
+def test_memory_that_runs_out_all_the_same_is_told_with_what_was_needed(tmp_path, routing, model, monkeypatch, error):
+    def fail(job, tell):
+        raise error
+
+    job = begun(tmp_path, routing, model)
+    job.run.root.mkdir(parents=True)
+    monkeypatch.setitem(stages.STAGES, "synth", replace(stages.STAGES["synth"], run=fail))
+    with pytest.raises(SgError, match=r"Memory ran out in stage synth: it needs about \d+\.\d MB, and .* is free now"):
+        stages._perform(job, "synth", print)
+
+
+def test_other_errors_of_libraries_are_not_taken_for_memory(tmp_path, routing, model, monkeypatch):
+    def fail(job, tell):
+        raise RuntimeError("shapes do not match")
+
+    job = begun(tmp_path, routing, model)
+    job.run.root.mkdir(parents=True)
+    monkeypatch.setitem(stages.STAGES, "synth", replace(stages.STAGES["synth"], run=fail))
+    with pytest.raises(RuntimeError, match="shapes"):
+        stages._perform(job, "synth", print)
 
 
 REAL = """

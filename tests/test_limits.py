@@ -18,8 +18,13 @@ def system(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(limits, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(limits, "PROCESS", tmp_path / "process")
     monkeypatch.setattr(resource, "getrlimit", lambda what: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    write(tmp_path / "process", cgroup="0::/\n", statm=f"{GB // resource.getpagesize()} 1 1\n")
+    write(tmp_path / "process", cgroup="0::/\n", statm=statm(GB, 0))
     return tmp_path
+
+
+def statm(whole: int, filled: int) -> str:
+    """The kernel's line on a process's address space, and what of it is resident, in pages."""
+    return f"{whole // resource.getpagesize()} {filled // resource.getpagesize()} 1 1 0 1 0\n"
 
 
 def write(folder: Path, **files: str) -> None:
@@ -76,7 +81,20 @@ def test_a_full_group_leaves_nothing(system):
 
 def test_a_limit_of_addresses_leaves_room_for_what_is_reserved_alone(system, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda what: (6 * GB, resource.RLIM_INFINITY))
-    assert limits.memory_left() == 6 * GB - GB - limits.ADDRESSES
+    assert limits.memory_left() == 5 * GB  # one is reserved already
+    write(system / "process", statm=statm(2 * GB, 2 * GB - GB // 4))
+    assert limits.memory_left() == 4 * GB - (limits.ADDRESSES - GB // 4)
+
+
+def test_work_that_is_given_memory_counts_its_libraries_itself(system):
+    write(system / "process", statm=statm(9 * GB, limits.LIBRARIES // 2))
+    with limits.within(3 * GB):
+        assert limits.memory_left() == 3 * GB
+        write(system / "process", statm=statm(9 * GB, limits.LIBRARIES + GB))
+        assert limits.memory_left() == 2 * GB
+        with limits.within(None):
+            assert limits.memory_left() is None
+    assert limits.memory_left() is None
 
 
 def test_the_machine_has_no_more_than_its_limits_leave(monkeypatch):

@@ -16,7 +16,9 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 PROCESS = Path("/proc/self")
 ADDRESSES = 1 << 30
-"""Of an address space, what libraries and threads reserve and never fill."""
+"""Of an address space, what libraries and threads reserve and never fill, once all are loaded."""
+LIBRARIES = 450 << 20
+"""Of what is resident, what Python and libraries may take: whoever asks what is left counts them among its needs."""
 
 # controller, the files of its limit and of what is used, and what memory.stat calls pages that can be given back
 UNIFIED = ("", "memory.max", "memory.current", "inactive_file")
@@ -66,17 +68,23 @@ def _spare(folder: Path, name: str) -> int:
 
 
 def _left_of_addresses() -> Iterator[int]:
-    """What `ulimit -v` leaves for data."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    pages = _read(PROCESS / "statm").split()
-    if limit != resource.RLIM_INFINITY and pages:
-        yield limit - int(pages[0]) * resource.getpagesize() - ADDRESSES
+    """What `ulimit -v` leaves for data, and for what is yet to be reserved."""
+    limit, (whole, filled) = resource.getrlimit(resource.RLIMIT_AS)[0], _taken()
+    if limit != resource.RLIM_INFINITY and whole:
+        yield limit - whole - max(0, ADDRESSES - (whole - filled))
 
 
 def _left_of_given() -> Iterator[int]:
-    given, pages = _given.get(), _read(PROCESS / "statm").split()
+    given, (_, filled) = _given.get(), _taken()
     if given is not None:
-        yield given - (int(pages[1]) * resource.getpagesize() if pages else 0)
+        yield given - max(0, filled - LIBRARIES)
+
+
+def _taken() -> tuple[int, int]:
+    """Bytes of this process's address space, and those of them that are resident; zeros where nobody says."""
+    pages = _read(PROCESS / "statm").split()
+    whole, filled = (int(pages[0]), int(pages[1])) if len(pages) > 1 else (0, 0)
+    return whole * resource.getpagesize(), filled * resource.getpagesize()
 
 
 def _groups(controller: str) -> Iterator[Path]:

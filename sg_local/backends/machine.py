@@ -60,6 +60,15 @@ def give_back_memory() -> None:
         trim(0)
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Unable to allocate", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says in Python's way, or in a library's, that memory has run out."""
+    is_libraries = isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or is_libraries
+
+
 def has_nvidia() -> bool:
     """Whether there is an NVIDIA GPU, whose memory is not the machine's."""
     return Path("/dev/nvidia0").exists()

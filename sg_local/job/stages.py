@@ -191,7 +191,9 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     meter, whole = Meter(), not any(job.run.path(file).exists() for file in stage.makes)
     try:
         note = stage.run(job, tell)
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not machine.is_out_of_memory(error):
+            raise
         from sg_local.job import resources  # loads NumPy
 
         raise resources.ran_out(job, name) from error

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
+from sg_local.backends import machine
 from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
 from sg_local.backends.torch.model import LoadedBase
@@ -66,7 +67,9 @@ class TorchEngine:
             self.recompute = recompute
             try:
                 return self._gradient(plan)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU it is a bare one
+                if not (isinstance(error, torch.OutOfMemoryError) or machine.is_out_of_memory(error)):
+                    raise
                 said = str(error)
             torch.cuda.empty_cache()
         raise OutOfMemory(said)

@@ -243,7 +243,8 @@ class _Loop:
         size = self.progress.batch_size
         if size == 1:
             hint = "Try fewer layers, a smaller rank or a smaller model."
-            raise SgError("One row at a time does not fit in memory.", hint) from error
+            said = next(iter(str(error).splitlines()), "").rstrip(".")
+            raise SgError(f"One row at a time does not fit in memory{f': {said}' if said else ''}.", hint) from error
         saved = load_checkpoint(self.job)
         if saved is None:
             self.engine.start()
