@@ -233,6 +233,13 @@ def test_as_many_options_as_the_wire_allows_fit_a_small_context(client):
     assert len(ask(client, asked({**TEAM, "criteria": criteria}))["answers"]["q"]["probabilities"]) == 255
 
 
+def test_the_models_are_listed_for_both_kinds_of_client(client):
+    found = client.get("/v1/models").json()
+    assert [one["name"] for one in found["models"]] == [one["id"] for one in found["data"]]
+    for one in found["models"]:
+        assert set(one) == {"name", "description", "release_date"} and len(one["release_date"]) == 10
+
+
 @pytest.mark.parametrize("model", [None, "", "team", "jev-1.13.0"])
 def test_the_hosted_names_stand_for_the_run(client, model):
     assert ask(client, changed(model=model))["model"] == "team"

@@ -80,8 +80,10 @@ class Routes:
         return PlainTextResponse(text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def models(self, http: Request) -> Response:
-        """The models that are served."""
-        return Json({"object": "list", "data": [self._model(name) for name in self._registry.names]})
+        """The models that are served, as OpenAI's clients read them, and as those of decision APIs do."""
+        models = [self._model(name) for name in self._registry.names]
+        told = [systemone.told(one["id"], one["created"]) for one in models]
+        return Json({"object": "list", "data": models, "models": told})
 
     async def model(self, http: Request) -> Response:
         """One model."""

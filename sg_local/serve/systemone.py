@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -98,6 +99,13 @@ def read(body: dict[str, Any]) -> Request:
 def unread(error: ApiError) -> Misread:
     """A body that could not be read at all, told in both shapes."""
     return Misread(error.message, status=422 if error.status == 400 else error.status, code=error.code)
+
+
+def told(name: str, created: int) -> dict[str, str]:
+    """A served model as clients of decision APIs list it; `created` is a Unix time."""
+    what = "The untuned base." if name == BASE else "A tuned run."
+    day = datetime.datetime.fromtimestamp(created, datetime.UTC).date()
+    return {"name": name, "description": what, "release_date": day.isoformat()}
 
 
 def candidates(request: Request, deciders: Deciders) -> tuple[Decider, ...]:
