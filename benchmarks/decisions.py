@@ -207,9 +207,9 @@ def at(values: Sequence[float], share: float) -> float:
 
 @contextmanager
 def serving(name: str, runs: Path) -> Iterator[tuple[str, int]]:
-    """A server of the run in a process of its own: host and port."""
+    """A server of the run in a process of its own, its log of requests left out: host and port."""
     words = [sys.executable, "-c", PROGRAM, "serve", name, "--runs", str(runs), "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
             url = process.stdout.readline().split()[0]
