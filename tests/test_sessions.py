@@ -315,3 +315,12 @@ def test_sampling_is_by_the_request_s_own_seed(session):
     ]
     found, _ = run(session, asks)
     assert found["a"].completion.text == found["b"].completion.text != found["c"].completion.text
+
+
+def test_grammars_are_forgotten_when_there_are_many(engine, session, monkeypatch):
+    monkeypatch.setattr("sg_local.backends.llama_cpp.sampling.KEPT_GRAMMARS", 4)
+    asks = [written("hello", str(i), grammar=f'root ::= "{i}" | "x{i}"') for i in range(12)]
+    found, _ = run(session, [*asks, written("hello", "again", grammar='root ::= "0" | "x0"')])
+    assert all(found[str(i)].completion.text in (str(i), f"x{i}") for i in range(12))
+    assert found["again"].completion.text == found["0"].completion.text
+    assert len(engine.tools.grammars._compiled) == 4

@@ -25,6 +25,9 @@ Result = Ended | Score
 
 logger = logging.getLogger(__name__)
 
+KEPT_LANES = 256
+"""Adapters that are known to be sound."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -92,6 +95,7 @@ class Worker:
         self._generator = generator.generator if isinstance(generator, Wire) else generator
         self._incoming: queue.SimpleQueue[Arrival | Ticket | None] = queue.SimpleQueue()
         self._open: dict[str, Ticket] = {}
+        self._tried: dict[Lane, None] = {}
         self._count = itertools.count(1)
         self._closing = threading.Event()
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="sg-local-prompts")
@@ -148,11 +152,22 @@ class Worker:
         if ticket.gone.is_set():
             return
         try:
+            self._try_lane(ticket.order.lane)
             ask = renamed(ticket.order.build(self._generator), ticket.id)
         except Exception as error:  # noqa: BLE001 - told to the one who asked
             self._end(ticket.id, error)
             return
         self._incoming.put(Arrival(ticket, ask))
+
+    def _try_lane(self, lane: Lane | None) -> None:
+        """Let an adapter that was not met before be tried here, so that the engine need not wait for that."""
+        try_adapter = getattr(self._generator, "try_adapter", None)
+        if lane is None or lane.adapter is None or lane in self._tried or try_adapter is None:
+            return
+        try_adapter(lane.adapter)
+        self._tried[lane] = None
+        if len(self._tried) > KEPT_LANES:
+            del self._tried[next(iter(self._tried))]
 
     def _work(self) -> None:
         while not self._closing.is_set():

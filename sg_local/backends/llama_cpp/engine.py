@@ -104,14 +104,18 @@ class LlamaGenerator:
         """A session has ended."""
         self._busy = False
 
-    def load_adapter(self, path: Path) -> object:
-        """An adapter that llama.cpp has loaded, the caller's to free. SgError for one of another base."""
+    def try_adapter(self, path: Path) -> None:
+        """Raise SgError for an adapter that cannot be loaded. It takes a while at first; any thread may call it."""
         if not path.exists():
             raise SgError(f"There is no adapter at {path}.", "Training writes RUN/adapter/adapter.gguf.")
         with GgufFile(Path(self.info.path)) as base:
             check_adapter(read_adapter(path), base, self.info.digest)
         if self._trial is not None:
             check_survives(replace(self._trial, adapter=path))
+
+    def load_adapter(self, path: Path) -> object:
+        """An adapter that llama.cpp has loaded, the caller's to free. Raises as `try_adapter`."""
+        self.try_adapter(path)
         log().clear()
         adapter: object = lib.llama_adapter_lora_init(self._model, str(path).encode())
         if not adapter:

@@ -24,6 +24,7 @@ from sg_local.records import Sampling, SgError
 PENALTY_WINDOW = 64  # llama.cpp's default for penalty_last_n
 STRIDE = 64
 KEPT_STATES, KEPT_TOKENS = 4096, 2048
+KEPT_GRAMMARS = 64
 TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
@@ -62,14 +63,21 @@ class Grammars:
     def __init__(self, vocab: Vocab, candidates: Candidates) -> None:
         self._vocab = vocab
         self._candidates = candidates
-        self._compiled: dict[str, object] = {}
+        self._compiled: dict[str, object] = {}  # the last used is the last
         self._allowed: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
     def open(self, text: str) -> object:
         """A fresh grammar sampler, the caller's to free. Raises SgError for text that is no GBNF."""
-        if text not in self._compiled:
-            self._compiled[text] = self._compile(text)
-        return lib.llama_sampler_clone(self._compiled[text])
+        sampler = self._compiled.pop(text, None) or self._compile(text)
+        self._compiled[text] = sampler
+        if len(self._compiled) > KEPT_GRAMMARS:
+            self._forget(next(iter(self._compiled)))
+        return lib.llama_sampler_clone(sampler)
+
+    def _forget(self, text: str) -> None:
+        """Free a grammar and what it is known to allow: a server meets more of them than can be kept."""
+        lib.llama_sampler_free(self._compiled.pop(text))
+        self._allowed = {key: ids for key, ids in self._allowed.items() if key[0] != text}
 
     def allowed(self, text: str, tokens: list[int], sampler: object) -> np.ndarray:
         """Ids allowed next, where `sampler` has accepted `tokens`."""
