@@ -17,7 +17,7 @@ from sg_local import prompts
 from sg_local.cli.app import app
 from sg_local.evaluate import evaluate, plant
 from sg_local.evaluate.canaries import N_AMONG, up_to
-from sg_local.records import Answer, Pair, Score, Segment
+from sg_local.records import Answer, Pair, Score, Segment, SgError
 from sg_local.report import read_report
 from sg_local.run import ANSWERS, Run
 
@@ -131,3 +131,16 @@ def test_a_real_model_is_trained_on_them_and_asked(tmp_path):
     ranks = found.ranks["input"]
     assert len(ranks["base"]) == len(ranks["tuned"]) >= 1
     assert all(1 <= rank <= N_AMONG for model in ranks.values() for rank in model)
+
+
+def test_so_many_secrets_are_never_planted():
+    with pytest.raises(SgError, match="1000000000 secrets cannot be planted"):
+        plant(TASK, PAIRS, 10**9, 0)
+
+
+@pytest.mark.parametrize("n", ("-1", "101"))
+def test_a_number_that_makes_no_sense_is_refused_before_anything_trains(own_folder, n):
+    line = ["run", "support_routing", "--name", "r", "--yes", "--backend", "scripted", "--set", f"eval.canaries={n}"]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 2 and "takes 0 to 100" in done.output
+    assert not (own_folder / "runs" / "r" / "inputs.jsonl").exists()

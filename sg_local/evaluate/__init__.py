@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from sg_local.evaluate.browse import SHOW, Judged, judged_rows
 from sg_local.evaluate.calibrating import CALIBRATED, LIKELIEST, fit
-from sg_local.evaluate.canaries import plant
+from sg_local.evaluate.canaries import check_canaries, plant
 from sg_local.evaluate.job import Canary, EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.stage import evaluate
@@ -39,6 +39,7 @@ __all__ = [
     "OnEvent",
     "System",
     "calibration_questions",
+    "check_canaries",
     "elect_any",
     "evaluate",
     "evaluate_base",

@@ -17,17 +17,25 @@ from sg_local.evaluate.answering import Ids, Reply, answer_room, segments
 from sg_local.evaluate.job import Canary, EvalQuestion, Evaluation
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.prompts import Form, answer_text
-from sg_local.records import Pair, ScoredPrompt, Segment, Segments, Task, row_id
+from sg_local.records import Pair, ScoredPrompt, Segment, Segments, SgError, Task, row_id
 from sg_local.report.memory import Canaries
 from sg_local.report.records import BASE, TUNED
 
 N_DIGITS = 6
 N_AMONG = 256
+MOST = 100  # of each place: more would be another training set
 LEAD = "My number is"
 
 
+def check_canaries(n: int) -> None:
+    """Raise SgError (usage) for a number of secrets that cannot be planted."""
+    if not 0 <= n <= MOST:
+        raise SgError(f"{n} secrets cannot be planted.", f"`eval.canaries` takes 0 to {MOST}.", exit_code=2)
+
+
 def plant(task: Task, rows: Sequence[Pair], n: int, seed: int) -> tuple[Canary, ...]:
-    """`n` rows for each place that a task has for a secret, made of rows that are drawn."""
+    """`n` rows for each place that a task has for a secret, made of rows that are drawn. SgError for no such number."""
+    check_canaries(n)
     rng = random.Random(f"canaries {seed}")
     free = not task.labels and not task.schema
     return tuple(

@@ -54,4 +54,5 @@ def _apply_filters(job: OpenRun) -> str:
     facts: dict[str, Any] = {"seconds": round(time.monotonic() - started, 1), "funnel": dataclasses.asdict(found)}
     job.run.write_stamp("filter", filter_settings(job), (CANDIDATES,), **facts)
     labels = f", {'labels' if job.task.labels else 'outputs'} by policy {found.policy}"
-    return f"{found.kept} of {found.accepted} pairs kept{labels}"
+    private = f"; {found.flagged} with likely personal data" if found.flagged else ""
+    return f"{found.kept} of {found.accepted} pairs kept{labels}{private}"

@@ -55,6 +55,7 @@ def check(job: OpenRun, stages: Collection[str]) -> None:
     """Raise the first SgError that one of the stages would come to. A job that is `alone` is never trained."""
     ahead = Ahead(job, stages)
     check_engines(ahead)
+    check_planted(ahead)
     if not needs_model(job.backend):
         return
     for one in CHECKS:
@@ -66,6 +67,14 @@ def check_engines(ahead: Ahead) -> None:
     find_backend(GENERATORS, ahead.job.backend, "backend")
     if "train" in ahead.stages:
         find_backend(TRAINERS, ahead.job.trainer, "trainer")
+
+
+def check_planted(ahead: Ahead) -> None:
+    """The evaluation can plant as many secrets as are asked for."""
+    if "eval" in ahead.stages:
+        from sg_local.evaluate import check_canaries
+
+        check_canaries(ahead.job.plan["eval"].canaries)
 
 
 def check_model(ahead: Ahead) -> None:
