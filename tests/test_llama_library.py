@@ -110,3 +110,7 @@ def test_a_model_is_loaded_without_the_extra_buffers_where_amx_fails(monkeypatch
     library.load_model(Path("model.gguf"))
     library.load_model(Path("model.gguf"), vocab_only=True)
     assert seen == [False, True]
+    monkeypatch.setattr(library, "amx_fails", lambda: False)
+    library.load_model(Path("model.gguf"))
+    library.load_model(Path("model.gguf"), copies=False)
+    assert seen[2:] == [True, False]

@@ -97,21 +97,20 @@ def test_a_file_is_tried_once_on_a_machine(tiny, tmp_path, asked):
     assert asked == ["tiny.gguf", "other.gguf"]
 
 
-def test_an_adapter_is_tried_before_it_is_loaded(tiny, tmp_path, asked):
-    pairs = tiny_models.lora_pairs(SPEC)
-    good = tiny_models.write_lora(tmp_path / "good.gguf", pairs, 8.0)
-    name = next(iter(pairs))
-    wrong = {**pairs, name: (np.full_like(pairs[name][0], np.nan), pairs[name][1])}
-    bad = tiny_models.write_lora(tmp_path / "bad.gguf", wrong, 8.0)
+def test_an_adapter_is_tried_before_it_is_loaded(tiny, tmp_path, asked, monkeypatch):
+    good = tiny_models.write_lora(tmp_path / "good.gguf", tiny_models.lora_pairs(SPEC), 8.0)
+    bad = tiny_models.write_lora(tmp_path / "bad.gguf", tiny_models.lora_pairs(SPEC), 16.0)
     generator = open_generator(tiny, settings(tmp_path / "cache"))
     try:
         generator.use_adapter(good)
         generator.use_adapter(good)
-        with pytest.raises(SgError, match=r"bad.gguf computes no numbers"):
+        assert asked == ["tiny.gguf", "good.gguf"]
+        ended = subprocess.CompletedProcess([], -6, "", "ggml.c:1: GGML_ASSERT(a) failed\n")
+        monkeypatch.setattr(trial, "_ask_child", lambda one: ended)
+        with pytest.raises(SgError, match=r"breaks down on .*bad.gguf: GGML_ASSERT\(a\) failed"):
             generator.use_adapter(bad)
     finally:
         generator.close()
-    assert asked == ["tiny.gguf", "good.gguf", "bad.gguf"]
 
 
 def test_without_a_folder_of_caches_the_process_remembers(tiny, tmp_path, asked):
@@ -149,6 +148,15 @@ def test_how_a_child_ended_is_said(tmp_path, monkeypatch, status, errors, says):
     model.write_bytes(b"GGUF")
     with pytest.raises(SgError, match=says):
         check_survives(Trial(model, tmp_path))
+
+
+def test_an_adapter_that_there_is_no_memory_to_try_is_loaded(tiny, tmp_path, monkeypatch):
+    """The model is loaded in this process already; the child had to load it once more."""
+    good = tiny_models.write_lora(tmp_path / "good.gguf", tiny_models.lora_pairs(SPEC), 8.0)
+    monkeypatch.setattr(trial, "_ask_child", lambda one: subprocess.CompletedProcess([], -9, "", ""))
+    check_survives(Trial(tiny, tmp_path, adapter=good))
+    with pytest.raises(SgError, match="the memory is too small"):
+        check_survives(Trial(tiny, tmp_path))
 
 
 def test_a_child_that_hangs_is_given_up(tiny, tmp_path, monkeypatch):

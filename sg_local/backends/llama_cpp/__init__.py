@@ -8,6 +8,7 @@ keeps its weights and is computed faster here.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp as lib
@@ -22,7 +23,7 @@ from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
 from sg_local.files import file_digest
 
-__all__ = ["EngineChoice", "LlamaGenerator", "SpeedTrial", "open_generator", "opened_as_given"]
+__all__ = ["EngineChoice", "LlamaGenerator", "SpeedTrial", "open_generator", "opened_for_trial"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +42,22 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
         choice = held(question)
     else:
         choice = choose(question) if settings.fast_copy else unprobed(question)
-    return _open(question, facts, choice, settings)
+    what = (choice.format, choice.n_parallel, choice.n_threads, settings.n_ctx)
+    logger.info("weights %s, %d sequences, %d threads, %d tokens of context each", *what)
+    loaded = load(Path(choice.path), settings.gpu_layers)
+    parts = _parts(loaded, question, facts, choice, settings.n_ctx)
+    return LlamaGenerator(replace(parts, trial=Trial(model, question.cache)))
 
 
-def opened_as_given(model: Path, settings: EngineSettings) -> LlamaGenerator:
-    """Load a GGUF without a trial, in a process that may end."""
+def opened_for_trial(model: Path, settings: EngineSettings, *, is_second: bool) -> LlamaGenerator:
+    """Load a GGUF as given, in a process that may end.
+
+    Where it `is_second`, another process holds the same model: its file is mapped, and no weights are copied.
+    """
     facts = check_file(model)
     question = _question(model, settings)
-    return _open(question, facts, unprobed(question), settings, is_tried=False)
+    loaded = load(model, settings.gpu_layers, copies=not is_second)
+    return LlamaGenerator(_parts(loaded, question, facts, unprobed(question), settings.n_ctx))
 
 
 def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
@@ -60,24 +69,16 @@ def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
         n_parallel=settings.n_parallel,
         gpu_layers=settings.gpu_layers,
         cache=cache,
-        format=settings.format,
     )
 
 
-def _open(
-    question: ProbeRequest, facts: Facts, choice: EngineChoice, settings: EngineSettings, *, is_tried: bool = True
-) -> LlamaGenerator:
-    what = (choice.format, choice.n_parallel, choice.n_threads, settings.n_ctx)
-    logger.info("weights %s, %d sequences, %d threads, %d tokens of context each", *what)
-    loaded = load(Path(choice.path), settings.gpu_layers)
+def _parts(loaded: object, question: ProbeRequest, facts: Facts, choice: EngineChoice, n_ctx: int) -> Parts:
+    """The engine's parts around a loaded model, which is freed where they cannot be made."""
     try:
         vocab = Vocab(loaded)
-        follows = settings.n_threads is None and not lib.llama_supports_gpu_offload()
-        plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads, follows)
-        context = Context(loaded, vocab.size, plan)
+        context = Context(loaded, vocab.size, ContextPlan(n_ctx, choice.n_parallel, choice.n_threads))
     except BaseException:
         lib.llama_model_free(loaded)
         raise
     info = describe(question.model, facts, vocab, loaded, question.digest)
-    trial = Trial(question.model, question.cache, settings.gpu_layers) if is_tried else None
-    return LlamaGenerator(Parts(info, loaded, vocab, context, choice, trial))
+    return Parts(info, loaded, vocab, context, choice)

@@ -12,7 +12,7 @@ import sys
 import llama_cpp as lib
 
 from sg_local.backends import EngineSettings
-from sg_local.backends.llama_cpp import opened_as_given
+from sg_local.backends.llama_cpp import opened_for_trial
 from sg_local.backends.llama_cpp.model import load_vocabulary
 from sg_local.backends.llama_cpp.trial import NO_NUMBERS, PASSED, REFUSED, Trial
 from sg_local.backends.llama_cpp.vocab import Vocab
@@ -48,7 +48,7 @@ def try_whole(trial: Trial) -> int:
     # llama.cpp waits for its threads by spinning: beside a busy process, fewer threads than cores end ten times sooner.
     n_threads = max(1, physical_cores() // 2)
     settings = EngineSettings(128, 1, n_threads, gpu_layers=trial.gpu_layers, cache=trial.cache)
-    generator = opened_as_given(trial.model, settings)
+    generator = opened_for_trial(trial.model, settings, is_second=trial.adapter is not None)
     try:
         if trial.adapter is not None:
             generator.use_adapter(trial.adapter)

@@ -111,7 +111,7 @@ class LlamaGenerator:
         with GgufFile(Path(self.info.path)) as base:
             check_adapter(read_adapter(path), base, self.info.digest)
         if self._trial is not None:
-            check_survives(replace(self._trial, adapter=path))
+            check_survives(replace(self._trial, adapter=path, gpu_layers=0))
 
     def load_adapter(self, path: Path) -> object:
         """An adapter that llama.cpp has loaded, the caller's to free. Raises as `try_adapter`."""

@@ -63,13 +63,13 @@ def log() -> Log:
     return kept
 
 
-def load_model(path: Path, *, gpu_layers: int = 0, vocab_only: bool = False) -> Any:
+def load_model(path: Path, *, gpu_layers: int = 0, vocab_only: bool = False, copies: bool = True) -> Any:
     """A loaded llama_model, or None where llama.cpp refuses the file: then `log().cause()` says why."""
     log().clear()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers, params.vocab_only = gpu_layers, vocab_only
-    if not vocab_only and amx_fails():
-        params.use_extra_bufts = False  # the buffers that the AMX kernels work on
+    if not vocab_only and (not copies or amx_fails()):
+        params.use_extra_bufts = False  # weights in another order, for the AMX kernels among others
     return llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
 
 

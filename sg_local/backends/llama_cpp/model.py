@@ -43,9 +43,12 @@ def check_file(path: Path) -> Facts:
         )
 
 
-def load(path: Path, gpu_layers: int) -> object:
-    """A loaded llama_model that can write text. Raises SgError for one that cannot."""
-    model = load_model(path, gpu_layers=gpu_layers)
+def load(path: Path, gpu_layers: int, *, copies: bool = True) -> object:
+    """A loaded llama_model that can write text. Raises SgError for one that cannot.
+
+    Without `copies` the weights stay as they lie in the mapped file: slower, and no memory of its own.
+    """
+    model = load_model(path, gpu_layers=gpu_layers, copies=copies)
     if not model:
         raise SgError(
             f"llama.cpp cannot load {path}: {log().cause()}.", "Is the file whole, and its architecture known?"

@@ -40,7 +40,10 @@ ANOTHER = "It is damaged, or made for another version of llama.cpp: fetch it aga
 
 @dataclass(frozen=True)
 class Trial:
-    """What a child opens: a model, whole or its vocabulary alone, and an adapter on it where one is given."""
+    """What a child opens: a model, whole or its vocabulary alone, and an adapter on it where one is given.
+
+    An adapter is tried on the CPU: the model is loaded here already, and may not find room on the GPU twice.
+    """
 
     model: Path
     cache: Path
@@ -80,6 +83,8 @@ def check_survives(trial: Trial) -> None:
     if done.returncode == PASSED:
         write_cache(entry, {"path": str(trial.file), "seconds": round(time.monotonic() - began, 1)})
         _came_through().add(entry)
+    elif done.returncode == -signal.SIGKILL and trial.adapter is not None:
+        logger.info("there is no memory to try an adapter beside its model: it is loaded untried")
     elif done.returncode != REFUSED:
         raise _failure(trial.file, done.returncode, done.stderr)
 
