@@ -168,6 +168,15 @@ def test_what_the_library_prints_of_a_style_is_not_shown(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_an_archive_of_a_later_kind_is_refused(tmp_path):
+    path = book(tmp_path / "a.xlsx", ["text"], ["a"])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")
+    data[at + 6] = 255  # the version of zip that is needed to read it
+    path.write_bytes(data)
+    assert "is no whole XLSX (zip file version" in said(lambda: read_table(path))
+
+
 @pytest.mark.parametrize("data", [b"PK\x03\x04", b"", b"text\n"])
 def test_what_is_no_archive_is_refused(tmp_path, data):
     (tmp_path / "a.xlsx").write_bytes(data)

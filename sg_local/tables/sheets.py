@@ -121,7 +121,7 @@ def _check_size(data: bytes, path: Path) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unfolded = sum(part.file_size for part in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: zip of a later kind
         raise SgError(f"{path} is no whole XLSX ({error}).", "Save it again.", exit_code=2) from error
     if unfolded > min(MAX_TABLE_BYTES, max(MAX_SMALL_BYTES, MAX_FOLD * len(data))):
         hint = "Save its rows as `CSV UTF-8`."

@@ -82,12 +82,13 @@ class Bench:
 
     def __init__(self, reader: Reader, folder: Path) -> None:
         self.reader, self.folder, self.count = reader, folder, Count()
+        self.refused = False  # what came last was a refusal
         self.path = folder / reader.file
         self.path.parent.mkdir(parents=True, exist_ok=True)
         reader.prepare(folder)
         self.sound = tuple(reader.sound())
         self.path.write_bytes(self.sound[0])
-        self._outcome(counts=False)  # so that modules are loaded before memory is measured
+        self._outcome()  # so that modules are loaded before memory is measured
 
     def numbered(self, number: int) -> bytes:
         """The malformed file of this number."""
@@ -102,45 +103,45 @@ class Bench:
         if seconds > SLOW_S and not outcome and not measures:
             outcome = f"takes more than {SLOW_S:g} s" if min(seconds, self._watched(data, False)[1]) > SLOW_S else ""
         self.count.tried += 1
-        self.count.slowest_s = max(self.count.slowest_s, 0.0 if measures else seconds)
+        self.count.slowest_s = max(self.count.slowest_s, seconds)
         if outcome:
             self._keep(data, outcome, label)
+        else:
+            self.count.refused += self.refused
+            self.count.values += not self.refused
         return outcome
 
     def _watched(self, data: bytes, measures: bool) -> tuple[str, float]:
         """What is wrong, and this thread's seconds."""
         if not measures:
             began = time.thread_time()
-            return self._outcome(counts=True), time.thread_time() - began
+            return self._outcome(), time.thread_time() - began
         tracemalloc.start()
         try:
-            outcome = self._outcome(counts=True)
+            outcome = self._outcome()
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
         if not outcome and peak > 2 * len(data) + MEMORY:
             outcome = f"asks for more than twice the file and {MEMORY >> 20} MB"
         began = time.thread_time()
-        self._outcome(counts=False)
+        self._outcome()
         seconds = time.thread_time() - began
         return outcome or (f"takes more than {SLOW_S:g} s" if seconds > SLOW_S else ""), seconds
 
-    def _outcome(self, counts: bool) -> str:
+    def _outcome(self) -> str:
         """What is wrong with what the reader makes of the file."""
-        refused = False
+        self.refused = False
         try:
             with broken_off():
                 self.reader.read(self.path)
         except self.reader.refusals as error:
-            refused = True
+            self.refused = True
             wrong = _wrong_refusal(error, self.folder) if self.reader.names_file else ""
         except Exception as error:  # noqa: BLE001 - whatever else comes is what is looked for
             wrong = _kind_of(error)
         else:
             wrong = ""
-        if counts and not wrong:
-            self.count.refused += refused
-            self.count.values += not refused
         return wrong
 
     def _keep(self, data: bytes, outcome: str, label: str) -> None:
