@@ -469,14 +469,17 @@ def post(url: str, body: dict) -> tuple[int, dict]:
 @pytest.mark.slow
 def test_a_real_server_answers_many_and_leaves_on_ctrl_c(server, tmp_path):
     process, url = server
-    long = {"messages": [{"role": "system", "content": "Tell a very long story."}, *user("Begin.")], "max_tokens": 900}
-    bodies = [{"messages": user(f"Parcel {i} is lost.")} for i in range(6)] + [{**long, "max_tokens": 12}] * 2
+    long = {"prompt": "Once upon a time", "max_tokens": 900}
+    bodies = [(CHAT, {"messages": user(f"Parcel {i} is lost.")}) for i in range(6)]
+    bodies += [(TEXT, {**long, "max_tokens": 12})] * 2
     with ThreadPoolExecutor(9) as pool:
-        answers = list(pool.map(lambda body: post(url + CHAT, body), bodies))
-        texts = [body["choices"][0]["message"]["content"] for status, body in answers if status == 200]
-        assert set(texts[:6]) <= {"billing", "delivery", "technical"}
-        assert texts[6] == texts[7] and answers[6][1]["usage"]["completion_tokens"] == 12
-        cut = pool.submit(post, url + CHAT, long)
+        answers = list(pool.map(lambda one: post(url + one[0], one[1]), bodies))
+        assert [status for status, _ in answers] == [200] * 8
+        labels = [body["choices"][0]["message"]["content"] for _, body in answers[:6]]
+        assert set(labels) <= {"billing", "delivery", "technical"}
+        texts = [body["choices"][0]["text"] for _, body in answers[6:]]
+        assert texts[0] == texts[1] and answers[6][1]["usage"]["completion_tokens"] == 12
+        cut = pool.submit(post, url + TEXT, long)
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         assert cut.result()[0] in (200, 503)
