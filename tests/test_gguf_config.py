@@ -118,3 +118,14 @@ def test_an_adapter_of_numbers_that_are_none_is_refused(tmp_path, number):
     pairs["blk.0.attn_q.weight"] = (a, np.full_like(b, 2))
     with pytest.raises(SgError, match=r"a\.gguf: the LoRA pair of blk\.0\.attn_q\.weight holds numbers that are none"):
         gguf.read_adapter(write_lora(tmp_path / "a.gguf", pairs, 4.0))
+
+
+@pytest.mark.parametrize("base", [5, [1, 2]])
+def test_an_adapter_whose_base_is_no_digest_is_refused(tmp_path, base):
+    spec = TinySpec(layers=1)
+    adapter = gguf.read_adapter(write_lora(tmp_path / "a.gguf", lora_pairs(spec), 4.0))
+    adapter.metadata["sg_local.base.sha256"] = base
+    with gguf.GgufFile(write_model(tmp_path / "m.gguf", spec)) as file:
+        gguf.check_adapter(adapter, file)
+        with pytest.raises(SgError, match="trained on another base"):
+            gguf.check_adapter(adapter, file, "00" * 32)

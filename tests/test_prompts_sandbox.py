@@ -1,8 +1,11 @@
 """Templates of strangers: what they may cost, and that each failure is a user's error with its line."""
 
+import contextlib
+
 import pytest
 from bounds import soon
 
+from sg_local.prompts import Form, render
 from sg_local.prompts.sandbox import MAX_SIZE, expand
 from sg_local.records import SgError
 
@@ -98,3 +101,12 @@ def test_a_long_text_is_written_while_it_is_in_bounds():
 )
 def test_what_templates_do_all_day_goes_as_ever(source, text):
     assert expand(source, {"x": 7}, {}) == text
+
+
+@pytest.mark.parametrize("mark", ["99", "9" * 5000])
+def test_a_template_that_writes_our_marks_is_refused_or_text(mark):
+    template = "{{ messages[0].content }}\ue000" + mark + "\ue001"
+    form = Form("chat", template, "", "", lead="")
+    with contextlib.suppress(SgError):
+        text = "".join(segment.text for segment in render(form, [{"role": "user", "content": "hi"}]))
+        assert text.startswith("hi") and mark == "9" * 5000

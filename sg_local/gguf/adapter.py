@@ -87,10 +87,11 @@ def read_adapter(path: Path) -> LoraAdapter:
 
 def check_adapter(adapter: LoraAdapter, base: GgufFile, base_digest: str | None = None) -> None:
     """Raise SgError unless the adapter fits the base: architecture, tensors, shapes and, where known, the digest."""
-    trained_on = adapter.metadata.get("sg_local.base.sha256")
-    if trained_on is not None and base_digest is not None and trained_on != base_digest:
-        message = f"The adapter was trained on another base: sha256 {trained_on[:12]}, not {base_digest[:12]}."
-        raise SgError(message, f"Give the base it was trained on; {base.path} is not that file.")
+    trained_on = str(adapter.metadata.get("sg_local.base.sha256", ""))  # whatever a hostile file has there
+    if trained_on and base_digest is not None and trained_on != base_digest:
+        digests = f"sha256 {trained_on[:12]}, not {base_digest[:12]}"
+        message = f"The adapter was trained on another base than {base.path}: {digests}."
+        raise SgError(message, "Give the base it was trained on.")
     if adapter.architecture != base.value("general.architecture"):
         found = base.value("general.architecture")
         message = f"The adapter is for {adapter.architecture} models, the base {base.path} is a {found} model."

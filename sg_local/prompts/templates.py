@@ -28,7 +28,7 @@ from sg_local.records import ModelInfo, Segment, Segments, SgError
 
 logger = logging.getLogger(__name__)
 
-MARK = re.compile("\ue000(\\d+)\ue001")
+MARK = re.compile("\ue000([0-9]{1,6})\ue001")
 BOS_MARK = "\ue002"
 DATE = datetime.date(2024, 7, 26)
 """The day that every template prints: the one that Llama 3.2's names where it is told none."""
@@ -133,6 +133,8 @@ def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool =
     assert form.template is not None
     text = _marked(form.template, form.eos, messages, generation, manner_of(form.template, form.eos))
     parts = MARK.split(_without_bos(form, text) + (form.cue if generation else ""))
+    if any(int(part) >= len(messages) for part in parts[1::2]):
+        raise SgError("The chat template writes characters that stand for what messages say.", "Try `form=plain`.")
     segments = [
         Segment(messages[int(part)]["content"], trusted=False) if i % 2 else Segment(part)
         for i, part in enumerate(parts)
