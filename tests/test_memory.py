@@ -50,20 +50,13 @@ def test_parameters_are_those_of_the_file_but_for_its_norms(tmp_path: Path, arch
     assert parameters(read_config(path)) == matrices
 
 
-@pytest.mark.parametrize(("n", "n_prefix", "own"), [(8, 128, 24), (4, 0, 300), (16, 300, 60)])
-@pytest.mark.parametrize("architecture", SPECS)
-def test_what_is_kept_for_the_gradient_is_counted(tmp_path: Path, architecture: str, n: int, n_prefix: int, own: int):
-    """Against what torch's own graph holds, whatever allocators make of it."""
-    torch = pytest.importorskip("torch")
-    from sg_local.backends.torch.adapter import TorchLora
-    from sg_local.backends.torch.forward import hidden_states
-    from sg_local.backends.torch.model import load_base
+def kept_numbers(base, adapter, asked: list[TokenExample], n_prefix: int, recompute: int) -> int:
+    """What torch's own graph holds between the passes, weights aside, whatever allocators make of it."""
+    import torch
+
+    from sg_local.backends.torch.forward import Pass, hidden_states
     from sg_local.backends.torch.packing import pack_rows
 
-    cpu, settings = torch.device("cpu"), TrainSettings(rank=8, batch_size=n)
-    base = load_base(write_model(tmp_path / "m.gguf", spec_of(architecture)), cpu, torch.float32)
-    adapter, asked = TorchLora(base, settings), rows(n, n_prefix, own)
-    load = load_of(asked, settings, base.shape, CPU)
     weights = [*base.model.parameters(), adapter.flat, *(p.weight.whole() for b in base.blocks for p in b.projections)]
     known, held = {tensor.untyped_storage().data_ptr() for tensor in weights}, {}
 
@@ -73,9 +66,38 @@ def test_what_is_kept_for_the_gradient_is_counted(tmp_path: Path, architecture: 
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        hidden_states(base, adapter, pack_rows(asked, load.n_prefix, cpu))
-    measured = sum(storage.nbytes() for storage in held.values()) // 4
-    assert 0.9 < _kept(base.shape, load) / measured < 1.2
+        hidden_states(base, adapter, pack_rows(asked, n_prefix, torch.device("cpu")), Pass(recompute=recompute))
+    return sum(storage.nbytes() for storage in held.values()) // 4
+
+
+def loaded(path: Path, settings: TrainSettings) -> tuple:
+    """A base on the CPU and an adapter for it."""
+    torch = pytest.importorskip("torch")
+    from sg_local.backends.torch.adapter import TorchLora
+    from sg_local.backends.torch.model import load_base
+
+    base = load_base(path, torch.device("cpu"), torch.float32)
+    return base, TorchLora(base, settings)
+
+
+@pytest.mark.parametrize(("n", "n_prefix", "own"), [(8, 128, 24), (4, 0, 300), (16, 300, 60)])
+@pytest.mark.parametrize("architecture", SPECS)
+def test_what_is_kept_for_the_gradient_is_counted(tmp_path: Path, architecture: str, n: int, n_prefix: int, own: int):
+    settings, asked = TrainSettings(rank=8, batch_size=n), rows(n, n_prefix, own)
+    base, adapter = loaded(write_model(tmp_path / "m.gguf", spec_of(architecture)), settings)
+    load = load_of(asked, settings, base.shape, CPU)
+    assert 0.9 < _kept(base.shape, load) / kept_numbers(base, adapter, asked, load.n_prefix, 0) < 1.2
+
+
+@pytest.mark.parametrize("recomputed", [1, 3, 5])
+@pytest.mark.parametrize("n_layers", [None, 6])
+def test_so_is_what_is_kept_where_some_layers_are_computed_again(tmp_path: Path, n_layers: int | None, recomputed: int):
+    """The layers that keep all, beside the inputs of those that do not."""
+    settings, asked = TrainSettings(rank=8, n_layers=n_layers), rows(8)
+    base, adapter = loaded(write_model(tmp_path / "m.gguf", TinySpec(layers=8)), settings)
+    load = load_of(asked, settings, base.shape, CPU)
+    expected = _kept(base.shape, load, Way(recomputed=recomputed))
+    assert 0.9 < expected / kept_numbers(base, adapter, asked, load.n_prefix, recomputed) < 1.2
 
 
 # Of Vicuna-7B's shape in Q4_K_M: its file but for the header, and gate and up in one.
