@@ -1,14 +1,15 @@
 """Training speed and memory: our trainers against peft with a plain transformers loop, and mlx_lm's own trainer.
 
-    python benchmarks/train.py [--full] [--steps N] [--batch N]
+    python benchmarks/train.py [--full] [--steps N] [--batch N] [--task FILE]
 
-Same base, rows (a real task with its demonstrations), LoRA starting values, batches, rate and thread count. Steps
-are interleaved, ours and the others', so that a busy machine slows all; only ratios are meant to be quoted. Loss
-curves are printed side by side; mlx_lm draws other starting values, pads to multiples of 32 and trains a padding token
-per row, so its losses differ. Both MLX trainers compute with OpenBLAS where one is found. Peak memory is read in a
-process of its own for each. `--full` adds a whole epoch of 64 rows and how the ratio grows with prefix length and
-batch size. The last line is one JSON object: `ratio_vs_plain` is plain seconds / our seconds over all measured steps
-(torch against torch), `ratio_vs_mlx_lm` the same for mlx_lm and our MLX trainer.
+Same base, rows (a task with its demonstrations: FILE, or one that ships), LoRA starting values, batches, rate and
+thread count. Steps are interleaved, ours and the others', so that a busy machine slows all; only ratios are meant to
+be quoted. Loss curves are printed side by side; mlx_lm draws other starting values, pads to multiples of 32 and
+trains a padding token per row, so its losses differ. Both MLX trainers compute with OpenBLAS; without one they are
+left out. Peak memory is read in a process of its own for each. `--full` adds a whole epoch of 64 rows and how the
+ratio grows with prefix length and batch size; benchmarks/large.py has a model of 7B's shape. The last line is one
+JSON object: `ratio_vs_plain` is plain seconds / our seconds over all measured steps (torch against torch),
+`ratio_vs_mlx_lm` the same for mlx_lm and our MLX trainer.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from trainers import SYSTEMS, blas_note
+from trainers import SYSTEMS, blas_note, has_mlx
 
 from sg_local.backends import EngineSettings, TrainSettings, open_generator
+from sg_local.backends.mlx import blas
 from sg_local.backends.training.loop import StepPlan
 from sg_local.backends.training.lora import learning_rate, plan_batches, shared_prefix
 from sg_local.prompts import forms_of
@@ -37,8 +39,6 @@ from sg_local.run import Run
 from sg_local.tasks import read_task, shipped_tasks
 from sg_local.training import Training, TrainingRow, usable
 
-ROOT = Path(__file__).resolve().parents[1]
-TASK = ROOT.parent / "shared/data/superni/task1195_disflqa_disfluent_to_fluent_conversion.json"
 PREFIXES, BATCHES = (64, 128, 256, 512, 1024), (1, 2, 4, 8, 16, 32)
 
 
@@ -50,9 +50,11 @@ def base_path() -> Path:
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 
-def task_rows(model: Path, n: int) -> list[TokenExample]:
-    """Rows of a real task in the model's chat form, with the demonstrations in every prompt."""
-    task = read_task(TASK if TASK.exists() else shipped_tasks()[0])
+def task_rows(model: Path, n: int, file: Path | None = None) -> list[TokenExample]:
+    """Rows of a real task in the model's chat form, with the demonstrations in every prompt; of a shipped one if no
+    file is given.
+    """
+    task = read_task(file or shipped_tasks()[0])
     generator = open_generator("llama.cpp", model, EngineSettings(n_ctx=512, n_parallel=1, fast_copy=False))
     pairs = [TrainingRow(str(i), row.input, row.outputs[0]) for i, row in enumerate(task.tests)]
     rows = tuple((pairs * (n // len(pairs) + 1))[:n])
@@ -157,16 +159,24 @@ def scaling(model: Path) -> dict:
     return table
 
 
-def report(model: Path, n_steps: int, batch: int, full: bool) -> dict:
+def is_too_slow() -> bool:
+    """Whether MLX would take tens of times as long as it need: then it is left out, with a sentence."""
+    slow = sys.platform != "darwin" and has_mlx() and blas.is_slow()
+    if slow:
+        print("MLX is left out: it found no OpenBLAS and computes tens of times too slowly (libopenblas0-pthread).")
+    return slow
+
+
+def report(model: Path, n_steps: int, batch: int, full: bool, task: Path | None = None) -> dict:
     """Everything measured, printed as it comes."""
     settings = TrainSettings(batch_size=batch)
-    rows = task_rows(model, batch * n_steps)
+    rows = task_rows(model, batch * n_steps, task)
     n_prefix = shared_prefix(rows)
     own = statistics.mean(len(row.tokens) - n_prefix for row in rows)
     print(f"{len(rows)} rows, {n_prefix} shared tokens and {own:.0f} of their own, batch {batch}, {model.name}")
     found = race(model, rows, settings, n_steps, ("ours", "plain"))
     apart = show_curves(found)
-    mlx = race(model, rows, settings, min(n_steps, 4), ("ours_mlx", "mlx_lm"))
+    mlx = {} if is_too_slow() else race(model, rows, settings, min(n_steps, 4), ("ours_mlx", "mlx_lm"))
     if mlx:
         show_curves(mlx)
     memory = {name: peak_memory(name, batch) for name in {**found, **mlx}}
@@ -211,12 +221,13 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="an epoch of 64 rows, and the scaling tables")
     parser.add_argument("--steps", type=int, help="optimiser steps (4; 8 with --full)")
     parser.add_argument("--batch", type=int, default=8, help="rows in a step")
+    parser.add_argument("--task", type=Path, metavar="FILE", help="the task whose rows are trained")
     parser.add_argument("--memory-of", choices=tuple(SYSTEMS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         return print(memory_of(options.memory_of, options.batch))
     n_steps = options.steps or (8 if options.full else 4)
-    print(json.dumps(report(base_path(), n_steps, options.batch, options.full)))
+    print(json.dumps(report(base_path(), n_steps, options.batch, options.full, options.task)))
 
 
 if __name__ == "__main__":
