@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,12 @@ ASKED_FOR = ("faults", "fuzz")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Caches of the tests' own: nothing of the user's is read or filled. Libraries look when they are imported."""
+    """Caches of the tests' own: nothing of the user's is read or filled. Libraries look when they are imported.
+
+    What nohup or a shell's `&` ignores would be ignored by every program that tests start and interrupt.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tempfile.mkdtemp(prefix="sg-local-tests-")
     os.environ["XDG_CACHE_HOME"] = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -62,8 +62,9 @@ class Terminal:
 
     def end(self) -> int:
         """The exit code (128 + signal where one ended it), once the program is over and all is read."""
+        end = time.monotonic() + PATIENCE_S
         while self._read():
-            pass
+            assert time.monotonic() < end, f"the program does not end:\n{self.text()}"
         self.left = self.modes()
         self.child.close()
         return self.child.exitstatus if self.child.exitstatus is not None else 128 + self.child.signalstatus
