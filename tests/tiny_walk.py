@@ -106,7 +106,7 @@ def scored_tokens(opened: OpenRun, text: str) -> dict[str, tuple[int, ...]]:
     """By label, the tokens whose probability makes llama.cpp choose it, behind the prompt's."""
     prompt = asked(opened, text)
     assert isinstance(prompt, ScoredPrompt)
-    question = opened.generator._question(prompt)
+    question = opened.generator.question(prompt)
     return {
         label: (*question.tokens, *tokens)
         for label, tokens in zip(opened.task.labels, question.continuations, strict=True)
