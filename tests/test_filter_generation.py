@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sg_local import filters
-from sg_local.filters import FilterSettings, Switch, Threshold, labels
+from sg_local.filters import FilterSettings, Switch, Threshold, outputs
 from sg_local.filters.rules import (
     OUTPUT_RULES,
     RuleContext,
@@ -70,7 +70,7 @@ def test_relevance_judges_only_the_output_that_was_asked_for(fluent, policy, vot
     ],
 )
 def test_which_output_a_row_is_trained_on(policy, voted, asked, trained):
-    found = labels.choose_outputs([candidate(voted, asked)], policy, 0.5, lambda _, votes: majority(votes))
+    found = outputs.choose_outputs([candidate(voted, asked)], policy, 0.5, lambda _, votes: majority(votes))
     assert found.labels == {"c": trained} and found.policy == ("voted" if policy == "auto" else policy)
 
 
@@ -220,7 +220,7 @@ def asked_and_voted(n_agreed: int, n: int, *, alike: bool = False) -> list[Candi
 )
 def test_auto_takes_the_rows_that_agree_where_votes_are_seldom_confirmed(n_agreed, n, alike, policy):
     rows = asked_and_voted(n_agreed, n, alike=alike)
-    found = labels.choose_outputs(rows, "auto", 0.5, lambda _, votes: majority(votes))
+    found = outputs.choose_outputs(rows, "auto", 0.5, lambda _, votes: majority(votes))
     assert found.policy == policy
     assert sum(label is not None for label in found.labels.values()) == (n_agreed if policy == "agree" else n)
     assert not n or "like the output asked for" in found.why

@@ -49,7 +49,11 @@ def test_a_gain_over_a_tune_on_the_examples_says_so(run):
     first = report.outcomes[0]
     systems = {**report.systems, "tuned_examples": report.systems[first.base]}
     rival = dataclasses.replace(first, base="tuned_examples")
-    write_report(run, dataclasses.replace(report, systems=systems, outcomes=(rival, *report.outcomes[1:])))
+    gains = {**report.gains, f"{rival.tuned}-{rival.base}": report.gain(first.tuned, first.base)}
+    rows = [dataclasses.replace(row, scores={**row.scores, rival.base: 0.0}) for row in report.rows]
+    outcomes = (rival, *report.outcomes[1:])
+    changed = dataclasses.replace(report, systems=systems, gains=gains, rows=tuple(rows), outcomes=outcomes)
+    write_report(run, changed)
     assert [gain.over_untuned for gain in verdict_card(run).gains] == [False, True, True, True]
 
 

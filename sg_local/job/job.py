@@ -90,7 +90,7 @@ class OpenRun:
 
     def _as_begun(self, form: Form) -> Form:
         """The form with the end that answers had when the run began: 0.1.0 knew end-of-sequence only."""
-        if not self.record or "turn_end" in self.record:
+        if "form" not in self.record or "turn_end" in self.record:  # begun today, or not yet
             return form
         return dataclasses.replace(form, end="")
 

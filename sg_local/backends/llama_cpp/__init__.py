@@ -45,7 +45,7 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     what = (choice.format, choice.n_parallel, choice.n_threads, settings.n_ctx)
     logger.info("weights %s, %d sequences, %d threads, %d tokens of context each", *what)
     loaded = load(Path(choice.path), settings.gpu_layers)
-    parts = _parts(loaded, question, facts, choice, settings.n_ctx)
+    parts = _parts(loaded, question, facts, choice, settings)
     return LlamaGenerator(replace(parts, trial=Trial(model, question.cache)))
 
 
@@ -57,7 +57,7 @@ def opened_for_trial(model: Path, settings: EngineSettings, *, is_second: bool) 
     facts = check_file(model)
     question = _question(model, settings)
     loaded = load(model, settings.gpu_layers, copies=not is_second)
-    return LlamaGenerator(_parts(loaded, question, facts, unprobed(question), settings.n_ctx))
+    return LlamaGenerator(_parts(loaded, question, facts, unprobed(question), settings))
 
 
 def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
@@ -69,14 +69,19 @@ def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
         n_parallel=settings.n_parallel,
         gpu_layers=settings.gpu_layers,
         cache=cache,
+        format=settings.format,
     )
 
 
-def _parts(loaded: object, question: ProbeRequest, facts: Facts, choice: EngineChoice, n_ctx: int) -> Parts:
+def _parts(
+    loaded: object, question: ProbeRequest, facts: Facts, choice: EngineChoice, settings: EngineSettings
+) -> Parts:
     """The engine's parts around a loaded model, which is freed where they cannot be made."""
     try:
         vocab = Vocab(loaded)
-        context = Context(loaded, vocab.size, ContextPlan(n_ctx, choice.n_parallel, choice.n_threads))
+        follows = settings.n_threads is None and not lib.llama_supports_gpu_offload()
+        plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads, follows)
+        context = Context(loaded, vocab.size, plan)
     except BaseException:
         lib.llama_model_free(loaded)
         raise
