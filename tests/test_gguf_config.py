@@ -120,6 +120,14 @@ def test_an_adapter_of_numbers_that_are_none_is_refused(tmp_path, number):
         gguf.read_adapter(write_lora(tmp_path / "a.gguf", pairs, 4.0))
 
 
+def test_an_adapter_whose_one_matrix_is_too_large_is_refused_whatever_the_other_holds(tmp_path):
+    pairs = lora_pairs(TinySpec(layers=1))
+    a, b = pairs["blk.0.attn_q.weight"]
+    pairs["blk.0.attn_q.weight"] = (np.zeros_like(a), np.full_like(b, 3e38))
+    with pytest.raises(SgError, match="holds numbers that are none, or too large"):
+        gguf.read_adapter(write_lora(tmp_path / "a.gguf", pairs, 4.0))
+
+
 @pytest.mark.parametrize("base", [5, [1, 2]])
 def test_an_adapter_whose_base_is_no_digest_is_refused(tmp_path, base):
     spec = TinySpec(layers=1)

@@ -143,6 +143,7 @@ def test_a_killed_trainer_goes_on_to_the_same_bytes(tmp_path, trainer):
             assert (tmp_path / "often" / path.relative_to(tmp_path / "once")).read_bytes() == path.read_bytes(), path
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_the_whole_job_on_real_weights_killed_in_every_stage(embedded, tmp_path):
     once, often = tmp_path / "once", tmp_path / "often"

@@ -85,6 +85,7 @@ def test_a_shipped_card_is_complete(path):
         ('[source]\npackage = "a.b"\nfile = "c.gguf"', "package must be the name"),
         ('parameters = "many"\n[source]\npath = "x"', "parameters must be a whole number"),
         (f'layers = {"9" * 5000}\n[source]\npath = "x"', "not TOML"),
+        ('[source]\nrepo = "a/b"\nfile = "c.gguf"\nsize_bytes = ' + "9" * 400, "not a model card"),
         ('layers = true\n[source]\npath = "x"', "layers must be a whole number"),
         ('licence = 3\n[source]\npath = "x"', "licence must be text"),
         ('stops = "x"\n[source]\npath = "x"', "stops must be a list of texts"),
@@ -97,7 +98,7 @@ def test_a_malformed_card_is_named_with_its_fault(home, text, says):
     path = write_card(home, "mine", text)
     with pytest.raises(SgError, match=says) as raised:
         models.read_cards(home)
-    assert str(path) in raised.value.message
+    assert str(path) in raised.value.message and raised.value.hint
 
 
 def test_the_default_model_has_a_card(home):

@@ -47,6 +47,7 @@ def alone(code: str, *arguments: str, home: Path, text: str | None = None) -> su
     return subprocess.run(command, cwd=home, env=environment, input=text, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.skipif(not permitted(), reason="this machine permits no network namespaces")
 def test_the_whole_job_needs_no_network(embedded, tmp_path):

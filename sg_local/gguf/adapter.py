@@ -111,7 +111,9 @@ def _pair(file: GgufFile, name: str, alpha: float) -> Pair:
     a, b = file.dequantize(f"{name}.lora_a"), file.dequantize(f"{name}.lora_b")
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
         raise SgError(f"{file.path}: the LoRA pair of {name} has shapes {a.shape} and {b.shape}.", AGAIN)
-    largest = abs(alpha) * float(np.abs(a).max()) * float(np.abs(b).max())  # of the sum that one weight changes by
+    # Of the sum that one weight changes by, and of the factor that is made first.
+    one, other = float(np.abs(a).max()), float(np.abs(b).max())
+    largest = abs(alpha) * (1.0 if one <= 1 else one) * other
     if not largest <= LARGEST:  # NaN is not
         raise SgError(f"{file.path}: the LoRA pair of {name} holds numbers that are none, or too large.", AGAIN)
     return a, b

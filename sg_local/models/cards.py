@@ -104,7 +104,8 @@ def read_card(path: Path) -> Card:
         _check_values(source, Source)
         card = from_dict(Card, {"name": path.stem, **data, "source": source})
     except SgError as error:
-        raise SgError(f"{path}: this is not a model card ({error.message}).", error.hint) from error
+        hint = error.hint or "Correct it, or delete the card."
+        raise SgError(f"{path}: this is not a model card ({error.message}).", hint) from error
     fault = _fault(card.source)
     if fault:
         raise SgError(f"{path}: {fault}.", "[source] has package or repo with file, or path.")
