@@ -192,8 +192,8 @@ class PlainSession:
             self._generator.use_adapter(None if first.lane is None else first.lane.adapter)
             self._lane = first.lane
         if isinstance(first.ask, ScoredPrompt):
-            return iter(self._generator.score(_scored(self._alike(first))))
-        return iter(self._generator.generate(_written(self._alike(first))))
+            return iter(self._generator.score(scored_asks(self._alike(first))))
+        return iter(self._generator.generate(written_asks(self._alike(first))))
 
     def _alike(self, first: Waiting) -> Iterator[Ask | None]:
         """Waiting asks of the same kind and lane, as they come; None while only those under way are left."""
@@ -229,13 +229,15 @@ class PlainSession:
         return []
 
 
-def _written(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
+def written_asks(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
+    """The asks, all of the kind that is written."""
     for ask in asks:
         assert not isinstance(ask, ScoredPrompt)
         yield ask
 
 
-def _scored(asks: Iterable[Ask | None]) -> Iterator[ScoredPrompt]:
+def scored_asks(asks: Iterable[Ask | None]) -> Iterator[ScoredPrompt]:
+    """The asks, all of the kind that is scored."""
     for ask in asks:
         assert isinstance(ask, ScoredPrompt)
         yield ask

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,20 +137,6 @@ def check_room(generator: Generator, segments: Segments, n_ctx: int) -> None:
     if n_tokens >= n_ctx:
         message = f"The prompt has {n_tokens} tokens, and the context holds {n_ctx}."
         raise SgError(message, "Shorten it, or raise `engine.n_ctx`.")
-
-
-def written_asks(asks: Iterable[Ask | None]) -> Iterator[Prompt | None]:
-    """The asks, all of the kind that is written."""
-    for ask in asks:
-        assert not isinstance(ask, ScoredPrompt)
-        yield ask
-
-
-def scored_asks(asks: Iterable[Ask | None]) -> Iterator[ScoredPrompt]:
-    """The asks, all of the kind that is scored."""
-    for ask in asks:
-        assert isinstance(ask, ScoredPrompt)
-        yield ask
 
 
 def chosen(generator: Generator, ask: ScoredPrompt, score: Score) -> Chosen:

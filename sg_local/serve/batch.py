@@ -16,10 +16,11 @@ from typing import Protocol
 
 from sg_local import prompts
 from sg_local.backends import Generator
+from sg_local.backends.session import scored_asks, written_asks
 from sg_local.parsing import trimmed
 from sg_local.prompts import Form
 from sg_local.records import Prompt, Sampling, SgError, Task, row_id, seed_of
-from sg_local.serve.answers import Ask, ServeSettings, is_scored, scored_asks, task_ask, written_asks
+from sg_local.serve.answers import Ask, ServeSettings, is_scored, task_ask
 
 Elect = Callable[[str, Mapping[str, int]], str]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from sg_local.backends.session import scored_asks
 from sg_local.channel import CHUNK, Channel, ChannelAsk, Placed
 from sg_local.records import Pair, Score
-from sg_local.serve.answers import Ask, answer_room, scored_asks
+from sg_local.serve.answers import Ask, answer_room
 from sg_local.serve.batch import Answerer, Found, RowAnswer, Rows
 
 
