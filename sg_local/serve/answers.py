@@ -95,12 +95,13 @@ def task_ask(
 
     An answer is at most as long as the evaluation lets it be; a request may ask for less.
     """
-    segments = prompts.fitted_answer(answer_room(generator, task, settings), task, form, text).segments
-    return task_asked(generator, task, form, segments, settings, sampling=sampling, seed=seed, id=id)
+    room = answer_room(generator, task, settings)
+    segments = prompts.fitted_answer(room, task, form, text).segments
+    return task_asked(room, task, form, segments, settings, sampling=sampling, seed=seed, id=id)
 
 
 def task_asked(
-    generator: Generator,
+    room: Room,
     task: Task,
     form: Form,
     segments: Segments,
@@ -110,8 +111,7 @@ def task_asked(
     seed: int = 0,
     id: str = "",
 ) -> Ask:
-    """The question for a task's answer behind a prompt."""
-    room = answer_room(generator, task, settings)
+    """The question for a task's answer behind a prompt that fits this room."""
     if is_scored(task, settings):
         labels = tuple(prompts.answer_text(form, label) for label in task.labels)
         return ScoredPrompt(id, segments, labels, end=True, ending=form.end)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 
 from sg_local import prompts
 from sg_local.backends import Generator
 from sg_local.parsing import trimmed
+from sg_local.prompts import Room
 from sg_local.records import Prompt, Segment, Segments
 from sg_local.serve.answers import Ask, ServeSettings, Service, answer_room, check_room, is_scored, task_asked
 from sg_local.serve.api import ApiError, RequestOptions
@@ -21,6 +23,14 @@ from sg_local.serve.choices import Choice, Stream, answer_of
 from sg_local.serve.completions import ChatRequest, TextRequest
 from sg_local.serve.replies import Answer
 from sg_local.serve.worker import Order, Ticket, Worker
+
+
+@dataclass(frozen=True)
+class Made:
+    """A prompt, and the room that it fits where the task answers; None: the model itself does."""
+
+    segments: Segments
+    room: Room | None = None
 
 
 def chat_choices(service: Service, chat: ChatRequest, settings: ServeSettings) -> list[Choice]:
@@ -34,15 +44,15 @@ def chat_choices(service: Service, chat: ChatRequest, settings: ServeSettings) -
 
     make = _task_prompt if for_task else _chat_prompt
 
-    made: list[Segments] = []
+    made: list[Made] = []
 
-    def segments(generator: Generator) -> Segments:
+    def prompt(generator: Generator) -> Made:
         if not made:  # one prompt for all choices
             made.append(make(service, chat, settings, generator))
         return made[0]
 
     def build(number: int) -> Callable[[Generator], Ask]:
-        return lambda generator: _ask(service, settings, chat.options, generator, segments(generator), number, for_task)
+        return lambda generator: _ask(service, settings, chat.options, prompt(generator), number)
 
     scored = for_task and service.task is not None and is_scored(service.task, settings)
     return [
@@ -58,7 +68,7 @@ def text_choices(service: Service, text: TextRequest, settings: ServeSettings) -
         def built(generator: Generator) -> Ask:
             segments = (Segment(prompt, trusted=False),)
             check_room(generator, segments, settings.n_ctx)
-            return _ask(service, settings, text.options, generator, segments, number, False)
+            return _ask(service, settings, text.options, Made(segments), number)
 
         return built
 
@@ -82,37 +92,29 @@ def _check_task(service: Service, options: RequestOptions, settings: ServeSettin
         raise ApiError(message, param="frequency_penalty", code="unsupported_parameter")
 
 
-def _task_prompt(service: Service, chat: ChatRequest, settings: ServeSettings, generator: Generator) -> Segments:
+def _task_prompt(service: Service, chat: ChatRequest, settings: ServeSettings, generator: Generator) -> Made:
     """The task's prompt: for a single message the very one of `predict`."""
     assert service.task is not None and service.form is not None
     room = answer_room(generator, service.task, settings)
     if len(chat.messages) > 1:
-        return prompts.fitted_conversation(room, service.task, service.form, chat.messages).segments
+        return Made(prompts.fitted_conversation(room, service.task, service.form, chat.messages).segments, room)
     text = trimmed(chat.messages[0]["content"], (pair.input for pair in service.task.examples))
-    return prompts.fitted_answer(room, service.task, service.form, text).segments
+    return Made(prompts.fitted_answer(room, service.task, service.form, text).segments, room)
 
 
-def _chat_prompt(service: Service, chat: ChatRequest, settings: ServeSettings, generator: Generator) -> Segments:
+def _chat_prompt(service: Service, chat: ChatRequest, settings: ServeSettings, generator: Generator) -> Made:
     assert service.chat is not None
     segments = prompts.render(service.chat, chat.messages)
     check_room(generator, segments, settings.n_ctx)
-    return segments
+    return Made(segments)
 
 
-def _ask(
-    service: Service,
-    settings: ServeSettings,
-    options: RequestOptions,
-    generator: Generator,
-    segments: Segments,
-    number: int,
-    for_task: bool,
-) -> Ask:
-    seed = options.seed + number
-    if not for_task:
-        return Prompt("", segments, options.sampling, seed)
+def _ask(service: Service, settings: ServeSettings, options: RequestOptions, made: Made, number: int) -> Ask:
+    seed, sampling = options.seed + number, options.sampling
+    if made.room is None:
+        return Prompt("", made.segments, sampling, seed)
     assert service.task is not None and service.form is not None
-    return task_asked(generator, service.task, service.form, segments, settings, sampling=options.sampling, seed=seed)
+    return task_asked(made.room, service.task, service.form, made.segments, settings, sampling=sampling, seed=seed)
 
 
 async def written(
