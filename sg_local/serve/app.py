@@ -116,20 +116,14 @@ class Routes:
         chat = read_chat(await self._body(http), self._bounds)
         service = self._registry.find(chat.options.model)
         choices = self._admitted(http, service.name, chat_choices(service, chat, self._settings_of(service)))
-        reply = ChatReply(service.name)
-        if chat.options.stream:
-            return await self._streamed(http, choices, reply)
-        return Json(reply.whole(await self._whole(http, choices)))
+        return await self._completed(http, choices, ChatReply(service.name))
 
     async def text(self, http: Request) -> Response:
         """Text completions of one prompt or several, whole or as a stream."""
         text = read_text(await self._body(http), self._bounds)
         service = self._registry.find(text.options.model)
         choices = self._admitted(http, service.name, text_choices(service, text, self._settings_of(service)))
-        reply = TextReply(service.name)
-        if text.options.stream:
-            return await self._streamed(http, choices, reply)
-        return Json(reply.whole(await self._whole(http, choices)))
+        return await self._completed(http, choices, TextReply(service.name))
 
     async def response(self, http: Request) -> Response:
         """A response in plain text, whole or as events."""
@@ -255,8 +249,11 @@ class Routes:
     def _refusal(self, error: SgError) -> ApiError:
         return ApiError(_told(error), status=400 if self._worker.is_alive else 503)
 
-    async def _streamed(self, http: Request, choices: list[Choice], reply: ChatReply | TextReply) -> Response:
-        return Events(chunks(await begun(http, self._written(http, choices)), choices, reply))
+    async def _completed(self, http: Request, choices: list[Choice], reply: ChatReply | TextReply) -> Response:
+        """A completion, whole or as a stream."""
+        if choices[0].options.stream:
+            return Events(chunks(await begun(http, self._written(http, choices)), choices, reply))
+        return Json(reply.whole(await self._whole(http, choices)))
 
 
 PATH = re.compile(r"(?:[\w.~-]*/){2,}(?=[^\s/])")
