@@ -54,11 +54,17 @@ GAINED = {
     "channel": False,
     "n_orders": 1,
     "evidence": "direct",
+    "abstain": 0.0,
     "ensemble": 0,
     "canaries": 0,
     "without_demonstrations": False,
 }
 """Settings that stages gained later, each with the value that does what was done before."""
+
+
+def without_gained(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as stamps had them before: without those that were gained and are not used."""
+    return {name: value for name, value in settings.items() if name not in GAINED or value != GAINED[name]}
 
 
 class Run:

@@ -12,9 +12,7 @@ from typing import Any
 from sg_local.backends import Generator
 from sg_local.prompts import Form, majority, normalise
 from sg_local.records import Candidate, Pair, Task, row_id
-from sg_local.run import CANDIDATES, Run
-
-GAINED = ("abstain", "ensemble", "canaries")
+from sg_local.run import CANDIDATES, Run, without_gained
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class EvalSettings:
     @property
     def stamped(self) -> dict[str, Any]:
         """As stamps have them: without what 0.1.0 did not know, where it is not used."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in GAINED or value}
+        return without_gained(dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)
