@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from sg_local.calibration import Calibration, Reliability, fitted, mean_scores, reliability
-from sg_local.evaluate.answering import ByChannel, Restricted
+from sg_local.evaluate.answering import ByChannel, Restricted, Way
 from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.systems import SYSTEMS
@@ -44,7 +44,7 @@ def calibration(journal: AnswerJournal, model: str, form: Form, way: str) -> Cal
     if not questions:
         return Calibration(means)
     title = f"fitting the temperature: {_title(model, form)}"
-    rows = _scores(journal, f"temperature_{_name(model, form)}", title, form, questions)
+    rows = _scores(journal, f"temperature_{_name(model, form)}", title, Restricted(form), questions)
     labels = journal.job.task.labels
     return fitted(rows, [labels.index(question.wanted[0]) for question in questions], means)
 
@@ -53,15 +53,14 @@ def label_means(journal: AnswerJournal, model: str, form: Form) -> tuple[float, 
     """Each label's mean log-probability over inputs without known outputs, asked for once."""
     questions = calibration_questions(journal.job)
     title = f"calibrating: {_title(model, form)}"
-    return mean_scores(_scores(journal, f"calibration_{_name(model, form)}", title, form, questions))
+    return mean_scores(_scores(journal, f"calibration_{_name(model, form)}", title, Restricted(form), questions))
 
 
 def channel_means(journal: AnswerJournal) -> tuple[float, ...]:
     """Each label's mean channel score over inputs without known outputs, asked for once."""
     questions = calibration_questions(journal.job)[:MOST_CHANNEL]
-    way, name = ByChannel(journal.job.settings.ensemble), "calibration_channel"
-    rows = journal.given.get(name) or journal.ask(name, "calibrating: base, labels by ensemble", way, questions)
-    return mean_scores([row.scores for row in rows])
+    title, way = "calibrating: base, labels by ensemble", ByChannel(journal.job.settings.ensemble)
+    return mean_scores(_scores(journal, "calibration_channel", title, way, questions))
 
 
 def known_rows(job: Evaluation) -> list[EvalQuestion]:
@@ -91,9 +90,9 @@ def _is_right(label: str, question: EvalQuestion) -> bool:
 
 
 def _scores(
-    journal: AnswerJournal, name: str, title: str, form: Form, questions: Sequence[EvalQuestion]
+    journal: AnswerJournal, name: str, title: str, way: Way, questions: Sequence[EvalQuestion]
 ) -> list[tuple[float, ...]]:
-    rows: Sequence[Answer] = journal.given.get(name) or journal.ask(name, title, Restricted(form), questions)
+    rows: Sequence[Answer] = journal.given.get(name) or journal.ask(name, title, way, questions)
     return [row.scores for row in rows]
 
 
