@@ -46,9 +46,9 @@ def memory_left() -> int | None:
 
 def whole_cores() -> int | None:
     """Whole cores that the groups' quotas allow, at least one; None without a quota."""
-    quotas = [_read(folder / "cpu.max").split() for folder in _groups("")]
+    quotas = [text_of(folder / "cpu.max").split() for folder in _groups("")]
     names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    quotas += [[_read(folder / name).strip() for name in names] for folder in _groups("cpu")]
+    quotas += [[text_of(folder / name).strip() for name in names] for folder in _groups("cpu")]
     found = [int(quota) // max(1, int(period)) for quota, period in filter(_is_quota, quotas)]
     return max(1, min(found)) if found else None
 
@@ -56,14 +56,14 @@ def whole_cores() -> int | None:
 def _left_in_groups(kind: tuple[str, str, str, str]) -> Iterator[int]:
     controller, limit, used, spare = kind
     for folder in _groups(controller):
-        most, taken = (_read(folder / name).strip() for name in (limit, used))
+        most, taken = (text_of(folder / name).strip() for name in (limit, used))
         if most.isdigit() and taken.isdigit():
             yield int(most) - int(taken) + _spare(folder, spare)
 
 
 def _spare(folder: Path, name: str) -> int:
     """Bytes of pages of files in memory that nothing has used lately."""
-    fields = dict(line.split()[:2] for line in _read(folder / "memory.stat").splitlines() if " " in line)
+    fields = dict(line.split()[:2] for line in text_of(folder / "memory.stat").splitlines() if " " in line)
     return int(fields.get(name, 0))
 
 
@@ -82,7 +82,7 @@ def _left_of_given() -> Iterator[int]:
 
 def _taken() -> tuple[int, int]:
     """Bytes of this process's address space, and those of them that are resident; zeros where nobody says."""
-    pages = _read(PROCESS / "statm").split()
+    pages = text_of(PROCESS / "statm").split()
     whole, filled = (int(pages[0]), int(pages[1])) if len(pages) > 1 else (0, 0)
     return whole * resource.getpagesize(), filled * resource.getpagesize()
 
@@ -90,7 +90,7 @@ def _taken() -> tuple[int, int]:
 def _groups(controller: str) -> Iterator[Path]:
     """The folders of this process's group for a controller ("": the unified ones) and of those above it, root last."""
     root = CGROUP / controller
-    for line in _read(PROCESS / "cgroup").splitlines():
+    for line in text_of(PROCESS / "cgroup").splitlines():
         _, names, path = (line.split(":", 2) + ["", ""])[:3]
         if names == "" and controller == "" or controller and controller in names.split(","):
             own = Path(path.lstrip("/"))
@@ -102,7 +102,8 @@ def _is_quota(pair: list[str]) -> bool:
     return len(pair) == 2 and all(part.isdigit() for part in pair)
 
 
-def _read(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """A file of the system's; empty where it is not there."""
     try:
         return path.read_text()
     except OSError:

@@ -37,7 +37,7 @@ def cpu_name() -> str:
     """The processor's name, for telling machines apart."""
     if platform.system() == "Darwin":
         return _sysctl_text("machdep.cpu.brand_string") or platform.machine()
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+    for line in limits.text_of(Path("/proc/cpuinfo")).splitlines():
         if line.startswith(("model name", "Hardware", "Model")):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -82,24 +82,17 @@ def _usable_cpus() -> list[int]:
 
 def _core_of(cpu: int) -> tuple[str, str]:
     topology = CPUS / f"cpu{cpu}" / "topology"
-    core = _read(topology / "core_id").strip() or str(cpu)
-    return _read(topology / "physical_package_id").strip(), core
+    core = limits.text_of(topology / "core_id").strip() or str(cpu)
+    return limits.text_of(topology / "physical_package_id").strip(), core
 
 
 def _available() -> int | None:
     """What the whole machine has left."""
-    for line in _read(Path("/proc/meminfo")).splitlines():
+    for line in limits.text_of(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     total = _sysctl("hw.memsize")
     return None if total is None else total // 2  # macOS: half is a safe reading of "free"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def _sysctl(name: str) -> int | None:
