@@ -108,6 +108,7 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, 
     written = [row for row in candidates if row.source != OWN]
     asked = {row.id: row.label_asked for row in written}
     best, together = calibrated(candidates, labels), calibrated(candidates, labels, evidence=both)
+    _check_policy(policy, is_scored=bool(together or not candidates))
     judge = both if evidence == "both" and together else direct
     opinion = second_opinion(candidates, labels)
     second = together if judge is both else opinion.labels
@@ -129,16 +130,19 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, 
         "agree": lambda: agreed,
         "ranked": lambda: ranked(candidates, labels, over, judge),
     }
-    if policy not in choices:
-        hint = f"Use {', '.join(POLICIES)}."
-        raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)
-    if policy == "ensemble" and candidates and not together:
-        hint = "Synthesise with `synth.channel=true`, or choose another `filter.policy`."
-        raise SgError("These rows have no channel scores, which the policy ensemble needs.", hint, exit_code=2)
     chosen = choices[policy]()
     if policy in ("asked", "agree", "ranked"):
         chosen = {**chosen, **{row.id: second.get(row.id) for row in candidates if row.source == OWN}}
     return Labelling(policy, why, {row.id: chosen.get(row.id) for row in candidates})
+
+
+def _check_policy(policy: str, *, is_scored: bool) -> None:
+    if policy not in POLICIES:
+        hint = f"Use {', '.join(POLICIES)}."
+        raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)
+    if policy == "ensemble" and not is_scored:
+        hint = "Synthesise with `synth.channel=true`, or choose another `filter.policy`."
+        raise SgError("These rows have no channel scores, which the policy ensemble needs.", hint, exit_code=2)
 
 
 def _unsure(asked: Labels, best: dict[str, str], labels: Sequence[str]) -> str:
