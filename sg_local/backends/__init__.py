@@ -289,9 +289,8 @@ def find_backend(table: Mapping[str, Backend], name: str, option: str) -> Backen
     """The backend of this name. Raises SgError for one that is not known or not installed; imports none."""
     backend = table.get(name)
     if backend is None:
-        raise SgError(
-            f"There is no backend named {name!r}.", f"`{option}` takes one of: {', '.join(table)}.", exit_code=2
-        )
+        hint = f"`{option}` takes one of: {', '.join(table)}."
+        raise SgError(f"There is no backend named {name!r}.", hint, exit_code=2)
     if not is_installed(backend):
         missing = next(need for need in backend.needs if find_spec(need) is None)
         raise SgError(

@@ -15,8 +15,9 @@ from sg_local.cli.complete import run_argument
 from sg_local.cli.config import OPTIONS, Environment
 from sg_local.cli.options import backend_option, job_options, runs_option
 from sg_local.cli.output import Column
-from sg_local.job.job import OpenRun, job_for_run, needs
+from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.options import Options
+from sg_local.job.required import needs
 from sg_local.records import Candidate, SgError
 from sg_local.run import CANDIDATES
 from sg_local.views.review_end import end_sentence, sample_sentence

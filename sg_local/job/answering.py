@@ -13,7 +13,8 @@ from sg_local.calibration import Calibration
 from sg_local.files import file_digest
 from sg_local.job.calibrating import calibration_of
 from sg_local.job.evaluate import evaluation_of
-from sg_local.job.job import OpenRun, needs
+from sg_local.job.job import OpenRun
+from sg_local.job.required import needs
 from sg_local.records import SgError, Task, digest
 from sg_local.run import ADAPTER
 

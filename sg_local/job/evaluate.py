@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sg_local.backends import makes_weights
 from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
-from sg_local.job.job import OpenRun, check_base
+from sg_local.job.job import OpenRun
+from sg_local.job.required import check_base
 from sg_local.job.train import train_canaries, train_examples
 from sg_local.run import REPORT, TRAIN, VALID
 

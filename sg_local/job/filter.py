@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sg_local.job.events import Listener
-from sg_local.job.job import OpenRun, needs
+from sg_local.job.job import OpenRun
+from sg_local.job.required import needs
 from sg_local.run import CANDIDATES
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
-from sg_local.backends import Generator, choose_generator, choose_trainer, limits, needs_model, open_generator
+from sg_local.backends import Generator, choose_generator, choose_trainer, limits, open_generator
 from sg_local.files import file_digest, remove
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
@@ -27,6 +27,7 @@ from sg_local.job.made import begin_task, meet
 from sg_local.job.options import Budget, Home, Options, Tables, kept_budget, with_budget
 from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
 from sg_local.job.plan import Plan, layers_of, plan_of
+from sg_local.job.required import check_base, needs
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task
 from sg_local.run import ADAPTER, INPUTS, RUN, Run, check_name, default_name, open_run
@@ -231,26 +232,6 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         budget=options.budget if options.budget != Budget() else kept_budget(data),
     )
     return job if task is None else meet(job, task, options)
-
-
-def needs(job: OpenRun, name: str, stage: str) -> None:
-    """Raises SgError when the file that an earlier stage makes is not there."""
-    if not job.run.path(name).exists():
-        hint = f"Run `{stage} {job.task.name if stage == 'synth' else job.run.name}` first."
-        raise SgError(f"Run {job.run.name} has no {name} yet.", hint)
-
-
-def check_base(job: OpenRun) -> None:
-    """Raises SgError when the base model's file is gone or has changed since the run began."""
-    if not needs_model(job.backend):
-        return
-    found = file_digest(job.base.path, job.plan["engine"].cache)
-    if found is None:
-        hint = "Put it back, or see `models ls`."
-        raise SgError(f"The base model {job.base.path} of run {job.run.name} is gone.", hint)
-    if found != job.record["model"]["digest"]:
-        hint = "Put the file back, or use another `name` for a new run."
-        raise SgError(f"The base model {job.base.path} has changed since run {job.run.name} began.", hint)
 
 
 def begin(

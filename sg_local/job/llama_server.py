@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_local import prompts
-from sg_local.job.job import OpenRun, job_for_run, needs
+from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.options import Home, Options
+from sg_local.job.required import needs
 from sg_local.models.header import header_info
 from sg_local.records import SgError
 from sg_local.run import ADAPTER, Run, check_name, list_runs

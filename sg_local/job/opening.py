@@ -80,19 +80,24 @@ def open_job(
     Nothing is written before a stage runs. Raises SgError for what does not exist, and where the run was made from
     another task, model, seed or form.
     """
-    files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
-    check_options(columns or {}, "columns", {"input", "output"})
-    chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
-    check_options(budget or {}, "budget", {"ram", "disk", "time"})
     check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo"})
-    given = frozenset(key for key, value in chosen.items() if value is not None)
-    named = ",".join(f"{role}={name}" for role, name in (columns or {}).items())
-    bounds = budget_of(**{"ram": None, "disk": None, "time": None, **(budget or {})})
-    found = Options(
-        runs=Path(runs), settings=dict(settings or {}), given=given, own_columns=named, budget=bounds, **chosen
-    )
+    files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
+    chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
+    found = _options(Path(runs), dict(settings or {}), chosen, columns or {}, budget or {})
     opened = job_for_base if base else job_for_task
     return Job(opened(load_task(task), found, _home(home)))
+
+
+def _options(
+    runs: Path, settings: Tables, chosen: dict[str, Any], columns: Mapping[str, str], budget: Mapping[str, str]
+) -> Options:
+    """Options as the job room has them; what is None in `chosen` was not given."""
+    check_options(columns, "columns", {"input", "output"})
+    check_options(budget, "budget", {"ram", "disk", "time"})
+    given = frozenset(key for key, value in chosen.items() if value is not None)
+    named = ",".join(f"{role}={name}" for role, name in columns.items())
+    bounds = budget_of(**{"ram": None, "disk": None, "time": None, **budget})
+    return Options(runs=runs, settings=settings, given=given, own_columns=named, budget=bounds, **chosen)
 
 
 def load(run: str | Path, *, runs: str | Path = "runs", home: str | Path | None = None) -> Job:

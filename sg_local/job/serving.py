@@ -11,8 +11,9 @@ from sg_local.backends import Generator
 from sg_local.calibration import UNFITTED
 from sg_local.job.answering import Asking, check_asking
 from sg_local.job.calibrating import calibration_of, read_kept
-from sg_local.job.job import OpenRun, check_base, job_for_run, needs
+from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.options import Home, Options
+from sg_local.job.required import check_base, needs
 from sg_local.records import SgError
 from sg_local.report.records import TUNED
 from sg_local.run import ADAPTER, RUN, Run, list_runs

@@ -20,8 +20,9 @@ from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering
 from sg_local.job.budget import fit_time
 from sg_local.job.events import Began, Ended, Expected, Forecast, Listener, Said, Skipped
-from sg_local.job.job import OpenRun, check_base, needs
+from sg_local.job.job import OpenRun
 from sg_local.job.meter import Meter
+from sg_local.job.required import check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
 from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, INPUTS, REPORT, TRAIN, VALID, VERDICTS, MadeOtherwise, read_json
 
