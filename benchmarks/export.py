@@ -32,6 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from vicuna_shape import Shape
 
 from sg_local import gguf
 
@@ -41,63 +42,8 @@ COPY_BYTES = 16 << 20
 AIMS = {"peak_rss_bytes": 2e9, "peak_disk_to_final": 1.1, "ratio_to_floor": 2.0}  # each at most; meant for --full
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A llama without grouped queries: Vicuna's proportions at any width."""
-
-    width: int
-    ffn: int
-    heads: int
-    layers: int
-    vocab: int
-    type: str
-
-    def matrices(self) -> dict[str, tuple[int, int]]:
-        """The adapted matrices, (rows, columns) by name."""
-        wide = {
-            "ffn_gate": (self.ffn, self.width),
-            "ffn_up": (self.ffn, self.width),
-            "ffn_down": (self.width, self.ffn),
-        }
-        square = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (self.width, self.width))
-        shapes = {**square, **wide}
-        return {f"blk.{i}.{name}.weight": shape for i in range(self.layers) for name, shape in shapes.items()}
-
-    def tensors(self) -> list[gguf.TensorPlan]:
-        ends = {"token_embd.weight": (self.vocab, self.width), "output.weight": (self.vocab, self.width)}
-        plans = [gguf.TensorPlan(name, shape, self.type) for name, shape in {**ends, **self.matrices()}.items()]
-        norms = [f"blk.{i}.{name}.weight" for i in range(self.layers) for name in ("attn_norm", "ffn_norm")]
-        return plans + [gguf.TensorPlan(name, (self.width,), "F32") for name in ("output_norm.weight", *norms)]
-
-    def fields(self) -> dict:
-        pieces = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-        pieces += [f"piece{i}" for i in range(self.vocab - len(pieces))]
-        return {
-            "general.architecture": "llama",
-            "general.name": "vicuna-shaped",
-            "general.file_type": gguf.FILE_TYPES[self.type],
-            "general.quantization_version": 2,
-            "llama.block_count": self.layers,
-            "llama.context_length": 4096,
-            "llama.embedding_length": self.width,
-            "llama.feed_forward_length": self.ffn,
-            "llama.attention.head_count": self.heads,
-            "llama.attention.head_count_kv": self.heads,
-            "llama.attention.layer_norm_rms_epsilon": 1e-5,
-            "llama.rope.dimension_count": self.width // self.heads,
-            "llama.rope.freq_base": 10000.0,
-            "tokenizer.ggml.model": "llama",
-            "tokenizer.ggml.tokens": pieces,
-            "tokenizer.ggml.scores": [-float(i) for i in range(self.vocab)],
-            "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * (self.vocab - 259)],
-            "tokenizer.ggml.bos_token_id": 1,
-            "tokenizer.ggml.eos_token_id": 2,
-            "tokenizer.ggml.unknown_token_id": 0,
-        }
-
-
 QUICK = Shape(width=1024, ffn=2816, heads=8, layers=8, vocab=8000, type="Q8_0")
-FULL = Shape(width=4096, ffn=11008, heads=32, layers=32, vocab=32000, type="Q8_0")
+FULL = Shape(type="Q8_0")
 
 
 def write_base(path: Path, shape: Shape) -> None:

@@ -1,4 +1,4 @@
-"""Writes a GGUF of Vicuna-7B's shape with random weights, to see what memory and time such a model takes.
+"""A GGUF of Vicuna-7B's shape, and one with random weights, to see what memory and time such a model takes.
 
 Matrices in Q4_0 or in the types of a Q4_K_M file, F32 norms, a made-up sentencepiece vocabulary of 32,000 tokens.
 Tensors of one shape and type share their bytes, so writing takes the memory of the largest: the file's size and the
@@ -34,20 +34,21 @@ class Shape:
     vocab: int = 32000
     type: str = "Q4_0"
 
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """The layers' matrices, (rows, columns) by name: those that an adapter changes."""
+        square, wide = (self.width, self.width), (self.ffn, self.width)
+        shapes = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
+        shapes |= {"ffn_gate": wide, "ffn_up": wide, "ffn_down": (self.width, self.ffn)}
+        return {f"blk.{i}.{name}.weight": shape for i in range(self.layers) for name, shape in shapes.items()}
+
     def tensors(self) -> list[gguf.TensorPlan]:
         """All tensors, in the types that the file type `type` gives them."""
-        square, wide = (self.width, self.width), (self.ffn, self.width)
-        matrices = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
-        matrices |= {"ffn_gate": wide, "ffn_up": wide, "ffn_down": (self.width, self.ffn)}
-        shapes = {"token_embd": (self.vocab, self.width), "output": (self.vocab, self.width)}
-        norms = {"output_norm": (self.width,)}
-        for layer in range(self.layers):
-            shapes |= {f"blk.{layer}.{name}": shape for name, shape in matrices.items()}
-            norms |= {f"blk.{layer}.{name}": (self.width,) for name in ("attn_norm", "ffn_norm")}
-        found = {f"{name}.weight": gguf.Tensor(f"{name}.weight", shape, "F32", 0) for name, shape in shapes.items()}
+        ends = {"token_embd.weight": (self.vocab, self.width), "output.weight": (self.vocab, self.width)}
+        found = {name: gguf.Tensor(name, shape, "F32", 0) for name, shape in {**ends, **self.matrices()}.items()}
         types = gguf.mix(found, self.type, gguf.ARCHITECTURES["llama"])
         plans = [gguf.TensorPlan(name, tensor.shape, types[name]) for name, tensor in found.items()]
-        return plans + [gguf.TensorPlan(f"{name}.weight", shape, "F32") for name, shape in norms.items()]
+        norms = [f"blk.{i}.{name}.weight" for i in range(self.layers) for name in ("attn_norm", "ffn_norm")]
+        return plans + [gguf.TensorPlan(name, (self.width,), "F32") for name in ("output_norm.weight", *norms)]
 
     def fields(self) -> dict:
         tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "\u2581", *map(chr, range(33, 127))]
