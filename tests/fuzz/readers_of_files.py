@@ -10,8 +10,8 @@ from typing import Any
 
 import sound
 from attempts import Reader, written
-from data import json_changed, json_line_changed
-from formats import gguf_mutator, gzipped, toml_changed, zip_changed
+from formats import gguf_mutator, gzipped
+from mixes import JSON, LINES, SEPARATED, TEXT, TOML, ZIP
 from mutators import Mutator, bytes_changed, text_changed
 
 from sg_local import filters, review, schemas
@@ -30,14 +30,6 @@ from sg_local.tasks.begin import begun
 from sg_local.tasks.draft import Draft
 from sg_local.tasks.form import DONE, Form, kept_form, question_of
 from sg_local.tasks.toml import task_toml
-
-JSON = (json_changed, json_changed, json_changed, text_changed, bytes_changed)
-LINES = (json_line_changed, json_line_changed, json_line_changed, text_changed, bytes_changed)
-TOML = (toml_changed, toml_changed, toml_changed, text_changed, bytes_changed)
-TEXT = (text_changed, text_changed, bytes_changed)
-ZIP = (zip_changed,)
-SEPARATED = (text_changed, bytes_changed)
-
 
 # Tasks, their rows, drafts
 

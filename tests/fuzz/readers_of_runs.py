@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import sound
 from attempts import Reader, written
-from data import json_changed, json_line_changed
-from formats import toml_changed, zip_changed
-from mutators import Mutator, bytes_changed, text_changed
+from formats import zip_changed
+from mixes import JSON, LINES, TEXT
+from mutators import Mutator, bytes_changed
 
 from sg_local import files, filters
 from sg_local.backends import TrainSettings
@@ -38,13 +38,6 @@ from sg_local.report.facts import answer_lines, gain_lines, reliability_lines, s
 from sg_local.run import ANSWERS, REPORT, STAGES, Run
 from sg_local.training import TrainingRow
 from sg_local.views.runs import own_rows, run_facts
-
-JSON = (json_changed, json_changed, json_changed, text_changed, bytes_changed)
-LINES = (json_line_changed, json_line_changed, json_line_changed, text_changed, bytes_changed)
-TOML = (toml_changed, toml_changed, toml_changed, text_changed, bytes_changed)
-TEXT = (text_changed, text_changed, bytes_changed)
-ZIP = (zip_changed,)
-SEPARATED = (text_changed, bytes_changed)
 
 
 def _journal(name: str, cls: type, made: Callable[[], Any], *, of: str = "run") -> Reader:
