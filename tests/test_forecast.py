@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from sg_local.backends import footprint, machine
 from sg_local.cli.app import app
 from sg_local.job import disk, forecast, paces, resources, stages
+from sg_local.job import meter as meter_module
 from sg_local.job.base import Base
 from sg_local.job.events import Forecast
 from sg_local.job.job import OpenRun
@@ -190,8 +191,16 @@ def test_a_meter_sees_what_was_filled_since_it_began():
         block[i] = 1
     took = meter.read()
     assert took.peak_bytes > 64 * MB and took.seconds > 0
-    del block
-    assert Meter().read().peak_bytes <= took.peak_bytes
+
+
+def test_a_meter_sets_the_mark_back_where_the_system_lets_it(tmp_path, monkeypatch):
+    clear, status = tmp_path / "clear_refs", tmp_path / "status"
+    status.write_text("VmPeak:\t 9000 kB\nVmHWM:\t 4000 kB\n")
+    monkeypatch.setattr(meter_module, "CLEAR", clear)
+    monkeypatch.setattr(meter_module, "STATUS", status)
+    assert Meter().read().peak_bytes == 4000 * 1024 and clear.read_text() == "5"
+    monkeypatch.setattr(meter_module, "CLEAR", tmp_path / "none" / "clear_refs")
+    assert Meter().read().peak_bytes == 4000 * 1024
 
 
 def test_a_run_keeps_what_was_expected_and_what_was_taken(own_folder):
