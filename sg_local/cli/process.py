@@ -2,7 +2,8 @@
 
 A stream that was closed is as /dev/null: otherwise the next file that is opened would take its number, and what a
 library prints would land in it. SIGTERM and SIGHUP end a command as Ctrl-C does, at the next row, with the terminal
-given back; one that is ignored stays so (nohup).
+given back; one that is ignored stays so (nohup). An interruption that falls where Python drops exceptions, into a
+destructor or a callback of C code (llama.cpp logs a lot while it loads), comes again a moment later.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from types import FrameType
 from typing import TextIO, cast
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+AGAIN_S = 0.05
+"""How long after an interruption that was dropped it comes again."""
 
 
 class Ended(KeyboardInterrupt):
@@ -25,6 +28,7 @@ class Ended(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self.number = number
         self.exit_code = 128 + number
 
 
@@ -53,10 +57,39 @@ def ending_by_signal() -> Iterator[None]:
     for number in heard:
         signal.signal(number, _end)
     try:
-        yield
+        with _never_dropped():
+            yield
     finally:
         for number in heard:
             signal.signal(number, before[number])
+
+
+@contextlib.contextmanager
+def _never_dropped() -> Iterator[None]:
+    """Let an interruption that Python drops in the body come again, at the latest when the body ends."""
+    before, coming = sys.unraisablehook, list[threading.Timer]()
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        error = dropped.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            before(dropped)
+            return
+        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        timer = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        coming.append(timer)
+        timer.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        late = [timer for timer in coming if not timer.finished.is_set()]
+        for timer in late:
+            timer.cancel()
+    if late:
+        raise KeyboardInterrupt
 
 
 def _end(number: int, frame: FrameType | None) -> None:
