@@ -8,6 +8,7 @@ work per token are those of the real model, its text is noise.
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ CONTEXT = 4096
 # Bytes of a block that are half-precision scales, where they start, and how wide what they multiply spreads when all
 # other bytes are uniform: nibbles less 8; 6-bit factors times nibbles, less 6-bit offsets; signed bytes times 6 bits.
 _SPREADS = {"Q4_0": ((0,), 4.6), "Q4_K": ((0, 2), 257.0), "Q6_K": ((208,), 1367.0)}
+_INT32_ARRAY = (9, 5)  # gguf_type in gguf.h: an array, of int32
 _OFFSET = 7.5  # of Q4_K, times the factors' scale: weights are zero in the mean
 
 
@@ -52,7 +54,6 @@ class Shape:
 
     def fields(self) -> dict:
         tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "\u2581", *map(chr, range(33, 127))]
-        types = [2, 3, 3, *[6] * 256, *[1] * (self.vocab - 259)]
         return {
             "general.architecture": "llama",
             "general.name": "vicuna-shaped",
@@ -72,7 +73,6 @@ class Shape:
             "tokenizer.ggml.pre": "default",
             "tokenizer.ggml.tokens": tokens + [f"\u2581w{i}" for i in range(self.vocab - len(tokens))],
             "tokenizer.ggml.scores": [-float(i) for i in range(self.vocab)],
-            "tokenizer.ggml.token_type": types,
             "tokenizer.ggml.bos_token_id": 1,
             "tokenizer.ggml.eos_token_id": 2,
             "tokenizer.ggml.unknown_token_id": 0,
@@ -81,10 +81,17 @@ class Shape:
         }
 
 
+def _token_types(n_tokens: int) -> bytes:
+    """The kinds of the tokens as a metadata entry: unknown, two control tokens, bytes, words. llama.cpp wants int32."""
+    key, kinds = b"tokenizer.ggml.token_type", np.array([2, 3, 3, *[6] * 256, *[1] * (n_tokens - 259)], np.int32)
+    return struct.pack("<Q", len(key)) + key + struct.pack("<IIQ", *_INT32_ARRAY, n_tokens) + kinds.tobytes()
+
+
 def write_vicuna(path: Path, layers: int = 32, shape: Shape = Shape()) -> Path:
     """Write the file and return its path: 3.8 GB with 32 layers in Q4_0, 4.1 GB in Q4_K_M."""
     shape = replace(shape, layers=layers)
-    plan = gguf.FilePlan(gguf.pack_fields(shape.fields()), shape.tensors())
+    fields = [*gguf.pack_fields(shape.fields()), _token_types(shape.vocab)]
+    plan = gguf.FilePlan(fields, shape.tensors())
     gguf.write_gguf(path, plan, lambda tensor: [_bytes(tensor.shape, tensor.type)])
     return path
 
