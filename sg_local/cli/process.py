@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 AGAIN_S = 0.05
@@ -66,30 +67,35 @@ def ending_by_signal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _never_dropped() -> Iterator[None]:
-    """Let an interruption that Python drops in the body come again, at the latest when the body ends."""
-    before, coming = sys.unraisablehook, list[threading.Timer]()
+    """Let an interruption that Python drops in the body come again, at the latest when the body ends.
 
-    def hook(dropped: sys.UnraisableHookArgs) -> None:
-        error = dropped.exc_value
-        if not isinstance(error, KeyboardInterrupt):
-            before(dropped)
-            return
-        number = error.number if isinstance(error, Ended) else signal.SIGINT
-        timer = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
-        timer.daemon = True
-        coming.append(timer)
-        timer.start()
+    The hook is C code: a Python function could be interrupted itself. A thread sees to what the hook was given.
+    """
+    before, dropped = sys.unraisablehook, queue.SimpleQueue[Any]()
+    ended, late = threading.Event(), list[KeyboardInterrupt]()
 
-    sys.unraisablehook = hook
+    def watch() -> None:
+        while (one := dropped.get()) is not None:
+            error = one.exc_value
+            if not isinstance(error, KeyboardInterrupt):
+                before(one)
+            elif ended.wait(AGAIN_S):
+                late.append(error)
+            else:
+                os.kill(os.getpid(), error.number if isinstance(error, Ended) else signal.SIGINT)
+
+    watcher = threading.Thread(target=watch, name="interruptions", daemon=True)
+    watcher.start()
+    sys.unraisablehook = dropped.put
     try:
         yield
     finally:
         sys.unraisablehook = before
-        late = [timer for timer in coming if not timer.finished.is_set()]
-        for timer in late:
-            timer.cancel()
+        ended.set()
+        dropped.put(None)
+        watcher.join()
     if late:
-        raise KeyboardInterrupt
+        raise late[0]
 
 
 def _end(number: int, frame: FrameType | None) -> None:
