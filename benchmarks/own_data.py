@@ -13,8 +13,9 @@ read; use another DIR for other numbers. The default is a trial of the machinery
 For each task and seed the model writes its inputs once, and answers up to 200 own inputs once. The arms share them:
 `synthetic` has the written ones alone; `inputs K` has K own inputs and as many written ones as are then missing (none
 where K is more than the job wants); `rows K` has K own labelled rows beside the written ones, weighed as a job weighs
-them. Each arm is filtered, trained and evaluated by itself, with the demonstrations as they are. In a job, stage A goes
-on from the own inputs that there are; here it knows none, so that all arms can share what it wrote.
+them. Where a task has fewer than K, the arm has all there are. Each arm is filtered, trained and evaluated by itself,
+with the demonstrations as they are. In a job, stage A goes on from the own inputs that there are; here it knows none,
+so that all arms can share what it wrote.
 
 `score` is that of the answers which `predict` and `serve` give, in percent of the task's metric. `gain` is arm -
 synthetic on the same test rows, the mean over seeds, with a 95 % bootstrap interval; that of the pooled lines resamples
@@ -98,7 +99,8 @@ def main() -> int:
             except SgError as error:
                 failed[f"{entry.name} seed {seed}"] = f"{error.message} {error.hint}"
                 print(f"{entry.name}, seed {seed}: {error.message}", file=sys.stderr)
-    pooled = [one for arm in args.arms if (one := pooled_gain(arm.name, rows)) is not None]
+    names = dict.fromkeys(row["arm"] for row in rows)
+    pooled = [one for name in names if (one := pooled_gain(name, rows)) is not None]
     print_tables(rows, pooled)
     told = [{key: value for key, value in row.items() if key != "scores"} for row in rows]
     print(json.dumps({"rows": told, "pooled": pooled, "failed": failed}))
@@ -177,10 +179,7 @@ def measure(at: Setting, arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
 
         written = shared(at.job("written"), hear)
         answered = shared(own_job(at), hear) if any(arm.kind == "inputs" for arm in arms) else ([], [])
-        for arm in arms:
-            if arm.size > len(at.own):
-                print(f"{at.name}: only {len(at.own)} own rows, {arm.name} is left out", file=sys.stderr)
-                continue
+        for arm in dict.fromkeys(replace(arm, size=min(arm.size, len(at.own))) for arm in arms):
             with at.job(arm.name) as job:
                 place(job, composed(at, arm, written, answered), at.runs / f"{at.name}-{SYNTHETIC}" / ANSWERS)
                 report = job.run(listen=hear)
