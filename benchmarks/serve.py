@@ -40,7 +40,7 @@ from typing import Any
 import psutil
 
 from sg_local.records import Task, from_dict
-from sg_local.run import open_run
+from sg_local.run import FUSED, open_run
 
 SG_LOCAL = (sys.executable, "-c", "from sg_local.cli import main; main()")
 START_S = 180
@@ -280,7 +280,7 @@ def main() -> None:
         arguments.clients = arguments.clients if arguments.clients != [1, 4, 16, 64] else [16]
         found = soak(arguments, texts)
     else:
-        fused = sorted(run.root.glob("fused-*.gguf"))
+        fused = sorted(run.root.glob(FUSED))
         arguments.fused = arguments.fused or (fused[0] if fused else parser.error("There is no fused file: --fused"))
         found = compare(arguments, texts)
     print(json.dumps(found))

@@ -44,6 +44,8 @@ VALID = "valid.jsonl"
 ANSWERS = "answers.jsonl"
 REPORT = "report.json"
 ADAPTER = "adapter.gguf"
+FUSED = "*-*.gguf"
+"""The merged models: names of GGUF's convention, and fused-TYPE.gguf where 0.1.0 made them."""
 
 FORECAST, MEASURED = "forecast", "measured"
 """Where run.json keeps what the stages were expected to take, and what they took."""

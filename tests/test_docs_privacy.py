@@ -116,7 +116,9 @@ def test_a_real_run_is_exported_without_its_examples_and_measured(office):
     said = typed(office, f"{line} --type Q8_0 --set min_equal=0 --set min_gain=-9")
     assert "answers without the examples" in said and "the examples are left out" in said
     run = Run(office / "runs" / "RUN")
-    shared = [run.path(name) for name in ("adapter.gguf", "fused-Q8_0.gguf", "Modelfile", "README.md", "export.json")]
+    shared = [run.path(name) for name in ("adapter.gguf", "Modelfile", "README.md", "export.json")]
+    shared += run.root.glob("*-RUN-v1.0-Q8_0.gguf")
+    assert len(shared) == 5
     assert not any(b"I was charged twice" in path.read_bytes() for path in shared)
     assert "planted in the inputs of a copy of the training" in " ".join(typed(office, COMMANDS[-1]).split())
     for line in COMMANDS[-3:-1]:

@@ -19,6 +19,7 @@ from sg_local.export import gate
 from sg_local.export.card import model_card
 from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
+from sg_local.export.naming import names_of
 from sg_local.files import file_digest
 from sg_local.records import Candidate, Pair, SgError, Task
 from sg_local.report import write_report
@@ -56,6 +57,11 @@ def make_job(folder: Path, spec: TinySpec, size: float = 0.02, form: str = "chat
     )
 
 
+def fused_path(job: export.Export, type: str = "Q8_0") -> Path:
+    """Where the file of a type is, or would be."""
+    return job.run.path(names_of(job).file(type))
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """One export to Q8_0, and its report."""
@@ -89,7 +95,14 @@ def test_every_base_exports_to_a_file_that_answers_like_base_and_adapter(tmp_pat
 def test_an_export_leaves_all_its_files_and_nothing_else(done):
     job, report = done
     names = {path.relative_to(job.run.root).as_posix() for path in job.run.root.rglob("*") if path.is_file()}
-    assert names == {"adapter.gguf", "fused-Q8_0.gguf", "Modelfile", "README.md", "export.json", "stages/export.json"}
+    assert names == {
+        "adapter.gguf",
+        fused_path(job).name,
+        "Modelfile",
+        "README.md",
+        "export.json",
+        "stages/export.json",
+    }
     assert set(report.written) == names - {"export.json", "stages/export.json"}
 
 
@@ -112,7 +125,7 @@ def test_results_read_back_as_json(done):
     data = json.loads(job.run.path("export.json").read_text())
     assert data == export.as_json(report)
     assert data["fused"][0]["passed"] is True
-    assert data["fused"][0]["sha256"] == file_digest(job.run.path("fused-Q8_0.gguf"))
+    assert data["fused"][0]["sha256"] == file_digest(fused_path(job))
 
 
 def test_the_card_names_task_data_hashes_licence_and_gate(done):
@@ -125,33 +138,33 @@ def test_the_card_names_task_data_hashes_licence_and_gate(done):
 
 def test_the_same_export_again_makes_nothing_again(done):
     job, first = done
-    before = job.run.path("fused-Q8_0.gguf").stat().st_mtime_ns
+    before = fused_path(job).stat().st_mtime_ns
     events = []
     again = export.export(job, events.append)
-    assert job.run.path("fused-Q8_0.gguf").stat().st_mtime_ns == before
+    assert fused_path(job).stat().st_mtime_ns == before
     assert [event.phase for event in events] == ["write"]
     assert again.fused == first.fused
 
 
 def test_provenance_is_read_back_and_verified(done):
     job, report = done
-    found = export.inspect(job.run.path("fused-Q8_0.gguf"), job.base, job.run.path("adapter.gguf"))
+    found = export.inspect(fused_path(job), job.base, job.run.path("adapter.gguf"))
     assert found.verified == {"base": True, "adapter": True}
     assert found.carries_task
     assert (found.file_type, found.types["Q8_0"]) == ("Q8_0", 8)
     assert found.provenance["task.digest"] == TASK.digest
     assert found.provenance["adapter.sha256"] == report.adapter_sha256
     assert found.provenance["funnel"] == {"asked": 9, "kept": 5, "rules": {"noise": 4}}
-    assert export.inspect(job.run.path("fused-Q8_0.gguf"), job.adapter).verified == {"base": False, "adapter": True}
+    assert export.inspect(fused_path(job), job.adapter).verified == {"base": False, "adapter": True}
 
 
 def test_a_file_in_its_run_folder_is_verified_without_being_told_how(done, tmp_path):
     job, _ = done
     shutil.copytree(job.run.root, tmp_path / "run")
     (tmp_path / "run" / "run.json").write_text(json.dumps({"model": {"path": str(job.base)}}))
-    assert export.inspect(tmp_path / "run" / "fused-Q8_0.gguf").verified == {"adapter": True, "base": True}
+    assert export.inspect(tmp_path / "run" / fused_path(job).name).verified == {"adapter": True, "base": True}
     assert export.inspect(tmp_path / "run" / "adapter.gguf").verified == {"base": True}
-    shutil.copy(job.run.path("fused-Q8_0.gguf"), tmp_path / "alone.gguf")
+    shutil.copy(fused_path(job), tmp_path / "alone.gguf")
     assert export.inspect(tmp_path / "alone.gguf").verified == {}
 
 
@@ -190,7 +203,7 @@ def test_files_that_cannot_be_merged_into_are_inspected_all_the_same(tmp_path, c
 @pytest.mark.parametrize("kept", (0.0, 0.01, 0.5, 0.99))
 def test_a_file_that_was_cut_off_is_called_so(done, tmp_path, kept):
     job, _ = done
-    data = job.run.path("fused-Q8_0.gguf").read_bytes()
+    data = fused_path(job).read_bytes()
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(data[: int(kept * len(data))])
     with pytest.raises(SgError, match="cut off" if kept else "not a GGUF"):
@@ -211,9 +224,9 @@ def test_scores_join_the_files_after_an_evaluation(tmp_path):
     first = export.export(job)
     write_report(job.run, report_of({"base": 40.0, "tuned": 91.5}, adapter=first.adapter_sha256))
     second = export.add_scores(job)
-    found = export.inspect(job.run.path("fused-Q8_0.gguf"))
+    found = export.inspect(fused_path(job))
     assert found.provenance["scores"]["systems"]["tuned"]["score"] == 91.5
-    assert second.fused[0].sha256 == file_digest(job.run.path("fused-Q8_0.gguf")) != first.fused[0].sha256
+    assert second.fused[0].sha256 == file_digest(fused_path(job)) != first.fused[0].sha256
     assert file_digest(job.run.path("adapter.gguf")) == first.adapter_sha256
     assert "| tuned | 91.5 | 81.5 to 100.0 |" in job.run.path("README.md").read_text()
     assert json.loads(job.run.path("report.json").read_text())["export"]["fused"][0]["passed"]
@@ -227,9 +240,9 @@ def test_a_lost_delta_is_rejected_with_exit_code_3_and_advice(tmp_path):
     with pytest.raises(SgError, match="delta retained") as caught:
         export.export(job)
     assert caught.value.exit_code == 3
-    assert "fused-Q4_K_M.gguf.rejected" in caught.value.hint
-    assert job.run.path("fused-Q4_K_M.gguf.rejected").exists()
-    assert not job.run.path("fused-Q4_K_M.gguf").exists()
+    assert f"{fused_path(job, 'Q4_K_M').name}.rejected" in caught.value.hint
+    assert job.run.path(f"{fused_path(job, 'Q4_K_M').name}.rejected").exists()
+    assert not fused_path(job, "Q4_K_M").exists()
     assert job.run.stamp("export") is None
     row = json.loads(job.run.path("export.json").read_text())["fused"][0]
     assert (row["passed"], len(row["lost"])) == (False, 5)  # two get Q6_K in this mix
@@ -310,14 +323,14 @@ def test_another_source_is_refused(tmp_path, other, message):
 def test_plain_template_keeps_the_base_s_own(tmp_path):
     job = make_job(tmp_path, TinySpec(layers=1), plain_template=True)
     export.export(job)
-    info = gguf.check_model(job.run.path("fused-Q8_0.gguf"))
+    info = gguf.check_model(fused_path(job))
     assert info.chat_template == CHATML
 
 
 def test_the_plain_form_travels_in_a_model_without_a_template(tmp_path):
     job = make_job(tmp_path, TinySpec(layers=1, chat_template=None, tokenizer="spm"), form="plain")
     export.export(job)
-    with gate.opened(job, job.run.path("fused-Q8_0.gguf")) as generator:
+    with gate.opened(job, fused_path(job)) as generator:
         wanted = generator.tokenize(prompts.answer_prompt(TASK, job.form, "a lime"))
         assert gate.bare_tokens(generator, "a lime") == wanted
 
@@ -327,7 +340,7 @@ def test_llama_cpp_loads_base_with_our_adapter_and_the_fused_file(done):
     import llama_cpp
 
     job, _ = done
-    fused = llama_cpp.Llama(str(job.run.path("fused-Q8_0.gguf")), n_ctx=512, verbose=False)
+    fused = llama_cpp.Llama(str(fused_path(job)), n_ctx=512, verbose=False)
     handler = fused.create_chat_completion([{"role": "user", "content": "a lime"}], max_tokens=4, temperature=0)
     prompt = prompts.answer_prompt(TASK, job.form, "a lime")
     text = "".join(segment.text for segment in prompt)
@@ -344,7 +357,7 @@ def test_gguf_dump_reads_the_fused_file(done):
     import sys
 
     job, _ = done
-    command = [sys.executable, "-m", "gguf.scripts.gguf_dump", "--json", str(job.run.path("fused-Q8_0.gguf"))]
+    command = [sys.executable, "-m", "gguf.scripts.gguf_dump", "--json", str(fused_path(job))]
     data = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     assert data["metadata"]["sg_local.task.name"]["value"] == "colours"
 
@@ -507,7 +520,7 @@ def test_transformers_loads_the_fused_file_with_the_same_logits(tmp_path):
 
     job = make_job(tmp_path, TinySpec(type="Q4_0", tied=False), types=("F16",))
     export.export(job)
-    path = job.run.path("fused-F16.gguf")
+    path = fused_path(job, "F16")
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     prompt = prompts.answer_prompt(TASK, job.form, "a lime")
     generator = open_generator("llama.cpp", path, EngineSettings(n_ctx=512, n_parallel=1))

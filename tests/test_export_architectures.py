@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ollama_reader import prompt_of
-from test_export import TASK, llama_logits, make_job
+from test_export import TASK, fused_path, llama_logits, make_job
 from test_export_ollama import PHI
 from test_prompts_templates import CUE, GEMMA, LAST, MISTRAL
 from tiny_architectures import spec_of
@@ -85,7 +85,7 @@ def test_every_product_passes_its_gate(done):
     job, report, _, _ = done
     assert [check for fused in report.fused for check in fused.checks if check.verdict != "yes"] == []
     assert [check for one in report.folders for check in one.checks if check.verdict != "yes"] == []
-    assert [(fused.file, fused.passed) for fused in report.fused] == [("fused-Q4_K_M.gguf", True)]
+    assert [(fused.file, fused.passed) for fused in report.fused] == [(fused_path(job, "Q4_K_M").name, True)]
     assert report.fused[0].types["Q4_K"] > report.fused[0].n_tensors // 2
     assert [one.kind for one in report.folders] == ["mlx", "hf"]
     assert job.run.stamp("export") is not None
@@ -96,7 +96,7 @@ def test_the_papers_tell_the_task(done):
     card = job.run.path("README.md").read_text()
     assert TASK.instruction in card and report.fused[0].sha256 in card and "a fire engine" in card
     text = prompt_of(job.run.path("Modelfile").read_text(), "a lime")
-    with gate.opened(job, job.run.path("fused-Q4_K_M.gguf")) as generator:
+    with gate.opened(job, fused_path(job, "Q4_K_M")) as generator:
         assert list(generator.tokenize(prompts.render(prompts.Form("chat", repr_of(text)), []))) == ids
 
 

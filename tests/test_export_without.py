@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from test_export import TASK, make_job
+from test_export import TASK, fused_path, make_job
 from tiny_models import TinySpec
 
 from sg_local import export, gguf, prompts
@@ -32,7 +32,7 @@ def test_no_file_holds_a_demonstration(done):
 
 def test_the_file_s_template_writes_the_instruction_before_a_bare_input(done):
     job, _ = done
-    with gate.opened(job, job.run.path("fused-Q8_0.gguf")) as generator:
+    with gate.opened(job, fused_path(job)) as generator:
         wanted = generator.tokenize(prompts.answer_prompt(TASK, job.form, "a lime", ()))
         assert gate.bare_tokens(generator, "a lime") == wanted
 

@@ -143,8 +143,9 @@ def test_what_a_killed_process_left_half_written_is_gone_when_work_begins(run):
     """A training that was prepared writes into `adapter` without the lock: its files may be in the making."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    left = [f"adapter/parity-f32.{child.pid}.gguf", f"adapter/x.{child.pid}.partial", "fused-Q8_0.gguf.partial"]
-    kept = [f"adapter/parity-f32.{os.getpid()}.gguf", "adapter/checkpoint.npz.partial", "fused-F16.gguf"]
+    fused = "SmolLM2-135M-support-routing-v1.0-F16.gguf"
+    left = [f"adapter/parity-f32.{child.pid}.gguf", f"adapter/x.{child.pid}.partial", f"{fused}.partial"]
+    kept = [f"adapter/parity-f32.{os.getpid()}.gguf", "adapter/checkpoint.npz.partial", "fused-F16.gguf", fused]
     for name in (*left, *kept):
         run.path(name).parent.mkdir(exist_ok=True)
         run.path(name).write_text("x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sg_local.backends import EngineSettings, open_generator
 from sg_local.home import ModelFolders
 from sg_local.models import locate, read_cards
 from sg_local.records import SgError
+from sg_local.run import FUSED
 
 pytest.importorskip("llama_cpp")
 
@@ -150,7 +152,7 @@ def test_the_job_from_synthesis_to_an_answer_over_http(homes, tmp_path):
         job.synth()
         job.filter()
         check_adapter(job, job.train())
-        assert [path.name for path in job.export()] == ["fused-Q4_K_M.gguf", "fused-Q8_0.gguf"]
+        assert [path.stem.rpartition("-")[2] for path in job.export()] == ["Q4_K_M", "Q8_0"]
         assert job.evaluate().n == 3
         check_exports(job)
         answers = job.predict([NEW, "I was charged."])
@@ -190,14 +192,14 @@ def check_adapter(job: sg.Job, path: Path) -> None:
 
 def check_exports(job: sg.Job) -> None:
     """The fused files and the Modelfile bring Vicuna's format to programs that have only them."""
-    for path in job.folder.glob("fused-*"):
+    for path in job.folder.glob(FUSED):
         generator = open_generator("llama.cpp", path, EngineSettings(512, 1, 1, fast_copy=False))
         (chat, _) = prompts.forms_of(generator.info)
         bare = generator.tokenize(prompts.render(chat, [{"role": "user", "content": NEW}]))
         generator.close()
         assert list(bare) == [BOS, *ids_of(SAID)], path
     modelfile = (job.folder / "Modelfile").read_text()
-    assert "\nFROM ./fused-Q4_K_M.gguf\n" in modelfile and '\nPARAMETER stop "</s>"\n' in modelfile
+    assert re.search(r"\nFROM \./\S+-Q4_K_M\.gguf\n", modelfile) and '\nPARAMETER stop "</s>"\n' in modelfile
     template = modelfile.split('TEMPLATE """')[1].split('"""')[0]
     for part in (f'"{VICUNA_SYSTEM} "', '"USER: "', '" "', '"ASSISTANT: "', '"</s>"', '"ASSISTANT:"'):
         assert "{{ " + part + " }}" in template

@@ -16,6 +16,7 @@ from typing import Any
 from sg_local import __version__
 from sg_local.export.gate import Findings, Reference, run_gate
 from sg_local.export.job import Export, ExportEvent, FusedFile, OnEvent
+from sg_local.export.naming import BEFORE, names_of
 from sg_local.export.provenance import provenance_fields
 from sg_local.export.template import task_template
 from sg_local.files import file_digest, translated
@@ -49,14 +50,15 @@ class Fuser:
         self.adapter = adapter
         self.adapter_digest = adapter_digest
         self.on_event = on_event
+        self.names = names_of(job)
 
     def fingerprint(self, type: str) -> str:
         """What makes a file come out as it does: the same fingerprint, the same file."""
         job = self.job
         source = file_digest(job.source) if job.settings.from_f16 else job.base_digest
-        form = [job.form.name, job.form.template]
+        shown = [job.form.name, job.form.template, self.names.fields]
         shaping = {**job.settings.shaping, "types": type, "mlx": "", "hf": "", "from_f16": source}
-        return digest([__version__, shaping, job.base_digest, self.adapter_digest, job.task.digest, form])
+        return digest([__version__, shaping, job.base_digest, self.adapter_digest, job.task.digest, shown])
 
     def candidates(self) -> list[str]:
         """The types that `auto` tries, smallest file first; of equal ones, the base's own grid first."""
@@ -85,16 +87,17 @@ class Fuser:
     def fuse(self, type: str, reference: Reference) -> FusedFile:
         """Write one file and hold it to the gate; it ends under its name or, failed, with `.rejected` behind it."""
         started = time.monotonic()
-        final = self.job.run.path(f"fused-{type}.gguf")
+        final = self.job.run.path(self.names.file(type))
         rejected = final.with_name(final.name + REJECTED)
+        before = self.job.run.path(BEFORE.format(type))
         check_disk(final.parent, self.size_of(type))
         with _partial(final) as partial:
             retained = self._merge(partial, final.name, type, reference)
             self.on_event(ExportEvent("gate", final.name))
             findings = run_gate(self.job, partial, reference, retained)
             fused = self._record(partial, type, retained, (reference, findings), started)
-            final.unlink(missing_ok=True)
-            rejected.unlink(missing_ok=True)
+            for old in (final, rejected, before, before.with_name(before.name + REJECTED)):
+                old.unlink(missing_ok=True)
             os.replace(partial, final if fused.passed else rejected)
         _tell(fused)
         self.on_event(ExportEvent("gated", fused.file, fused=fused))
@@ -117,6 +120,7 @@ class Fuser:
         job = self.job
         fields = {
             **provenance_fields(job, self.adapter_digest),
+            **self.names.fields,
             PREFIX + "export.type": type,
             PREFIX + "export.seed": job.settings.seed,
             PREFIX + "export.template": "base" if job.settings.plain_template else "task",
@@ -135,7 +139,7 @@ class Fuser:
             kinds = [tensor.type for tensor in file.tensors.values()]
         passed = all(check.passed for check in findings.checks)
         return FusedFile(
-            file=f"fused-{type}.gguf" + ("" if passed else REJECTED),
+            file=self.names.file(type) + ("" if passed else REJECTED),
             type=type,
             size_bytes=path.stat().st_size,
             sha256=file_digest(path) or "",

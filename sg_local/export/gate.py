@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sg_local.backends import EngineSettings, Generator, open_generator
 from sg_local.export.job import Check, Export, unmeasured
+from sg_local.export.naming import NAMES
 from sg_local.gguf import GgufFile, Retained
 from sg_local.prompts import (
     Form,
@@ -33,7 +34,7 @@ from sg_local.prompts import (
 from sg_local.records import Candidate, Pair, Prompt, Sampling, ScoredPrompt, Segments, Task
 from sg_local.run import CANDIDATES, TRAIN
 
-ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template")
+ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template", *NAMES)
 OURS = "sg_local."
 LOAD_TIMEOUT_S = 900
 LOADS = "loads and answers"
@@ -125,7 +126,7 @@ def check_metadata(job: Export, path: Path) -> Check:
         added = [key for key in new.fields if key not in old.fields]
     strange = [key for key in (*changed, *added) if key not in ALLOWED and not key.startswith(OURS)]
     value = f"{strange[0]} differs" if strange else f"{len(changed)} changed, {len(added)} added"
-    return Check("metadata", not strange, value, "only file type, template and sg_local.*")
+    return Check("metadata", not strange, value, "only names, file type, template and sg_local.*")
 
 
 def check_retained(job: Export, retained: Sequence[Retained]) -> Check:

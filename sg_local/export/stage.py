@@ -238,8 +238,8 @@ def as_json(report: ExportReport) -> dict[str, Any]:
 
 def _with_earlier(job: Export, results: dict[str, Any]) -> dict[str, Any]:
     """Results with the files of earlier exports that this one did not touch."""
-    ours = {row["file"].removesuffix(REJECTED) for row in results["fused"]}
-    earlier = [fused for fused in _earlier(job) if fused.file.removesuffix(REJECTED) not in ours]
+    ours = {row["type"] for row in results["fused"]}
+    earlier = [fused for fused in _earlier(job) if fused.type not in ours]
     rows = [{**json.loads(json.dumps(asdict(fused))), "passed": fused.passed} for fused in earlier]
     return {**results, "fused": [*results["fused"], *rows]}
 

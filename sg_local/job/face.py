@@ -25,7 +25,7 @@ from sg_local.job.job import OpenRun
 from sg_local.job.options import Tables
 from sg_local.job.rows import JobRow, rows_of
 from sg_local.records import SgError, Task
-from sg_local.run import ADAPTER
+from sg_local.run import ADAPTER, FUSED
 from sg_local.tables import Columns
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Job:
         Raises SgError with exit code 3 where a file lost the tuning and none passed its gate.
         """
         self._perform("export", redo, listen)
-        return tuple(sorted(self.folder.glob("fused-*.gguf")))
+        return tuple(sorted(self.folder.glob(FUSED)))
 
     def evaluate(self, *, redo: bool = False, listen: Listener = deaf) -> Report:
         """Answer the task's test rows with every system, and report the scores with confidence intervals."""

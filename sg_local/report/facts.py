@@ -16,7 +16,7 @@ from sg_local.report.differing import Piece, compare
 from sg_local.report.file import read_report
 from sg_local.report.memory import sentences
 from sg_local.report.records import BASE, FAMILIES, FIELD_METRICS, METRICS, TUNED, Gain, Report, ScoredRow, SystemResult
-from sg_local.run import ADAPTER, ANSWERS, STAGES, TRAIN, VALID, VERDICTS, Run
+from sg_local.run import ADAPTER, ANSWERS, FUSED, STAGES, TRAIN, VALID, VERDICTS, Run
 
 N_KEPT = 12
 N_ANSWERS = 60
@@ -186,7 +186,7 @@ def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _files(run: Run) -> Iterator[dict[str, Any]]:
     """The files that a run hands out, with sizes and SHA-256."""
-    for pattern in (ADAPTER, "fused-*.gguf", "Modelfile", TRAIN, VALID):
+    for pattern in (ADAPTER, FUSED, "Modelfile", TRAIN, VALID):
         for path in sorted(run.root.glob(pattern)):
             yield {"name": path.name, "size": path.stat().st_size, "sha256": file_digest(path)}
 

@@ -8,11 +8,11 @@ from sg_local.files import file_digest
 from sg_local.report import Outcome, Report, read_report
 from sg_local.report.memory import sentences
 from sg_local.report.records import FIELD_METRICS, METRICS
-from sg_local.run import STAGES, Run
+from sg_local.run import ADAPTER, FUSED, STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.words import counted, duration, size
 
-FILES = ("adapter.gguf", "fused-*.gguf", "Modelfile")
+FILES = (ADAPTER, FUSED, "Modelfile")
 
 
 def end_card(run: Run, unmeasured: str = "") -> VerdictCard:
