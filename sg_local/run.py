@@ -42,6 +42,7 @@ VERDICTS = "verdicts.jsonl"
 TRAIN = "train.jsonl"
 VALID = "valid.jsonl"
 ANSWERS = "answers.jsonl"
+FILE_ANSWERS = "file_answers.jsonl"
 REPORT = "report.json"
 ADAPTER = "adapter.gguf"
 FUSED = "*-*.gguf"
@@ -51,6 +52,7 @@ FORECAST, MEASURED = "forecast", "measured"
 """Where run.json keeps what the stages were expected to take, and what they took."""
 TRAINING = "adapter"
 CALIBRATION = "calibration.json"
+LABEL_BIAS = "label_bias.json"
 
 GAINED = {
     "channel": False,
@@ -60,6 +62,8 @@ GAINED = {
     "ensemble": 0,
     "canaries": 0,
     "without_demonstrations": False,
+    "score_files": True,
+    "may_lose": None,
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

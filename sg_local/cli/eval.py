@@ -31,13 +31,14 @@ from sg_local.cli.show import show_verdict
 from sg_local.job.evaluate import evaluate_base
 from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
+from sg_local.job.shipping import asked_file, score_file
 from sg_local.job.stages import forget, perform
 from sg_local.records import SgError
-from sg_local.report import Report, plain, read_report
+from sg_local.report import FileScore, Report, plain, read_report
 from sg_local.report.records import METRICS
 from sg_local.tables import parse_columns
-from sg_local.views.verdict import reliability_note
-from sg_local.words import brief, counted
+from sg_local.views.verdict import file_notes, reliability_note
+from sg_local.words import brief, counted, size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Wanted:
     system: str | None
     as_json: bool
     columns: str
+    file: Path | None
+    prompt: str
 
 
 @click.command(
@@ -61,6 +64,7 @@ class Wanted:
         "sg-local eval RUN --gate 'tuned-base>=2' || echo 'not two points better'",
         "sg-local eval support_routing --base --model qwen3-0.6b",
         "sg-local eval RUN --set tuned_examples=true --gate 'tuned-tuned_examples.low>0'",
+        "sg-local eval RUN --file quantised.gguf --gate 'file-tuned.low>-2'",
     ),
 )
 @asked_argument
@@ -80,6 +84,19 @@ class Wanted:
     type=click.FloatRange(0, 1),
     metavar="P",
     help='Say what is left, and right, where less probable labels are "unsure".',
+)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    metavar="GGUF",
+    help="Let this file answer, and pair it with the adapter: merged, quantised anew, by whomever.",
+)
+@click.option(
+    "--prompt",
+    type=Choice(evaluate.PROMPTS),
+    default=evaluate.RUNS,
+    show_default=True,
+    help="Ask the file in the run's prompts, or by its own chat template.",
 )
 @click.option("--retain", is_flag=True, help="Measure what tuning cost elsewhere, too.")
 @backend_option
@@ -105,7 +122,8 @@ def eval_command(
 
     A gate compares a score or a gain with a number of points: `tuned>=80`, `tuned-base>=2`, `tuned-base.low>0`. Other
     test rows or settings need no --redo: answers that still count are kept. With --base only the untuned model is
-    measured, nothing is written, and RUN may be a task that has no run.
+    measured, nothing is written, and RUN may be a task that has no run. With --file a GGUF answers the same rows; its
+    systems are called `file` and `file_restricted` in a gate, such as `file-tuned.low>-2`.
     """
     from sg_local import tasks
     from sg_local.job import presets
@@ -115,15 +133,19 @@ def eval_command(
     said = {**({"retain": True} if retain else {}), **({} if abstain is None else {"abstain": abstain})}
     if said:
         options = dataclasses.replace(options, settings=presets.merged(options.settings, {"eval": said}))
-    if base and (retain or options.redo or asked.show or asked.system):
-        message = "--retain, --redo, --show and --system speak of a tuned model, and --base measures the untuned one."
+    if base and (retain or options.redo or asked.show or asked.system or asked.file):
+        message = "--retain, --redo, --show, --system and --file need a run, and --base measures the untuned model."
         raise SgError(message, "Leave one of them out.", exit_code=2)
     with open_asked(run, options, environment, base=base) as job:
         job.task = tasks.with_tests(job.task, tests, parse_columns(asked.columns), tell)
         if base:
             go_base(job, gates, as_json=asked.as_json)
             return
+        file = asked_file(job, asked.file, asked.prompt) if asked.file is not None else None
         go(job, options, changed=tests is not None or bool(options.settings))
+        if file is not None:
+            go_file(job, file, gates, as_json=asked.as_json)
+            return
         show(job, asked)
         evaluate.require(read_report(job.run), gates)
 
@@ -134,6 +156,32 @@ def go(job: OpenRun, options: Options, *, changed: bool) -> None:
         if changed:
             forget(job, "eval")
         perform(job, "eval", tell, again=options.redo)
+
+
+def go_file(job: OpenRun, file: evaluate.AskedFile, gates: Sequence[evaluate.Gate], *, as_json: bool) -> None:
+    """Let a file answer the rows of the report, and show what it scored beside the adapter."""
+    with job.lock(), telling(("eval",), f"{job.run.name}: eval of {file.name}") as tell:
+        found = score_file(job, file, tell)
+    report = read_report(job.run)
+    if as_json:
+        output.show_json(dataclasses.asdict(found))
+    else:
+        show_file(report, found)
+    evaluate.require(evaluate.FileFigures(report, found), gates)
+
+
+def show_file(report: Report, found: FileScore) -> None:
+    """What a file scores, and the adapter and base on the same rows, on stdout."""
+    metric = METRICS.get(report.metric, report.metric)
+    output.say(f"{found.file}, {found.type}, {size(found.size_bytes)}: {metric} on {report.n} test rows, percent")
+    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
+    others = [report.systems[name] for pair in found.gains for name in [pair.partition("-")[2]]]
+    shown = {one.title: one for one in (*found.systems.values(), *others)}.values()
+    output.show_table(
+        "", columns, [(s.title, *(f"{n:.1f}" for n in (s.score, s.low, s.high, s.irrelevant))) for s in shown]
+    )
+    for note in file_notes(found):
+        output.say(note)
 
 
 def go_base(job: OpenRun, gates: Sequence[evaluate.Gate], *, as_json: bool) -> None:

@@ -20,20 +20,26 @@ from sg_local.evaluate.calibrating import CALIBRATED, LIKELIEST, fit
 from sg_local.evaluate.canaries import check_canaries, plant
 from sg_local.evaluate.job import Canary, EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
+from sg_local.evaluate.shipped import CHAT, PROMPTS, RUNS, AskedFile, FileFigures, score_file, with_file
 from sg_local.evaluate.stage import evaluate
 from sg_local.evaluate.systems import SYSTEMS, System, is_untuned, on_the_card
 from sg_local.evaluate.untuned import BaseScores, evaluate_base
 
 __all__ = [
     "CALIBRATED",
+    "CHAT",
     "LIKELIEST",
+    "PROMPTS",
+    "RUNS",
     "SHOW",
     "SYSTEMS",
+    "AskedFile",
     "BaseScores",
     "Canary",
     "EvalEvent",
     "EvalSettings",
     "Evaluation",
+    "FileFigures",
     "Gate",
     "Judged",
     "OnEvent",
@@ -50,4 +56,6 @@ __all__ = [
     "parse_gate",
     "plant",
     "require",
+    "score_file",
+    "with_file",
 ]

@@ -28,6 +28,7 @@ class EvalSettings:
     then says how many answers are left and how many of them are right (0: it does not). `ensemble` is in how many
     orders of the demonstrations `base_ensemble` scores how likely each label makes an input (0: leave it out).
     `canaries` secrets are planted into a copy of the training, to see how well the model remembers them (0: none).
+    `score_files` lets every exported GGUF that passed its gate answer the test rows as well.
     """
 
     n_votes: int = 5
@@ -43,6 +44,7 @@ class EvalSettings:
     abstain: float = 0.0
     ensemble: int = 0
     canaries: int = 0
+    score_files: bool = True
     leak_threshold: float = 0.9
     max_tokens: int = 500
     n_ctx: int = 2048

@@ -18,15 +18,15 @@ from sg_local.run import ANSWERS
 class AnswerJournal:
     """Every answer of an evaluation. `given` holds this evaluation's by name, `public` those of the report's systems.
 
-    Without `keeps` the journal on disk is read, and stays as it is.
+    Without `keeps` the journal on disk is read, and stays as it is. `file` is its name in the run folder.
 
     A chunk that an earlier try left unfinished is asked for again as a whole and only its missing rows are
     appended, so that a resumed evaluation ends with the same bytes as an uninterrupted one.
     """
 
-    def __init__(self, job: Evaluation, on_event: OnEvent, *, keeps: bool = True) -> None:
-        self.job, self.on_event, self.keeps = job, on_event, keeps
-        self.known = {row.id: row for row in job.run.read(ANSWERS, Answer)}
+    def __init__(self, job: Evaluation, on_event: OnEvent, *, keeps: bool = True, file: str = ANSWERS) -> None:
+        self.job, self.on_event, self.keeps, self.file = job, on_event, keeps, file
+        self.known = {row.id: row for row in job.run.read(file, Answer)}
         self.used: set[str] = set()
         self.given: dict[str, list[Answer]] = {}
         self.public: dict[System, list[Answer]] = {}
@@ -64,7 +64,7 @@ class AnswerJournal:
     def prune(self) -> None:
         """Drop answers that other settings, another adapter or other rows left behind."""
         if set(self.known) - self.used:
-            self.job.run.replace(ANSWERS, [row for row in self.known.values() if row.id in self.used])
+            self.job.run.replace(self.file, [row for row in self.known.values() if row.id in self.used])
 
     def _append(self, name: str, questions: Sequence[EvalQuestion], ids: Ids, replies: Sequence[Reply]) -> None:
         rows = [
@@ -73,7 +73,7 @@ class AnswerJournal:
             if id not in self.known
         ]
         if self.keeps:
-            self.job.run.append(ANSWERS, rows)
+            self.job.run.append(self.file, rows)
         self.known.update({row.id: row for row in rows})
 
     def _give(self, name: str, ids: Ids) -> list[Answer]:

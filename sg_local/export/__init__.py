@@ -20,7 +20,7 @@ from sg_local.export.job import (
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import Inspection, inspect, provenance_fields
 from sg_local.export.refusals import missing_libraries, refuse_early
-from sg_local.export.stage import add_scores, as_json, export
+from sg_local.export.stage import add_scores, as_json, export, passed_files
 from sg_local.export.template import task_template
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "inspect",
     "missing_libraries",
     "modelfile",
+    "passed_files",
     "provenance_fields",
     "refuse_early",
     "task_template",

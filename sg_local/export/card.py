@@ -10,6 +10,7 @@ from typing import Any
 from sg_local import __version__
 from sg_local.export.job import Export, ExportReport
 from sg_local.export.ollama import model_name
+from sg_local.export.scores import bias_note, served_score
 from sg_local.gguf import GgufFile, shown_facts
 from sg_local.personal import sentence
 
@@ -56,16 +57,28 @@ def _given(funnel: Mapping[str, Any]) -> str:
 
 
 def _files(job: Export, report: ExportReport) -> str:
-    rows = [("base, not included", job.base.name, job.base_digest, "")]
-    rows.append((report.adapter, "LoRA adapter", report.adapter_sha256, ""))
+    rows = [("base, not included", job.base.name, job.base_digest, "", "", "")]
+    rows.append((report.adapter, "LoRA adapter", report.adapter_sha256, "", "", ""))
     for fused in report.fused:
         note = "" if fused.passed else " (**failed its gate**)"
-        rows.append((fused.file, f"merged, {fused.type}{note}", fused.sha256, f"{fused.size_bytes / 1e6:.1f} MB"))
+        figures = (f"{fused.retained['mean']:.1%}", served_score(job.file_scores.get(fused.sha256)))
+        size = f"{fused.size_bytes / 1e6:.1f} MB"
+        rows.append((fused.file, f"merged, {fused.type}{note}", fused.sha256, size, *figures))
     kinds = {"mlx": "merged, float16, for mlx-lm", "hf": "merged, float16, and a peft adapter, for transformers"}
     for folder in report.folders:
         note = "" if folder.passed else " (**failed its gate**)"
-        rows.append((Path(folder.path).name, kinds[folder.kind] + note, "", f"{folder.size_bytes / 1e6:.1f} MB"))
-    return "## Files\n" + _table(("file", "what", "SHA-256", "size"), rows)
+        size, kept = f"{folder.size_bytes / 1e6:.1f} MB", f"{folder.retained['mean']:.1%}"
+        rows.append((Path(folder.path).name, kinds[folder.kind] + note, "", size, kept, ""))
+    return "## Files\n" + _table(("file", "what", "SHA-256", "size", "delta kept", "score"), rows) + _of_scores(job)
+
+
+def _of_scores(job: Export) -> str:
+    """What the files' scores are, where there are any."""
+    scores = list(job.file_scores.values())
+    if not scores:
+        return ""
+    one = next(iter(scores[0].systems.values()))
+    return f"\nScores are each file's own answers to {one.n} held-out rows, in percent, with 95 % intervals.\n"
 
 
 def _use(job: Export, report: ExportReport) -> str:
@@ -92,7 +105,7 @@ def _use(job: Export, report: ExportReport) -> str:
         f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0 -f PROMPT.txt",
         f"    ollama create {model_name(job.task)} -f Modelfile && ollama run {model_name(job.task)}\n",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + bias_note(job.run)
 
 
 _FOLDER_USE = {

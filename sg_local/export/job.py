@@ -12,9 +12,9 @@ from sg_local.gguf import PREFIX, GgufFile
 from sg_local.prompts import Form
 from sg_local.reading import parse_json
 from sg_local.records import Pair, Task
-from sg_local.report import read_report
+from sg_local.report import FileScore, read_report
 from sg_local.report.memory import sentences
-from sg_local.run import ADAPTER, REPORT, Run
+from sg_local.run import ADAPTER, REPORT, Run, without_gained
 
 RESULTS = "export.json"
 
@@ -32,6 +32,7 @@ class ExportSettings:
     The gate: a tensor keeps the delta when its retained share is at least `min_retained`, and `min_tensors` of the
     touched ones must; the file must keep `min_gain` of what the adapter gains in validation loss over the base, and
     give `min_equal` of the adapter's greedy answers. `n_rows` rows are scored and `n_answers` of them answered.
+    `may_lose` is how many points of score a file may surely lose to the adapter on the run's own rows (None: unasked).
     """
 
     types: tuple[str, ...] = ("auto",)
@@ -49,14 +50,12 @@ class ExportSettings:
     n_answers: int = 16
     max_tokens: int = 200
     n_ctx: int = 2048
+    may_lose: float | None = None
 
     @property
     def shaping(self) -> dict[str, Any]:
-        """What of the settings shapes a file; as before there was `without_demonstrations`, where it is off."""
-        data = asdict(self)
-        if not self.without_demonstrations:
-            del data["without_demonstrations"]
-        return data
+        """What of the settings shapes a file; as it was before settings were gained, where these are not used."""
+        return without_gained(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,12 @@ class Export:
             if report.memory is not None:
                 found["scores"]["memory"] = list(sentences(report.memory))
         return found
+
+    @property
+    def file_scores(self) -> dict[str, FileScore]:
+        """What the exported files scored on the run's test rows in its own prompts, by their SHA-256."""
+        report = read_report(self.run) if self.run.path(REPORT).exists() else None
+        return {one.sha256: one for one in (report.files or () if report else ()) if one.prompt == "run"}
 
     def _told_by_adapter(self) -> dict[str, Any]:
         with GgufFile(self.adapter) as file:

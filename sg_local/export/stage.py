@@ -20,9 +20,11 @@ from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, Fuse
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import provenance_fields
 from sg_local.export.refusals import check_same_model, check_types
+from sg_local.export.scores import with_score
 from sg_local.facts import EXPORT_FACTS, read_facts
 from sg_local.files import file_digest, publish, write_text
 from sg_local.gguf import (
+    PREFIX,
     GgufFile,
     LoraAdapter,
     check_adapter,
@@ -80,6 +82,13 @@ def add_scores(job: Export) -> ExportReport | None:
     folders = tuple(as_record(FusedFolder, _unjudged(row), str(path), hint) for row in done.get("folders", []))
     report = ExportReport(done["adapter"], done["adapter_sha256"], tuple(fused), (), done["seconds"], folders)
     return _write_papers(job, report, lambda event: None)
+
+
+def passed_files(job: Export) -> list[tuple[Path, str]]:
+    """The fused files of this adapter that passed their gate, each with its SHA-256 as it is now."""
+    merged = {PREFIX + "adapter.sha256": file_digest(job.run.path(ADAPTER))}
+    paths = [job.run.path(file.file) for file in _earlier(job) if file.passed]
+    return [(path, file_digest(path) or "") for path in paths if _has_fields(path, merged)]
 
 
 def _has_fields(path: Path, fields: dict[str, Any]) -> bool:
@@ -199,6 +208,7 @@ def _is_whole(path: Path, size: int) -> bool:
 
 def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> ExportReport:
     """Modelfile, card, export.json and the stamp."""
+    report = replace(report, fused=tuple(with_score(file, job.file_scores) for file in report.fused))
     on_event(ExportEvent("write", "README.md"))
     passed = sorted((fused for fused in report.fused if fused.passed), key=lambda fused: fused.size_bytes)
     parts = ModelfileParts(str(job.base.resolve()), f"./{ADAPTER}")

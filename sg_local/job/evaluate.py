@@ -10,6 +10,7 @@ from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
 from sg_local.job.job import OpenRun
 from sg_local.job.required import check_base
+from sg_local.job.shipping import score_exported
 from sg_local.job.train import train_canaries, train_examples
 from sg_local.run import REPORT, TRAIN, VALID
 
@@ -18,6 +19,7 @@ UNMEASURED = "There are no test rows, so nothing was measured."
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sg_local.backends import Generator
     from sg_local.evaluate import BaseScores, Evaluation
 
 
@@ -42,7 +44,7 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
     report = room.evaluate(work, lambda event: tell(Moved("eval", event)))
     for way in (room.LIKELIEST, room.CALIBRATED) if job.task.labels else ():
         calibration_of(job, way, base=False, held=True)
-    _tell_the_files(job)
+    _tell_the_files(job, tell)
     return f"base {report.base.score:.1f}, tuned {report.tuned.score:.1f}"
 
 
@@ -54,8 +56,8 @@ def evaluate_base(job: OpenRun, tell: Listener) -> BaseScores:
     return room.evaluate_base(evaluation_of(job), lambda event: tell(Moved("eval", event)))
 
 
-def evaluation_of(job: OpenRun, examples_adapter: Path | None = None) -> Evaluation:
-    """The evaluation room's view of a job."""
+def evaluation_of(job: OpenRun, examples_adapter: Path | None = None, generator: Generator | None = None) -> Evaluation:
+    """The evaluation room's view of a job; `generator` answers in place of the base's engine."""
     from sg_local import evaluate as room
     from sg_local import filters
 
@@ -65,7 +67,7 @@ def evaluation_of(job: OpenRun, examples_adapter: Path | None = None) -> Evaluat
         task=job.task,
         form=job.form,
         forms=job.forms,
-        generator=job.generator,
+        generator=job.generator if generator is None else generator,
         settings=job.plan["eval"],
         pairs=pairs_of(job, TRAIN) + valid,
         elect=gate.elect,
@@ -75,9 +77,11 @@ def evaluation_of(job: OpenRun, examples_adapter: Path | None = None) -> Evaluat
     )
 
 
-def _tell_the_files(job: OpenRun) -> None:
-    """The scores go into the exported files and their card."""
+def _tell_the_files(job: OpenRun, tell: Listener) -> None:
+    """The scores go into the exported files and their card; then the files stay as they are, and answer, too."""
     if makes_weights(job.trainer):
         from sg_local import export as room
 
         room.add_scores(export_job(job))
+        if score_exported(job, tell, "eval"):
+            room.add_scores(export_job(job))

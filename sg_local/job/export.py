@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
-from sg_local.records import Pair
+from sg_local.records import GATE_NOT_MET, Pair, SgError
 from sg_local.run import ADAPTER, VALID
 
 if TYPE_CHECKING:
@@ -22,10 +22,25 @@ def export(job: OpenRun, tell: Listener) -> str:
     if said := room.told_of_rows(work):
         tell(Said(f"  {said}"))
     job.close()
-    done = room.export(work, lambda event: tell(Moved("export", event)))
+    try:
+        done = room.export(work, lambda event: tell(Moved("export", event)))
+    except SgError as error:
+        if error.exit_code == GATE_NOT_MET:
+            _score(job, tell)
+        raise
+    _score(job, tell)
     return (
         ", ".join(f"{fused.file} keeps {fused.retained['mean']:.1%} of the delta" for fused in done.fused) or "adapter"
     )
+
+
+def _score(job: OpenRun, tell: Listener) -> None:
+    """The files that passed answer the test rows, where the adapter has done so; their papers say how well."""
+    from sg_local import export as room
+    from sg_local.job.shipping import score_exported
+
+    if score_exported(job, tell, "export"):
+        room.add_scores(export_job(job))
 
 
 def export_job(job: OpenRun) -> Export:

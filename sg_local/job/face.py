@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sg_local.filters import Funnel
     from sg_local.job.events import Forecast
     from sg_local.job.predict import AnsweredFile
-    from sg_local.report import Report
+    from sg_local.report import FileScore, Report
 
 
 class Job:
@@ -110,6 +110,19 @@ class Job:
         from sg_local.job.evaluate import evaluate_base
 
         return evaluate_base(self._opened, listen)
+
+    def evaluate_file(self, file: str | Path, *, prompt: str = "run", listen: Listener = deaf) -> FileScore:
+        """What a GGUF's own answers to the test rows are worth, each way of answering paired with the adapter's.
+
+        Any file of the base's architecture and vocabulary will do, whoever made it. `prompt` is "run", for the run's
+        prompts, or "chat", for those of the file's own chat template. A run that has no report is evaluated first.
+        """
+        from sg_local.job.shipping import asked_file, score_file
+
+        asked = asked_file(self._opened, Path(file), prompt)
+        self._perform("eval", False, listen)
+        with self._opened.lock():
+            return score_file(self._opened, asked, listen)
 
     def run(self, *, listen: Listener = deaf) -> Report | None:
         """All stages one after the other, going on where an earlier try stopped; the report.

@@ -191,7 +191,8 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     logger.info("stage %s of run %s begins, settings %s", name, job.run.name, _settings(job, name))
     meter, whole = Meter(), not any(job.run.path(file).exists() for file in stage.makes)
     try:
-        note = stage.run(job, tell)
+        with still_sealed(job, "eval") if name == "export" else contextlib.nullcontext():
+            note = stage.run(job, tell)
     except (MemoryError, RuntimeError) as error:
         if not machine.is_out_of_memory(error):
             raise
@@ -242,6 +243,17 @@ def seal(job: OpenRun, name: str) -> dict[str, Any]:
         "reads": {file: file_digest(job.run.path(file)) for file in STAGES[name].reads},
         "made": {file: file_digest(job.run.path(file)) for file in STAGES[name].makes},
     }
+
+
+@contextlib.contextmanager
+def still_sealed(job: OpenRun, name: str) -> Iterator[None]:
+    """A finished stage that keeps its own stamp stays finished while others add to what it made."""
+    done = _is_done(job, name)
+    try:
+        yield
+    finally:
+        if done:
+            job.run.write_json(f"stages/{name}.seal", seal(job, name))
 
 
 def forget(job: OpenRun, name: str) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 from sg_local.files import write_text
 from sg_local.report.file import plain, read_report, write_report
-from sg_local.report.records import Gain, Outcome, Report, ScoredRow, SystemResult
+from sg_local.report.records import FileScore, Gain, Outcome, Report, ScoredRow, SystemResult
 from sg_local.run import Run
 from sg_local.words import shown
 
 __all__ = [
+    "FileScore",
     "Gain",
     "Outcome",
     "Report",

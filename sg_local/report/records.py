@@ -143,13 +143,42 @@ class AdapterFacts:
 
 
 @dataclass(frozen=True)
+class FileScore:
+    """What one GGUF file's own answers to the test rows are worth, asked in the run's prompts or by its own template.
+
+    `prompt` is run or chat. `systems` and `gains` are as in a Report: the systems are the file's own (`file`, and
+    `file_restricted` where it was held to labels), each with its gain over the adapter's of the same family
+    (`file-tuned`) and over the base (`file-base`). `same` is the share of its answers that equal the adapter's, in
+    percent.
+    """
+
+    file: str
+    sha256: str
+    size_bytes: int
+    type: str
+    prompt: str
+    systems: Mapping[str, SystemResult]
+    gains: Mapping[str, Gain]
+    same: Mapping[str, float]
+
+    def against_adapter(self, system: str) -> Gain:
+        """The paired difference to the adapter, which answered in the same way."""
+        return self.gains[f"{system}-{ADAPTERS[system]}"]
+
+
+FILE, FILE_RESTRICTED = "file", "file_restricted"
+ADAPTERS: Mapping[str, str] = {FILE: TUNED, FILE_RESTRICTED: f"{TUNED}_restricted"}
+"""The systems of a file, each with the adapter's that answers in the same way."""
+
+
+@dataclass(frozen=True)
 class Report:
     """What an evaluation found. `served` is the system that predict and serve answer with.
 
     `chosen` holds the prompt form of each base system that had a choice, `gains` every tuned system over every base
     under `TUNED-BASE`, `stages` the seconds of each stage. `funnel` is the filters' account, where they have given one,
     and `export` the export's results as export.json has them. `memory` says what the answers repeat of other rows;
-    reports before 0.2 have none.
+    reports before 0.2 have none. `files` are the files that answered the same rows; None: none did.
     """
 
     run: str
@@ -176,6 +205,7 @@ class Report:
     confusion: Confusion | None = None
     export: Mapping[str, Any] | None = None
     memory: MemoryCheck | None = None
+    files: tuple[FileScore, ...] | None = None
 
     @property
     def base(self) -> SystemResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sg_local.calibration import BINS, Reliability, Sure
 from sg_local.evaluate import is_untuned, on_the_card
 from sg_local.files import file_digest
-from sg_local.report import Outcome, Report, read_report
+from sg_local.report import FileScore, Outcome, Report, read_report
 from sg_local.report.memory import sentences
 from sg_local.report.records import FIELD_METRICS, METRICS
 from sg_local.run import ADAPTER, FUSED, STAGES, Run
@@ -101,13 +101,28 @@ def notes(report: Report) -> tuple[str, ...]:
     if n_out := sum(alike.values()):
         said = ", ".join(f"{n} like {what}" for what, n in alike.items())
         found.append(f"{counted(n_out, 'test row', 'were')} left out: {said}.")
-    found += [*_fields(report), *_reliability(report)]
+    found += [
+        *_fields(report),
+        *_reliability(report),
+        *(one for file in report.files or () for one in file_notes(file)),
+    ]
     if report.retain is not None:
         before, after = report.retain.perplexity.base, report.retain.perplexity.tuned
         found.append(f"Perplexity on a neutral text: {before:.1f} before tuning, {after:.1f} after.")
     if report.memory is not None and (report.memory.repeats or report.memory.canaries):
         found += sentences(report.memory)
     return tuple(found)
+
+
+def file_notes(file: FileScore) -> list[str]:
+    """What a file's own answers scored against the adapter's, a sentence for each way of answering."""
+    return [f"{one.title}: {_paired(file, name)}." for name, one in file.systems.items()]
+
+
+def _paired(file: FileScore, name: str) -> str:
+    one, gain = file.systems[name], file.against_adapter(name)
+    against = f"{gain.gain:+.1f} points against the adapter (95 % interval {gain.low:+.1f} to {gain.high:+.1f})"
+    return f"{one.score:.1f}, {against}, {file.same[name]:.0f} % of the answers the same"
 
 
 def _fields(report: Report) -> list[str]:
