@@ -19,9 +19,11 @@ from sg_local.export import gate
 from sg_local.export.card import model_card
 from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
+from sg_local.export.loss import check_lost
 from sg_local.export.naming import names_of
+from sg_local.export.rows import held_out_inputs, own_rows
 from sg_local.files import file_digest
-from sg_local.records import Candidate, Pair, SgError, Task
+from sg_local.records import Candidate, Pair, SgError, Task, TestRow
 from sg_local.report import write_report
 from sg_local.run import Run
 
@@ -501,7 +503,7 @@ def test_greedy_inputs_are_topped_up_with_rows_that_were_not_trained_on(tmp_path
     job.run.root.mkdir()
     job.run.append("candidates.jsonl", [Candidate(str(i), f"row {i}", "out", {"out": 1}, 1, 1.0) for i in range(4)])
     job.run.path("train.jsonl").write_text(json.dumps({"input": "row 0"}) + "\n")
-    assert gate.held_out_inputs(job) == [*(pair.input for pair in VALID), "row 1", "row 2"]
+    assert held_out_inputs(job) == [*(pair.input for pair in VALID), "row 1", "row 2"]
 
 
 def test_no_held_out_rows_are_said_and_not_counted(tmp_path):
@@ -543,3 +545,58 @@ def llama_logits(path, ids, adapter=None):
     logits = np.array(engine.scores[: len(ids)])
     engine.close()
     return logits
+
+
+# What a file may lose
+
+
+def test_a_file_may_surely_lose_so_much_and_no_more_on_own_rows(tmp_path):
+    """Half of the answers lost is too much for ten points, and a file that answers alike loses none."""
+    settings = export.ExportSettings(may_lose=10)
+    task = dataclasses.replace(TASK, kind="classification", labels=("red", "green"))
+    job = export.Export(Run(tmp_path), task, prompts.PLAIN, tmp_path, "", tmp_path, VALID, settings)
+    adapter = ("green",) * len(VALID)
+    assert check_lost(job, adapter, adapter)[0].passed
+    (lost,) = check_lost(job, ("green", "green", "red", "red"), adapter)
+    assert not lost.passed and lost.value.startswith("50.0 points (")
+    wider = dataclasses.replace(job, settings=dataclasses.replace(settings, may_lose=100.0))
+    assert check_lost(wider, ("red",) * len(VALID), adapter)[0].passed
+    unasked = dataclasses.replace(job, settings=export.ExportSettings())
+    assert check_lost(unasked, (), ()) == ()
+
+
+def test_test_rows_are_no_own_rows_whoever_wrote_them(tmp_path):
+    job = make_job(tmp_path, TinySpec(layers=1))
+    tests = (TestRow("thing number 0", ("green",)), TestRow("row 2", ("red",)))
+    task = dataclasses.replace(TASK, kind="classification", labels=("red", "blue"), tests=tests)
+    rows = [Candidate(f"c{i}", f"row {i}", "red", {"red": 1}, 1, 1.0) for i in range(3)]
+    job.run.root.mkdir()
+    job.run.append("candidates.jsonl", rows)
+    job.run.path("train.jsonl").write_text(json.dumps({"input": "row 0"}) + "\n")
+    found = own_rows(dataclasses.replace(job, task=task))
+    assert [row.input for row in found] == [*(pair.input for pair in VALID[1:]), "row 1"]
+    assert [row.wanted for row in found] == ["green"] * 3 + [None]
+    free = own_rows(dataclasses.replace(job, task=dataclasses.replace(task, kind="generation", labels=())))
+    assert [row.input for row in free] == [pair.input for pair in VALID[1:]]
+
+
+def test_auto_passes_over_types_that_lose_too_much(tmp_path, monkeypatch):
+    """The smallest type that holds the delta says something else than the adapter: the next one is taken."""
+    job = make_job(tmp_path, TinySpec(type="F16", head_type="F16", layers=1), types=("auto",))
+    smallest = export.export(job).fused[0].type
+    asked = dataclasses.replace(job, settings=dataclasses.replace(job.settings, may_lose=1.0))
+    tried = []
+
+    def answers(job, generator):
+        tried.append(generator.info.path)
+        return tuple("wrong" if f"-{smallest}.gguf" in tried[-1] else pair.output for pair in job.valid)
+
+    monkeypatch.setattr("sg_local.export.gate.own_answers", answers)
+    chosen = export.export(asked).fused[0]
+    assert chosen.passed and chosen.type != smallest
+    assert "score lost on own rows" in [check.name for check in chosen.checks]
+
+
+def test_settings_that_ask_for_no_such_loss_shape_files_as_before():
+    assert not {"may_lose", "without_demonstrations"} & set(export.ExportSettings().shaping)
+    assert export.ExportSettings(may_lose=1.0).shaping["may_lose"] == 1.0

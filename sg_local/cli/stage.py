@@ -30,7 +30,7 @@ from sg_local.cli.run import read_task
 from sg_local.cli.show import show_files, show_funnel
 from sg_local.job import train
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
-from sg_local.job.llama_server import write_preset
+from sg_local.job.llama_server import WrittenPreset, write_preset
 from sg_local.job.options import Options
 from sg_local.job.stages import perform
 from sg_local.records import GATE_NOT_MET, SgError
@@ -145,6 +145,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
     examples=(
         "sg-local export RUN",
         "sg-local export RUN --type Q8_0 --type F16",
+        "sg-local export RUN --may-lose 1",
         "sg-local export RUN --hf folder",
         "sg-local export RUN --llama-server folder",
     ),
@@ -156,6 +157,12 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
     multiple=True,
     metavar="TYPE",
     help="auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or Q4_0; may be repeated.",
+)
+@click.option(
+    "--may-lose",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Pass only what surely loses no more score than this on the run's own rows.",
 )
 @click.option("--from-f16", metavar="FILE", help="Merge into this unquantised GGUF of the same model.")
 @click.option("--mlx", metavar="DIR", help="Write a folder for mlx-lm besides.")
@@ -179,6 +186,7 @@ def export_command(
     /,
     run: str,
     types: tuple[str, ...],
+    may_lose: float | None,
     plain_template: bool,
     without_demonstrations: bool,
     as_json: bool,
@@ -193,12 +201,13 @@ def export_command(
     """
     given: dict[str, Any] = {name: value for name, value in places.items() if value is not None}
     given |= {"types": types} if types else {}
+    given |= {"may_lose": may_lose} if may_lose is not None else {}
     given |= {"plain_template": True} if plain_template else {}
     given |= {"without_demonstrations": True} if without_demonstrations else {}
     with job_for_run(run, options, environment.home()) as job:
         job.plan = job.plan.changed("export", given)
         if llama_server is not None:
-            show_preset(*write_preset(job, options, environment.home(), llama_server))
+            show_preset(write_preset(job, options, environment.home(), llama_server))
             return
         try:
             _stage(job, "export", again=options.redo or bool(given))
@@ -212,13 +221,15 @@ def export_command(
         _next(f"sg-local eval {run}, or sg-local serve {run}")
 
 
-def show_preset(path: Path, names: list[str]) -> None:
-    """The preset, the line that starts the server, and what that server lacks."""
+def show_preset(written: WrittenPreset) -> None:
+    """The preset, the line that starts the server, what it needs of labels, and what that server lacks."""
     from sg_local.export.llama_server import LACKS, command
 
-    output.say(path)
-    output.note(f"It serves: {', '.join(names)}. Start it with:")
-    output.note(f"  {command(path)}")
+    output.say(written.path)
+    output.note(f"It serves: {', '.join(written.names)}. Start it with:")
+    output.note(f"  {command(written.path)}")
+    for line in written.said:
+        output.note(line)
     output.note("What llama-server lacks of `sg-local serve`:")
     for one in LACKS:
         output.note(f"  {one}")

@@ -31,12 +31,11 @@ from sg_local.export.gate import (
     check_retained,
     example_prompts,
     gate_room,
-    held_out_inputs,
-    held_out_rows,
     told_without,
 )
 from sg_local.export.job import Check, Export, unmeasured
 from sg_local.export.reading import WEIGHTS, Ask, Request
+from sg_local.export.rows import held_out_inputs, held_out_rows
 from sg_local.gguf import Retained
 from sg_local.prompts import Form, answer_stops, answer_text, answer_tokens, fitted_answer, render
 from sg_local.records import Segment

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from sg_local.backends import EngineSettings, Generator, open_generator
 from sg_local.export.job import Check, Export, unmeasured
+from sg_local.export.loss import check_lost
 from sg_local.export.naming import NAMES
+from sg_local.export.rows import held_out_inputs, held_out_rows, own_rows
 from sg_local.gguf import GgufFile, Retained
 from sg_local.prompts import (
     Form,
@@ -29,10 +31,10 @@ from sg_local.prompts import (
     answer_text,
     answer_tokens,
     fitted_answer,
+    parse_output,
     render,
 )
-from sg_local.records import Candidate, Pair, Prompt, Sampling, ScoredPrompt, Segments, Task
-from sg_local.run import CANDIDATES, TRAIN
+from sg_local.records import Prompt, Sampling, ScoredPrompt, Segments, Task
 
 ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template", *NAMES)
 OURS = "sg_local."
@@ -49,7 +51,8 @@ class Reference:
     """What the base says without (`base_nll`) and with the adapter, and how the base tokenises the task's prompts.
 
     Losses are nats per token over `n_rows` validation rows, None where there are none. `n_equal_without` of the
-    adapter's answers are the same without the demonstrations, where these are left out.
+    adapter's answers are the same without the demonstrations, where these are left out. `own` are its answers to the
+    rows on which a file may lose so much and no more, where that is asked for.
     """
 
     add_bos: bool
@@ -59,6 +62,7 @@ class Reference:
     answers: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
     n_equal_without: int | None = None
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ def take_reference(job: Export) -> Reference:
         n_rows, n_equal = len(held_out_rows(job)), None
         if job.settings.without_demonstrations:
             n_equal = sum(map(str.__eq__, answers, greedy_answers(job, generator, job.carried)))
-        return Reference(generator.info.add_bos, n_rows, base_nll, adapter_nll, answers, tokens, n_equal)
+        own = own_answers(job, generator)
+        return Reference(generator.info.add_bos, n_rows, base_nll, adapter_nll, answers, tokens, n_equal, own)
 
 
 def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[Retained]) -> Findings:
@@ -93,8 +98,14 @@ def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[R
         checks.append(check_tokens(job, generator, reference))
         nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
         ties = near_ties(job, generator, answers, reference.answers)
+        lost = check_lost(job, own_answers(job, generator), reference.own)
     n_equal, n_answers = sum(map(str.__eq__, answers, reference.answers)), len(answers)
-    checks += [check_nll(job, reference, nll), check_answers(job, n_equal, ties, n_answers), *told_without(reference)]
+    checks += [
+        check_nll(job, reference, nll),
+        check_answers(job, n_equal, ties, n_answers),
+        *lost,
+        *told_without(reference),
+    ]
     return Findings(tuple(checks), nll, n_equal / n_answers if n_answers else None)
 
 
@@ -238,7 +249,20 @@ def mean_nll(job: Export, generator: Generator) -> float | None:
 
 def greedy_answers(job: Export, generator: Generator, task: Task | None = None) -> tuple[str, ...]:
     """Greedy answers to the held-out inputs, in order, with the job's demonstrations or those of `task`."""
-    inputs, room = held_out_inputs(job), gate_room(job, generator)
+    return answers_to(job, generator, held_out_inputs(job), task)
+
+
+def own_answers(job: Export, generator: Generator) -> tuple[str, ...]:
+    """Greedy answers to the run's own rows, where a loss of score on them is to be measured; else none."""
+    if job.settings.may_lose is None:
+        return ()
+    texts = answers_to(job, generator, [row.input for row in own_rows(job)])
+    return tuple(parse_output(job.task, text, job.form.lead) for text in texts)
+
+
+def answers_to(job: Export, generator: Generator, inputs: Sequence[str], task: Task | None = None) -> tuple[str, ...]:
+    """Greedy answers, in order."""
+    room = gate_room(job, generator)
     sampling = Sampling(max_tokens=room.n_new, stop=answer_stops(job.task, job.form))
     built = [fitted_answer(room, task or job.task, job.form, text).segments for text in inputs]
     asked = [Prompt(str(i), segments, sampling) for i, segments in enumerate(built)]
@@ -264,21 +288,6 @@ def near_ties(job: Export, generator: Generator, ours: Sequence[str], theirs: Se
     ]
     scores = [score.logprobs for score in generator.score(prompts)]
     return sum(own - other <= NEAR_TIE for own, other in scores)
-
-
-def held_out_inputs(job: Export) -> list[str]:
-    """Inputs that the adapter was not trained on, at most `n_answers`: validation rows, then synthesised ones that
-    were not kept. Answers are compared between two systems, so nobody needs to know the right ones.
-    """
-    trained = {row["input"] for row in job.run.lines(TRAIN)}
-    spare = (row.input for row in job.run.read(CANDIDATES, Candidate))
-    inputs = dict.fromkeys([*(pair.input for pair in job.valid), *(text for text in spare if text not in trained)])
-    return list(inputs)[: job.settings.n_answers]
-
-
-def held_out_rows(job: Export) -> tuple[Pair, ...]:
-    """The rows whose loss is measured."""
-    return job.valid[: job.settings.n_rows]
 
 
 def brief(text: str) -> str:

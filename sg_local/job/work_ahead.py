@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
+from sg_local.backends import makes_weights
 from sg_local.job.events import RowsAhead
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def _eval(job: OpenRun, rows: RowsAhead) -> float:
             n = settings.n_calibration if system.way == "calibrated" else rows.n_tests
             tries = n_forms * (n + (n_dev if n_forms > 1 else 0)) if system.form == EACH else n
             total += tries * once[system.way] + rows.n_shared
+    if settings.score_files and makes_weights(job.trainer):
+        answers = once["greedy"] + (scored if n_labels else 0.0)
+        total += len(job.plan["export"].types) * (rows.n_tests * answers + rows.n_shared)
     return total
 
 
@@ -104,6 +108,10 @@ def n_train_steps(settings: TrainSettings, n_rows: int) -> int:
 
 def _export(job: OpenRun, rows: RowsAhead) -> float:
     """The gate's rows and answers for the base, the adapter and each file; the writing is told by its bytes."""
-    n_systems = 2 + max(1, len(job.plan["export"].types))
+    from sg_local.export.rows import MOST_ROWS
+
+    settings = job.plan["export"]
+    n_systems = 2 + max(1, len(settings.types))
     read = N_GATE_ROWS * (rows.n_input + rows.n_output)
-    return n_systems * (rows.n_shared + read + N_GATE_ANSWERS * (rows.n_input + WRITTEN * rows.n_output))
+    n_answers = N_GATE_ANSWERS + (0 if settings.may_lose is None else min(MOST_ROWS, rows.n_inputs))
+    return n_systems * (rows.n_shared + read + n_answers * (rows.n_input + WRITTEN * rows.n_output))
