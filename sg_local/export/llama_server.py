@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sg_local.files import make_folder, write_text
 from sg_local.records import SgError
@@ -27,7 +28,10 @@ LACKS = (
 
 @dataclass(frozen=True)
 class ServedAdapter:
-    """A run as llama-server gets it. `template` is the text of the chat template that carries its task."""
+    """A run as llama-server gets it. `template` is the text of the chat template that carries its task.
+
+    `bias` are offsets in nats for the labels' first tokens, by token id, where they are worth it.
+    """
 
     name: str
     base: Path
@@ -35,6 +39,13 @@ class ServedAdapter:
     template: str
     labels: tuple[str, ...]
     n_ctx: int
+    bias: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What to send along with each request: the labels' grammar, and their offsets."""
+        held = {"grammar": grammar(self.labels)} if self.labels else {}
+        return {**held, **({"logit_bias": [list(pair) for pair in self.bias]} if self.bias else {})}
 
 
 def write_preset(folder: Path, served: Sequence[ServedAdapter]) -> Path:
@@ -47,6 +58,8 @@ def write_preset(folder: Path, served: Sequence[ServedAdapter]) -> Path:
     make_folder(folder)
     for one in served:
         write_text(folder / f"{one.name}.jinja", one.template)
+        if one.bias:
+            write_text(folder / f"{one.name}.request.json", json.dumps(one.request) + "\n")
     write_text(folder / PRESET, text)
     return folder / PRESET
 
@@ -58,7 +71,8 @@ def preset(folder: Path, served: Sequence[ServedAdapter]) -> str:
     lines += ["version = 1", ""]
     for one in served:
         if one.labels:
-            lines.append(f"; the grammar to send with each request: {json.dumps({'grammar': grammar(one.labels)})}")
+            what = "grammar and label offsets" if one.bias else "grammar"
+            lines.append(f"; the {what} to send with each request: {json.dumps(one.request)}")
         lines += [
             f"[{one.name}]",
             f"model = {_value(one.base)}",
@@ -76,6 +90,15 @@ def command(path: Path) -> str:
     """The line that starts llama-server with a preset, on this machine alone, as a shell reads it."""
     words = ["llama-server", "--models-preset", str(path), "--host", "127.0.0.1", "--port", "8080"]
     return " ".join(map(shlex.quote, words))
+
+
+def alone(folder: Path, one: ServedAdapter) -> str:
+    """The line that starts llama-server with one run alone, whose labels then have their offsets in every request."""
+    words = ["llama-server", "-m", str(one.base), "--lora", str(one.adapter), "--jinja", "--temp", "0"]
+    words += ["--chat-template-file", str(folder.resolve() / f"{one.name}.jinja"), "-c", str(one.n_ctx)]
+    for token, offset in one.bias:
+        words += ["--logit-bias", f"{token}{offset:+}"]
+    return " ".join(map(shlex.quote, [*words, "--host", "127.0.0.1", "--port", "8080"]))
 
 
 def grammar(labels: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ def _fit(job: OpenRun, model: str, way: str) -> Calibration:
 def read_kept(job: OpenRun) -> Kept:
     """What was fitted on the adapter, the rows and the prompt as they are; empty where nothing was."""
     with contextlib.suppress(MadeOtherwise):
-        if job.run.is_done(STAGE, _settings(job), READS):
+        if job.run.is_done(STAGE, fitted_with(job), READS):
             data = read_json(job.run.path(CALIBRATION))
             return {
                 model: {way: from_dict(Calibration, one) for way, one in ways.items()}
@@ -70,10 +70,10 @@ def keep(job: OpenRun, kept: Kept, *, held: bool = False) -> None:
     models = {model: {way: dataclasses.asdict(one) for way, one in ways.items()} for model, ways in kept.items()}
     with contextlib.suppress(SgError), contextlib.nullcontext() if held else job.run.lock():
         job.run.write_json(CALIBRATION, {"labels": job.task.labels, "models": models})
-        job.run.write_stamp(STAGE, _settings(job), READS, (CALIBRATION,))
+        job.run.write_stamp(STAGE, fitted_with(job), READS, (CALIBRATION,))
 
 
-def _settings(job: OpenRun) -> dict[str, Any]:
+def fitted_with(job: OpenRun) -> dict[str, Any]:
     """What a fit depends on besides the files that it reads."""
     settings = job.plan["eval"]
     return {

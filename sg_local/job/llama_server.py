@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_local import prompts
+from sg_local.backends import makes_weights
+from sg_local.job.export import export_job
 from sg_local.job.job import OpenRun, job_for_run
+from sg_local.job.label_bias import kept_bias, measured_bias
 from sg_local.job.options import Home, Options
 from sg_local.job.required import needs
 from sg_local.models.header import header_info
@@ -14,13 +18,24 @@ from sg_local.records import SgError
 from sg_local.run import ADAPTER, Run, check_name, list_runs
 
 if TYPE_CHECKING:
+    from sg_local.evaluate.label_bias import LabelBias
     from sg_local.export.llama_server import ServedAdapter
 
 
-def write_preset(job: OpenRun, options: Options, home: Home, folder: Path) -> tuple[Path, list[str]]:
-    """Write a preset with this run and all other tuned runs of its base here; its path and the runs' names.
+@dataclass(frozen=True)
+class WrittenPreset:
+    """A preset's path, the runs in it by name, and what is to be said of this run's labels."""
 
-    No engine is opened. Raises SgError without an adapter, and (usage) for a path that a preset cannot hold.
+    path: Path
+    names: tuple[str, ...]
+    said: tuple[str, ...] = ()
+
+
+def write_preset(job: OpenRun, options: Options, home: Home, folder: Path) -> WrittenPreset:
+    """Write a preset with this run and all other tuned runs of its base here.
+
+    For this run's labels the model is asked, once; the other runs' offsets stand there where they were measured before.
+    Raises SgError without an adapter, and (usage) for a path that a preset cannot hold.
     """
     from sg_local.export import llama_server
 
@@ -28,8 +43,29 @@ def write_preset(job: OpenRun, options: Options, home: Home, folder: Path) -> tu
     others = [run.name for run in list_runs(job.run.root.parent) if run.name != job.run.name and _is_alike(job, run)]
     bare = job.plan["export"].without_demonstrations
     jobs = [job, *(job_for_run(name, options, home) for name in others)]
+    bias = _bias_of(job)
     served = [_served(one, bare=bare) for one in jobs]
-    return llama_server.write_preset(folder, served), [one.name for one in served]
+    path = llama_server.write_preset(folder, served)
+    said: tuple[str, ...] = () if bias is None else (bias.said,)
+    if served[0].bias:
+        said += (
+            f"Send {folder / served[0].name}.request.json along with each request, or start that run alone:",
+            f"  {llama_server.alone(folder, served[0])}",
+        )
+    return WrittenPreset(path, tuple(one.name for one in served), said)
+
+
+def _bias_of(job: OpenRun) -> LabelBias | None:
+    """What this run's labels need, measured where it was not before; an export's card tells of it."""
+    from sg_local.export import add_scores
+
+    if (known := kept_bias(job)) is not None or not job.task.labels:
+        return known
+    with job.lock():
+        found = measured_bias(job)
+        if makes_weights(job.trainer):
+            add_scores(export_job(job))
+    return found
 
 
 def _is_alike(job: OpenRun, run: Run) -> bool:
@@ -48,11 +84,13 @@ def _served(job: OpenRun, *, bare: bool) -> ServedAdapter:
 
     info = header_info(job.base.path)
     form = prompts.form_of(info, job.form_name, job.base.template)
+    bias = kept_bias(job) if job.task.labels else None
     return ServedAdapter(
         name=job.run.name,
         base=job.base.path.resolve(),
         adapter=job.run.path(ADAPTER).resolve(),
         template=task_template(job.task, form, add_bos=info.add_bos, examples=() if bare else None),
-        labels=job.task.labels,
+        labels=tuple(prompts.answer_text(form, label) for label in job.task.labels),
         n_ctx=min(job.n_ctx, info.n_ctx_train),
+        bias=tuple(zip(bias.tokens, bias.bias, strict=True)) if bias is not None and bias.is_offered else (),
     )
