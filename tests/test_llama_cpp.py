@@ -9,8 +9,10 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ lib = pytest.importorskip("llama_cpp")
 
 from sg_local.backends import footprint
 from sg_local.backends import llama_cpp as engine
-from sg_local.backends.llama_cpp import copies, probe, scheduler
+from sg_local.backends.llama_cpp import copies, neighbours, probe, scheduler
 from sg_local.backends.llama_cpp.prefix import common_length, shared_length
 from sg_local.backends.llama_cpp.rows import first_stop
 from sg_local.backends.llama_cpp.sampling import best, log_normaliser
@@ -577,6 +579,59 @@ def test_a_choice_is_remembered_until_its_copy_is_gone(quantised, tmp_path, race
     Path(first.path).unlink()
     assert probe.choose(question(quantised, tmp_path)) == first
     assert len(measured) > n_measured and Path(first.path).exists()
+
+
+def aged(cache: Path, seconds: float) -> None:
+    """Make every choice in the cache so much older."""
+    for entry in (cache / "choices").iterdir():
+        os.utime(entry, (time.time() - seconds,) * 2)
+
+
+def test_what_a_busy_machine_chose_is_tried_again_and_what_a_quiet_one_chose_is_not(
+    quantised, tmp_path, race, monkeypatch
+):
+    shares = iter([0.5, 0.4, 0.95])
+    monkeypatch.setattr(neighbours.Watch, "got", property(lambda watch: next(shares)))
+    race(F16=2.0)
+    first = probe.choose(question(quantised, tmp_path))
+    assert (first.format, first.got, first.n_tries) == ("F16", 0.5, 1)
+    copy = Path(first.path).stat().st_ino
+    measured = race(F16=0.5)
+    aged(tmp_path, neighbours.HOLDS_S - 60)
+    assert probe.choose(question(quantised, tmp_path)) == first and not measured
+    aged(tmp_path, neighbours.HOLDS_S + 60)
+    busier = probe.choose(question(quantised, tmp_path))
+    assert measured and busier == dataclasses.replace(first, n_tries=2)
+    aged(tmp_path, neighbours.HOLDS_S + 60)
+    assert probe.choose(question(quantised, tmp_path)) == busier
+    aged(tmp_path, neighbours.LONGER * neighbours.HOLDS_S + 60)
+    quiet = probe.choose(question(quantised, tmp_path))
+    assert (quiet.format, quiet.got, quiet.n_tries) == (probe.GIVEN, 0.95, 3)
+    aged(tmp_path, 10**9)
+    assert probe.choose(question(quantised, tmp_path)) == quiet
+    assert Path(first.path).stat().st_ino == copy
+
+
+def test_a_copy_that_is_there_is_not_written_again(quantised, tmp_path, race, monkeypatch):
+    monkeypatch.setattr(neighbours.Watch, "got", property(lambda watch: 0.5))
+    race(F16=2.0)
+    first = probe.choose(question(quantised, tmp_path))
+    copy = Path(first.path).stat().st_ino
+    aged(tmp_path, 10**9)
+    assert probe.choose(question(quantised, tmp_path)).path == first.path
+    assert Path(first.path).stat().st_ino == copy and list(tmp_path.rglob("*.gguf")) == [Path(first.path)]
+
+
+def test_a_share_of_the_processors_is_what_the_threads_ran(monkeypatch):
+    walls, cpus = iter([0.0, 2.0, 5.0, 7.0]), iter([1.0, 2.0, 2.0, 5.0])
+    clocks = SimpleNamespace(perf_counter=lambda: next(walls), process_time=lambda: next(cpus))
+    monkeypatch.setattr(neighbours, "time", clocks)
+    watch = neighbours.Watch(2)
+    assert watch.got == 1.0
+    for _ in range(2):
+        with watch.measuring():
+            pass
+    assert watch.got == 0.5
 
 
 def test_a_large_model_is_tried_on_its_first_layers_and_copied_whole(quantised, tmp_path, race, monkeypatch):

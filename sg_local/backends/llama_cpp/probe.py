@@ -2,8 +2,9 @@
 
 Formats race against the given file step by step in turns, so that a busy moment hits both; the shape is that of real
 work: sequences that share a prefix, get a short suffix each and then write. A copy is used when it wins by 20 % or
-more. The choice is kept in the cache folder for this model, processor, thread count and llama.cpp build. A large
-model is tried on its first layers, and copied whole only when the copy has won.
+more. The choice is kept in the cache folder for this model, processor, thread count and llama.cpp build; one that was
+made beside busy neighbours is tried again later. A large model is tried on its first layers, and copied whole only when
+the copy has won.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import llama_cpp as lib
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.copies import BITS, affordable, candidates, read_source, write_copy, write_slice
 from sg_local.backends.llama_cpp.model import load
+from sg_local.backends.llama_cpp.neighbours import Watch, holds
 from sg_local.backends.machine import cpu_name
 from sg_local.cache import sweep
 from sg_local.files import make_folder, write_cache
@@ -41,7 +43,7 @@ N_PARALLEL = 32
 N_RACING = 16  # sequences in a race of formats: enough to be bound by arithmetic, as real work is
 N_PREFIX, N_SUFFIX, N_WRITTEN, ROUNDS = 96, 4, 3, 2
 TOO_SMALL_BYTES = 32 << 20  # such a model is at full speed before a probe could end
-VERSION = 1  # of what is measured and how; a new one makes old choices void
+VERSION = 2  # of what is measured and how; a new one makes old choices void
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,18 @@ class SpeedTrial:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What the engine runs: `path` in `format` with `n_parallel` sequences, and the trials that led there."""
+    """What the engine runs: `path` in `format` with `n_parallel` sequences, and the trials that led there.
+
+    `got` is the share of the processors' time that the threads had meanwhile, in the quietest of `n_tries`.
+    """
 
     format: str
     path: str
     n_parallel: int
     n_threads: int
     trials: tuple[SpeedTrial, ...] = ()
+    got: float = 1.0
+    n_tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,18 +95,18 @@ def choose(question: ProbeRequest) -> EngineChoice:
     if question.model.stat().st_size < TOO_SMALL_BYTES:
         return unprobed(question)
     entry = question.cache / "choices" / f"{_key(question)}.json"
-    choice = _remembered(entry, question)
-    if choice is None:
-        try:
-            make_folder(question.cache)
-            sweep(question.cache)
-            choice = _Probe(question).run()
-        except (OSError, SgError) as error:  # no room for copies, or no leave to write them: run what was given
-            logger.info("no trial of faster copies: %s", error)
-            return unprobed(question)
-        write_cache(entry, dataclasses.asdict(choice))
-    else:
+    known = _remembered(entry, question)
+    if known is not None and holds(entry, known.got, known.n_tries):
         logger.info("the choice of an earlier trial is used: %s", entry.name)
+        return known
+    try:
+        make_folder(question.cache)
+        sweep(question.cache)
+        choice = _quieter(known, _Probe(question).run())
+    except (OSError, SgError) as error:  # no room for copies, or no leave to write them: run what was given
+        logger.info("no trial of faster copies: %s", error)
+        return known or unprobed(question)
+    write_cache(entry, dataclasses.asdict(choice))
     return choice
 
 
@@ -152,6 +159,14 @@ def _remembered(entry: Path, question: ProbeRequest) -> EngineChoice | None:
     return choice if os.path.isfile(choice.path) else None
 
 
+def _quieter(known: EngineChoice | None, tried: EngineChoice) -> EngineChoice:
+    """The choice of the quieter moment, which counts all tries."""
+    if known is None:
+        return tried
+    logger.info("tried again: the trial before got %.2f of the processors, this one %.2f", known.got, tried.got)
+    return dataclasses.replace(known if known.got > tried.got else tried, n_tries=known.n_tries + 1)
+
+
 class _Probe:
     """One series of trials."""
 
@@ -161,6 +176,8 @@ class _Probe:
         self._trials: list[SpeedTrial] = []
         self._source = read_source(question.model)
         self._cache = question.cache
+        self._watch = Watch(question.n_threads)
+        self._on_gpu = bool(lib.llama_supports_gpu_offload()) and question.gpu_layers != 0
 
     def run(self) -> EngineChoice:
         with contextlib.ExitStack() as files:
@@ -168,7 +185,8 @@ class _Probe:
             winner, file = self._race_formats(given, files)
             n_parallel = self._choose_parallel(given if file is None else file, winner)
             path = str(self._question.model) if file is None else str(self._keep(winner, file))
-        return EngineChoice(winner, path, n_parallel, self._question.n_threads, tuple(self._trials))
+        got = 1.0 if self._on_gpu else self._watch.got
+        return EngineChoice(winner, path, n_parallel, self._question.n_threads, tuple(self._trials), got)
 
     def _given(self, files: contextlib.ExitStack) -> Path:
         if self._source.whole:
@@ -193,15 +211,14 @@ class _Probe:
         return winner, winner_file
 
     def _formats(self) -> list[str]:
-        on_gpu = bool(lib.llama_supports_gpu_offload()) and self._question.gpu_layers != 0
-        return [] if on_gpu else candidates(self._source, self._cache)
+        return [] if self._on_gpu else candidates(self._source, self._cache)
 
     def _race(self, base: Context, copy: Context, format: str) -> float:
         """How many times faster the copy is, by the best of turns."""
         base_s, copy_s = [], []
         for _ in range(ROUNDS):
-            base_s.append(measure(base, N_RACING))
-            copy_s.append(measure(copy, N_RACING))
+            base_s.append(self._measured(base, N_RACING))
+            copy_s.append(self._measured(copy, N_RACING))
         self._note(GIVEN, N_RACING, min(base_s))
         self._note(format, N_RACING, min(copy_s))
         return min(base_s) / min(copy_s)
@@ -211,11 +228,15 @@ class _Probe:
         if self._question.n_parallel is not None:
             return self._question.n_parallel
         with self._opened(file) as context:
-            seconds = {n: measure(context, n) for n in PARALLEL}
+            seconds = {n: self._measured(context, n) for n in PARALLEL}
         for n in PARALLEL:
             self._note(format, n, seconds[n])
         rates = {n: n / seconds[n] for n in PARALLEL}
         return min(n for n in PARALLEL if rates[n] >= NEAR_BEST * max(rates.values()))
+
+    def _measured(self, context: Context, n_parallel: int) -> float:
+        with self._watch.measuring():
+            return measure(context, n_parallel)
 
     def _note(self, format: str, n_parallel: int, seconds: float) -> None:
         """Keep the better of two trials of the same."""
@@ -229,6 +250,8 @@ class _Probe:
         """The winning copy, whole, under its own name."""
         path = _copy_path(self._question, format)
         make_folder(path.parent)
+        if path.is_file():  # an earlier try's: the name holds the model's digest
+            return path
         if self._source.whole:
             trial.replace(path)
         else:
