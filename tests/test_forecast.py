@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from sg_local.backends import footprint, machine
+from sg_local.backends.training.holding import Way
 from sg_local.cli.app import app
 from sg_local.job import disk, forecast, paces, resources, stages
 from sg_local.job import meter as meter_module
@@ -24,7 +25,7 @@ from sg_local.job.own import OwnData, OwnRow
 from sg_local.job.plan import layers_of, plan_of
 from sg_local.job.rows_ahead import rows_ahead
 from sg_local.job.stages import ALL
-from sg_local.job.work_ahead import work_of
+from sg_local.job.work_ahead import LABEL_ENDS, TRAINED, work_of
 from sg_local.records import Candidate, InputRow, Pair, SgError
 from sg_local.run import CANDIDATES, INPUTS, Run
 from sg_local.views.forecast import brief_lines, cells
@@ -115,6 +116,38 @@ def test_long_inputs_and_more_votes_are_more_work(tmp_path, routing, model):
     assert passes("synth", synth={"n_votes": 10}) > passes("synth")
     assert passes("train", train={"epochs": 6.0}) > 1.9 * passes("train")
     assert passes("train", train={"share_prefix": False}) > 2 * passes("train")
+
+
+def test_what_scores_labels_besides_is_work(tmp_path, routing, model):
+    def passes(stage, **settings) -> float:
+        job = begun(tmp_path, routing, model, **settings)
+        return work_of(job, stage, replace(rows_ahead(job), n_training=n_training)).passes
+
+    n_training = 100
+    n_labels = len(routing.labels)
+    rows = rows_ahead(begun(tmp_path, routing, model))
+    with_channel = passes("synth", synth={"channel": True}) - passes("synth")
+    assert with_channel > n_labels * rows.n_inputs * rows.n_input
+    assert passes("synth", synth={"channel": True, "n_orders": 2}) - passes("synth") == pytest.approx(2 * with_channel)
+    scored = rows.n_input + n_labels * (rows.n_output + LABEL_ENDS)
+    one, two = (passes("eval", eval={"ensemble": n}) - passes("eval") for n in (1, 2))
+    assert two == pytest.approx(2 * one) and one > n_labels * (rows.n_tests + 32) * rows.n_input
+    examples = passes("eval", eval={"tuned_examples": True}) - passes("eval")
+    assert examples > 64 * scored
+    with_fits = passes("eval")
+    n_training = 19
+    assert with_fits - passes("eval") == pytest.approx(2 * (10 * scored + rows.n_shared))
+
+
+def test_layers_that_are_computed_again_are_each_one_more_pass_of_their_share(tmp_path, routing, model, monkeypatch):
+    def passes(recomputed: int) -> float:
+        way = (Way(blocks=True, recomputed=recomputed), None)
+        monkeypatch.setattr(resources, "training_of", lambda job: way)
+        return work_of(job, "train", rows_ahead(job)).passes
+
+    job = begun(tmp_path, routing, model)
+    none, one, both = passes(0), passes(1), passes(2)
+    assert both - one == pytest.approx(one - none) and 1.3 < both / none < 1.0 + 1.0 / TRAINED
 
 
 def test_outputs_that_are_written_first_are_work_too(tmp_path, fluent, model):

@@ -15,11 +15,13 @@ from sg_local.job.events import RowsAhead
 
 if TYPE_CHECKING:
     from sg_local.backends import TrainSettings
+    from sg_local.evaluate import EvalSettings
+    from sg_local.evaluate.systems import System
     from sg_local.job.job import OpenRun
     from sg_local.synth import SynthSettings
 
 WRITTEN = 1.5  # passes for a token that is written
-RECOMPUTED = 1.0  # once more forward, where activations are not kept
+RECOMPUTED = 1.0  # once more forward, in layers whose activations are not kept
 TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own products
 LABEL_ENDS = 1  # tokens behind a label
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
@@ -54,49 +56,104 @@ def _synth(job: OpenRun, rows: RowsAhead) -> float:
         asked += rows.n_asked * (drawn + WRITTEN * rows.n_output)
     n = rows.n_inputs - rows.n_labelled
     answered = n * (rows.n_input + WRITTEN * settings.n_votes * rows.n_output)
-    scored = n * (rows.n_input + len(labels) * (rows.n_output + LABEL_ENDS)) if labels else 4.0 * n * pair
-    return n_rounds * rows.n_shared + asked + answered + (scored if settings.score_labels else 0.0)
+    scored = n * _scored(job, rows) if labels else 4.0 * n * pair
+    channel = _channel(job, rows, n, settings.n_orders) if settings.channel else 0.0
+    return n_rounds * rows.n_shared + asked + answered + (scored if settings.score_labels else 0.0) + channel
+
+
+def _scored(job: OpenRun, rows: RowsAhead) -> float:
+    """How likely each label is after one input."""
+    return rows.n_input + len(job.task.labels) * (rows.n_output + LABEL_ENDS)
+
+
+def _channel(job: OpenRun, rows: RowsAhead, n: int, n_orders: int) -> float:
+    """How likely each label makes each of `n` inputs, which are read behind every label in every order."""
+    from sg_local.channel import CHUNK
+
+    n_readings = min(n_orders, len(job.task.examples)) * len(job.task.labels)
+    return n_readings * (n * rows.n_input + ceil(n / CHUNK) * rows.n_shared)
 
 
 def _eval(job: OpenRun, rows: RowsAhead) -> float:
-    """Every system's answers to the test rows, and to those that choose a form or calibrate."""
-    from sg_local.evaluate.systems import EACH, SYSTEMS
+    """Every system's answers to the test rows, and to those that choose a form, calibrate or fit a temperature."""
+    from sg_local.evaluate.calibrating import MOST_ROWS, WAYS
 
-    settings, total = job.plan["eval"], 0.0
-    n_labels, n_forms = len(job.task.labels), 1 if job.alone else len(job.forms) if job.opened else 2
-    n_dev = len(job.task.examples) + (settings.n_dev if n_labels else 0)
-    scored = rows.n_input + n_labels * (rows.n_output + LABEL_ENDS)
-    once = {
-        "greedy": rows.n_input + WRITTEN * rows.n_output,
-        "with rows": rows.n_input + WRITTEN * rows.n_output,
-        "vote": rows.n_input + WRITTEN * settings.n_votes * rows.n_output,
+    answering = _answering(job)
+    fitted = {system.model for system in answering if system.way in WAYS}
+    n_known = min(MOST_ROWS, _n_valid(rows))
+    fits = len(fitted) * (n_known * _scored(job, rows) + rows.n_shared) if n_known else 0.0
+    return fits + sum(_answered(job, rows, system) for system in answering) + _files_answers(job, rows)
+
+
+def _answering(job: OpenRun) -> list[System]:
+    """The systems of the evaluation; who is tuned on the examples alone is only there where it is asked for."""
+    from sg_local.evaluate.systems import EXAMPLES, SYSTEMS
+
+    settings = job.plan["eval"]
+    return [
+        system
+        for system in SYSTEMS
+        if system.answers(job.task, settings) and (system.model != EXAMPLES or settings.tuned_examples)
+    ]
+
+
+def _answered(job: OpenRun, rows: RowsAhead, system: System) -> float:
+    """One system's answers, in each form where it is tried in several: then to the rows that choose the form, too.
+
+    A calibrated system decides the answers of another anew, and an ensemble does: what they score besides is counted.
+    """
+    from sg_local.evaluate.calibrating import MOST_CHANNEL
+    from sg_local.evaluate.systems import EACH
+
+    settings: EvalSettings = job.plan["eval"]
+    if system.way == "ensemble":
+        counts = (rows.n_tests, min(MOST_CHANNEL, settings.n_calibration))
+        return sum(_channel(job, rows, n, settings.ensemble) for n in counts)
+    scored, written = _scored(job, rows), WRITTEN * rows.n_output
+    each = {
+        "greedy": rows.n_input + written,
+        "with rows": rows.n_input + written,
+        "vote": rows.n_input + settings.n_votes * written,
         "restricted": scored,
         "calibrated": scored,
-    }
-    for system in SYSTEMS:
-        if system.answers(job.task, settings) and system.way in once:
-            n = settings.n_calibration if system.way == "calibrated" else rows.n_tests
-            tries = n_forms * (n + (n_dev if n_forms > 1 else 0)) if system.form == EACH else n
-            total += tries * once[system.way] + rows.n_shared
-    if settings.score_files and makes_weights(job.trainer):
-        answers = once["greedy"] + (scored if n_labels else 0.0)
-        total += len(job.plan["export"].types) * (rows.n_tests * answers + rows.n_shared)
-    return total
+    }.get(system.way)
+    if each is None:
+        return 0.0
+    n_forms = 1 if job.alone or system.form != EACH else len(job.forms) if job.opened else 2
+    n_dev = len(job.task.examples) + (settings.n_dev if job.task.labels else 0)
+    n = settings.n_calibration if system.way == "calibrated" else rows.n_tests
+    n += n_dev if n_forms > 1 and system.way != "calibrated" else 0
+    return n_forms * n * each + rows.n_shared
+
+
+def _files_answers(job: OpenRun, rows: RowsAhead) -> float:
+    """What the exported files answer to the test rows, where they are scored."""
+    if not (job.plan["eval"].score_files and makes_weights(job.trainer)):
+        return 0.0
+    each = rows.n_input + WRITTEN * rows.n_output + (_scored(job, rows) if job.task.labels else 0.0)
+    return len(job.plan["export"].types) * (rows.n_tests * each + rows.n_shared)
+
+
+def _n_valid(rows: RowsAhead) -> int:
+    """The rows that validate the training."""
+    return max(4, rows.n_training // 10) if rows.n_training >= 20 else 0
 
 
 def _train(job: OpenRun, rows: RowsAhead) -> float:
     """Steps forward and back over the shared tokens and the rows' own, and the validation in between."""
+    from sg_local.backends.training.holding import share_recomputed
     from sg_local.job import resources
 
     settings: TrainSettings = job.plan["train"]
-    n_valid = max(4, rows.n_training // 10) if rows.n_training >= 20 else 0
+    n_valid = _n_valid(rows)
     own = rows.n_input + rows.n_output + 1
     n_steps = n_train_steps(settings, rows.n_training - n_valid)
     size = settings.batch_size * settings.grad_accumulation
     shared = rows.n_shared * settings.grad_accumulation if settings.share_prefix else rows.n_shared * size
     n_rounds = 1 + n_steps // settings.valid_every
     validated = n_rounds * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
-    passes = TRAINED + RECOMPUTED * resources.training_of(job)[0].recomputed
+    way, _ = resources.training_of(job)
+    passes = TRAINED + RECOMPUTED * share_recomputed(job.base.path, way)
     return passes * n_steps * (shared + size * own) + validated
 
 

@@ -70,6 +70,11 @@ def stored(model: Path, *, on_cuda: bool) -> Stored:
     return found
 
 
+def share_recomputed(model: Path, way: Way) -> float:
+    """The share of a model's layers that are computed twice in a step."""
+    return way.recomputed / read_config(model).layers
+
+
 def _stacks(file: GgufFile, shape: ModelConfig) -> Iterator[Sequence[Tensor]]:
     """Matrices that are decoded together: those with a common input."""
     row = shape.row
