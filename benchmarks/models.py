@@ -7,8 +7,9 @@ tests' tiny_architectures.py: nothing is fetched, and nothing here tells how goo
 with an adapter a tenth as large as the weights: the largest difference of a logit from llama.cpp's for the base and for
 base + adapter in each trainer, of the merged file from base + adapter, of one trainer from the other; and the relative
 error of the adapter's gradient when rows share their prefix. Then a job is walked on a Q8_0 file: synthesis whose noise
-passes for rows, both trainers, the exports, evaluation, an answer, a request over HTTP. `--full` also writes the
-folders for transformers and mlx-lm, which their own libraries load for the gate. `--write` (with `--full`, and all
+passes for rows, both trainers, the exports, evaluation, an answer, a request over HTTP. The default is a trial of three
+architectures that differ most; `--full` takes all, and writes the folders for transformers and mlx-lm, too, which their
+own libraries load for the gate. `--write` (with `--full`, and all
 architectures) writes docs/models.md. The last line is one JSON object.
 """
 
@@ -49,6 +50,7 @@ from sg_local.records import SgError
 
 DOC = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 TRAINED = [row for row in ARCHITECTURES.values() if not row.refused]
+QUICK = ("llama", "gemma3", "phi3")  # separate heads and matrices; head norms and windows; fused matrices
 STAGES = ("synth", "filter", "train torch", "train mlx", "adapter GGUF", "Q8_0", "Q4_K_M")
 STAGES += ("--hf", "--mlx", "Modelfile", "eval", "predict", "serve")
 FOLDERS = ("--hf", "--mlx")
@@ -295,9 +297,9 @@ Not run here: real weights other than SmolLM2-135M's, and Apple's Metal; MLX ran
 
 def report(folder: Path, options: argparse.Namespace) -> dict:
     """Everything measured; docs/models.md where it is asked for."""
-    found = []
+    found, names = [], options.names or ([row.name for row in TRAINED] if options.full else QUICK)
     for row in TRAINED:
-        if options.names and row.name not in options.names:
+        if row.name not in names:
             continue
         began, place = time.monotonic(), folder / row.name
         place.mkdir()
@@ -322,9 +324,9 @@ def report(folder: Path, options: argparse.Namespace) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="architectures (all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="architectures (a few; all with --full)")
     parser.add_argument(
-        "--full", action="store_true", help="write and load the folders too: half a minute more for each"
+        "--full", action="store_true", help="all architectures; the folders too: half a minute more for each"
     )
     parser.add_argument("--write", action="store_true", help="write docs/models.md")
     options = parser.parse_args()

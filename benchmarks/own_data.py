@@ -6,7 +6,7 @@
 FOLDER holds Super-NaturalInstructions JSON files under their own names; the development tasks of the paper that are
 there are measured, or those that `--task` names. Test rows are drawn with a fixed seed; own data comes from the other
 instances, near copies of test rows left out. The same line again goes on where it stopped, and what is finished is only
-read; use another DIR for other numbers. The default is a trial of the machinery: two tasks, few rows, two arms.
+read; use another DIR for other numbers. The default is a trial of the machinery: one task, few rows, two arms.
 `--full` takes all tasks and arms with the preset's numbers. Options behind `--` go to every job: settings
 (`train.epochs=2`) and options of `open_job` (`model=NAME`).
 
@@ -47,8 +47,9 @@ from sg_local.run import ANSWERS, CANDIDATES, INPUTS
 from sg_local.tasks import read_task
 
 INPUT_SIZES, ROW_SIZES = (25, 50, 100, 200), (10, 30, 100)
-QUICK_SIZES, QUICK_TASKS, QUICK_TESTS, TESTS = (25, 10), 2, 24, 100
+QUICK_SIZES, QUICK_TASKS, QUICK_TESTS, TESTS = (25, 10), 1, 24, 100
 QUICK = ("synth.n_inputs=48", "synth.n_asked=128", "synth.n_votes=3", "train.epochs=1", "eval.n_votes=2")
+QUICK += ("eval.n_dev=8", "eval.n_calibration=16")
 COMMON = ("export.types=none", "eval.tuned_vote=false")
 LEAK, ROUNDS = 0.9, 4000
 SYNTHETIC = "synthetic"

@@ -1,6 +1,7 @@
 """Serving: requests a second and latencies of `sg-local serve` against llama_cpp.server, and a soak.
 
-    python benchmarks/serve.py RUN [--runs FOLDER] [--fused FILE.gguf] [--clients 1,4,16,64] [--requests N] [--rounds N]
+    python benchmarks/serve.py RUN [--full] [--runs FOLDER] [--fused FILE.gguf] [--clients 1,16] [--requests N]
+                               [--rounds N]
     python benchmarks/serve.py RUN --soak MINUTES [--clients 16]
 
 Two servers on the same machine take turns, on the same prompts:
@@ -13,9 +14,10 @@ Two servers on the same machine take turns, on the same prompts:
 on with an input for 32 tokens. `ratio_at_16` is our requests a second over theirs with 16 clients, the median over
 rounds of the task's; `p95_choice_ms` the 95th percentile of one client's task requests on ours; `failed` counts
 requests that a server answered with an error, which count for nothing else. Run it on a quiet machine; on two cores
-some ten minutes. The soak asks for MINUTES with 16 clients, a tenth of them hostile or leaving, and tells how many
-answers were not the offline one, how many requests failed that should not have, and how the server's memory grew after
-its first fifth (percent). The last line is one JSON object.
+some four minutes, and twenty with `--full`, which has 1, 4, 16 and 64 clients and three rounds. The soak asks for
+MINUTES with 16 clients, a tenth of them hostile or leaving, and tells how many answers were not the offline one, how
+many requests failed that should not have, and how the server's memory grew after its first fifth (percent). The last
+line is one JSON object.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ from sg_local.run import FUSED, open_run
 SG_LOCAL = (sys.executable, "-c", "from sg_local.cli import main; main()")
 START_S = 180
 N_TEXT, N_TASK = 32, 64
+QUICK: dict[str, Any] = {"clients": [1, 16], "requests": 24, "rounds": 1}
+FULL: dict[str, Any] = {"clients": [1, 4, 16, 64], "requests": 48, "rounds": 3}
 HOSTILE = (
     ("/v1/completions", {"prompt": "x", "stop": ["\ud83d"]}),
     ("/v1/completions", {"prompt": "word " * 50_000}),
@@ -268,16 +272,22 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--fused", type=Path, help="default: the run's own, from `sg-local export RUN`")
-    parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 4, 16, 64])
-    parser.add_argument("--requests", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--clients", type=lambda text: [int(n) for n in text.split(",")], help="1,16; 1,4,16,64 with --full"
+    )
+    parser.add_argument("--requests", type=int, help="of each turn (24; 48 with --full)")
+    parser.add_argument("--rounds", type=int, help="turns of each server (1; 3 with --full)")
+    parser.add_argument("--full", action="store_true", help="more clients, requests and rounds")
     parser.add_argument("--soak", type=float, metavar="MINUTES")
     arguments = parser.parse_args()
+    usual = FULL if arguments.full else QUICK
+    for name, value in usual.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, [16] if name == "clients" and arguments.soak else value)
     run = open_run(arguments.runs, arguments.run)
     task = from_dict(Task, run.settings["task"])
     texts = [row.input for row in task.tests][:64]
     if arguments.soak:
-        arguments.clients = arguments.clients if arguments.clients != [1, 4, 16, 64] else [16]
         found = soak(arguments, texts)
     else:
         fused = sorted(run.root.glob(FUSED))
