@@ -64,6 +64,7 @@ GAINED = {
     "without_demonstrations": False,
     "score_files": True,
     "may_lose": None,
+    "precision": "auto",
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

@@ -24,7 +24,7 @@ from sg_local.files import file_digest, remove
 from sg_local.gguf import Origin, adopt
 from sg_local.prompts import Form, Room, TooLong, answer_room
 from sg_local.records import Adapter, NoRows, Segment, SgError, Task, TokenExample, TrainStep, digest, from_dict
-from sg_local.run import ADAPTER, TRAIN, VALID, Run
+from sg_local.run import ADAPTER, TRAIN, VALID, Run, without_gained
 from sg_local.validation import split_rows
 
 logger = logging.getLogger(__name__)
@@ -246,7 +246,7 @@ def _stamped(job: Training) -> dict[str, Any]:
     The context is not among them, since it shapes only rows near its end: a finished adapter outlives another engine.
     """
     return {
-        **dataclasses.asdict(job.settings),
+        **without_gained(dataclasses.asdict(job.settings)),
         "rows": digest([dataclasses.asdict(row) for row in job.rows]),
         "task": job.task.digest,
         "form": digest(job.form.stamped),

@@ -25,6 +25,7 @@ from sg_local.backends.training.memory import (
     parameters,
     training_need,
 )
+from sg_local.backends.training.on_metal import metal_place
 from sg_local.gguf import GgufFile, ModelConfig, read_config
 from sg_local.records import SgError, TokenExample
 
@@ -138,6 +139,42 @@ def test_the_blocks_of_a_file_are_counted_before_there_are_rows(tmp_path: Path) 
     assert small == Way()
     with pytest.raises(SgError, match=r"weights 0\.0 GB"):
         check_expected(path, RowLengths(100, 30, 10), SETTINGS, Place(GB // 4))
+
+
+@pytest.mark.parametrize(("type", "head"), [("Q4_K", "Q6_K"), ("Q8_0", "Q8_0"), ("Q6_K", "Q6_K"), ("BF16", "F16")])
+def test_what_mlx_holds_on_metal_is_told_from_the_header(tmp_path: Path, type: str, head: str) -> None:
+    pytest.importorskip("mlx_lm")
+    from mlx.utils import tree_flatten
+
+    from sg_local.backends.mlx.weights import load_model
+
+    path = write_model(tmp_path / "m.gguf", TinySpec(type=type, head_type=head))
+    model = load_model(path, keep_quantised=True)
+    held = sum(array.nbytes for _, array in tree_flatten(model.parameters()) if array.ndim > 1)
+    place = metal_place(path, GB)
+    assert place.blocks == Stored(held, 0, 0) and place.pads
+    assert place.ways(VICUNA, 32) == [Way(blocks=True, recomputed=31)]
+
+
+def test_on_metal_only_what_not_even_one_row_fits_is_refused_and_before_a_process_begins(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("mlx_lm")
+    from sg_local.backends.mlx import trainer
+    from sg_local.backends.mlx.device import Device
+
+    began: list[TrainSettings] = []
+    monkeypatch.setattr(trainer, "train_in_child", lambda job, out, on_step: began.append(job.settings))
+    one = trainer.MlxTrainer(write_model(tmp_path / "m.gguf", TinySpec(type="Q4_K")))
+    many, settings = rows(1, 100, 400) * 8192, TrainSettings(batch_size=8192)
+    with pytest.raises(SgError, match="Training needs about"):
+        check_fits(many, settings, one.config, metal_place(one.path, GB))
+    for limit in (GB, GB // 4):
+        one.device = Device(True, "Metal", limit)
+        if limit == GB:
+            one.train(many, [], tmp_path / "out", settings, lambda step: None)
+            continue
+        with pytest.raises(SgError, match="Training needs about"):
+            one.train(many, [], tmp_path / "out", settings, lambda step: None)
+    assert began == [settings]
 
 
 def test_a_large_vocabulary_has_fewer_logits_at_a_time() -> None:

@@ -22,6 +22,7 @@ from sg_local.job.base import Base
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.plan import layers_of, plan_of
+from sg_local.job.resources import training_of
 from sg_local.job.stages import ALL, look_ahead, perform, perform_all, to_come
 from sg_local.records import SgError, TestRow
 from sg_local.run import Run
@@ -83,6 +84,36 @@ def test_a_trainer_that_is_not_installed_is_refused(tmp_path, routing, model, mo
 def test_settings_out_of_range_are_refused(tmp_path, routing, model):
     assert "epochs = -1" in refused(tmp_path, routing, options(tmp_path, model, train={"epochs": -1.0})).message
     assert "has 2" in refused(tmp_path, routing, options(tmp_path, model, train={"n_layers": 9})).message
+
+
+@pytest.mark.parametrize(
+    ("trainer", "processor", "said"),
+    [("torch", False, "neither AVX512-BF16 nor AMX"), ("torch", True, ""), ("mlx", True, "for the torch trainer")],
+)
+def test_bfloat16_is_refused_where_nothing_multiplies_it(
+    tmp_path, routing, model, monkeypatch, trainer, processor, said
+):
+    monkeypatch.setattr(machine, "multiplies_bf16", lambda: processor)
+    asked = options(tmp_path, model, trainer=trainer, train={"precision": "bf16"})
+    if said:
+        error = refused(tmp_path, routing, asked)
+        assert said in error.message and "`train.precision`" in error.hint
+    else:
+        begun(tmp_path, routing, model, train={"precision": "bf16"}).look_ahead(("train",))
+    assert "auto or bf16" in refused(tmp_path, routing, options(tmp_path, model, train={"precision": "half"})).hint
+
+
+def test_a_base_in_bfloat16_needs_less_memory(tmp_path, routing, model):
+    plain, halved = (
+        training_of(begun(tmp_path, routing, model, train={"precision": name}))[1] for name in ("auto", "bf16")
+    )
+    assert halved.weights < plain.weights
+
+
+def test_the_processors_word_for_bfloat16_counts(monkeypatch):
+    for flags, known in (("fpu avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx512f bf16x", False), ("", False)):
+        monkeypatch.setattr(machine.limits, "text_of", lambda path, flags=flags: f"processor : 0\nflags : {flags}\n")
+        assert machine.multiplies_bf16() == known
 
 
 def test_a_template_that_cannot_be_rendered_is_refused_for_the_chat_form_alone(tmp_path, routing, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from bounds import soon
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import TinySpec, write_model
 
@@ -332,3 +333,30 @@ def test_two_processes_train_the_adapter_of_one(model, tmp_path) -> None:
 def test_the_entry_point_names_a_folder_without_a_job(tmp_path, capsys) -> None:
     assert main([str(tmp_path)]) == 1
     assert "job.json is missing" in capsys.readouterr().err
+
+
+def losses(model: Path, out: Path, precision: str) -> list[float]:
+    """The losses of all steps of a training in these numbers."""
+    curve: list[float] = []
+    settings = dataclasses.replace(SETTINGS, precision=precision, lr=5e-4)
+    open_trainer("torch", model).train(rows_of(24), rows_of(6, seed=1), out, settings, lambda s: curve.append(s.loss))
+    return curve
+
+
+@pytest.mark.parametrize("whole_bytes", [1 << 30, 0], ids=["whole", "blocks"])
+def test_a_base_in_bfloat16_on_the_cpu_trains_to_losses_within_a_hundredth(tmp_path, monkeypatch, whole_bytes) -> None:
+    monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: True)
+    monkeypatch.setattr("sg_local.backends.training.memory.FULL_COPY_BYTES", whole_bytes)
+    model = write_model(tmp_path / "tiny.gguf", TinySpec(type="Q4_K"))
+    plain, halved = (losses(model, tmp_path / precision, precision) for precision in ("auto", "bf16"))
+    assert len(plain) == len(halved) == 19 and plain != halved and plain[-1] < 0.9 * plain[0]
+    apart = [abs(one / other - 1) for one, other in zip(halved, plain, strict=True)]
+    assert sum(apart) / len(apart) < 0.01 and max(apart) < 0.02
+
+
+def test_bfloat16_is_refused_where_the_processor_does_not_multiply_it(model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: False)
+    monkeypatch.setattr("sg_local.backends.machine.has_nvidia", lambda: False)
+    with soon(), pytest.raises(SgError, match="neither AVX512-BF16 nor AMX") as caught:
+        losses(model, tmp_path / "out", "bf16")
+    assert caught.value.exit_code == 2 and not (tmp_path / "out").exists()

@@ -39,10 +39,9 @@ class EngineSettings:
     """How a generator runs. None means: chosen by the backend from the model and the machine.
 
     `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together. With
-    `n_threads` None as many threads compute as neighbours leave processors for.
-    `fast_copy` lets the backend keep the same weights in a format that this machine computes faster, in `cache`
-    (None: the user's cache folder). `format` names what shall run, `as given` or a copy's format, where rows are to
-    come out as they did elsewhere.
+    `n_threads` None as many threads compute as neighbours leave processors for. `fast_copy` lets the backend keep the
+    same weights in a format that this machine computes faster, in `cache` (None: the user's cache folder). `format`
+    names what shall run, `as given` or a copy's format, where rows are to come out as they did elsewhere.
     """
 
     n_ctx: int = 2048
@@ -58,8 +57,8 @@ class EngineSettings:
 class TrainSettings:
     """LoRA finetuning. `alpha / rank` scales the adapter; `n_layers` counts from the last layer (None: all).
 
-    `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop
-    (0: never stop); `share_prefix` computes the tokens that all rows have in common once per step.
+    `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
+    `share_prefix` computes what all rows begin with once per step; `precision` is in `training.precision.PRECISIONS`.
     """
 
     rank: int = 16
@@ -81,6 +80,7 @@ class TrainSettings:
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None
+    precision: str = "auto"
 
 
 class Generator(Protocol):

@@ -69,6 +69,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_libraries
 
 
+def multiplies_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself."""
+    words = set(limits.text_of(Path("/proc/cpuinfo")).split())
+    return bool(words & {"avx512_bf16", "amx_bf16"})
+
+
 def has_nvidia() -> bool:
     """Whether there is an NVIDIA GPU, whose memory is not the machine's."""
     return Path("/dev/nvidia0").exists()

@@ -89,11 +89,13 @@ def check_model(ahead: Ahead) -> None:
 
 
 def check_settings(ahead: Ahead) -> None:
-    """The training's settings are in their ranges."""
+    """The training's settings are in their ranges, and this machine computes in the numbers that they ask for."""
     if "train" in ahead.stages:
         from sg_local.backends.training.lora import check_settings as check_training
+        from sg_local.backends.training.precision import check_precision
 
         check_training(ahead.job.plan["train"])
+        check_precision(ahead.job.plan["train"].precision, ahead.job.trainer)
 
 
 def check_speed(ahead: Ahead) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sg_local.backends import machine, makes_weights
+from sg_local.backends import machine, makes_weights, on_apple_silicon
 from sg_local.backends.footprint import N_PARALLEL, EngineNeed, engine_need
 from sg_local.job.disk import faster_copy, wanted
 from sg_local.job.rows_ahead import rows_ahead
@@ -20,7 +20,7 @@ from sg_local.words import size
 
 if TYPE_CHECKING:
     from sg_local.backends.training.holding import Way
-    from sg_local.backends.training.memory import Need, RowLengths
+    from sg_local.backends.training.memory import Need, Place, RowLengths
     from sg_local.job.job import OpenRun
 
 MARGIN = 1.15  # a need is refused beyond this many times what is free, as the trainers do
@@ -37,10 +37,11 @@ def check_memory(job: OpenRun, stages: Collection[str]) -> None:
         if stage in stages:
             _check_engine(job, what, free)
     if "train" in stages and makes_weights(job.trainer):
-        from sg_local.backends.training.memory import Place, check_expected
+        from sg_local.backends.training.memory import check_expected
+        from sg_local.backends.training.on_metal import one_row
 
-        place = Place(free, pads=job.trainer == "mlx")
-        check_expected(job.base.path, _lengths(job), job.plan["train"], place)
+        place, settings = _training_place(job, free), job.plan["train"]
+        check_expected(job.base.path, _lengths(job), one_row(settings) if _on_metal(job) else settings, place)
     if "export" in stages and makes_weights(job.trainer):
         _check_export(job, free)
 
@@ -141,8 +142,24 @@ def engine_memory(job: OpenRun) -> int:
 
 def training_of(job: OpenRun) -> tuple[Way, Need]:
     """How rows as long as the longest that are known will be trained, and the memory that it takes."""
-    from sg_local.backends.training.memory import Place, expected_need
+    from sg_local.backends.training.memory import expected_need
 
-    on_cuda = machine.has_nvidia() and job.trainer == "torch"
-    place = Place(None if on_cuda else machine.free_memory(), on_cuda=on_cuda, pads=job.trainer == "mlx")
+    place = _training_place(job, machine.free_memory())
     return expected_need(job.base.path, _lengths(job), job.plan["train"], place)
+
+
+def _training_place(job: OpenRun, free: int | None) -> Place:
+    """Where the job's trainer computes, with so much of the machine's memory free; of a GPU's own nobody knows yet."""
+    from sg_local.backends.training.memory import Place
+    from sg_local.backends.training.on_metal import metal_place
+    from sg_local.backends.training.precision import halves
+
+    if _on_metal(job):
+        return metal_place(job.base.path, free)
+    on_cuda = machine.has_nvidia() and job.trainer == "torch"
+    in_halves = halves(job.plan["train"].precision)
+    return Place(None if on_cuda else free, on_cuda=on_cuda, pads=job.trainer == "mlx", halves=in_halves)
+
+
+def _on_metal(job: OpenRun) -> bool:
+    return job.trainer == "mlx" and on_apple_silicon()

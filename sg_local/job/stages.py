@@ -24,7 +24,19 @@ from sg_local.job.job import OpenRun
 from sg_local.job.meter import Meter
 from sg_local.job.required import check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
-from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, INPUTS, REPORT, TRAIN, VALID, VERDICTS, MadeOtherwise, read_json
+from sg_local.run import (
+    ADAPTER,
+    ANSWERS,
+    CANDIDATES,
+    INPUTS,
+    REPORT,
+    TRAIN,
+    VALID,
+    VERDICTS,
+    MadeOtherwise,
+    read_json,
+    without_gained,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -229,8 +241,7 @@ def _is_done(job: OpenRun, name: str) -> bool:
 
 def _settings(job: OpenRun, name: str) -> str:
     """The digest of a stage's settings."""
-    settings = job.plan[name]
-    return digest(getattr(settings, "stamped", settings))
+    return digest(without_gained(dataclasses.asdict(job.plan[name])))
 
 
 def seal(job: OpenRun, name: str) -> dict[str, Any]:

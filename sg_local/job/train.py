@@ -33,9 +33,12 @@ def train(job: OpenRun, tell: Listener) -> str:
     """The kept rows into an adapter. Lets go of the engine as soon as the rows are tokens."""
     from sg_local import training
     from sg_local.backends import open_trainer
+    from sg_local.backends.training.precision import BF16
 
     trainer = open_trainer(job.trainer, job.base.path)
     tell(Said(f"  trainer: {trainer.note}"))
+    if job.plan["train"].precision == BF16:
+        tell(Said("  the base computes in bfloat16, as `train.precision` asks"))
 
     def before(sets: Sets) -> None:
         if sets.dropped:

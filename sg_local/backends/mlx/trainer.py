@@ -40,7 +40,9 @@ from sg_local.backends.training.lora import (
     normaliser,
 )
 from sg_local.backends.training.memory import Place, check_fits
+from sg_local.backends.training.on_metal import metal_place, one_row
 from sg_local.backends.training.parity import Logits, parity_gate
+from sg_local.backends.training.precision import check_precision
 from sg_local.files import file_digest
 from sg_local.gguf import GgufFile, read_config, write_adapter
 from sg_local.records import Adapter, TokenExample, TrainStep
@@ -179,10 +181,14 @@ class MlxTrainer:
     ) -> Adapter:
         """Train, or go on from the checkpoint in `out`; writes `out/adapter.gguf` and `out/mlx/` for mlx-lm.
 
-        On Metal a child process does it, so that running out of memory there can be survived.
+        On Metal a child process does it, so that running out of memory there can be survived. Raises SgError where not
+        even one row at a time would fit.
         """
         job = Handover(self.path, tuple(examples), tuple(valid), settings)
         if self.device.is_metal:
+            check_settings(settings)
+            check_examples(examples, self.config.vocab)
+            check_fits(examples, one_row(settings), self.config, metal_place(self.path, self.device.memory_limit))
             return train_in_child(job, out, on_step)
         return self.train_here(job, out, on_step)
 
@@ -195,6 +201,7 @@ class MlxTrainer:
         """
         began, settings = time.monotonic(), work.settings
         check_settings(settings)
+        check_precision(settings.precision, "mlx")
         check_examples(work.train, self.config.vocab)
         if work.valid:
             check_examples(work.valid, self.config.vocab)

@@ -22,6 +22,7 @@ from sg_local.backends.training.loop import run_loop
 from sg_local.backends.training.lora import check_examples, check_settings
 from sg_local.backends.training.memory import Place, check_fits
 from sg_local.backends.training.parity import Logits, parity_gate
+from sg_local.backends.training.precision import AUTO, check_precision, halves
 from sg_local.files import file_digest
 from sg_local.gguf import read_config
 from sg_local.records import Adapter, TokenExample, TrainStep
@@ -51,14 +52,15 @@ class TorchTrainer:
         """Train, resuming from `out` where it holds a checkpoint of the same work; see backends.Trainer."""
         began = time.monotonic()
         check_settings(settings)
+        check_precision(settings.precision, "torch")
         shape = read_config(self.model)
         check_examples(examples, shape.vocab)
         if valid:
             check_examples(valid, shape.vocab)
-        way = check_fits(examples, settings, shape, place(self.model))
+        way = check_fits(examples, settings, shape, place(self.model, settings.precision))
         n_threads = settings.n_threads or max(1, machine.physical_cores() // n_processes())
         torch.set_num_threads(n_threads)
-        base = load_base(self.model, *placement(), as_blocks=way.blocks)
+        base = load_base(self.model, *placement(settings.precision), as_blocks=way.blocks)
         adapter = TorchLora(base, settings)
         gate = parity_gate(self.model, out, examples, n_threads) if rank() == 0 else None
         if gate is not None:
@@ -102,19 +104,19 @@ def _record(job: TrainJob, progress: TrainProgress, path: Path, digest: str) -> 
     )
 
 
-def placement() -> tuple[torch.device, torch.dtype]:
-    """Where the base lives: this process's GPU in bfloat16, else the CPU in float32."""
+def placement(precision: str = AUTO) -> tuple[torch.device, torch.dtype]:
+    """Where the base lives: this process's GPU in bfloat16, else the CPU, in float32 unless bfloat16 is asked for."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device()), torch.bfloat16
-    return torch.device("cpu"), torch.float32
+    return torch.device("cpu"), torch.bfloat16 if halves(precision) else torch.float32
 
 
-def place(model: Path) -> Place:
+def place(model: Path, precision: str = AUTO) -> Place:
     """What is free where `placement` puts the base, and what its blocks take there."""
     device, _ = placement()
     if device.type == "cuda":
         return Place(torch.cuda.mem_get_info(device)[0], on_cuda=True, blocks=stored(model, on_cuda=True))
-    return Place(machine.free_memory(), blocks=stored(model, on_cuda=False))
+    return Place(machine.free_memory(), blocks=stored(model, on_cuda=False), halves=halves(precision))
 
 
 def placement_note() -> str:

@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 
 from sg_local import __version__
 from sg_local.backends import TrainSettings
+from sg_local.backends.training.precision import AUTO
 from sg_local.files import replacing
 from sg_local.gguf import GgufFile
 from sg_local.reading import as_record, loads, open_file
@@ -54,6 +55,8 @@ class TrainJob:
     def identity(self) -> dict[str, str]:
         """What makes two jobs the same work, by the name that an error shows."""
         ignored = {"time_s", "n_threads", "checkpoint_every", "batch_size", "grad_accumulation"}
+        if self.settings.precision == AUTO:  # as earlier checkpoints have it
+            ignored.add("precision")
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
         settings["rows per step"] = self.settings.batch_size * self.settings.grad_accumulation
         return {

@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from sg_local.backends import TrainSettings
+from sg_local.backends.training.precision import PRECISIONS
 from sg_local.records import SgError, TokenExample
 
 SCHEDULES = ("linear", "cosine")
@@ -157,6 +158,7 @@ def check_settings(settings: TrainSettings) -> None:
         ("valid_every", settings.valid_every >= 1, "at least 1"),
         ("checkpoint_every", settings.checkpoint_every >= 1, "at least 1"),
         ("patience", settings.patience >= 0, "0 (never stop early) or more"),
+        ("precision", settings.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ("time_s", settings.time_s is None or settings.time_s > 0, "above 0 seconds"),
     )
     for name, holds, range_text in rules:

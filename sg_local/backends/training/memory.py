@@ -39,7 +39,7 @@ COMFORT = 0.85  # a way that needs at most this share of what is free is taken b
 class Load:
     """What a step holds at once: tokens (a shared prefix once, padding counted), and how many are prefix.
 
-    `n_logits` counts rows of float32 logits in memory at a time; `n_layers` the layers with an adapter.
+    `n_logits` counts rows of float32 logits at a time; `n_layers` the layers with an adapter; `halves`: bf16 on a CPU.
     """
 
     n_tokens: int
@@ -48,6 +48,12 @@ class Load:
     rank: int
     n_layers: int
     on_cuda: bool = False
+    halves: bool = False
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number of the base, and of what goes through it."""
+        return 2 if self.on_cuda or self.halves else 4
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,14 @@ class Place:
     """Where a trainer computes, and the bytes that are free there, None where nobody knows.
 
     `pads`: rows are padded to the longest and all answers' logits are made at once, which is how the MLX trainer works.
-    `blocks` is what the base takes as blocks, None where it is held whole.
+    `blocks` is what the base takes as blocks, None where it is whole. `halves`: a CPU computes in bfloat16.
     """
 
     free_bytes: int | None
     on_cuda: bool = False
     pads: bool = False
     blocks: Stored | None = None
+    halves: bool = False
 
     def ways(self, shape: ModelConfig, n_layers: int) -> list[Way]:
         """How a base with adapters in so many layers can be held there, the fastest way first, the smallest last.
@@ -70,7 +77,7 @@ class Place:
         hundredths of the time, a tenth where matrices are narrow; there they are whole.
         """
         if self.pads:
-            return [WHOLE]
+            return [WHOLE] if self.blocks is None else [Way(blocks=True, recomputed=max(0, n_layers - 1))]
         blocks = self.blocks is not None
         whole_too = blocks and (self.on_cuda or 4 * parameters(shape) <= FULL_COPY_BYTES)
         return [WHOLE] * whole_too + [Way(blocks, n) for n in range(max(1, n_layers))]
@@ -111,6 +118,7 @@ def load_of(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelC
         rank=settings.rank,
         n_layers=len(adapted_layers(shape.layers, settings.n_layers)),
         on_cuda=place.on_cuda,
+        halves=place.halves,
     )
 
 
@@ -121,7 +129,7 @@ def expected_load(lengths: RowLengths, settings: TrainSettings, shape: ModelConf
     n_answers = size * lengths.n_answer
     n_layers = len(adapted_layers(shape.layers, settings.n_layers))
     n_logits = 3 * n_answers if place.pads else 2 * min(LOGIT_ROWS, n_answers)
-    return Load(shared + size * own, shared, n_logits, settings.rank, n_layers, place.on_cuda)
+    return Load(shared + size * own, shared, n_logits, settings.rank, n_layers, place.on_cuda, place.halves)
 
 
 def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
@@ -148,7 +156,7 @@ def parameters(shape: ModelConfig) -> int:
 
 
 def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stored | None = None) -> Need:
-    """What LoRA training takes one way, with w = 4 bytes a number (CPU, float32) or 2 (CUDA, bfloat16).
+    """What LoRA training takes one way, with w = 4 bytes a number (float32) or 2 (bfloat16: CUDA).
 
     weights   w for each parameter of the base, or its `blocks` as they are in the file, w for each number that is none
               and for each of the largest matrix; 16 bytes (value, gradient, Adam's two moments, all float32) for each
@@ -156,13 +164,12 @@ def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stor
     tokens    the larger of a step and the parity gate's copy. A step: the numbers that `_kept` counts, and logits. The
               gate: a float32 copy of the base, of few layers for a large one
     """
-    width = 2 if load.on_cuda else 4
-    base = width * parameters(shape)
+    base = load.width * parameters(shape)
     if way.blocks and blocks is not None:
-        base = blocks.n_bytes + width * (blocks.n_whole + blocks.scratch)
+        base = blocks.n_bytes + load.width * (blocks.n_whole + blocks.scratch)
     sides = sum(map(sum, map(shape.shape_of, shape.row.targets)))
     weights = base + 16 * load.rank * load.n_layers * sides
-    step = round(OVERHEAD * width * _kept(shape, load, way)) + 4 * shape.vocab * load.n_logits
+    step = round(OVERHEAD * load.width * _kept(shape, load, way)) + 4 * shape.vocab * load.n_logits
     # Of mapped blocks the gate needs those of its few layers: the others' pages are given back before.
     spared = blocks.n_bytes if way.blocks and blocks is not None and len(_gate_layers(shape)) < shape.layers else 0
     return Need(weights, max(step, _gate(shape, load) - spared // 2), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
