@@ -9,7 +9,8 @@ trains a padding token per row, so its losses differ. Both MLX trainers compute 
 left out. Peak memory is read in a process of its own for each. `--full` adds a whole epoch of 64 rows and how the
 ratio grows with prefix length and batch size; benchmarks/large.py has a model of 7B's shape. The last line is one
 JSON object: `ratio_vs_plain` is plain seconds / our seconds over all measured steps (torch against torch),
-`ratio_vs_mlx_lm` the same for mlx_lm and our MLX trainer.
+`ratio_vs_mlx_lm` the same for mlx_lm and our MLX trainer; `ratio_bf16_vs_ours` our seconds in float32 over those with
+`train.precision=bf16`, on processors that multiply it.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def sprint(model: Path, rows: Sequence[TokenExample]) -> dict:
 
 def ratio(found: dict, name: str, own: str = "ours") -> float | None:
     """How many times longer that trainer took than our own, over all steps but the first."""
-    if name not in found:
+    if not {name, own} <= set(found):
         return None
     return round(sum(found[name]["seconds"][1:]) / sum(found[own]["seconds"][1:]), 2)
 
@@ -140,8 +141,14 @@ def show_curves(found: dict) -> float:
     for i in range(len(next(iter(found.values()))["losses"])):
         cells = (f"{one['losses'][i]:.5f} {one['seconds'][i]:7.2f} s" for one in found.values())
         print(f"{i + 1:4}  " + "  ".join(f"{cell:>16}" for cell in cells))
-    one, other = list(found.values())[:2]
-    pairs = zip(one["losses"], other["losses"], strict=True)
+    return largest_difference(found, *list(found)[:2]) or 0.0
+
+
+def largest_difference(found: dict, name: str, other: str) -> float | None:
+    """The largest relative difference of two trainers' losses over the steps."""
+    if not {name, other} <= set(found):
+        return None
+    pairs = zip(found[name]["losses"], found[other]["losses"], strict=True)
     return max(abs(a - b) / b for a, b in pairs)
 
 
@@ -174,7 +181,7 @@ def report(model: Path, n_steps: int, batch: int, full: bool, task: Path | None 
     n_prefix = shared_prefix(rows)
     own = statistics.mean(len(row.tokens) - n_prefix for row in rows)
     print(f"{len(rows)} rows, {n_prefix} shared tokens and {own:.0f} of their own, batch {batch}, {model.name}")
-    found = race(model, rows, settings, n_steps, ("ours", "plain"))
+    found = race(model, rows, settings, n_steps, ("ours", "plain", "ours_bf16"))
     apart = show_curves(found)
     mlx = {} if is_too_slow() else race(model, rows, settings, min(n_steps, 4), ("ours_mlx", "mlx_lm"))
     if mlx:
@@ -186,12 +193,15 @@ def report(model: Path, n_steps: int, batch: int, full: bool, task: Path | None 
     result = {
         "benchmark": "train",
         "ratio_vs_plain": ratio(found, "plain"),
+        "ratio_bf16_vs_plain": ratio(found, "plain", "ours_bf16"),
+        "ratio_bf16_vs_ours": ratio(found, "ours", "ours_bf16"),
         "ratio_vs_mlx_lm": ratio(mlx, "mlx_lm", "ours_mlx"),
         "median_ratio_vs_plain": median_ratio(found, "plain"),
         "median_ratio_vs_mlx_lm": median_ratio(mlx, "mlx_lm", "ours_mlx"),
         "examples_per_s": speed,
         "peak_bytes": memory,
         "largest_loss_difference": apart,
+        "largest_loss_difference_bf16": largest_difference(found, "ours_bf16", "ours"),
         "mlx_blas": blas_note(),
         "n_examples": len(rows),
         "n_steps": n_steps,

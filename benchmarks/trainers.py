@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
-from sg_local.backends import TrainSettings
+from sg_local.backends import TrainSettings, machine
 from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.engine import TorchEngine
 from sg_local.backends.torch.model import load_base
@@ -28,13 +28,20 @@ MLX_LM_PAD = 32  # mlx_lm.tuner.trainer pads rows to multiples of this, and one 
 Step = Callable[[StepPlan], float]
 
 
-def ours(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
+def ours(
+    model: Path, rows: Sequence[TokenExample], settings: TrainSettings, dtype: torch.dtype = torch.float32
+) -> Step:
     """One optimiser step of our trainer."""
-    base = load_base(model, CPU, torch.float32)
+    base = load_base(model, CPU, dtype)
     lora = TorchLora(base, settings)
     engine = TorchEngine(base, lora, TrainJob(rows, [], Path(), settings, "", "torch"))
     engine.start()
     return lambda plan: engine.step(plan).loss
+
+
+def ours_bf16(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step | None:
+    """One optimiser step of our trainer with `train.precision=bf16`, None where the processor does not multiply it."""
+    return ours(model, rows, settings, torch.bfloat16) if machine.multiplies_bf16() else None
 
 
 def plain(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) -> Step:
@@ -153,4 +160,4 @@ def mlx_lm_lora(model: Path, rows: Sequence[TokenExample], settings: TrainSettin
     return step
 
 
-SYSTEMS = {"ours": ours, "plain": plain, "ours_mlx": ours_mlx, "mlx_lm": mlx_lm_lora}
+SYSTEMS = {"ours": ours, "plain": plain, "ours_bf16": ours_bf16, "ours_mlx": ours_mlx, "mlx_lm": mlx_lm_lora}
