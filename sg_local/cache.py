@@ -16,13 +16,14 @@ from sg_local.files import is_left_over, remove
 from sg_local.reading import read_record
 from sg_local.records import SgError
 
-COPIES, CHOICES, DIGESTS, TRIED, PACES = "models", "choices", "digests", "tried", "paces"
+COPIES, CHOICES, DIGESTS, TRIED, PACES, KNOWN = "models", "choices", "digests", "tried", "paces", "known"
 KINDS = {
     COPIES: "faster copy",
     CHOICES: "engine choices",
     DIGESTS: "digests of files",
     TRIED: "files that engines came through",
     PACES: "how long stages took",
+    KNOWN: "inputs that labels are held against",
 }
 LEFT_OVER = "left over"
 COPY = re.compile(r"(?P<digest>[0-9a-f]{16})-(?P<format>\w+)\.gguf$")
@@ -49,7 +50,7 @@ class Digested:
 def cached(folder: Path, names: Mapping[str, str]) -> list[Cached]:
     """What is in the folder of caches, the largest first. `names` are models' names by the head of their digest."""
     found = [_copy(path, names) for path in _files(folder / COPIES) if COPY.fullmatch(path.name)]
-    found += [_all(KINDS[name], _files(folder / name)) for name in (CHOICES, DIGESTS, TRIED, PACES)]
+    found += [_all(KINDS[name], _files(folder / name)) for name in (CHOICES, DIGESTS, TRIED, PACES, KNOWN)]
     found.append(_all(LEFT_OVER, left_over(folder)))
     return sorted((line for line in found if line.paths), key=lambda line: -line.size_bytes)
 

@@ -51,6 +51,7 @@ COMMANDS = {
     "tune-settings": Listing("tune_settings", JOB, "Search temperature and epochs over several tasks for a preset."),
     "serve": Listing("serve", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
     "predict": Listing("predict", USE, "Answer one text, each line of standard input, or every row of a file."),
+    "label": Listing("label", USE, "Label a text, lines or a file's rows with the untuned model, at once."),
     "report": Listing("use", USE, "Write the report of a run as one HTML page."),
     "inspect": Listing("use", USE, "Say what a GGUF file holds and where it came from."),
     "runs": Listing("runs", LOOK, "List, show and delete runs."),

@@ -22,6 +22,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
 from sg_local.cli.options import (
     Choice,
+    Decorated,
     abstain_option,
     backend_option,
     job_options,
@@ -60,14 +61,36 @@ class Wanted:
     asking: Asking
 
     @classmethod
-    def of(cls, base: bool, free: bool, labels: str | None, columns: str | None, **more: Any) -> Wanted:
+    def of(cls, base: bool, labels: str | None, columns: str | None, free: bool = False, **more: Any) -> Wanted:
         """From the options as they are typed."""
         if free and labels not in (None, "free"):
             raise SgError("--free and --labels say different things.", "Give one of them.", exit_code=2)
         chosen = "free" if free else labels or Asking.labels
-        votes, probabilities, abstain = more.pop("votes") or 0, more.pop("probabilities"), more.pop("abstain") or 0.0
+        probabilities, abstain = more.pop("probabilities"), more.pop("abstain") or 0.0
+        votes = more.pop("votes", None) or 0
         asking = Asking(base, cast(Any, chosen), votes, probabilities, abstain)
         return cls(asking=asking, columns=parse_columns(columns) if columns else Columns(), **more)
+
+
+def rows_options(command: Decorated) -> Decorated:
+    """What is answered and where the answers go: the options that predict and label share."""
+    jsonl = "Read a JSON object a line from standard input, and write such lines."
+    is_text = "Take TEXT as a text, also where a file has that name."
+    for option in (
+        click.option("--redo", is_flag=True, help="Replace the file that --out names."),
+        click.option("--text", "is_text", is_flag=True, help=is_text),
+        click.option("--jsonl", is_flag=True, help=jsonl),
+        abstain_option,
+        click.option("--probabilities", is_flag=True, help="Give the probability of every label, too."),
+        click.option(
+            "--columns", metavar="input=NAME", help="The column that holds the inputs.  [default: by its name]"
+        ),
+        click.option(
+            "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a file's answers to this file."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command(
@@ -85,19 +108,13 @@ class Wanted:
 )
 @asked_argument
 @click.argument("text", required=False, shell_complete=row_names)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a file's answers to this file.")
-@click.option("--columns", metavar="input=NAME", help="The column that holds the inputs.  [default: by its name]")
-@click.option("--probabilities", is_flag=True, help="Give the probability of every label, too.")
+@rows_options
 @click.option(
     "--votes", type=click.IntRange(2), metavar="N", help="Let N samples elect each answer; gives their share."
 )
 @click.option("--labels", type=Choice(LABELS), help="How a label is chosen.  [default: likeliest]")
-@abstain_option
 @base_options
 @click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
-@click.option("--jsonl", is_flag=True, help="Read a JSON object a line from standard input, and write such lines.")
-@click.option("--text", "is_text", is_flag=True, help="Take TEXT as a text, also where a file has that name.")
-@click.option("--redo", is_flag=True, help="Replace the file that --out names.")
 @backend_option
 @set_option
 @runs_option
@@ -116,21 +133,26 @@ def predict_command(environment: Environment, /, run: str, options: Options, **t
     With --out the same command then continues.
     """
     wanted = Wanted.of(redo=options.redo, **typed)
-    source = _source(wanted)
+    source = source_of(wanted)
     with open_asked(run, options, environment, base=wanted.asking.base) as job:
         check_asking(wanted.asking, job.task)
-        if isinstance(source, Path):
-            n, n_failed = _file(job, source, wanted)
-        elif source is None:
-            n, n_failed = _lines(job, wanted)
-        else:
-            n, n_failed = _text(job, source, wanted)
+        answer(job, source, wanted)
+
+
+def answer(job: OpenRun, source: Path | str | None, wanted: Wanted) -> None:
+    """Answer a file, a text or (None) standard input; ends the command with 4 where rows could not be answered."""
+    if isinstance(source, Path):
+        n, n_failed = _file(job, source, wanted)
+    elif source is None:
+        n, n_failed = _lines(job, wanted)
+    else:
+        n, n_failed = _text(job, source, wanted)
     if n_failed:
         output.note(f"{n_failed} of {counted(n, 'row')} could not be answered.")
         click.get_current_context().exit(PASSED_OVER)
 
 
-def _source(wanted: Wanted) -> Path | str | None:
+def source_of(wanted: Wanted) -> Path | str | None:
     """The file or the text to answer; None for standard input. Raises SgError (usage) where that is not clear."""
     found: Path | str | None = None
     if wanted.text not in (None, "-"):

@@ -6,6 +6,7 @@ A further way of choosing among labels is a word in LABELS and a case in `_way`.
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +38,8 @@ class Asking:
     inputs is taken off first; `ensemble`, when how likely each label makes the input is counted in, too; `free`, when
     the model writes, and is held to no schema either. `votes` samples elect the answer (0: none), as the evaluation's
     `tuned_vote` does. `probabilities` asks for every label's probability. `base` asks the untuned model. Where the
-    likeliest label is less probable than `abstain`, the answer is "unsure" (0: never).
+    likeliest label is less probable than `abstain`, the answer is "unsure" (0: never). `known` are the inputs over
+    which centred ways take each label's mean score (none: the run's).
     """
 
     base: bool = False
@@ -45,6 +47,7 @@ class Asking:
     votes: int = 0
     probabilities: bool = False
     abstain: float = 0.0
+    known: tuple[str, ...] = ()
 
     @property
     def weighs(self) -> bool:
@@ -91,16 +94,18 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
     if not job.task.labels or asking.labels == "free":
         return serve.Written()
     if asking.labels == "ensemble":
-        return _ensemble(job, who)
+        return _ensemble(job, asking, who)
+    if asking.labels == "calibrated" and asking.known:
+        return serve.Likeliest(_means(who, serve.Likeliest(), asking.known))
     return serve.Likeliest(_calibration(job, asking).means if asking.labels == "calibrated" else ())
 
 
-def _ensemble(job: OpenRun, who: Answerer) -> Way:
-    """Direct and channel scores, centred on the run's inputs. Raises SgError (usage) where there are too few."""
+def _ensemble(job: OpenRun, asking: Asking, who: Answerer) -> Way:
+    """Direct and channel scores, centred on known inputs. Raises SgError (usage) where there are too few."""
     from sg_local import serve
     from sg_local.channel import orders_of
 
-    known = _known(job)
+    known = asking.known or _known(job)
     if len(known) < FEWEST_KNOWN:
         hint = f"Let the model write some: `synth {job.task.name}`. No training is needed."
         message = f"Labels by ensemble are held against a run's inputs, and run {job.run.name} has {len(known)}."
@@ -112,9 +117,10 @@ def _ensemble(job: OpenRun, who: Answerer) -> Way:
 def temperature_of(job: OpenRun, asking: Asking) -> float:
     """What the labels' scores are divided by before they become probabilities; 1 where no probability matters.
 
-    Labels by ensemble have none of their own: their probabilities are not calibrated.
+    Labels by ensemble have none of their own, nor have those centred on inputs that are not the run's: their
+    probabilities are not calibrated.
     """
-    if not job.task.labels or not asking.weighs or asking.labels not in ("likeliest", "calibrated"):
+    if not job.task.labels or not asking.weighs or asking.known or asking.labels not in ("likeliest", "calibrated"):
         return 1.0
     return _calibration(job, asking).temperature
 
@@ -123,14 +129,14 @@ def _calibration(job: OpenRun, asking: Asking) -> Calibration:
     return calibration_of(job, asking.labels, base=asking.base)
 
 
-def _known(job: OpenRun) -> list[str]:
+def _known(job: OpenRun) -> tuple[str, ...]:
     """The inputs that calibrate the evaluation; where the run has none, such that say nothing."""
     from sg_local import evaluate
 
-    return [question.input for question in evaluate.calibration_questions(evaluation_of(job))]
+    return tuple(question.input for question in evaluate.calibration_questions(evaluation_of(job)))
 
 
-def _means(who: Answerer, way: Way, texts: list[str]) -> tuple[float, ...]:
+def _means(who: Answerer, way: Way, texts: Sequence[str]) -> tuple[float, ...]:
     """Each label's mean score over texts, in nats. Raises SgError for a text that does not fit the context."""
     from sg_local import serve
 
@@ -162,8 +168,9 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
         job.backend,
         None if untuned else file_digest(job.run.path(ADAPTER)),
         [lengths["n_ctx"], lengths["max_tokens"]],
-        {key: value for key, value in asked.items() if key != "abstain"},  # what is kept is the label
+        {key: value for key, value in asked.items() if key not in ("abstain", "known")},  # what is kept is the label
         voted if asking.votes else None,
         calibrated if asking.labels in CENTRED else None,
+        *([asking.known] if asking.known else ()),
     ]
     return digest(facts)

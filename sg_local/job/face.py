@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local.calibration import UNSURE
-from sg_local.job.answering import Asking, check_asking
+from sg_local.job.answering import Asking, Labels, check_asking
 from sg_local.job.calibrating import calibration_of
 from sg_local.job.events import Listener, deaf
 from sg_local.job.job import OpenRun
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sg_local.evaluate import BaseScores
     from sg_local.filters import Funnel
     from sg_local.job.events import Forecast
+    from sg_local.job.known import Against
     from sg_local.job.predict import AnsweredFile
     from sg_local.report import FileScore, Report
 
@@ -189,6 +190,42 @@ class Job:
         check_options(columns or {}, "columns", {"input", "output"})
         file = FileToAnswer(Path(source), Path(out), Columns(**(columns or {})), redo)
         return predict_file(self._opened, file, Asking(**asked), listen)
+
+    def label(self, texts: Iterable[str], *, labels: Labels = "calibrated", against: Against = "written") -> list[str]:
+        """A label for each text by the untuned model, in order; needs no stage, and no run is begun.
+
+        `labels` says how they are chosen: "calibrated", "ensemble" or "likeliest". Each label's mean score over known
+        inputs is taken off first: the run's or such that the model writes once ("written"), the texts themselves where
+        there are eight or more ("rows"), or such that say nothing ("nothing"). Raises SgError for a task without
+        labels, and for a text that does not fit the model's context.
+        """
+        from sg_local.job.labelling import Instant, label_texts
+
+        return label_texts(self._opened, list(texts), Instant(Asking(base=True, labels=labels), against))
+
+    def label_file(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        against: Against = "written",
+        columns: Mapping[str, str] | None = None,
+        redo: bool = False,
+        listen: Listener = deaf,
+        **asked: Any,
+    ) -> AnsweredFile:
+        """Label every row of a file by the untuned model, as `label` does, and write them as `predict_file` does.
+
+        Further options: `labels`, `probabilities`, `abstain`.
+        """
+        from sg_local.job.labelling import Instant, label_file
+        from sg_local.job.predict import FileToAnswer
+
+        check_options(asked, "label_file", {"labels", "probabilities", "abstain"})
+        check_options(columns or {}, "columns", {"input", "output"})
+        file = FileToAnswer(Path(source), Path(out), Columns(**(columns or {})), redo)
+        how = Instant(Asking(**{"base": True, "labels": "calibrated", **asked}), against)
+        return label_file(self._opened, file, how, listen)
 
     def predict_proba(self, texts: Iterable[str], *, base: bool = False) -> list[dict[str, float]]:
         """For each text, every label's probability under the tuned model, in the task's order of labels; sums to 1.

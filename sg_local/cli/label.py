@@ -1,0 +1,107 @@
+"""`sg-local label`: the instant mode. The untuned model labels a text, lines or a file's rows; nothing is trained.
+
+Readers, writers and exit codes are those of `predict`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from sg_local.cli.app import Command
+from sg_local.cli.asking import open_asked
+from sg_local.cli.complete import row_names, run_names, task_names
+from sg_local.cli.config import Environment
+from sg_local.cli.narration import telling
+from sg_local.cli.options import (
+    Choice,
+    backend_option,
+    form_option,
+    job_options,
+    json_option,
+    model_option,
+    runs_option,
+    set_option,
+)
+from sg_local.cli.predict import Wanted, answer, rows_options, source_of
+from sg_local.job.answering import LABELS
+from sg_local.job.known import AGAINST, Against
+from sg_local.job.labelling import INSTANT, Instant, ask_instantly, check_instant
+from sg_local.job.options import Options
+from sg_local.job.predict import FileToAnswer
+from sg_local.tables import read_table
+
+
+def labelled_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Tasks, and runs, whose task is meant."""
+    return [*task_names(ctx, param, incomplete), *run_names(ctx, param, incomplete)]
+
+
+@click.command(
+    "label",
+    cls=Command,
+    examples=(
+        "sg-local label support_routing mails.csv --out labelled.csv --probabilities",
+        "sg-local label support_routing mails.xlsx --columns input=Body --labels ensemble > labelled.csv",
+        "sg-local label my_task.toml 'Where is my parcel?' --model qwen3-0.6b",
+        "sg-local label my_task.toml - < inputs.txt > labels.txt",
+    ),
+)
+@click.argument("task", shell_complete=labelled_names)
+@click.argument("text", required=False, shell_complete=row_names)
+@rows_options
+@click.option(
+    "--labels",
+    type=Choice(tuple(way for way in LABELS if way != "free")),
+    default=INSTANT.asking.labels,
+    show_default=True,
+    help="How a label is chosen.",
+)
+@click.option(
+    "--against",
+    type=Choice(AGAINST),
+    default=INSTANT.against,
+    show_default=True,
+    help="The inputs over which each label's mean score is taken off.",
+)
+@model_option
+@form_option
+@backend_option
+@set_option
+@runs_option
+@json_option
+@job_options()
+@click.pass_obj
+def label_command(environment: Environment, /, task: str, against: Against, options: Options, **typed: Any) -> None:
+    """Label a text, lines or a file's rows with the untuned model, at once.
+
+    Nothing is trained, and no run is begun. TASK is a task with labels, or a run, whose model it then is. TEXT is the
+    name of a file of rows (CSV, TSV, XLSX, JSON lines, plain lines), or else the text to label. Without it, or with -,
+    each line of standard input is one input.
+
+    Each label's mean score over known inputs is taken off first: those of the task's run or, without one, 64 that the
+    model writes, once for each task. --against rows takes the file's own rows instead, which saves that time and is
+    right where no label is far commoner than the others. With --out the same command continues after a kill. Exit codes
+    are those of predict.
+    """
+    wanted = Wanted.of(base=True, redo=options.redo, **typed)
+    source = source_of(wanted)
+    how = Instant(wanted.asking, against)
+    with open_asked(task, options, environment, base=True) as job:
+        check_instant(how, job.task)
+        with telling(("synth",), f"{job.task.name} on {job.base.name}") as tell:
+            asking = ask_instantly(job, _rows(source, wanted), how, tell)
+        answer(job, source, replace(wanted, asking=asking))
+
+
+def _rows(source: Path | str | None, wanted: Wanted) -> list[str]:
+    """The inputs of a file; raises SgError where it cannot be read, or must not be answered to --out."""
+    if not isinstance(source, Path):
+        return []
+    if wanted.out is not None:
+        FileToAnswer(source, wanted.out, wanted.columns, wanted.redo).check()
+    return [row.input for row in read_table(source, wanted.columns, lenient=True).rows]
