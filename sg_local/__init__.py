@@ -16,7 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sg_local.job.events import Began, Ended, Event, Moved, Said, Skipped
+    from sg_local.job.events import Began, Ended, Event, Moved, Said, Skipped, Weighed
     from sg_local.job.face import Job
     from sg_local.job.opening import load, load_task, open_job
     from sg_local.job.rows import JobRow
@@ -41,6 +41,7 @@ _HOMES = {
     "Skipped": "job.events",
     "Task": "records",
     "TestRow": "records",
+    "Weighed": "job.events",
     "load": "job.opening",
     "load_task": "job.opening",
     "open_job": "job.opening",
@@ -62,6 +63,7 @@ __all__ = [
     "Skipped",
     "Task",
     "TestRow",
+    "Weighed",
     "__version__",
     "load",
     "load_task",

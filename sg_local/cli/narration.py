@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from sg_local.cli.output import say
-from sg_local.job.events import Began, Ended, Event, Expected, Listener, Moved, Said, Skipped
+from sg_local.job.events import Began, Ended, Event, Expected, Listener, Moved, Said, Skipped, Weighed
 from sg_local.views.records import Progress
 from sg_local.words import duration
 
@@ -88,15 +88,14 @@ def progress_line(now: Progress, first: int, seconds: float) -> str:
 
 def listener(narrate: Narrator) -> Listener:
     """A job's events, told to a narrator."""
-    from sg_local.views.forecast import brief_lines
     from sg_local.views.progress import ProgressView
 
     view = ProgressView()
 
     def hear(event: Event) -> None:
         match event:
-            case Expected(found):
-                for line in brief_lines(found):
+            case Expected() | Weighed():
+                for line in lines_of(event):
                     narrate.say(line)
             case Began(stage):
                 narrate.begin(stage)
@@ -110,6 +109,14 @@ def listener(narrate: Narrator) -> Listener:
                 narrate.say(f"Warning: {text}" if warning else text)
 
     return hear
+
+
+def lines_of(event: Expected | Weighed) -> Iterator[str]:
+    """What is said before a job works, and before it trains."""
+    from sg_local.views.forecast import brief_lines
+    from sg_local.views.prospect import weighed_lines
+
+    yield from brief_lines(event.forecast) if isinstance(event, Expected) else weighed_lines(event.run, event.prospect)
 
 
 @contextmanager

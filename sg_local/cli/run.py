@@ -29,7 +29,8 @@ from sg_local.cli.show import show_forecast, show_verdict
 from sg_local.job.evaluate import UNMEASURED
 from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import Options
-from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, foreseen, look_ahead, perform_all
+from sg_local.job.prospect import prospect
+from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, foreseen, look_ahead, perform_all, to_come
 from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
 from sg_local.tables import parse_columns
@@ -82,6 +83,7 @@ def tell(line: str) -> None:
 @own_rows_options
 @click.option("--plan", "only_plan", is_flag=True, help="Only tell the memory, disk and time that it will take.")
 @click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
+@click.option("--tune-anyway", is_flag=True, help="Do not ask whether to train where the rows doubt that it pays.")
 @redo_option
 @json_option
 @job_options()
@@ -93,6 +95,7 @@ def run_command(
     tests: int | Path | None,
     only_plan: bool,
     yes: bool,
+    tune_anyway: bool,
     as_json: bool,
     options: Options,
 ) -> None:
@@ -101,6 +104,10 @@ def run_command(
     TASK is a .toml file, a Super-NaturalInstructions .json file, or the name of a task that came with sg-local.
     On a terminal it stops for the review of the synthesised pairs, unless --yes. The same line again goes on where
     it stopped; --redo makes those stages again that were made with other settings.
+
+    Before training it says whether the rows show that the model knows the task. Where they do not, it asks on a
+    terminal whether to train (no ends with exit code 0 and what to do instead), unless --tune-anyway; with --yes or
+    without a terminal it says so and trains.
     """
     found = read_task(task, tests, options.own_columns)
     if only_plan:
@@ -112,7 +119,7 @@ def run_command(
         return
     with job_for_task(found, options, environment.home(), ALL) as job, job.lock():
         look_ahead(job)
-        refused = go(job, environment, ask=not yes and sys.stdin.isatty() and sys.stderr.isatty())
+        refused = go(job, environment, ask=_asks(yes), tune_anyway=tune_anyway)
         unmeasured = "" if job.task.tests else UNMEASURED
         if as_json:
             report = {"run": job.run.name, "unmeasured": unmeasured} if unmeasured else plain(read_report(job.run))
@@ -123,20 +130,46 @@ def run_command(
             raise refused
 
 
-def go(job: OpenRun, environment: Environment, *, ask: bool) -> SgError | None:
-    """All stages of a job. With `ask` the reviewer is called in between, who needs the screen.
+def _asks(yes: bool) -> bool:
+    """Whether there is somebody to ask, who would be asked."""
+    return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
-    Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same.
+
+def go(job: OpenRun, environment: Environment, *, ask: bool, tune_anyway: bool = False) -> SgError | None:
+    """All stages of a job. With `ask` the person is asked in between: whether to train, and to review the rows.
+
+    Returns what the export said where a fused file did not pass its gate: the adapter is evaluated all the same. Ends
+    the command with exit code 0 where the person would rather not train.
     """
     title = f"{job.run.name}: {job.task.name} on {job.base.name}"
     with telling(ALL, title) as tell:
         refused = perform_all(job, tell, BEFORE_REVIEW if ask else ALL)
     if not ask:
         return refused
+    if not _trains(job, tune_anyway):
+        click.get_current_context().exit()
     if not _review(job, environment):
         raise click.Abort
     with telling(AFTER_REVIEW, title) as tell:
         return perform_all(job, tell, AFTER_REVIEW)
+
+
+def _trains(job: OpenRun, tune_anyway: bool) -> bool:
+    """Say what the rows tell, and ask whether to train where they doubt that it pays; a no is told what else to do."""
+    from sg_local.views.prospect import prospect_lines, untuned_commands
+
+    found = prospect(job) if "train" in to_come(job, ("train",)) else None
+    if found is None:
+        return True
+    for line in prospect_lines(found):
+        tell(line)
+    if tune_anyway or not found.is_doubtful:
+        return True
+    if click.confirm("Go on, to the review and the training?", default=True, err=True):
+        return True
+    for line, what in untuned_commands(job.run.name):
+        output.say(f"Next: {line}   # {what}")
+    return False
 
 
 def _review(job: OpenRun, environment: Environment) -> bool:

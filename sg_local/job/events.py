@@ -99,6 +99,36 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Prospect:
+    """How the labels of `n` rows stand up to a second opinion: `judge` is `calibrated` (label scores) or `voted`.
+
+    `agreed` is the share of rows for which it gives the label asked for, in percent; `kappa` that agreement beyond
+    chance (0: none, 1: full), which is `z` standard errors above none: `is_sure` where that is no accident. `at_least`
+    is the least share of such inputs, in percent, of which the judge is right, with 95 % confidence, if every input is
+    what was asked for: those that are not lower the agreement, so the true share may be far higher. `n_right` are a
+    person's own labelled rows. `is_doubtful` where neither these nor the agreement speak for training.
+    """
+
+    judge: str
+    n: int
+    agreed: float
+    kappa: float
+    z: float
+    at_least: float
+    n_right: int
+    is_sure: bool
+    is_doubtful: bool
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What the rows of a run say before they train."""
+
+    run: str
+    prospect: Prospect
+
+
+@dataclass(frozen=True)
 class Began:
     """A stage starts."""
 
@@ -138,7 +168,7 @@ class Said:
     warning: bool = False
 
 
-Event = Expected | Began | Moved | Ended | Skipped | Said
+Event = Expected | Weighed | Began | Moved | Ended | Skipped | Said
 Listener = Callable[[Event], None]
 
 

@@ -31,7 +31,7 @@ from sg_local.tables import Columns
 if TYPE_CHECKING:
     from sg_local.evaluate import BaseScores
     from sg_local.filters import Funnel
-    from sg_local.job.events import Forecast
+    from sg_local.job.events import Forecast, Prospect
     from sg_local.job.known import Against
     from sg_local.job.predict import AnsweredFile
     from sg_local.report import FileScore, Report
@@ -147,6 +147,15 @@ class Job:
         from sg_local.job.stages import foreseen
 
         return foreseen(self._opened)
+
+    def prospect(self) -> Prospect | None:
+        """What the synthesised rows tell before training: whether this model knows the task better than by chance.
+
+        None for a generation task and where there are too few rows. Reads no test row and opens no engine.
+        """
+        from sg_local.job.prospect import prospect
+
+        return prospect(self._opened)
 
     def predict(
         self, texts: Iterable[str], *, base: bool = False, free: bool = False, abstain: float = 0.0
