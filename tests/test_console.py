@@ -160,7 +160,9 @@ def test_the_verdict_names_a_tune_on_the_examples_as_such():
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_verdict_begins_with_the_outcome_and_loses_no_figure(width):
-    text = "\n".join(drawn(verdict(CARD_AT_THE_END, width), width, 30))
+    card = dataclasses.replace(CARD_AT_THE_END, headline="38 -> 97 % against the model as it comes.")
+    text = "\n".join(drawn(verdict(card, width), width, 30))
+    assert text.index("38 -> 97 %") < text.index("\u2714")
     assert "\u2714 The tuned model is better than the best untuned way: +11.7 points" in text
     for words in ("96.7", "91.7 \u2013 100.0", "irrelevant", "36.7", "+1.7 to +23.3", "~ tuned", "a trivial system",
                   "sha256 f9afa2942152", "predict a-run-with-quite-a-long-name-of-its-own 'TEXT'"):  # fmt: skip

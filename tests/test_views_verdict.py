@@ -12,6 +12,7 @@ from sg_local.report import read_report, write_report
 from sg_local.report.records import Excluded
 from sg_local.run import Run
 from sg_local.views.verdict import notes, verdict_card
+from sg_local.views.ways import USED, headline, served_note, uses
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def test_a_gain_over_a_tune_on_the_examples_says_so(run):
 
 
 def test_the_notes_tell_the_prompt_what_leaked_and_what_was_forgotten(run):
-    said = verdict_card(run).notes
+    served, *said = verdict_card(run).notes
+    assert served.startswith("predict and serve answer as \u201ctuned, labels only\u201d")
     assert len(said) == 4 and "1 test row was left out: 1 like an example, 0 like a training row." in said
     assert said[2].startswith("Probabilities, temperature 1.00 from 0 validating rows: calibration error")
     assert "Perplexity on a neutral text:" in said[3]
@@ -73,3 +75,46 @@ def test_a_run_of_which_nothing_is_known_about_the_served_system_is_open(tmp_pat
     run.write_json("run.json", {"model": {"name": "fake"}})
     write_report(run, report_of({"base": 40.0, "tuned": 91.5}))
     assert verdict_card(run).outcome == "open"
+
+
+def scored(run, **scores):
+    """The report of a run with other scores of some systems."""
+    report = read_report(run)
+    systems = {name: dataclasses.replace(one, score=scores.get(name, 10.0)) for name, one in report.systems.items()}
+    return dataclasses.replace(report, systems=systems)
+
+
+def test_the_headline_is_against_the_model_as_it_comes_and_the_best_untrained_way(run):
+    report = scored(run, base=38.0, tuned_restricted=97.2, base_calibrated=90.0, tuned=98.0, majority_label=99.0)
+    wanted = "38 -> 97 % against the model as it comes; the best untrained way here reaches 90 %."
+    assert headline(report) == wanted
+    write_report(run, report)
+    assert verdict_card(run).headline == wanted
+    written = dataclasses.replace(report, metric="rouge_l")
+    assert headline(written).startswith("38 -> 97 ROUGE-L against")
+
+
+def test_the_strongest_way_is_one_that_can_be_typed(run):
+    report = scored(run, tuned_restricted=70.0, base_calibrated=90.0, base_chat=99.0, majority_label=99.0)
+    form = report.form
+    found = uses(run, report)
+    assert [use.score for use in found] == sorted((use.score for use in found), reverse=True)
+    assert all(report.systems[use.name].form in ("", form) for use in found) and "base_chat" not in USED
+    fitting = report.systems["base_calibrated"].form == form
+    assert (found[0].name == "base_calibrated") == fitting
+    said = served_note(run, report)
+    assert "predict and serve answer as \u201ctuned, labels only\u201d" in said
+    if fitting:
+        assert said.endswith(f"sg-local predict {run.name} --base --labels calibrated FILE")
+
+
+def test_where_nothing_is_stronger_the_served_way_stands(run):
+    assert served_note(run, scored(run, tuned_restricted=70.0, tuned=70.0)).endswith("is stronger on these test rows.")
+
+
+def test_every_way_is_a_system_and_says_how_predict_is_asked(run):
+    names = {system.name for system in SYSTEMS}
+    assert set(USED) <= names
+    assert {system.name for system in SYSTEMS if system.serves == "classification"} == {
+        name for name, options in USED.items() if not options
+    }

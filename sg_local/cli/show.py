@@ -31,7 +31,7 @@ def show_verdict(run: Run, unmeasured: str = "") -> None:
         output.say(card.title)
     else:
         _plain_scores(card)
-    for sentence in (*card.sentences, *card.notes):
+    for sentence in (*filter(None, [card.headline]), *card.sentences, *card.notes):
         output.say(sentence)
     if card.confusion is not None:
         _plain_confusion(card.confusion)

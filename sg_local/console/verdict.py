@@ -1,4 +1,4 @@
-"""The card at the end of a run. Its first line says the outcome with its figure; all below is the evidence."""
+"""The card at the end of a run. Its first lines say the outcome with its figures; all below is the evidence."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def _measured(card: VerdictCard, width: int, mark: str, style: str) -> list[Rend
     main = next((gain for gain in card.gains if gain.chosen), None)
     headline = MARKED if card.marked else HEADLINES[card.outcome].format(rival=_rival(main))
     figure = f": {main.gain:+.1f} points" if main is not None else ""
-    parts: list[RenderableType] = [
+    parts: list[RenderableType] = [Text(card.headline, "bold")] if card.headline else []
+    parts += [
         Text.assemble((f"{mark} ", style), (f"{headline}{figure}", "bold")),
         Text(f"{card.metric} on {card.n} test rows, percent, 95 % intervals; {CHOSEN} is served", "dim"),
         Text(""),

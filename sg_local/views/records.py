@@ -79,8 +79,8 @@ class GainView:
 class VerdictCard:
     """The end of a run: scores, what they mean, the files that came out, what to do next.
 
-    `outcome` is better, worse or open; `marked` says that a trivial system reaches the gain too. Where nothing was
-    measured, `unmeasured` says why, and there are no scores.
+    `outcome` is better, worse or open; `marked` says that a trivial system reaches the gain too; `headline` is what
+    tuning came to in a line. Where nothing was measured, `unmeasured` says why, and there are no scores.
     """
 
     title: str
@@ -97,6 +97,7 @@ class VerdictCard:
     notes: tuple[str, ...] = ()
     confusion: ConfusionView | None = None
     unmeasured: str = ""
+    headline: str = ""
 
 
 @dataclass(frozen=True)

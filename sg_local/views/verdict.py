@@ -10,6 +10,7 @@ from sg_local.report.memory import sentences
 from sg_local.report.records import FIELD_METRICS, METRICS
 from sg_local.run import ADAPTER, FUSED, STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
+from sg_local.views.ways import headline, served_note
 from sg_local.words import counted, duration, size
 
 FILES = (ADAPTER, FUSED, "Modelfile")
@@ -59,7 +60,8 @@ def verdict_card(run: Run) -> VerdictCard:
         sentences=tuple(outcome.sentence for outcome in report.outcomes),
         outcome="open" if main is None else main.outcome,
         marked=main is not None and bool(main.reached_by),
-        notes=notes(report),
+        notes=(served_note(run, report), *notes(report)),
+        headline=headline(report),
         confusion=_confusion(report),
         stages=stage_times(run),
         artefacts=artefacts(run),

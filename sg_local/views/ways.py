@@ -1,0 +1,74 @@
+"""Which ways of answering a person can really use, which of them is the strongest, and what tuning came to, in a line.
+
+A way is a system of the evaluation with the command that gives its answers. The base's score in a prompt form that the
+run does not have, and trivial systems, are measured but cannot be typed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sg_local.evaluate import is_untuned
+from sg_local.report import Report
+from sg_local.report.records import METRICS, TUNED
+from sg_local.run import Run
+
+USED = {
+    "base": "--base --free",
+    "base_vote": "--base --votes {n_votes}",
+    "base_restricted": "--base",
+    "base_calibrated": "--base --labels calibrated",
+    "base_ensemble": "--base --labels ensemble",
+    TUNED: "--free",
+    "tuned_vote": "--votes {n_votes}",
+    "tuned_restricted": "",
+    "tuned_calibrated": "--labels calibrated",
+}
+"""What `predict` is told for a system's answers."""
+N_VOTES = 5
+
+
+@dataclass(frozen=True)
+class Use:
+    """A system that a person can use: its name, its title for people, its score in percent, the command."""
+
+    name: str
+    title: str
+    score: float
+    command: str
+
+
+def headline(report: Report) -> str:
+    """What tuning came to, as a person would say it: against the model as it comes, and the best untrained way."""
+    unit = "%" if report.metric == "exact_match" else METRICS.get(report.metric, report.metric)
+    served = report.systems[report.served].score
+    first = f"{report.base.score:.0f} -> {served:.0f} {unit} against the model as it comes"
+    untuned = [one.score for name, one in report.systems.items() if one.role == "base" and is_untuned(name)]
+    return f"{first}; the best untrained way here reaches {max(untuned):.0f} {unit}."
+
+
+def uses(run: Run, report: Report) -> list[Use]:
+    """Every system that `predict` can answer as, the strongest first; among equals the one that is served."""
+    n_votes = (run.stamp("eval") or {}).get("settings", {}).get("n_votes", N_VOTES)
+    found = []
+    for name, options in USED.items():
+        system = report.systems.get(name)
+        if system is not None and system.form in ("", report.form):
+            asked = options.format(n_votes=n_votes)
+            if report.kind == "generation":  # nothing is restricted there but JSON, as it was when it was measured
+                asked = asked.replace("--free", "").strip()
+            command = " ".join(filter(None, ("sg-local predict", run.name, asked, "FILE")))
+            found.append(Use(name, system.title, system.score, command))
+    return sorted(found, key=lambda use: (-use.score, use.name != report.served))
+
+
+def served_note(run: Run, report: Report) -> str:
+    """Which way predict and serve answer, and why, or which one is stronger on the test rows."""
+    served, strongest = report.systems[report.served], next(iter(uses(run, report)), None)
+    said = f"predict and serve answer as \u201c{served.title}\u201d"
+    if strongest is None or strongest.score <= served.score:
+        return f"{said}: no other way that they have is stronger on these test rows."
+    gain = report.gains.get(f"{report.served}-{strongest.name}")
+    sure = "surely so" if gain is not None and gain.outcome == "worse" else "which may be chance"
+    better = f"\u201c{strongest.title}\u201d is stronger on these test rows, {strongest.score:.1f} against"
+    return f"{said}; {better} {served.score:.1f} ({sure}): {strongest.command}"
