@@ -24,7 +24,9 @@ def prospect(job: OpenRun) -> Prospect | None:
     from sg_local.filters.labels import SURE, kappa, second_opinion
 
     candidates = job.run.read(CANDIDATES, Candidate)
-    asked = {row.id: row.label_asked for row in candidates if row.label_asked is not None and row.source != LABELLED}
+    asked: dict[str, str | None] = {
+        row.id: row.label_asked for row in candidates if row.label_asked is not None and row.source != LABELLED
+    }
     if not job.task.labels or len(asked) < FEWEST:
         return None
     written = [row for row in candidates if row.id in asked]
