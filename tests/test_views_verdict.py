@@ -12,7 +12,7 @@ from sg_local.report import read_report, write_report
 from sg_local.report.records import Excluded
 from sg_local.run import Run
 from sg_local.views.verdict import notes, verdict_card
-from sg_local.views.ways import USED, headline, served_note, uses
+from sg_local.views.ways import TYPED, headline, served_note, uses
 
 
 @pytest.fixture
@@ -95,26 +95,23 @@ def test_the_headline_is_against_the_model_as_it_comes_and_the_best_untrained_wa
 
 
 def test_the_strongest_way_is_one_that_can_be_typed(run):
-    report = scored(run, tuned_restricted=70.0, base_calibrated=90.0, base_chat=99.0, majority_label=99.0)
-    form = report.form
+    form = read_report(run).form
+    other = next(name for name in ("chat", "plain") if name != form)
+    scores = {f"base_calibrated_{form}": 90.0, "base_calibrated": 90.0, f"base_{other}": 99.0, "majority_label": 99.0}
+    report = scored(run, tuned_restricted=70.0, **scores)
     found = uses(run, report)
     assert [use.score for use in found] == sorted((use.score for use in found), reverse=True)
-    assert all(report.systems[use.name].form in ("", form) for use in found) and "base_chat" not in USED
-    fitting = report.systems["base_calibrated"].form == form
-    assert (found[0].name == "base_calibrated") == fitting
+    assert (found[0].name, found[0].score) == ("base_calibrated", 90.0)
     said = served_note(run, report)
     assert "predict and serve answer as \u201ctuned, labels only\u201d" in said
-    if fitting:
-        assert said.endswith(f"sg-local predict {run.name} --base --labels calibrated FILE")
+    assert said.endswith(f"sg-local predict {run.name} --base --labels calibrated FILE")
 
 
 def test_where_nothing_is_stronger_the_served_way_stands(run):
     assert served_note(run, scored(run, tuned_restricted=70.0, tuned=70.0)).endswith("is stronger on these test rows.")
 
 
-def test_every_way_is_a_system_and_says_how_predict_is_asked(run):
-    names = {system.name for system in SYSTEMS}
-    assert set(USED) <= names
-    assert {system.name for system in SYSTEMS if system.serves == "classification"} == {
-        name for name, options in USED.items() if not options
-    }
+def test_every_way_of_asking_can_be_typed_and_a_plain_question_gets_what_is_served():
+    assert {system.asked for system in SYSTEMS} - {""} == set(TYPED)
+    plain = {one.name for one in SYSTEMS if one.asked and not TYPED[one.asked] and one.role == "tuned"}
+    assert plain == {one.name for one in SYSTEMS if one.serves == "classification"}

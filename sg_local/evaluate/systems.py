@@ -14,6 +14,7 @@ from sg_local.records import Kind, Task
 from sg_local.report.records import BASE, TUNED, Family, Role, SystemResult
 
 EACH, TRAINED, SAME = "each", "trained", "same"
+FREE, VOTES = "free", "votes"
 EXAMPLES = "tuned_examples"
 MODELS = (BASE, EXAMPLES, TUNED)
 """Whose weights answer, in the order in which they are loaded, under the name of their greedy system."""
@@ -27,7 +28,8 @@ class System:
     prompt form: EACH is tried in every form, and the best on rows that are no test rows counts; TRAINED is that of the
     adapter, SAME that of the system `on` which it builds; once it has answered, the form's own name. `kind` is the only
     kind of task that it answers and `setting` the one of EvalSettings that it waits for. `serves` is the kind of task
-    for which predict and serve give its answers.
+    for which predict and serve give its answers; `asked` says how predict is asked for them: as `Asking` has
+    labels, or by votes (empty: it cannot be).
     """
 
     name: str
@@ -41,6 +43,7 @@ class System:
     kind: Kind | None = None
     setting: str = ""
     serves: Kind | None = None
+    asked: str = ""
 
     def answers(self, task: Task, settings: EvalSettings) -> bool:
         """Whether it has a part in the evaluation of a task: only tasks with labels restrict answers to them."""
@@ -69,8 +72,8 @@ class System:
 BEST = ", best prompt"
 
 SYSTEMS = (
-    System(BASE, "base", "free", f"base{BEST}", "greedy", form=EACH),
-    System("base_vote", "base", "free", "base, voting", "vote", form=SAME, on=BASE),
+    System(BASE, "base", "free", f"base{BEST}", "greedy", form=EACH, asked=FREE),
+    System("base_vote", "base", "free", "base, voting", "vote", form=SAME, on=BASE, asked=VOTES),
     System(
         "base_synthetic",
         "base",
@@ -81,7 +84,7 @@ SYSTEMS = (
         on=BASE,
         setting="n_context",
     ),
-    System("base_restricted", "base", "restricted", "base, labels only", "restricted", form=EACH),
+    System("base_restricted", "base", "restricted", "base, labels only", "restricted", form=EACH, asked="likeliest"),
     System(
         "base_calibrated",
         "base",
@@ -90,6 +93,7 @@ SYSTEMS = (
         "calibrated",
         form=EACH,
         on="base_restricted",
+        asked="calibrated",
     ),
     System(
         "base_ensemble",
@@ -100,6 +104,7 @@ SYSTEMS = (
         form=SAME,
         on="base_calibrated",
         setting="ensemble",
+        asked="ensemble",
     ),
     System(EXAMPLES, "base", "free", "tuned on the examples alone", "greedy", EXAMPLES, TRAINED),
     System(
@@ -121,8 +126,19 @@ SYSTEMS = (
         TRAINED,
         on="tuned_examples_restricted",
     ),
-    System(TUNED, "tuned", "free", "tuned", "greedy", TUNED, TRAINED, serves="generation"),
-    System("tuned_vote", "tuned", "free", "tuned, voting", "vote", TUNED, TRAINED, on=TUNED, setting="tuned_vote"),
+    System(TUNED, "tuned", "free", "tuned", "greedy", TUNED, TRAINED, serves="generation", asked=FREE),
+    System(
+        "tuned_vote",
+        "tuned",
+        "free",
+        "tuned, voting",
+        "vote",
+        TUNED,
+        TRAINED,
+        on=TUNED,
+        setting="tuned_vote",
+        asked=VOTES,
+    ),
     System(
         "tuned_restricted",
         "tuned",
@@ -132,6 +148,7 @@ SYSTEMS = (
         TUNED,
         TRAINED,
         serves="classification",
+        asked="likeliest",
     ),
     System(
         "tuned_calibrated",
@@ -142,6 +159,7 @@ SYSTEMS = (
         TUNED,
         TRAINED,
         on="tuned_restricted",
+        asked="calibrated",
     ),
     System("copy_input", "trivial", "trivial", "copy the input", "copy", kind="generation"),
     System(

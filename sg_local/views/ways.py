@@ -1,30 +1,26 @@
 """Which ways of answering a person can really use, which of them is the strongest, and what tuning came to, in a line.
 
-A way is a system of the evaluation with the command that gives its answers. The base's score in a prompt form that the
-run does not have, and trivial systems, are measured but cannot be typed.
+A way is a system of the evaluation with the command that gives its answers, in the prompt form that the run has. The
+base in another form and trivial systems are measured, but cannot be typed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sg_local.evaluate import is_untuned
+from sg_local.evaluate import SYSTEMS, is_untuned
 from sg_local.report import Report
-from sg_local.report.records import METRICS, TUNED
+from sg_local.report.records import BASE, METRICS
 from sg_local.run import Run
 
-USED = {
-    "base": "--base --free",
-    "base_vote": "--base --votes {n_votes}",
-    "base_restricted": "--base",
-    "base_calibrated": "--base --labels calibrated",
-    "base_ensemble": "--base --labels ensemble",
-    TUNED: "--free",
-    "tuned_vote": "--votes {n_votes}",
-    "tuned_restricted": "",
-    "tuned_calibrated": "--labels calibrated",
+TYPED = {
+    "likeliest": "",
+    "calibrated": "--labels calibrated",
+    "ensemble": "--labels ensemble",
+    "free": "--free",
+    "votes": "--votes {n_votes}",
 }
-"""What `predict` is told for a system's answers."""
+"""How `predict` is asked for a system's answers, by what the table of systems calls it."""
 N_VOTES = 5
 
 
@@ -51,14 +47,15 @@ def uses(run: Run, report: Report) -> list[Use]:
     """Every system that `predict` can answer as, the strongest first; among equals the one that is served."""
     n_votes = (run.stamp("eval") or {}).get("settings", {}).get("n_votes", N_VOTES)
     found = []
-    for name, options in USED.items():
-        system = report.systems.get(name)
-        if system is not None and system.form in ("", report.form):
-            asked = options.format(n_votes=n_votes)
+    for one in SYSTEMS:
+        found_in = (report.systems.get(name) for name in (one.name, one.in_form(report.form).name))
+        system = next((it for it in found_in if it is not None and it.form in ("", report.form)), None)
+        if system is not None and one.asked:
+            typed = TYPED[one.asked].format(n_votes=n_votes)
             if report.kind == "generation":  # nothing is restricted there but JSON, as it was when it was measured
-                asked = asked.replace("--free", "").strip()
-            command = " ".join(filter(None, ("sg-local predict", run.name, asked, "FILE")))
-            found.append(Use(name, system.title, system.score, command))
+                typed = typed.replace(TYPED["free"], "")
+            words = ("sg-local predict", run.name, "--base" if one.model == BASE else "", typed, "FILE")
+            found.append(Use(one.name, system.title, system.score, " ".join(filter(None, words))))
     return sorted(found, key=lambda use: (-use.score, use.name != report.served))
 
 
