@@ -16,7 +16,7 @@ from sg_local.cli.app import Command
 from sg_local.cli.asking import open_asked
 from sg_local.cli.complete import row_names, run_names, task_names
 from sg_local.cli.config import Environment
-from sg_local.cli.narration import telling
+from sg_local.cli.narration import PlainNarrator, listener
 from sg_local.cli.options import (
     Choice,
     backend_option,
@@ -90,11 +90,11 @@ def label_command(environment: Environment, /, task: str, against: Against, opti
     """
     wanted = Wanted.of(base=True, redo=options.redo, **typed)
     source = source_of(wanted)
+    rows = _rows(source, wanted)
     how = Instant(wanted.asking, against)
     with open_asked(task, options, environment, base=True) as job:
         check_instant(how, job.task)
-        with telling(("synth",), f"{job.task.name} on {job.base.name}") as tell:
-            asking = ask_instantly(job, _rows(source, wanted), how, tell)
+        asking = ask_instantly(job, rows, how, listener(PlainNarrator()))
         answer(job, source, replace(wanted, asking=asking))
 
 
