@@ -60,6 +60,8 @@ GAINED = {
     "evidence": "direct",
     "abstain": 0.0,
     "ensemble": 0,
+    "mbr": 0,
+    "mbr_temperature": 0.7,
     "canaries": 0,
     "without_demonstrations": False,
     "score_files": True,

@@ -432,3 +432,12 @@ def test_a_gate_on_an_unknown_system_lists_the_known_ones(judged):
     with pytest.raises(SgError, match="names no system") as error:
         require(judged, [parse_gate("tuned-base_synthetic>1")])
     assert "tuned-base" in error.value.hint
+
+
+def test_the_most_typical_of_many_samples_is_an_untuned_system_where_it_is_asked_for(tmp_path):
+    plain = evaluate(job_of(tmp_path / "plain", REWRITE))
+    settings = dataclasses.replace(SETTINGS, mbr=6)
+    report = evaluate(job_of(tmp_path / "asked", REWRITE, settings=settings))
+    assert "base_mbr" not in plain.systems and report.systems["base_mbr"].role == "base"
+    assert any(gain.endswith("-base_mbr") for gain in report.gains)
+    assert "base_mbr" not in evaluate(job_of(tmp_path / "labels", settings=settings)).systems

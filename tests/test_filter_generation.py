@@ -16,7 +16,7 @@ from sg_local.filters.rules import (
     refusal,
 )
 from sg_local.prompts import majority
-from sg_local.records import Candidate, Pair, Task
+from sg_local.records import Candidate, Pair, SgError, Task
 
 INPUT, ASKED, NEAR, FAR = (
     "When does the um the big shop open, that one?",
@@ -224,3 +224,19 @@ def test_auto_takes_the_rows_that_agree_where_votes_are_seldom_confirmed(n_agree
     assert found.policy == policy
     assert sum(label is not None for label in found.labels.values()) == (n_agreed if policy == "agree" else n)
     assert not n or "like the output asked for" in found.why
+
+
+def test_mbr_takes_the_vote_most_like_the_others_of_those_that_stand(fluent):
+    votes = {FAR: 2, ASKED: 1, NEAR: 1, "When does the big shop open?!": 1}
+    row = replace(candidate(FAR), votes=votes)
+    (verdict,), labelling = filters.judge([row], fluent, FilterSettings(policy="mbr", copied_input=Switch(False)))
+    assert labelling.policy == "mbr" and labelling.labels["c"] in (ASKED, "When does the big shop open?!")
+    assert verdict.keep and verdict.output == labelling.labels["c"]
+    (voted,), _ = filters.judge([row], fluent, FilterSettings(policy="voted"))
+    assert voted.output != verdict.output
+
+
+def test_mbr_is_for_written_answers(routing):
+    row = Candidate("c", "x", "billing", {"billing": 5}, 5, 1.0, "billing")
+    with pytest.raises(SgError, match="this task has labels"):
+        filters.judge([row], routing, FilterSettings(policy="mbr"))

@@ -172,3 +172,20 @@ def test_leaks_are_found_row_by_row():
 def test_the_deciding_metric_comes_first():
     assert next(iter(metrics.metrics_of("generation", ()))) == "rouge_l"
     assert next(iter(metrics.metrics_of("classification", ("a", "b")))) == "exact_match"
+
+
+@pytest.mark.parametrize(
+    ("votes", "wanted"),
+    [
+        ({}, ""),
+        ({"one": 1}, "one"),
+        ({"the big shop opens at nine": 1, "the big shop opens at ten": 1, "no idea at all": 1},
+         "the big shop opens at ten"),  # of equals the shortest
+        ({"chatter": 2, "a red bus stops here": 1, "the red bus stops here": 1, "one red bus stops here": 1},
+         "a red bus stops here"),  # the most frequent is like nothing else
+        ({"yes": 3, "no": 2}, "yes"),
+        ({"b c": 1, "c b": 1}, "b c"),
+    ],
+)  # fmt: skip
+def test_the_consensus_is_most_like_all_votes(votes, wanted):
+    assert metrics.consensus(votes) == wanted == metrics.consensus(dict(reversed(votes.items())))

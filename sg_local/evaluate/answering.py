@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 from sg_local import prompts
 from sg_local.channel import Channel, channel_scores, orders_of
 from sg_local.evaluate.job import EvalQuestion, Evaluation
+from sg_local.metrics import consensus
 from sg_local.prompts import Form, Room
 from sg_local.records import Pair, Prompt, Sampling, ScoredPrompt, Segments, seed_of
 
@@ -90,10 +91,21 @@ class Vote:
     def _winner(self, job: Evaluation, input: str, texts: Sequence[str]) -> Reply:
         outputs = [prompts.parse_output(job.task, text, self.form.lead) for text in texts]
         votes = Counter(output for output in outputs if output)
-        winner = job.elect(input, votes)
+        winner = self._elected(job, input, votes)
         if not winner:
             return Reply("", (0.0,))
         return Reply(winner, (round(votes[winner] / self.n_votes, 4),))
+
+    def _elected(self, job: Evaluation, input: str, votes: Counter[str]) -> str:
+        return job.elect(input, votes)
+
+
+@dataclass(frozen=True)
+class Typical(Vote):
+    """Several samples, of which the one most like the others stands, those left out that the gate refuses."""
+
+    def _elected(self, job: Evaluation, input: str, votes: Counter[str]) -> str:
+        return consensus({output: n for output, n in votes.items() if job.elect(input, {output: n})})
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class EvalSettings:
     bootstrap resamples. `constrain` lets free text, the base's and the tuned model's, be only JSON that fits the task's
     schema, where it has one. `abstain` is a probability, 0 to 1, below which an answer is to be "unsure": the report
     then says how many answers are left and how many of them are right (0: it does not). `ensemble` is in how many
-    orders of the demonstrations `base_ensemble` scores how likely each label makes an input (0: leave it out).
+    orders of the demonstrations `base_ensemble` scores how likely each label makes an input, `mbr` how many samples
+    of a written answer `base_mbr` draws, of which the one most like the others stands (0 leaves either out).
     `canaries` secrets are planted into a copy of the training, to see how well the model remembers them (0: none).
     `score_files` lets every exported GGUF that passed its gate answer the test rows as well.
     """
@@ -43,6 +44,8 @@ class EvalSettings:
     constrain: bool = True
     abstain: float = 0.0
     ensemble: int = 0
+    mbr: int = 0
+    mbr_temperature: float = 0.7
     canaries: int = 0
     score_files: bool = True
     leak_threshold: float = 0.9

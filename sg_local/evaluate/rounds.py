@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sg_local import metrics
 from sg_local.calibration import DIGITS, Calibration
-from sg_local.evaluate.answering import ByChannel, Greedy, Reply, Restricted, Vote, best_label
+from sg_local.evaluate.answering import ByChannel, Greedy, Reply, Restricted, Typical, Vote, best_label
 from sg_local.evaluate.calibrating import WAYS as PROBABLE
 from sg_local.evaluate.calibrating import calibration, channel_means, label_means
 from sg_local.evaluate.canaries import measured
@@ -152,6 +152,17 @@ def voted(contest: Contest, system: System, form: Form, questions: Questions) ->
     """The majority of several samples; a row without a winner gets the greedy answer of the system it builds on."""
     settings = contest.job.settings
     way = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, contest.job.gate)
+    return _drawn(contest, system, way, questions)
+
+
+def typical(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    """The sample most like the others; a row without one gets the greedy answer of the system it builds on."""
+    settings = contest.job.settings
+    way = Typical(form, settings.mbr, settings.mbr_temperature, settings.vote_top_k, contest.job.gate)
+    return _drawn(contest, system, way, questions)
+
+
+def _drawn(contest: Contest, system: System, way: Vote, questions: Questions) -> list[Answer]:
     raw = contest.journal.ask(f"{system.name}_raw", system.title, way, questions)
     plain = contest.journal.given[system.on]
     replies = [
@@ -211,6 +222,7 @@ def drawn(contest: Contest, system: System, form: Form, questions: Questions) ->
 WAYS: Mapping[str, Callable[[Contest, System, Form, Questions], list[Answer]]] = {
     "greedy": greedy,
     "vote": voted,
+    "typical": typical,
     "with rows": with_rows,
     "restricted": restricted,
     "calibrated": calibrated,

@@ -75,6 +75,17 @@ SYSTEMS = (
     System(BASE, "base", "free", f"base{BEST}", "greedy", form=EACH, asked=FREE),
     System("base_vote", "base", "free", "base, voting", "vote", form=SAME, on=BASE, asked=VOTES),
     System(
+        "base_mbr",
+        "base",
+        "free",
+        "base, the most typical of many samples",
+        "typical",
+        form=SAME,
+        on=BASE,
+        kind="generation",
+        setting="mbr",
+    ),
+    System(
         "base_synthetic",
         "base",
         "free",

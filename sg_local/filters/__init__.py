@@ -19,6 +19,7 @@ from sg_local.filters.outputs import choose_outputs
 from sg_local.filters.rules import DOUBTS, GATE_RULES, INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason
 from sg_local.filters.settings import POLICIES, Balance, FilterSettings, Switch, Threshold, Window
 from sg_local.filters.similarity import nearest, rouge_l, words
+from sg_local.metrics import likeness_to
 from sg_local.personal import kinds, sentence
 from sg_local.prompts import majority
 from sg_local.records import LABELLED, OWN, Candidate, Funnel, InputRow, Pair, Task, Verdict, digest
@@ -134,6 +135,8 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: RuleContext) -
         return Verdict(candidate.id, False, JUDGE, "consistency", reason)
     voted = candidate.output if context.task.labels else None
     share = _share(candidate, relabelled, context.task)
+    if labelling.policy == "mbr":  # such votes are seldom alike to the letter
+        share = likeness_to(output, candidate.votes)
     relevance = candidate.relevance if output == candidate.label_asked else None
     row = RuleInput(candidate.input, output, share, candidate.label_asked, voted, relevance)
     rule, reason = first_reason((*input_rules(candidate.source), *OUTPUT_RULES), row, context)

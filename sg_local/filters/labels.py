@@ -137,6 +137,9 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, 
 
 
 def _check_policy(policy: str, *, is_scored: bool) -> None:
+    if policy == "mbr":
+        hint = "Use `filter.policy=voted`, or another policy for labels."
+        raise SgError("Policy mbr compares written answers, and this task has labels.", hint, exit_code=2)
     if policy not in POLICIES:
         hint = f"Use {', '.join(POLICIES)}."
         raise SgError(f"There is no label policy {policy!r}.", hint, exit_code=2)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sg_local.filters.labels import FEWEST, Labelling
 from sg_local.filters.similarity import pieces, rouge_l
+from sg_local.metrics import consensus
 from sg_local.records import Candidate
 
 RARELY = 0.3
@@ -18,11 +19,15 @@ Elect = Callable[[str, Mapping[str, int]], str]
 def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float, elect: Elect) -> Labelling:
     """Outputs for generation: the voted one, the one that the input was written for, or the latter where both agree.
 
+    `mbr` is the vote that is most like all the others.
+
     Where `elect` lets none stand, the most frequent does, for a rule to name what is wrong with it. `similar` is the
     ROUGE-L from which on two outputs agree. `auto` is the vote, which measured better on a small model than the output
     written first; but where the two agree on few rows, though surely beyond chance, most votes are likely wrong, and
     `auto` takes the rows that agree.
     """
+    if policy == "mbr":
+        return Labelling(policy, "as set", {row.id: _typical(row, elect) or row.output for row in candidates})
     voted = {row.id: elect(row.input, row.votes) or row.output for row in candidates}
     share, why = 1.0, "as set"
     if policy == "auto":
@@ -30,6 +35,11 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
         policy = "agree" if share < RARELY else "voted"
     chosen = {row.id: _output(row, voted[row.id], policy, similar) for row in candidates}
     return Labelling(policy, why, chosen)
+
+
+def _typical(row: Candidate, elect: Elect) -> str:
+    """The consensus of those votes that stand by themselves."""
+    return consensus({output: n for output, n in row.votes.items() if elect(row.input, {output: n})})
 
 
 def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-POLICIES = ("auto", "voted", "asked", "calibrated", "ensemble", "agree", "ranked")
+POLICIES = ("auto", "voted", "asked", "calibrated", "ensemble", "agree", "ranked", "mbr")
 EVIDENCE = ("direct", "both")
 
 
