@@ -7,10 +7,14 @@ may still be so: the inputs may miss what they were written for. Only synthetic 
 
 from __future__ import annotations
 
-from sg_local.job.events import Prospect
+import logging
+
+from sg_local.job.events import Listener, Prospect, Weighed
 from sg_local.job.job import OpenRun
 from sg_local.records import LABELLED, Candidate
 from sg_local.run import CANDIDATES
+
+logger = logging.getLogger(__name__)
 
 FEWEST = 20
 """Rows of which agreement can be told at all."""
@@ -45,3 +49,11 @@ def prospect(job: OpenRun) -> Prospect | None:
         is_sure=found.z >= SURE,
         is_doubtful=found.z < SURE and n_right < ENOUGH_RIGHT,
     )
+
+
+def weigh(job: OpenRun, tell: Listener) -> None:
+    """Tell what the rows say before they train, where they can say anything. Nothing is stopped by it."""
+    found = prospect(job)
+    if found is not None:
+        logger.info("run %s before training: %s", job.run.name, found)
+        tell(Weighed(job.run.name, found))

@@ -19,10 +19,10 @@ from sg_local.files import file_digest, remove
 from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering
 from sg_local.job.budget import fit_time
-from sg_local.job.events import Began, Ended, Expected, Forecast, Listener, Prospect, Said, Skipped, Weighed
+from sg_local.job.events import Began, Ended, Expected, Forecast, Listener, Said, Skipped
 from sg_local.job.job import OpenRun
 from sg_local.job.meter import Meter
-from sg_local.job.prospect import prospect
+from sg_local.job.prospect import weigh
 from sg_local.job.required import check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
 from sg_local.run import (
@@ -117,15 +117,6 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
             logger.info("the export did not pass its gate; the evaluation goes on with the adapter")
             tell(Skipped(stage, f"{error.message} The evaluation goes on with the adapter."))
     return refused
-
-
-def weigh(job: OpenRun, tell: Listener) -> Prospect | None:
-    """Tell what the rows say before they train; None where they can say nothing. Nothing is stopped by it."""
-    found = prospect(job)
-    if found is not None:
-        logger.info("run %s before training: %s", job.run.name, found)
-        tell(Weighed(job.run.name, found))
-    return found
 
 
 def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> None:
