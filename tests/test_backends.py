@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from endpoint_server import Endpoint, TinyModel, serving
 from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
 import sg_local
@@ -47,9 +49,17 @@ def model(tmp_path_factory) -> Path:
 def generator(request, model, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     settings = EngineSettings(n_ctx=256, n_parallel=4, n_threads=1, fast_copy=False, cache=cache)
-    opened = open_generator(request.param, model, settings)
-    yield opened
-    opened.close()
+    if not GENERATORS[request.param].asks:
+        opened = open_generator(request.param, model, settings)
+        yield opened
+        opened.close()
+        return
+    tiny = TinyModel(model)
+    with serving(Endpoint(tiny)) as endpoint:
+        opened = open_generator(request.param, model, replace(settings, endpoint=endpoint.address))
+        yield opened
+        opened.close()
+    tiny.close()
 
 
 def asked(n: int, **sampling) -> list[Prompt]:
@@ -169,7 +179,7 @@ def test_a_backend_that_is_not_installed_names_its_extra(table, monkeypatch, tmp
             assert f"pip install 'sg-local[{backend.extra}]'" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["llama.cpp", "mlx", "torch", "auto"])
+@pytest.mark.parametrize("name", ["llama.cpp", "mlx", "torch", "openai", "auto"])
 def test_what_works_on_models_needs_one_and_makes_weights(name):
     assert needs_model(name) and makes_weights(name)
 

@@ -16,6 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from sg_local.backends.openai.address import HERE, Access
+from sg_local.backends.settings import EngineSettings as EngineSettings
+from sg_local.backends.settings import TrainSettings as TrainSettings
 from sg_local.records import (
     Adapter,
     Completion,
@@ -32,55 +35,6 @@ from sg_local.records import (
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """How a generator runs. None means: chosen by the backend from the model and the machine.
-
-    `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together. With
-    `n_threads` None as many threads compute as neighbours leave processors for. `fast_copy` lets the backend keep the
-    same weights in a format that this machine computes faster, in `cache` (None: the user's cache folder). `format`
-    names what shall run, `as given` or a copy's format, where rows are to come out as they did elsewhere.
-    """
-
-    n_ctx: int = 2048
-    n_parallel: int | None = None
-    n_threads: int | None = None
-    fast_copy: bool = True
-    gpu_layers: int = -1
-    cache: Path | None = None
-    format: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """LoRA finetuning. `alpha / rank` scales the adapter; `n_layers` counts from the last layer (None: all).
-
-    `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
-    `share_prefix` computes what all rows begin with once per step; `precision` is in `training.precision.PRECISIONS`.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    lr: float = 2e-4
-    epochs: float = 3.0
-    batch_size: int = 8
-    grad_accumulation: int = 1
-    schedule: str = "linear"
-    warmup: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    n_layers: int | None = None
-    patience: int = 0
-    valid_every: int = 10
-    checkpoint_every: int = 10
-    share_prefix: bool = True
-    time_s: float | None = None
-    seed: int = 0
-    n_threads: int | None = None
-    precision: str = "auto"
 
 
 class Generator(Protocol):
@@ -165,6 +119,8 @@ class Backend:
     """The trainer that `auto` takes beside this generator; None: the machine decides."""
     offered: bool = True
     """Named in menus and help."""
+    asks: bool = False
+    """It works by asking a server, whose address it needs."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -198,6 +154,15 @@ BACKENDS: Mapping[str, Backend] = {
         probe="import mlx.core as mx; print('Metal' if mx.metal.is_available() else 'CPU')",
         use="trains on Apple Silicon; works on other CPUs too",
     ),
+    "openai": Backend(
+        module="sg_local.backends.openai",
+        generates=True,
+        packages={"llama_cpp": "llama-cpp-python"},
+        extra="llama",
+        probe="import llama_cpp; print('asks a server')",
+        use="lets a server write and score: vLLM, llama-server, another machine's sg-local",
+        asks=True,
+    ),
     "scripted": Backend(
         module="sg_local.backends.scripted",
         generates=True,
@@ -225,6 +190,17 @@ def needs_model(generator: str) -> bool:
     """Whether this generator works on a model file; a name alone is enough for one that does not."""
     backend = BACKENDS.get(choose_generator(generator))
     return backend is None or backend.needs_model
+
+
+def asks_server(generator: str) -> bool:
+    """Whether this generator lets a server write."""
+    backend = BACKENDS.get(choose_generator(generator))
+    return backend is not None and backend.asks
+
+
+def engine_here(generator: str) -> str:
+    """The generator that computes on this machine where this one lets a server write."""
+    return choose_generator() if asks_server(generator) else generator
 
 
 def makes_weights(trainer: str) -> bool:
@@ -265,14 +241,19 @@ def choose_trainer(name: str = "auto", generator: str = "auto") -> str:
     return "torch"
 
 
-def open_generator(name: str, model: Path, settings: EngineSettings | None = None) -> Generator:
-    """Load a model for writing and scoring. Raises SgError for a missing engine or an unfit file."""
+def open_generator(name: str, model: Path, settings: EngineSettings | None = None, access: Access = HERE) -> Generator:
+    """Load a model for writing and scoring. Raises SgError for a missing engine or an unfit file.
+
+    `access` says whom a backend may ask that asks a server.
+    """
     from sg_local.backends import wire
 
     chosen = choose_generator(name)
-    module = importlib.import_module(find_backend(GENERATORS, chosen, "backend").module)
+    backend = find_backend(GENERATORS, chosen, "backend")
+    module = importlib.import_module(backend.module)
     logger.info("generator %s%s on %s", chosen, " (auto)" if name == "auto" else "", model.name)
-    generator: Generator = module.open_generator(model, settings or EngineSettings())
+    more = (access,) if backend.asks else ()
+    generator: Generator = module.open_generator(model, settings or EngineSettings(), *more)
     return wire.Wire(generator) if wire.is_open() else generator
 
 

@@ -1,0 +1,89 @@
+"""Where an endpoint is, and who may be asked: this machine unless a person says otherwise, nobody where none may be."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from sg_local.records import SgError
+
+Reach = Literal["nowhere", "here", "anywhere"]
+"""How far a job may ask: not even this machine's other programs, only those, or other machines as well."""
+
+KEY = "SG_LOCAL_ENDPOINT_KEY"
+"""The environment variable that holds an endpoint's key: nothing else may, and it is written nowhere."""
+
+PORTS = {"http": 80, "https": 443}
+EXAMPLE = "http://127.0.0.1:8000/v1"
+ODD = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
+
+
+@dataclass(frozen=True)
+class Access:
+    """How far a job may ask, and the key that it shows."""
+
+    reach: Reach = "here"
+    key: str = field(default="", repr=False)
+
+
+HERE = Access()
+
+
+@dataclass(frozen=True)
+class Address:
+    """An endpoint's place. `path` ends without a slash, such as `/v1`; `host` is a name or an address in figures."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this machine's own, by its name or figures alone."""
+        return self.host == "localhost" or is_loopback(self.host)
+
+    @property
+    def root(self) -> str:
+        """The path beside which a server has what OpenAI's protocol lacks."""
+        return self.path.removesuffix("/v1")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+
+def address_of(text: str) -> Address:
+    """The address that a text names; `/v1` is added where it has no path. Raises SgError (usage) for none."""
+    hint = f"Write it as {EXAMPLE}."
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise SgError(f"The endpoint is no address: {error}.", hint, exit_code=2) from error
+    if "@" in parts.netloc:  # the text is kept and shown, so it must hold no secret
+        raise SgError("The endpoint holds a name or a password.", f"{hint} A key comes by {KEY}.", exit_code=2)
+    if parts.scheme not in PORTS or not parts.hostname or parts.query or parts.fragment or ODD.search(text):
+        raise SgError(f"{text[:80]!r} is no address of an endpoint.", hint, exit_code=2)
+    return Address(parts.scheme, parts.hostname, port or PORTS[parts.scheme], parts.path.rstrip("/") or "/v1")
+
+
+def check_reach(address: Address, reach: Reach) -> None:
+    """Raise SgError (usage) for an endpoint that this job may not ask."""
+    if reach == "nowhere":
+        hint = "Leave out `offline` or `endpoint`."
+        raise SgError(f"This job may ask nobody, and it is to write at {address}.", hint, exit_code=2)
+    if reach == "here" and not address.is_here:
+        hint = "If that machine may read them, allow it with `allow-remote`."
+        raise SgError(f"{address} is another machine: the task and its rows would go there.", hint, exit_code=2)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address in figures is this machine's own."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

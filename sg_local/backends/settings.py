@@ -1,0 +1,60 @@
+"""How engines run: the settings of both protocols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a generator runs. None means: chosen by the backend from the model and the machine.
+
+    `n_ctx` is the context of one sequence in tokens; `n_parallel` the number of sequences decoded together. With
+    `n_threads` None as many threads compute as neighbours leave processors for. `fast_copy` lets the backend keep the
+    same weights in a format that this machine computes faster, in `cache` (None: the user's cache folder). `format`
+    names what shall run, `as given` or a copy's format, where rows are to come out as they did elsewhere.
+    `endpoint` is the address of an OpenAI-style server, for the backend that asks one; `endpoint_model` the base's name
+    there, and `endpoint_timeout_s` the time of one request.
+    """
+
+    n_ctx: int = 2048
+    n_parallel: int | None = None
+    n_threads: int | None = None
+    fast_copy: bool = True
+    gpu_layers: int = -1
+    cache: Path | None = None
+    format: str | None = None
+    endpoint: str = ""
+    endpoint_model: str = ""
+    endpoint_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """LoRA finetuning. `alpha / rank` scales the adapter; `n_layers` counts from the last layer (None: all).
+
+    `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
+    `share_prefix` computes what all rows begin with once per step; `precision` is in `training.precision.PRECISIONS`.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    lr: float = 2e-4
+    epochs: float = 3.0
+    batch_size: int = 8
+    grad_accumulation: int = 1
+    schedule: str = "linear"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    n_layers: int | None = None
+    patience: int = 0
+    valid_every: int = 10
+    checkpoint_every: int = 10
+    share_prefix: bool = True
+    time_s: float | None = None
+    seed: int = 0
+    n_threads: int | None = None
+    precision: str = "auto"
