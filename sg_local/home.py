@@ -68,6 +68,11 @@ def tell_nobody() -> None:
         os.environ.setdefault(name, value)
 
 
+def secret(name: str) -> str:
+    """What an environment variable holds that is kept out of settings and files; empty where it is not set."""
+    return os.environ.get(name, "")
+
+
 def stay_offline() -> None:
     """Keep the Hub's client off the network: for processes of our own, before it is imported."""
     tell_nobody()

@@ -66,7 +66,7 @@ def tab(finished, monkeypatch):
         (("run", "support_routing", "--model", "smollm2-135"), ["smollm2-135m-instruct"]),
         (("models", "show", "./sm"), ["./small.gguf"]),
         (("synth", "support_routing", "--preset", "reco"), ["recommended"]),
-        (("synth", "support_routing", "--backend", ""), ["auto", "llama.cpp", "mlx"]),
+        (("synth", "support_routing", "--backend", ""), ["auto", "llama.cpp", "mlx", "openai"]),
         (("config", "show", "tr"), ["train"]),
         (("predict", "spring", "sum"), ["summit.json"]),
         (("review", "spring", "--sam"), ["--sample"]),

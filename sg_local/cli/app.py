@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -258,12 +258,13 @@ def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> 
     ),
 )
 @click.version_option(__version__, prog_name="sg-local", message="%(prog)s %(version)s")
+@click.option("--offline", is_flag=True, help="Ask no server at all: neither an endpoint nor the Hub.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is decided, and why.")
 @click.option("--log-texts", is_flag=True, help="Let prompts and completions into the log too.")
 @click.pass_context
-def app(ctx: click.Context, verbose: bool, log_texts: bool) -> None:
+def app(ctx: click.Context, offline: bool, verbose: bool, log_texts: bool) -> None:
     """Make a local language model good at one task, using nothing but the model itself."""
-    environment = Environment.read(os.environ)
+    environment = replace(Environment.read(os.environ), offline=offline)
     stay_offline()
     set_brief_waits()
     texts = log_texts or environment.log_texts

@@ -36,8 +36,8 @@ class Environment:
     """What the process was started in: folders, and the config file's values.
 
     `models` are the folders of models; `options` holds the file's option values, `tables` its stage settings; `log` is
-    the file for what is decided. A config file that cannot be read is `broken`: help and doctor do without it, every
-    other command asks `refuse_broken`.
+    the file for what is decided, `offline` lets nobody be asked. A config file that cannot be read is `broken`: help
+    and doctor do without it, every other command asks `refuse_broken`.
     """
 
     config_path: Path
@@ -50,6 +50,7 @@ class Environment:
     log: Path | None = None
     log_texts: bool = False
     broken: SgError | None = None
+    offline: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:

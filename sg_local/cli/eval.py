@@ -17,7 +17,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
 from sg_local.cli.options import (
     Choice,
-    backend_option,
+    endpoint_options,
     job_options,
     json_option,
     redo_option,
@@ -99,7 +99,7 @@ class Wanted:
     help="Ask the file in the run's prompts, or by its own chat template.",
 )
 @click.option("--retain", is_flag=True, help="Measure what tuning cost elsewhere, too.")
-@backend_option
+@endpoint_options
 @trainer_option
 @set_option
 @runs_option

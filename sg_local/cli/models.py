@@ -149,6 +149,8 @@ def pull(environment: Environment, name: str) -> None:
     A download that broke off is gone on with. The file goes into the Hugging Face cache, where every other program
     that knows the Hub finds it as well.
     """
+    if environment.offline:
+        raise SgError("Nobody may be asked, and a download asks the Hub.", "Leave out `offline`.", exit_code=2)
     go_online()
     from sg_local import models
 

@@ -13,8 +13,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from sg_local.backends import GENERATORS, TRAINERS, choices
+from sg_local.backends.openai.address import Reach
 from sg_local.cli.complete import model_names, preset_names
-from sg_local.cli.config import OPTIONS
+from sg_local.cli.config import OPTIONS, Environment
 from sg_local.job.budget import seconds_of, size_of
 from sg_local.job.options import Budget, Options
 from sg_local.records import SgError
@@ -164,6 +165,14 @@ def backend_option(command: Decorated) -> Decorated:
     )(command)
 
 
+def endpoint_options(command: Decorated) -> Decorated:
+    """--backend, --endpoint, --allow-remote."""
+    url = "With --backend openai: the server that lets its model write, such as http://127.0.0.1:8000/v1."
+    remote = "Let the endpoint be another machine: the task and its rows go there."
+    command = click.option("--allow-remote", "ask_remote", is_flag=True, help=remote)(command)
+    return backend_option(click.option("--endpoint", metavar="URL", help=url)(command))
+
+
 def trainer_option(command: Decorated) -> Decorated:
     """--trainer."""
     return click.option(
@@ -216,14 +225,14 @@ def fast_copy_option(command: Decorated) -> Decorated:
 
 
 def model_options(command: Decorated) -> Decorated:
-    """--model, --backend, --trainer, --form, --seed, --preset, --no-fast-copy."""
+    """--model, --backend, --endpoint, --allow-remote, --trainer, --form, --seed, --preset, --no-fast-copy."""
     for option in (
         fast_copy_option,
         preset_option,
         seed_option,
         form_option,
         trainer_option,
-        backend_option,
+        endpoint_options,
         model_option,
     ):
         command = option(command)
@@ -252,9 +261,25 @@ def _options(values: dict[str, Any], stage: str | None) -> Options:
         sets.append(f"train.time_s={time_s:g}")
     if values.pop("no_fast_copy", False):
         sets.append("engine.fast_copy=false")
+    reach = _reach(values)
     settings = parse_sets(sets, stage)
+    if (endpoint := values.pop("endpoint", None)) is not None:
+        settings = {**settings, "engine": {**settings.get("engine", {}), "endpoint": endpoint}}
     bounds = [values.pop(name, None) for name in ("ram_bytes", "disk_bytes", "whole_s")]
-    return Options(**own, budget=Budget(*bounds), settings=settings, given=given(click.get_current_context(), own))
+    return Options(
+        **own,
+        budget=Budget(*bounds),
+        settings=settings,
+        reach=reach,
+        given=given(click.get_current_context(), own),
+    )
+
+
+def _reach(values: dict[str, Any]) -> Reach:
+    """Whom the job may ask, taken out of a command's values."""
+    allowed: Reach = "anywhere" if values.pop("ask_remote", False) else "here"
+    environment = click.get_current_context().find_object(Environment)
+    return "nowhere" if environment is not None and environment.offline else allowed
 
 
 def parse_sets(sets: Sequence[str], stage: str | None = None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sg_local.cli.options import (
     Choice,
     Decorated,
     abstain_option,
-    backend_option,
+    endpoint_options,
     job_options,
     json_option,
     runs_option,
@@ -115,7 +115,7 @@ def rows_options(command: Decorated) -> Decorated:
 @click.option("--labels", type=Choice(LABELS), help="How a label is chosen.  [default: likeliest]")
 @base_options
 @click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
-@backend_option
+@endpoint_options
 @set_option
 @runs_option
 @json_option

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sg_local.backends import makes_weights
-from sg_local.job.events import Listener, Moved
+from sg_local.job.endpoint import notes_of
+from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import export_job, pairs_of
 from sg_local.job.job import OpenRun
 from sg_local.job.required import check_base
@@ -36,6 +37,8 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
     from sg_local import evaluate as room
     from sg_local.job.calibrating import calibration_of
 
+    for note in notes_of(job.generator):
+        tell(Said(f"  {note}; tuned models answer on this machine" if note.startswith("endpoint") else f"  {note}"))
     examples_adapter = train_examples(job, tell) if job.plan["eval"].tuned_examples else None
     planted = train_canaries(job, tell) if job.plan["eval"].canaries > 0 else None
     work = evaluation_of(job, examples_adapter)
@@ -53,6 +56,8 @@ def evaluate_base(job: OpenRun, tell: Listener) -> BaseScores:
     from sg_local import evaluate as room
 
     check_base(job)
+    for note in notes_of(job.generator):
+        tell(Said(f"  {note}"))
     return room.evaluate_base(evaluation_of(job), lambda event: tell(Moved("eval", event)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from sg_local.backends import engine_here
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
 from sg_local.records import GATE_NOT_MET, Pair, SgError
@@ -56,7 +57,7 @@ def export_job(job: OpenRun) -> Export:
         adapter=job.run.path(ADAPTER),
         valid=pairs_of(job, VALID),
         settings=job.plan["export"],
-        engine=job.backend,
+        engine=engine_here(job.backend),
         cache=job.plan["engine"].cache,
         base_name=job.base.name,
         provenance=provenance(job),

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
-from sg_local.backends import Generator, choose_generator, choose_trainer, limits, open_generator
+from sg_local.backends import Generator, asks_server, choose_generator, choose_trainer, limits, open_generator
+from sg_local.backends.openai.address import KEY, Access, Reach
 from sg_local.files import file_digest, remove
+from sg_local.home import secret
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.engine import held_engine, with_engine
@@ -65,6 +67,7 @@ class OpenRun:
     said: list[str] = field(default_factory=list)
     own: OwnData = field(default_factory=OwnData)
     budget: Budget = Budget()
+    reach: Reach = "here"
 
     @property
     def generator(self) -> Generator:
@@ -74,7 +77,8 @@ class OpenRun:
         """
         if not self.opened:
             asked = held_engine(self.plan["engine"], self.record)
-            self.opened.append(open_generator(self.backend, self.base.path, asked))
+            access = [Access(self.reach, secret(KEY))] if asks_server(self.backend) else []
+            self.opened.append(open_generator(self.backend, self.base.path, asked, *access))
             self.record, said = with_engine(self.record, self.opened[0], asked)
             self.said.extend(said)
         return self.opened[0]
@@ -230,6 +234,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         redo=options.redo,
         own=stored(run, data),
         budget=options.budget if options.budget != Budget() else kept_budget(data),
+        reach=options.reach,
     )
     return job if task is None else meet(job, task, options)
 
@@ -244,7 +249,7 @@ def begin(
     backend = choose_generator(options.backend)
     trainer = choose_trainer(options.trainer, options.backend)
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
-    job.own, job.budget = own, options.budget
+    job.own, job.budget, job.reach = own, options.budget, options.reach
     job.record = {"set": dict(options.settings), **with_budget({}, options.budget)}
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name

@@ -5,11 +5,13 @@ Of the environment only the folders of models and caches are read, and `home` na
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sg_local.home import folders, tell_nobody
+from sg_local.job import presets
 from sg_local.job.asking import job_for_base
 from sg_local.job.budget import budget_of
 from sg_local.job.face import Job, check_options
@@ -17,6 +19,9 @@ from sg_local.job.job import job_for_run, job_for_task
 from sg_local.job.options import Home, Options, Tables
 from sg_local.records import Task
 from sg_local.tables import Columns
+
+ASKING = ("endpoint", "allow_remote")
+"""Options that say which server writes, and that it may be another machine."""
 
 TaskLike = Task | str | Path | Mapping[str, Any]
 
@@ -66,6 +71,7 @@ def open_job(
     task and model; `settings` holds stage settings, such as {"synth": {"n_inputs": 80}, "train": {"epochs": 2}};
     `home` holds models and caches. Further options: `seed` (int), `preset` ("recommended", "paper", a file), `form`
     ("auto", "chat", "plain"), `backend` and `trainer` (by name), and `redo` (make again what was made otherwise).
+    With backend "openai" the server at `endpoint` writes; `allow_remote` lets that be another machine.
 
     `inputs` is a file of your own unlabelled inputs, which take the place of invented ones; `rows` one of labelled
     rows, which train, and measure where the task has no test rows; `columns` says which columns are meant, such as
@@ -80,12 +86,19 @@ def open_job(
     Nothing is written before a stage runs. Raises SgError for what does not exist, and where the run was made from
     another task, model, seed or form.
     """
-    check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo"})
+    check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo", *ASKING})
+    asked = {name: options.pop(name, None) for name in ASKING}
     files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
     chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
-    found = _options(Path(runs), dict(settings or {}), chosen, columns or {}, budget or {})
+    found = _options(Path(runs), _with_endpoint(settings or {}, asked["endpoint"]), chosen, columns or {}, budget or {})
+    found = dataclasses.replace(found, reach="anywhere" if asked["allow_remote"] else "here")
     opened = job_for_base if base else job_for_task
     return Job(opened(load_task(task), found, _home(home)))
+
+
+def _with_endpoint(settings: Tables, endpoint: str | None) -> dict[str, Any]:
+    """Settings with the address of a server that writes, where one is given."""
+    return dict(settings) if endpoint is None else presets.merged(settings, {"engine": {"endpoint": endpoint}})
 
 
 def _options(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sg_local.backends.openai.address import Reach
 from sg_local.home import ModelFolders
 
 Tables = Mapping[str, Any]
@@ -48,7 +49,8 @@ class Options:
     """The options of a job. `given` names those that were chosen, not left at their defaults.
 
     `inputs` is a file of a person's own unlabelled inputs, `rows` one of their labelled rows, `own_columns` says which
-    of their columns are meant (tables.parse_columns). `budget` bounds the whole job.
+    of their columns are meant (tables.parse_columns). `budget` bounds the whole job. `reach` says which machines may be
+    asked; no run remembers it, so that none that came from elsewhere sends rows anywhere.
     """
 
     runs: Path = Path("runs")
@@ -65,6 +67,7 @@ class Options:
     rows: Path | None = None
     own_columns: str = ""
     budget: Budget = Budget()
+    reach: Reach = "here"
     given: frozenset[str] = frozenset()
 
 

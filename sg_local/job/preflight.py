@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sg_local import prompts
 from sg_local.backends import GENERATORS, TRAINERS, find_backend, makes_weights, needs_model
 from sg_local.backends.tokenizing import tokenizer
+from sg_local.job.endpoint import check_named, check_offer
 from sg_local.models.find import check_trains
 from sg_local.models.header import header_info
 from sg_local.prompts import Form, TooLong
@@ -65,6 +66,7 @@ def check(job: OpenRun, stages: Collection[str]) -> None:
 def check_engines(ahead: Ahead) -> None:
     """The engines are installed."""
     find_backend(GENERATORS, ahead.job.backend, "backend")
+    check_named(ahead.job, ahead.stages)
     if "train" in ahead.stages:
         find_backend(TRAINERS, ahead.job.trainer, "trainer")
 
@@ -181,6 +183,11 @@ def check_disk(ahead: Ahead) -> None:
     disk.check_disk(ahead.job, ahead.stages)
 
 
+def check_endpoint(ahead: Ahead) -> None:
+    """The endpoint answers, runs this base, and offers what the stages need."""
+    check_offer(ahead.job, ahead.stages)
+
+
 CHECKS = (
     check_settings,
     check_model,
@@ -191,5 +198,6 @@ CHECKS = (
     check_budget,
     check_memory,
     check_disk,
+    check_endpoint,
 )
 """The checks of jobs that need a model file, the cheapest first."""

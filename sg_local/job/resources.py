@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sg_local.backends import machine, makes_weights, on_apple_silicon
+from sg_local.backends import asks_server, machine, makes_weights, on_apple_silicon
 from sg_local.backends.footprint import N_PARALLEL, EngineNeed, engine_need
 from sg_local.job.disk import faster_copy, wanted
 from sg_local.job.rows_ahead import rows_ahead
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MARGIN = 1.15  # a need is refused beyond this many times what is free, as the trainers do
 LIBRARIES = {"torch": 350 << 20, "mlx": 100 << 20}  # of a trainer, which stay in the process behind the training
+ASKING = 200 << 20  # to let a server write: a vocabulary, rows, requests under way
 GENERATES = {"synth": "Writing rows", "eval": "The evaluation"}
 
 
@@ -34,7 +35,7 @@ def check_memory(job: OpenRun, stages: Collection[str]) -> None:
     if free is None or machine.has_nvidia() or job.opened:
         return
     for stage, what in GENERATES.items():
-        if stage in stages:
+        if stage in stages and not (stage == "synth" and asks_server(job.backend)):
             _check_engine(job, what, free)
     if "train" in stages and makes_weights(job.trainer):
         from sg_local.backends.training.memory import check_expected
@@ -121,6 +122,8 @@ def memory_of(job: OpenRun, stage: str) -> int:
     behind = LIBRARIES.get(job.trainer, 0) if stage in ("export", "eval") else 0
     if stage == "train":
         return training_of(job)[1].total
+    if stage == "synth" and asks_server(job.backend):
+        return ASKING
     if stage == "export":
         usual = dataclasses.replace(job.plan["engine"], n_parallel=None, n_threads=None)
         largest = max((one.n_bytes for one in wanted(job) if one.folder is None), default=0)

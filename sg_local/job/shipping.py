@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sg_local.backends import EngineSettings, Generator, makes_weights, open_generator
+from sg_local.backends import EngineSettings, Generator, engine_here, makes_weights, open_generator
 from sg_local.files import file_digest
 from sg_local.job.engine import held_engine
 from sg_local.job.events import Listener, Moved
@@ -103,7 +103,7 @@ def current_report(job: OpenRun) -> Report | None:
 def opened(job: OpenRun, path: Path) -> Iterator[Generator]:
     """An engine on the very file, never on a faster copy of it, with as many sequences as the run's own has."""
     held: EngineSettings = held_engine(job.plan["engine"], job.record)
-    generator = open_generator(job.backend, path, replace(held, fast_copy=False, format=None))
+    generator = open_generator(engine_here(job.backend), path, replace(held, fast_copy=False, format=None))
     try:
         yield generator
     finally:

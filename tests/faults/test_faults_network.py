@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from sg_local.cli.app import COMMANDS
+from tests.endpoint_server import Endpoint, TinyModel, serving
 from tests.faults.jobs import OWN_NETWORK, SCRIPTED, Programs, is_permitted, result_of
 from tests.tiny_models import TinySpec, write_model
 
@@ -49,6 +50,10 @@ def ask():
 threading.Thread(target=ask, daemon=True).start()
 """
 FEW = ("--set", "synth.n_inputs=20", "--set", "eval.resamples=20", "--tests", "6")
+FEW_REQUESTS = (
+    *("synth.n_inputs=none", "synth.n_asked=8", "synth.round_size=8", "synth.n_votes=1", "synth.collapse_share=0"),
+    *("synth.temperature=6", "synth.top_p=1", "engine.n_ctx=1024"),
+)
 TRIED = {
     "run": [SCRIPTED],
     "synth": [("synth", "support_routing", "--name", "trial", "--backend", "scripted")],
@@ -88,6 +93,27 @@ def test_no_command_asks_the_network_but_pull(programs, tmp_path):
     refused = programs.run(tmp_path, "models", "pull", "owner/repo/file.gguf", before=AUDIT)
     assert refused.status == 1 and "could not be fetched" in refused.err
     assert "huggingface.co" in (tmp_path / "asked.txt").read_text()
+
+
+def test_an_endpoint_is_the_only_place_that_a_job_asks(programs, tmp_path):
+    base = write_model(tmp_path / "tiny.gguf", TinySpec(layers=1))
+    few = [word for setting in FEW_REQUESTS for word in ("--set", setting)]
+    line = ["synth", "support_routing", "--model", str(base), "--backend", "openai", *few]
+    tiny = TinyModel(base)
+    with serving(Endpoint(tiny)) as endpoint:
+        there = ("--endpoint", endpoint.address)
+        offline = programs.run(tmp_path, "--offline", *line, "--name", "none", *there, before=AUDIT)
+        assert offline.status == 2 and not endpoint.asked
+        done = programs.run(tmp_path, *line, "--name", "here", *there, before=AUDIT)
+        assert done.status == 0 and endpoint.written, done.err
+    tiny.close()
+    away = (*line, "--name", "away", "--endpoint", "http://10.9.9.9:8000/v1")
+    refused = programs.run(tmp_path, *away, before=AUDIT)
+    assert refused.status == 2 and "another machine" in refused.err
+    assert not (tmp_path / "asked.txt").exists()
+    allowed = programs.run(tmp_path, *away, "--allow-remote", before=AUDIT)
+    assert allowed.status == 1 and "gave no answer" in allowed.err
+    assert {line.split()[1] for line in (tmp_path / "asked.txt").read_text().splitlines()} == {"10.9.9.9"}
 
 
 JOB_FROM_PYTHON = """
