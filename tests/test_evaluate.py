@@ -6,10 +6,11 @@ import pytest
 from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, FakeGenerator, job_of
 
 from sg_local.evaluate import SYSTEMS, evaluate, judged_rows, parse_gate, require
+from sg_local.evaluate.answering import Restricted
 from sg_local.evaluate.job import dev_questions
 from sg_local.evaluate.retain import PASSAGES, perplexity, split_passage
 from sg_local.evaluate.scoreboard import Scoreboard
-from sg_local.records import Answer, Pair, Score, SgError, TestRow
+from sg_local.records import Answer, Pair, Score, ScoredPrompt, SgError, TestRow
 from sg_local.report import read_report
 from sg_local.report.records import Excluded
 from sg_local.run import ADAPTER, ANSWERS, REPORT, Run
@@ -105,6 +106,26 @@ def test_the_verdict_meets_the_strongest_base_of_its_own_family(tmp_path):
     restricted = [one for one in report.outcomes if one.family == "restricted"]
     assert len(restricted) == 2
     assert all(("restricted" in one.base or "calibrated" in one.base) for one in restricted)
+
+
+def test_label_scores_are_asked_together_by_the_demonstrations_that_are_shown(tmp_path):
+    calls: list[list[ScoredPrompt]] = []
+
+    class Calls(FakeGenerator):
+        def score(self, asked):
+            calls.append(list(asked))
+            yield from super().score(calls[-1])
+
+    job = job_of(tmp_path, generator=Calls({}))
+    questions = dev_questions(job)
+    ids = [str(i) for i in range(len(questions))]
+    together = Restricted(job.form).replies(job, questions, ids)
+    shown = {question.examples: set() for question in questions}
+    for id, question in zip(ids, questions, strict=True):
+        shown[question.examples].add(id)
+    assert len(shown) > 1 and [{one.id for one in call} for call in calls] == list(shown.values())
+    singly = [Restricted(job.form).replies(job, [q], [id])[0] for id, q in zip(ids, questions, strict=True)]
+    assert together == singly
 
 
 def test_dev_rows_show_a_demonstration_only_the_others(tmp_path):

@@ -119,11 +119,15 @@ class Restricted:
         labels = job.task.labels
         answers = tuple(prompts.answer_text(self.form, label) for label in labels)
         room = answer_room(job)
-        asked = (
-            ScoredPrompt(id, segments(job, self.form, question, room), answers, end=True, ending=self.form.end)
-            for id, question in zip(ids, questions, strict=True)
-        )
-        found = {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
+        found: dict[str, tuple[float, ...]] = {}
+        for places in _by_examples(questions).values():  # what a call's prompts share is read once
+            asked = (
+                ScoredPrompt(
+                    ids[i], segments(job, self.form, questions[i], room), answers, end=True, ending=self.form.end
+                )
+                for i in places
+            )
+            found |= {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
         return [Reply(best_label(labels, found[id]), tuple(round(p, 4) for p in found[id])) for id in ids]
 
 
