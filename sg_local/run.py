@@ -236,13 +236,31 @@ def default_name(task: str, model: str) -> str:
 
 
 def open_run(runs: Path, name: str) -> Run:
-    """An existing run by name; SgError with the nearest name, or all there are, otherwise."""
-    run = Run(runs / check_name(name))
-    if run.exists():
+    """An existing run, as `find_run` finds it; SgError with the nearest name, or all there are, otherwise."""
+    run = find_run(runs, name)
+    if run is not None:
         return run
     known = [found.name for found in list_runs(runs)]
     hint = did_you_mean(name, known) or f"Runs here: {', '.join(known) or 'none yet'}."
     raise SgError(f"There is no run named {name!r} in {runs}.", hint, exit_code=2)
+
+
+def find_run(runs: Path, name: str) -> Run | None:
+    """The run of this name, or the folder of one, or the only run in `runs` whose name begins so; None without any.
+
+    SgError (usage) where several begin so, and for a name that no folder can have.
+    """
+    if os.sep in name:
+        folder = Run(Path(os.path.normpath(name)))
+        return folder if folder.exists() else None
+    run = Run(runs / check_name(name))
+    if run.exists():
+        return run
+    begun = [found for found in list_runs(runs) if found.name.startswith(name)]
+    if len(begun) > 1:
+        names = ", ".join(found.name for found in begun)
+        raise SgError(f"Several runs in {runs} begin with {name!r}: {names}.", "Type more of the name.", exit_code=2)
+    return begun[0] if begun else None
 
 
 def list_runs(runs: Path) -> list[Run]:

@@ -21,7 +21,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     Letter case is no matter; of several that begin alike, the first in the order given.
     """
     begun = [one for one in known if word and one.lower().startswith(word.lower())]
-    near = begun or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = begun or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"Did you mean {near[0]}?" if near else ""
 
 

@@ -100,12 +100,26 @@ def test_a_mistyped_run_is_told_the_nearest(tmp_path):
         Run(tmp_path / name).write_json("run.json", {})
     for wrong, words in (
         ("sumer", "Did you mean summer"),
-        ("spr", "mean spring"),
+        ("SPR", "mean spring"),
         ("xyz", "Runs here: spring, summer"),
     ):
         with pytest.raises(SgError) as caught:
             open_run(tmp_path, wrong)
         assert words in caught.value.hint
+
+
+def test_a_run_goes_by_the_beginning_of_its_name_and_by_its_folder(tmp_path):
+    for name in ("mails", "mails-two", "spring"):
+        Run(tmp_path / name).write_json("run.json", {})
+    for typed, name in (("spr", "spring"), ("mails", "mails"), ("mails-", "mails-two")):
+        assert open_run(tmp_path, typed).root == tmp_path / name
+    for typed in ("spring", "spring/", "./mails/../spring"):
+        assert open_run(tmp_path / "elsewhere", f"{tmp_path}/{typed}").root == tmp_path / "spring"
+    with pytest.raises(SgError, match="begin with 'mail': mails, mails-two") as several:
+        open_run(tmp_path, "mail")
+    assert several.value.exit_code == 2
+    with pytest.raises(SgError, match="There is no run named"):
+        open_run(tmp_path, f"{tmp_path}/winter")
 
 
 @pytest.mark.parametrize("name", [".lock", "rows.jsonl"])

@@ -138,9 +138,9 @@ ONE_IMPORTER = {
 
 
 def room_of(path: Path) -> str:
-    """The first part of a module's path below the package."""
+    """The first part of a module's path below the package; `__main__` is another door of `cli`."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0] if parts[0] != "__init__" else ""
+    return {"__init__": "", "__main__": "cli"}.get(parts[0], parts[0])
 
 
 def sources() -> list[Path]:

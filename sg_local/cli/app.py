@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem
 
 from sg_local import __version__
 from sg_local.cli.config import Environment, set_brief_waits
+from sg_local.cli.help import WORDS
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
@@ -103,6 +104,8 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if name in WORDS and (name == "help" or ctx.parent is None):
+            return name, WORDS[name], args[1:]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             hint = did_you_mean(name, self.list_commands(ctx)) or f"See `{ctx.command_path} --help`."
             raise SgError(f"There is no command {name!r}.", hint, exit_code=2)

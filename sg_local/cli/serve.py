@@ -13,7 +13,7 @@ from sg_local.cli.asking import asked_names, base_options, open_asked
 from sg_local.cli.config import Environment
 from sg_local.cli.options import abstain_option, backend_option, job_options, runs_option, set_option
 from sg_local.job.options import Options
-from sg_local.job.serving import Manner, open_served, service_of, tuned_runs
+from sg_local.job.serving import Manner, full_names, open_served, service_of, tuned_runs
 from sg_local.records import SgError
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def _opened(
             job.adapted(base=True)
             yield job, serve.Registry.of(service)
         return
+    names = full_names(options, names)
     if every:
         names = tuple(dict.fromkeys((*names, *tuned_runs(options, names[0] if names else None))))
     if not names:

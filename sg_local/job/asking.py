@@ -5,21 +5,27 @@ The base alone may be of any architecture that the engine runs, trainable or not
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sg_local import tasks
 from sg_local.job.base import find_base
 from sg_local.job.job import OpenRun, begin, checked, job_for_run
 from sg_local.job.options import Home, Options
 from sg_local.records import SgError, Task
-from sg_local.run import Run, default_name, list_runs
+from sg_local.run import Run, default_name, find_run, list_runs
 
 
 def job_for_asking(name: str, options: Options, home: Home, *, base: bool = False) -> OpenRun:
     """The job of the run with this name; with `base` also of a task, by its name or file, that has no run so called.
 
+    With `base` the beginning of a run's name is no run where a task has that name.
+
     Raises SgError (usage) where neither is there, and where a run was made from another model or form than was given.
     """
-    is_run = any(run.name == name for run in list_runs(options.runs))
-    if not (base or is_run) and any(path.stem == name for path in tasks.shipped_tasks()):
+    is_task = any(path.stem == name for path in tasks.shipped_tasks()) or Path(name).is_file()
+    is_begun = not (base and is_task) or any(run.name == name for run in list_runs(options.runs))
+    is_run = is_begun and find_run(options.runs, name) is not None
+    if not (base or is_run) and is_task:
         hint = f"Make one with `run {name}`, or ask the untuned model with `base`."
         raise SgError(f"There is no run named {name!r} in {options.runs}; it is a task.", hint, exit_code=2)
     if not base or is_run:

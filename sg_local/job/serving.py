@@ -16,7 +16,7 @@ from sg_local.job.options import Home, Options
 from sg_local.job.required import check_base, needs
 from sg_local.records import SgError
 from sg_local.report.records import TUNED
-from sg_local.run import ADAPTER, RUN, Run, list_runs
+from sg_local.run import ADAPTER, RUN, Run, find_run, list_runs, open_run
 
 if TYPE_CHECKING:
     from sg_local.serve import Registry, Service, Source
@@ -94,7 +94,7 @@ class Served:
         """Where a run's service comes from: it is read anew when its adapter or its run.json change."""
         from sg_local import serve
 
-        run = Run(self._options.runs / name)
+        run = open_run(self._options.runs, name)
         return serve.Source(lambda: self._service(name), lambda: (_state(run.path(RUN)), _state(run.path(ADAPTER))))
 
     def _service(self, name: str) -> Service:
@@ -138,6 +138,16 @@ def open_served(names: Sequence[str], options: Options, home: Home, manner: Mann
     return Served(job, options, home, manner)
 
 
+def full_names(options: Options, names: Sequence[str]) -> tuple[str, ...]:
+    """The runs' whole names, each once, or their folders where those are elsewhere; what is no run stays as it is."""
+    found = []
+    for name in names:
+        run = find_run(options.runs, name)
+        is_here = run is not None and run.root.parent == options.runs
+        found.append(name if run is None else run.name if is_here else str(run.root))
+    return tuple(dict.fromkeys(found))
+
+
 def tuned_runs(options: Options, like: str | None = None) -> list[str]:
     """The names of all runs with an adapter on one base: that of the run `like`, else the one base that they have.
 
@@ -148,7 +158,7 @@ def tuned_runs(options: Options, like: str | None = None) -> list[str]:
         if run.path(ADAPTER).is_file():
             bases.setdefault(_base_of(run)["digest"], []).append(run.name)
     if like is not None:
-        return bases.get(_base_of(Run(options.runs / like)).get("digest", ""), [])
+        return bases.get(_base_of(open_run(options.runs, like)).get("digest", ""), [])
     if not bases:
         raise SgError(f"There is no trained run in {options.runs}.", "Make one with `run TASK`.", exit_code=2)
     if len(bases) > 1:
