@@ -18,7 +18,9 @@ from sg_local.cli.output import Column
 from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.options import Options
 from sg_local.job.required import needs
+from sg_local.job.stale import training_line
 from sg_local.records import Candidate, SgError
+from sg_local.review import ReviewState
 from sg_local.run import CANDIDATES
 from sg_local.views.review_end import end_sentence, sample_sentence
 from sg_local.words import brief, counted
@@ -85,19 +87,22 @@ def review_command(
                 return import_from(job, name, source)
             if other is not None:
                 return merge_from(job, other)
-            review_on_screen(job, environment, name, sample)
-        output.say(f"Next: {next_line(job)}", err=True)
+            state = review_on_screen(job, environment, name, sample)
+            if sample is None and not job_review.n_open(state):
+                job_review.finish(job, state)
+            say_next(job)
     return None
 
 
-def next_line(job: OpenRun) -> str:
-    """The command that trains on what was judged."""
-    again = " --redo" if job.run.stamp("train") is not None else ""
-    return f"sg-local train {job.run.name}{again}"
+def say_next(job: OpenRun) -> None:
+    """The command that trains on what was judged, on stderr; nothing where no pair is left, or nothing changed."""
+    line = training_line(job.run)
+    if line is not None:
+        output.say(f"Next: sg-local {line}", err=True)
 
 
-def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample: int | None = None) -> None:
-    """The interactive review. Raises SgError (usage) where there is no terminal."""
+def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample: int | None = None) -> ReviewState:
+    """The interactive review, and how it ended. Raises SgError (usage) where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise NOT_A_TERMINAL
     from sg_local.cli.review_loop import Session
@@ -114,24 +119,29 @@ def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample:
     try:
         state = session.play()
     finally:
-        job_review.stamp(job, session.state, time.monotonic() - started)
+        job_review.note_time(job, time.monotonic() - started)
     output.say(end_sentence(state), err=True)
     if sample is not None:
         output.say(sample_sentence(state))
+    return state
 
 
 def review_before_training(job: OpenRun, environment: Environment) -> bool:
-    """The stop inside `run`: offer the review once; False when the user wants to stop here."""
-    if job.run.is_done("review", {}, (CANDIDATES,)):
-        return True
+    """The stop inside `run`: offer the review until somebody says to train; False when the user wants to stop here."""
     from sg_local.job import review as job_review
 
+    if job_review.is_finished(job):
+        return True
     state = job_review.open_state(job, job_review.check_judge(environment.user))
     kept = sum(review.is_kept(state, row) for row in state.rows)
     output.say(f"\n{counted(kept, 'pair')} would be trained on.", err=True)
-    if click.confirm("Look through them now? (q ends the review at any card)", default=True, err=True):
-        review_on_screen(job, environment, state.judge)
-        return click.confirm("Train on the kept pairs now?", default=True, err=True)
+    if job_review.n_open(state):
+        if not click.confirm("Look through them now? (q ends the review at any card)", default=True, err=True):
+            return True
+        state = review_on_screen(job, environment, state.judge)
+    if not click.confirm("Train on the kept pairs now?", default=True, err=True):
+        return False
+    job_review.finish(job, state)
     return True
 
 
@@ -157,7 +167,7 @@ def import_from(job: OpenRun, judge: str, path: Path) -> None:
     kept = sum(verdict.keep for verdict in verdicts)
     done = f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing."
     output.say(done if verdicts else "Nothing changed: every line says what was known.")
-    output.say(f"Next: {next_line(job)}", err=True)
+    say_next(job)
 
 
 def merge_from(job: OpenRun, other: Path) -> None:

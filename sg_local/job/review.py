@@ -18,7 +18,7 @@ from sg_local.job.plan import flat
 from sg_local.reading import read_record
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, seed_of
 from sg_local.review import Merge, MovableThreshold, ReviewState, View
-from sg_local.run import CANDIDATES, VERDICTS, Run
+from sg_local.run import CANDIDATES, VERDICTS, MadeOtherwise, Run
 from sg_local.tables import read_grid, write_table
 
 PLACE = "review.json"
@@ -26,10 +26,11 @@ PLACE = "review.json"
 
 @dataclasses.dataclass(frozen=True)
 class ReviewPlace:
-    """Where the last sitting ended: the card's id, and the view."""
+    """Where the last sitting ended: the card's id, and the view. `seconds` is what all sittings took together."""
 
-    view: View
+    view: View = View()
     cursor: str | None = None
+    seconds: float = 0.0
 
 
 REGENERATE_TEMPERATURE = 0.8
@@ -74,30 +75,59 @@ def with_sample(state: ReviewState, n: int, seed: int) -> ReviewState:
     return review.settled(state.but(sample=chosen, cursor=None), state.view)
 
 
-def stamp(job: OpenRun, state: ReviewState, seconds: float) -> None:
-    """Say in the run that people have looked at it, and how far they came."""
+def is_finished(job: OpenRun) -> bool:
+    """Whether people have said that they are done with the rows as they are."""
+    try:
+        return job.run.is_done("review", {}, (CANDIDATES,))
+    except MadeOtherwise:  # of other rows
+        return False
+
+
+def n_open(state: ReviewState) -> int:
+    """How many of the rows that would be trained on nobody has judged."""
+    return sum(row.kept and not review.is_judged(state, row) for row in state.rows)
+
+
+def note_time(job: OpenRun, seconds: float) -> None:
+    """Add the time of a sitting."""
+    place = _place(job)
+    _keep_place(job, dataclasses.replace(place, seconds=round(place.seconds + seconds, 1)))
+    job.worked = True
+
+
+def finish(job: OpenRun, state: ReviewState) -> None:
+    """Say in the run that people are done with its rows, and what they found. Hold the lock."""
     judged = [row for row in state.rows if review.is_judged(state, row)]
     kept = sum(review.is_kept(state, row) for row in judged)
-    before = (job.run.stamp("review") or {}).get("seconds", 0.0)
     facts: dict[str, Any] = {"judged": len(judged), "accepted": kept, "rejected": len(judged) - kept}
-    job.run.write_stamp("review", {}, (CANDIDATES,), seconds=round(before + seconds, 1), **facts)
+    job.run.write_stamp("review", {}, (CANDIDATES,), seconds=_place(job).seconds, **facts)
     job.worked = True
 
 
 def remember_place(job: OpenRun, state: ReviewState) -> None:
     """Keep the card and the view, so that the next sitting begins there; a sample always begins at its first card."""
     if not state.sample:
-        job.run.write_json(PLACE, {"cursor": state.cursor, "view": dataclasses.asdict(state.view)})
+        _keep_place(job, dataclasses.replace(_place(job), view=state.view, cursor=state.cursor))
 
 
 def at_last_card(job: OpenRun, state: ReviewState) -> ReviewState:
     """The state at the card and in the view where the last sitting ended."""
-    path = job.run.path(PLACE)
-    if state.sample or not path.exists():
+    if state.sample or not job.run.path(PLACE).exists():
         return state
-    place = read_record(path, ReviewPlace, f"Delete {PLACE}: the review then begins at its first card.")
+    place = _place(job)
     found = state.but(view=place.view, cursor=place.cursor)
     return review.settled(found, found.view)
+
+
+def _place(job: OpenRun) -> ReviewPlace:
+    path = job.run.path(PLACE)
+    if not path.exists():
+        return ReviewPlace()
+    return read_record(path, ReviewPlace, f"Delete {PLACE}: the review then begins at its first card.")
+
+
+def _keep_place(job: OpenRun, place: ReviewPlace) -> None:
+    job.run.write_json(PLACE, dataclasses.asdict(place))
 
 
 # Files and other people's verdicts

@@ -1,0 +1,79 @@
+"""Which finished stages tell of rows or of an adapter that are others by now, and the command that comes next.
+
+Read from the run folder alone: no engine is opened, and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from sg_local import filters
+from sg_local.files import file_digest
+from sg_local.run import ADAPTER, CANDIDATES, STAGES, TRAIN, VALID, Run
+
+PARTS = ("id", "input", "output")
+
+
+@dataclass(frozen=True)
+class StaleStage:
+    """A finished stage whose results are of something earlier: `why` is a clause, `command` what makes it anew."""
+
+    stage: str
+    why: str
+    command: str
+
+
+def stale_stages(run: Run) -> tuple[StaleStage, ...]:
+    """The finished stages that would come out otherwise now, in their order."""
+    found: list[StaleStage] = []
+    if _reads_another(run, "filter", CANDIDATES):
+        found.append(StaleStage("filter", "the pairs were written anew since", f"filter {run.name} --redo"))
+    changed = n_changed(run)
+    if changed:
+        why = f"{changed} of its training pairs are others by now"
+        found.append(StaleStage("train", why, training_line(run) or f"review {run.name}"))
+    for stage in ("export", "eval"):
+        if run.stamp(stage) is None:
+            continue
+        if _reads_another(run, stage, ADAPTER):
+            found.append(StaleStage(stage, "the adapter was trained anew since", f"{stage} {run.name} --redo"))
+        elif changed:
+            found.append(StaleStage(stage, "it is of the adapter as trained before", f"{stage} {run.name}"))
+    return tuple(found)
+
+
+def n_changed(run: Run) -> int:
+    """How many pairs would be trained on and were not, or were and would not be; 0 before the run is trained."""
+    stamp = run.stamp("train")
+    if stamp is None:
+        return 0
+    trained = {tuple(row.get(key) for key in PARTS) for name in (TRAIN, VALID) for row in run.lines(name)}
+    dropped = set(stamp.get("dropped", ()))
+    kept = {(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(run) if row.id not in dropped}
+    return len({id for id, *_ in trained ^ kept})
+
+
+def training_line(run: Run) -> str | None:
+    """The command that trains on the rows as they are judged; None where none is kept, or all is trained already."""
+    if not filters.kept_rows(run):
+        return None
+    if run.stamp("train") is None:
+        return f"train {run.name}"
+    return f"train {run.name} --redo" if n_changed(run) else None
+
+
+def out_of_date(run: Run, stages_of_interest: Container[str] = STAGES) -> str:
+    """A sentence about what is stale, and the command that makes it again; empty where nothing of interest is."""
+    stages = [one for one in stale_stages(run) if one.stage in stages_of_interest]
+    if not stages:
+        return ""
+    first, *others = stages
+    with_it = f", and with it {' and '.join(one.stage for one in others)}" if others else ""
+    return f"Out of date: {first.stage}, as {first.why}{with_it}. Make it again: `{first.command}`."
+
+
+def _reads_another(run: Run, stage: str, file: str) -> bool:
+    """Whether a finished stage read another version of the file than the one that is there."""
+    was = ((run.stamp(stage) or {}).get("reads") or {}).get(file)
+    return was is not None and was != file_digest(run.path(file))
