@@ -19,6 +19,7 @@ RUN_FACTS: dict[str, Any] = {
     "task_digest": str,
     "written": dict,
     "own": dict,
+    "tests": dict,
     "model": {"name": str, "path": str, "digest": str, "template": str | None},
     "form": str,
     "seed": int,

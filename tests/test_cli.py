@@ -256,7 +256,7 @@ BROKEN = {
         (["run", "support_routing", "--backend", "scripted", "--set", "synth.n_inputs"], "has no value"),
         (["filter", "nope"], "no run named 'nope'"),
         (["review", "nope"], "no run named 'nope'"),
-        (["predict", "../x", "y"], "cannot be a run name"),
+        (["predict", "../x", "y"], "no run named '../x'"),
         (["models", "show", "junk.gguf"], "junk.gguf"),
         (["inspect", "junk.gguf"], "junk.gguf"),
         (["inspect", "nowhere.gguf"], "nowhere.gguf"),
@@ -320,8 +320,44 @@ def test_a_report_of_test_rows_that_are_gone_is_put_aside(untested):
     with open("rows.jsonl", "w") as file:
         file.writelines(json.dumps({"input": f"Refund {i}?", "output": "billing"}) + "\n" for i in range(5))
     assert "5 test rows" in run(*job, "--tests", "rows.jsonl").stdout
-    assert "nothing was measured" in run(*job).stdout
+    assert "nothing was measured" in run(*job, "--tests", "task").stdout
     assert os.path.exists("runs/bare/report.json.before") and not os.path.exists("runs/bare/report.json")
+
+
+def test_a_run_remembers_its_test_rows(untested):
+    job = ("run", untested, "--backend", "scripted", "--yes", "--name", "bare", *SMALL)
+    for name, n in (("five.jsonl", 5), ("six.jsonl", 6)):
+        with open(name, "w") as file:
+            file.writelines(json.dumps({"input": f"Refund {i}?", "output": "billing"}) + "\n" for i in range(n))
+    assert "5 test rows" in run(*job, "--tests", "five.jsonl").stdout
+    again = run(*job)
+    assert "5 test rows" in again.stdout and "the rows of five.jsonl, as given before" in again.stderr
+    assert "6 test rows" in run("eval", "bare", "--tests", "six.jsonl").stdout
+    assert "6 test rows" in run("eval", "bare").stdout and "6 test rows" in run(*job).stdout
+    assert "2 test rows" in run("eval", "bare", "--tests", "2").stdout
+    assert "6 test rows" in run("eval", "bare").stdout  # a number is for once
+
+
+def test_what_filtering_again_makes_out_of_date_is_marked_everywhere(finished):
+    fresh = run("runs", "show", "trial")
+    assert "ut of date" not in fresh.output and json.loads(run("runs", "show", "trial", "--json").stdout)["stale"] == []
+    filtered = run("filter", "trial", "--set", "agreement.threshold=1", "--set", "policy=voted")
+    assert filtered.stderr.endswith("Next: sg-local review trial, or sg-local train trial --redo\n")
+    for line in (("runs", "show", "trial"), ("predict", "trial", "x"), ("report", "trial"), ("eval", "trial")):
+        said = run(*line)
+        assert "Out of date: train" in said.output and "`sg-local train trial --redo`" in said.output, line
+    stale = json.loads(run("runs", "show", "trial", "--json").stdout)["stale"]
+    assert [one["stage"] for one in stale] == ["train", "eval"] and stale[0]["command"] == "train trial --redo"
+    run("train", "trial", "--redo")
+    assert "ut of date" not in run("predict", "trial", "x").output
+    assert "Out of date: eval" in run("runs", "show", "trial").output
+    run("eval", "trial")
+    assert "ut of date" not in run("runs", "show", "trial").output
+
+
+def test_no_command_comes_next_where_no_pair_is_left(finished):
+    none = run("filter", "trial", "--set", "input_length.sigmas=0", "--set", "input_length.widest=1")
+    assert json.loads(run("filter", "trial", "--json").stdout)["kept"] == 0 and "Next:" not in none.stderr
 
 
 def test_a_run_made_from_a_changed_task_stops(finished, own_folder):
@@ -399,6 +435,40 @@ def test_the_list_of_commands_says_what_each_says_of_itself():
     for name, entry in COMMANDS.items():
         command = app.get_command(ctx, name)
         assert command.help.splitlines()[0] == entry.summary, name
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["help"], ["--help"]),
+        (["help", "run"], ["run", "--help"]),
+        (["help", "runs", "ls"], ["runs", "ls", "--help"]),
+        (["runs", "help"], ["runs", "--help"]),
+        (["runs", "help", "rm"], ["runs", "rm", "--help"]),
+        (["version"], ["--version"]),
+    ],
+)
+def test_help_and_version_are_words_too(words, option):
+    assert run(*words).stdout.strip() == run(*option).stdout.strip()
+    assert "help " not in run("--help").stdout.split("Look around")[1]
+
+
+def test_help_on_what_is_no_command_suggests_the_nearest():
+    assert "Did you mean train?" in run("help", "trian", code=2).stderr
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "sg_local", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("sg-local ")
+
+
+def test_a_run_goes_by_the_beginning_of_its_name_and_by_its_folder(finished):
+    for name in ("tri", "runs/trial", "runs/trial/"):
+        assert json.loads(run("runs", "show", name, "--json").stdout)["run"] == "trial"
+        assert len(lines(run("predict", name, "Where is my parcel?"))) == 1
+    assert lines(run("report", "runs/trial")) == ["trial.html"]
+    assert "whole name" in run("runs", "rm", "tri", "--yes", code=2).stderr
+    assert finished.exists()
 
 
 def test_version():

@@ -26,14 +26,15 @@ from sg_local.cli.options import (
     trainer_option,
 )
 from sg_local.cli.output import Column
-from sg_local.cli.run import Tests, tell
-from sg_local.cli.show import show_verdict
+from sg_local.cli.run import TestRows, tell
+from sg_local.cli.show import note_stale, show_verdict
 from sg_local.job.evaluate import evaluate_base
 from sg_local.job.job import OpenRun
-from sg_local.job.options import Options
+from sg_local.job.made import keep_tests
+from sg_local.job.options import TASK, Options
 from sg_local.job.shipping import asked_file, score_file
 from sg_local.job.stages import forget, perform
-from sg_local.records import SgError
+from sg_local.records import MadeOtherwise, SgError
 from sg_local.report import FileScore, Report, plain, read_report
 from sg_local.report.records import METRICS
 from sg_local.tables import parse_columns
@@ -69,7 +70,11 @@ class Wanted:
 )
 @asked_argument
 @base_options
-@click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
+@click.option(
+    "--tests",
+    type=TestRows(),
+    help="Number of test rows to use this time, or a file of test rows, which the run remembers.",
+)
 @click.option(
     "--columns",
     metavar="input=NAME,output=NAME",
@@ -112,7 +117,6 @@ def eval_command(
     /,
     run: str,
     base: bool,
-    tests: int | Path | None,
     retain: bool,
     abstain: float | None,
     options: Options,
@@ -137,12 +141,15 @@ def eval_command(
         message = "--retain, --redo, --show, --system and --file need a run, and --base measures the untuned model."
         raise SgError(message, "Leave one of them out.", exit_code=2)
     with open_asked(run, options, environment, base=base) as job:
-        job.task = tasks.with_tests(job.task, tests, parse_columns(asked.columns), tell)
+        chosen = None if options.tests == TASK else options.tests
+        job.task = tasks.with_tests(job.task, chosen, parse_columns(asked.columns), tell)
         if base:
             go_base(job, gates, as_json=asked.as_json)
             return
         file = asked_file(job, asked.file, asked.prompt) if asked.file is not None else None
-        go(job, options, changed=tests is not None or bool(options.settings))
+        if isinstance(chosen, Path):
+            keep_tests(job, chosen)
+        go(job, options, changed=chosen is not None or bool(options.settings))
         if file is not None:
             go_file(job, file, gates, as_json=asked.as_json)
             return
@@ -155,7 +162,11 @@ def go(job: OpenRun, options: Options, *, changed: bool) -> None:
     with job.lock(), telling(("eval",), f"{job.run.name}: eval") as tell:
         if changed:
             forget(job, "eval")
-        perform(job, "eval", tell, again=options.redo)
+        try:
+            perform(job, "eval", tell, again=options.redo)
+        except MadeOtherwise:  # with test rows or settings that were given once
+            forget(job, "eval")
+            perform(job, "eval", tell)
 
 
 def go_file(job: OpenRun, file: evaluate.AskedFile, gates: Sequence[evaluate.Gate], *, as_json: bool) -> None:
@@ -215,6 +226,8 @@ def show_base(found: evaluate.BaseScores, model: str) -> None:
 def show(job: OpenRun, asked: Wanted) -> None:
     """The verdict, or the single answers, as a table or as JSON."""
     report = read_report(job.run)
+    if asked.show is not None or asked.as_json:
+        note_stale(job.run)
     if asked.show is not None:
         show_answers(job, report, asked.show, asked.system or report.served, asked.as_json)
     elif asked.as_json:

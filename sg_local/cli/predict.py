@@ -30,6 +30,7 @@ from sg_local.cli.options import (
     runs_option,
     set_option,
 )
+from sg_local.cli.show import note_stale
 from sg_local.job import lines as streams
 from sg_local.job import predict as files
 from sg_local.job.answering import LABELS, Asking, check_asking, temperature_of
@@ -136,6 +137,8 @@ def predict_command(environment: Environment, /, run: str, options: Options, **t
     source = source_of(wanted)
     with open_asked(run, options, environment, base=wanted.asking.base) as job:
         check_asking(wanted.asking, job.task)
+        if not (wanted.asking.base or job.alone):
+            note_stale(job.run, ("train",))
         answer(job, source, wanted)
 
 

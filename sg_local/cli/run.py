@@ -28,7 +28,7 @@ from sg_local.cli.options import (
 from sg_local.cli.show import show_forecast, show_verdict
 from sg_local.job.evaluate import UNMEASURED
 from sg_local.job.job import OpenRun, job_for_task
-from sg_local.job.options import Options
+from sg_local.job.options import TASK, Options, Tests
 from sg_local.job.prospect import prospect
 from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, foreseen, look_ahead, perform_all, to_come
 from sg_local.records import SgError, Task
@@ -36,24 +36,29 @@ from sg_local.report import plain, read_report
 from sg_local.tables import parse_columns
 
 
-class Tests(click.ParamType[Any]):
-    """A number of test rows, or a file that holds them."""
+class TestRows(click.ParamType[Any]):
+    """A number of test rows, a file that holds them, or with `own` the word task for the task's own."""
 
-    name = "N|FILE"
     __test__ = False
+
+    def __init__(self, *, own: bool = False) -> None:
+        self.own = own
+        self.name = "N|FILE|task" if own else "N|FILE"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type="file")]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Path:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tests:
+        if self.own and value == TASK:
+            return TASK
         return int(value) if str(value).isdigit() else Path(value)
 
 
-def read_task(name: str, tests: int | Path | None, columns: str = "") -> Task:
+def read_task(name: str, tests: Tests, columns: str = "") -> Task:
     """The task with its test rows chosen; tells how a file of them was read. `columns` are those of a file."""
     from sg_local import tasks
 
-    return tasks.load_task(name, tests, parse_columns(columns), tell)
+    return tasks.load_task(name, None if tests == TASK else tests, parse_columns(columns), tell)
 
 
 def tell(line: str) -> None:
@@ -79,7 +84,11 @@ def tell(line: str) -> None:
 @set_option
 @budget_options
 @runs_option
-@click.option("--tests", type=Tests(), help="Use so many of the task's test rows, or the rows of a file.")
+@click.option(
+    "--tests",
+    type=TestRows(own=True),
+    help="Number of test rows to use, or a file of test rows. The run remembers it; task takes the task's own again.",
+)
 @own_rows_options
 @click.option("--plan", "only_plan", is_flag=True, help="Only tell the memory, disk and time that it will take.")
 @click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
@@ -92,7 +101,6 @@ def run_command(
     environment: Environment,
     /,
     task: str,
-    tests: int | Path | None,
     only_plan: bool,
     yes: bool,
     tune_anyway: bool,
@@ -109,7 +117,7 @@ def run_command(
     terminal whether to train (no ends with exit code 0 and what to do instead), unless --tune-anyway; with --yes or
     without a terminal it says so and trains.
     """
-    found = read_task(task, tests, options.own_columns)
+    found = read_task(task, options.tests, options.own_columns)
     if only_plan:
         with job_for_task(found, options, environment.home(), ALL) as job:
             found_out = foreseen(job)

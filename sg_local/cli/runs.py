@@ -14,7 +14,7 @@ from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import run_argument
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
-from sg_local.cli.show import show_funnel
+from sg_local.cli.show import note_stale, show_funnel
 from sg_local.files import remove, shred
 from sg_local.records import SgError
 from sg_local.run import INPUTS, STAGES, Run, list_runs, open_run
@@ -52,17 +52,20 @@ def ls(runs: Path, as_json: bool) -> None:
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
     """Show what a run was made from, its stages, its files and its funnel."""
+    from sg_local.job.stale import stale_stages
     from sg_local.views.runs import own_rows, run_facts, stage_costs
     from sg_local.views.verdict import artefacts
 
     found = open_run(runs, run)
-    data = found.settings
+    data, stale = found.settings, stale_stages(found)
     if as_json:
         stamps = {stage: found.stamp(stage) for stage in STAGES}
         funnel = funnel_of(found)
         told = None if funnel is None else dataclasses.asdict(funnel)
-        output.show_json({**run_facts(found), "settings": data, "stamps": stamps, "funnel": told})
+        marked = [dataclasses.asdict(one) for one in stale]
+        output.show_json({**run_facts(found), "settings": data, "stamps": stamps, "stale": marked, "funnel": told})
         return
+    why = {one.stage: f"; out of date: {one.why}" for one in stale}
     pairs = [
         ("task", f"{data['task']['name']} ({data['task']['kind']})"),
         ("model", f"{data['model']['name']}  {data['model']['digest'][:12]}"),
@@ -70,7 +73,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
         ("seed", str(data["seed"])),
         ("preset", data["preset"]),
         *own_rows(found),
-        *((f"stage {stage}", cost) for stage, cost in stage_costs(found)),
+        *((f"stage {stage}", cost + why.get(stage, "")) for stage, cost in stage_costs(found)),
         *((Path(path).name, f"{size_text}  {digest}") for path, size_text, digest in artefacts(found)),
         ("folder", str(found.root)),
     ]
@@ -78,6 +81,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
     funnel = funnel_of(found)
     if funnel is not None:
         show_funnel(funnel)
+    note_stale(found)
 
 
 def funnel_of(run: Run) -> Any:
@@ -101,8 +105,11 @@ def rm(run: str, yes: bool, shreds: bool, runs: Path) -> None:
     found = open_run(runs, run)
     if not yes:
         if not sys.stdin.isatty():
-            raise SgError(f"Run {run} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)
+            raise SgError(f"Run {found.name} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)
         click.confirm(f"Delete {found.root} and everything in it?", abort=True, err=True)
+    elif Path(run).name != found.name:
+        message = f"Run {found.name} is not deleted: with --yes its whole name must be given."
+        raise SgError(message, f"Type it: `runs rm {found.name} --yes`.", exit_code=2)
     with found.lock():
         (shred if shreds else remove)(found.root)
     output.say(f"Deleted {found.root}", err=True)

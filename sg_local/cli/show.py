@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
 from sg_local.cli import output
+from sg_local.cli.app import COMMANDS
+from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.output import Column
-from sg_local.run import Run
+from sg_local.records import SgError
+from sg_local.run import STAGES, Run
 from sg_local.views.funnel import funnel_card
 from sg_local.views.records import ConfusionView, VerdictCard
 
@@ -19,9 +23,12 @@ if TYPE_CHECKING:
 
 def show_verdict(run: Run, unmeasured: str = "") -> None:
     """The card at the end of a run on stdout; `unmeasured` says why there was no evaluation."""
+    from sg_local.job.stale import out_of_date
     from sg_local.views.verdict import end_card
 
     card = end_card(run, unmeasured)
+    if told := out_of_date(run):
+        card = dataclasses.replace(card, notes=(on_the_command_line(told, COMMANDS), *card.notes))
     if sys.stdout.isatty():
         from sg_local.console import verdict
 
@@ -39,6 +46,15 @@ def show_verdict(run: Run, unmeasured: str = "") -> None:
     _plain_files(card.artefacts)
     for line, what in card.commands:
         output.say(f"Next: {line}   # {what}")
+
+
+def note_stale(run: Run, stages: tuple[str, ...] = STAGES) -> None:
+    """Say on stderr which of these stages of a run are out of date, where any is. Damaged rows are another's matter."""
+    from sg_local.job.stale import out_of_date
+
+    with contextlib.suppress(SgError):
+        if told := out_of_date(run, stages):
+            output.note(on_the_command_line(told, COMMANDS))
 
 
 def _plain_scores(card: VerdictCard) -> None:

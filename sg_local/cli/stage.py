@@ -33,6 +33,7 @@ from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.llama_server import WrittenPreset, write_preset
 from sg_local.job.options import Options
 from sg_local.job.stages import perform
+from sg_local.job.stale import training_line
 from sg_local.records import GATE_NOT_MET, SgError
 
 
@@ -100,7 +101,9 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
             return
         told = (job.run.stamp("filter") or {}).get("funnel", {})
         show_funnel(dataclasses.replace(found, policy=told.get("policy", ""), why=told.get("why", "")))
-        _next(f"sg-local review {run}, or sg-local train {run}")
+        if found.kept:
+            train_line = training_line(job.run)
+            _next(f"sg-local review {run}" + (f", or sg-local {train_line}" if train_line else ""))
 
 
 @click.command(

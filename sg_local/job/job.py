@@ -25,7 +25,7 @@ from sg_local.home import secret
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.engine import held_engine, with_engine
-from sg_local.job.made import begin_task, meet
+from sg_local.job.made import begin_task, meet, tests_record
 from sg_local.job.options import Budget, Home, Options, Tables, kept_budget, with_budget
 from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
 from sg_local.job.plan import Plan, layers_of, plan_of
@@ -271,6 +271,7 @@ def begin(
         "backend": backend,
         "trainer": trainer,
         "version": __version__,
+        **tests_record(options.tests),
     }
     return job
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sg_local import tasks
 from sg_local.job import presets
-from sg_local.job.options import Options
+from sg_local.job.options import Options, Tests
 from sg_local.job.own import OwnData, check_outputs, read_own, with_own
 from sg_local.records import MadeOtherwise, Segment, SgError, Task, Verdict
 from sg_local.run import VERDICTS
@@ -35,7 +36,7 @@ def meet(job: OpenRun, task: Task, options: Options) -> OpenRun:
 
     Raises MadeOtherwise for other ones, unless `redo` is given: then the run is to be made anew from them.
     """
-    own = job.own
+    own, task = job.own, _with_tests(job, task, options)
     if options.inputs is not None or options.rows is not None:
         own = read_own(options, task, job.own.by_people, job.plan["own"], job.seed)
     elif "tests" in options.settings.get("own", {}):
@@ -63,6 +64,30 @@ def meet(job: OpenRun, task: Task, options: Options) -> OpenRun:
     _make(job, task, own, job.record["preset"])
     job.record["remade"] = True
     return job
+
+
+def _with_tests(job: OpenRun, task: Task, options: Options) -> Task:
+    """The task with the run's test rows: those given now, else those it was given before, else the task's own."""
+    before = job.record.pop("tests", None)
+    if "tests" in options.given or before is None:
+        job.record |= tests_record(options.tests)
+        return task
+    job.record["tests"] = before
+    kept = f"the rows of {before['file']}" if "file" in before else f"{before['n']} of the task's rows"
+    job.said.append(f"Test rows: {kept}, as given before.")
+    return dataclasses.replace(task, tests=job.task.tests)
+
+
+def tests_record(tests: Tests) -> dict[str, Any]:
+    """What run.json says of test rows that were chosen; nothing for the task's own."""
+    if isinstance(tests, Path):
+        return {"tests": {"file": str(tests)}}
+    return {"tests": {"n": tests}} if isinstance(tests, int) else {}
+
+
+def keep_tests(job: OpenRun, tests: Tests) -> None:
+    """Let the run remember the test rows that its task has now, as if it had been begun with them."""
+    job.record = {**job.record, "task": dataclasses.asdict(job.task), **tests_record(tests)}
 
 
 def _same(job: OpenRun, task: Task) -> Task:

@@ -107,7 +107,7 @@ def _options(
     """Options as the job room has them; what is None in `chosen` was not given."""
     check_options(columns, "columns", {"input", "output"})
     check_options(budget, "budget", {"ram", "disk", "time"})
-    given = frozenset(key for key, value in chosen.items() if value is not None)
+    given = frozenset(("tests", *(key for key, value in chosen.items() if value is not None)))  # a Task brings its rows
     named = ",".join(f"{role}={name}" for role, name in columns.items())
     bounds = budget_of(**{"ram": None, "disk": None, "time": None, **budget})
     return Options(runs=runs, settings=settings, given=given, own_columns=named, budget=bounds, **chosen)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sg_local.backends.openai.address import Reach
 from sg_local.home import ModelFolders
@@ -16,6 +16,11 @@ Tables = Mapping[str, Any]
 
 Layers = Sequence[tuple[str, Tables]]
 """(where from, settings), the weakest first."""
+
+
+TASK: Literal["task"] = "task"
+Tests = int | Path | Literal["task"] | None
+"""Which test rows were asked for: so many of the task's, those of a file, the task's own again; None: not said."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class Options:
 
     `inputs` is a file of a person's own unlabelled inputs, `rows` one of their labelled rows, `own_columns` says which
     of their columns are meant (tables.parse_columns). `budget` bounds the whole job. `reach` says which machines may be
-    asked; no run remembers it, so that none that came from elsewhere sends rows anywhere.
+    asked; no run remembers it, so that none that came from elsewhere sends rows anywhere. `tests` says which test rows
+    the task came with: so many, those of a file, or the TASK's own.
     """
 
     runs: Path = Path("runs")
@@ -68,6 +74,7 @@ class Options:
     own_columns: str = ""
     budget: Budget = Budget()
     reach: Reach = "here"
+    tests: Tests = None
     given: frozenset[str] = frozenset()
 
 
