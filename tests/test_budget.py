@@ -14,10 +14,11 @@ import sg_local as sg
 from sg_local.backends import machine
 from sg_local.cli.app import app
 from sg_local.job import budget, disk, paces, resources
-from sg_local.job.budget import Budget, fit_space, fit_time, seconds_of, size_of
+from sg_local.job.budget import Budget, fit_space, fit_time
 from sg_local.job.forecast import forecast
 from sg_local.job.job import OpenRun
 from sg_local.job.options import kept_budget
+from sg_local.job.quantities import size_of
 from sg_local.job.stages import ALL
 from sg_local.records import SgError
 from tests.test_forecast import begun
@@ -43,27 +44,6 @@ def given(tmp_path, task, model, bound: Budget, **settings) -> OpenRun:
     job = begun(tmp_path, task, model, **settings)
     job.budget = bound
     return job
-
-
-@pytest.mark.parametrize(
-    ("text", "n_bytes"),
-    [("12G", 12 * GB), ("1.5g", 1_500_000_000), ("500M", 500 * MB), ("20 kB", 20_000), ("7GiB", 7 * GB)],
-)
-def test_sizes_are_read(text, n_bytes):
-    assert size_of(text) == n_bytes
-
-
-@pytest.mark.parametrize("text", ["", "G", "0", "0M", "-3G", "12 apples", "1e9"])
-def test_what_is_no_size_is_refused(text):
-    with pytest.raises(SgError, match="not a size") as caught:
-        size_of(text)
-    assert caught.value.exit_code == 2
-
-
-def test_times_are_read():
-    assert (seconds_of("90s"), seconds_of("1h30m"), seconds_of("20 min")) == (90, 5400, 1200)
-    with pytest.raises(SgError, match="not a length of time"):
-        seconds_of("soon")
 
 
 def test_a_roomy_budget_changes_nothing(tmp_path, routing, model):

@@ -16,8 +16,8 @@ from sg_local.backends import GENERATORS, TRAINERS, choices
 from sg_local.backends.openai.address import Reach
 from sg_local.cli.complete import model_names, preset_names
 from sg_local.cli.config import OPTIONS, Environment
-from sg_local.job.budget import seconds_of, size_of
 from sg_local.job.options import Budget, Options
+from sg_local.job.quantities import seconds_of, size_of
 from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
@@ -26,9 +26,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType[float]):
-    """A length of time in seconds, from texts such as 90s, 20m, 1h30m."""
+    """A length of time in seconds, from texts such as 90s, 20m, 1.5h, 1h30."""
 
-    name = "20m|1h30m"
+    name = "20m|1h30"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         with self.translated(value, param, ctx):
@@ -44,9 +44,9 @@ class Duration(click.ParamType[float]):
 
 
 class Size(Duration):
-    """Bytes, from texts such as 12G, 500M."""
+    """Bytes, from texts such as 12G, 500 MB."""
 
-    name = "12G|500M"
+    name = "12G|500MB"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         with self.translated(value, param, ctx):

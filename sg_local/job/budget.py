@@ -8,7 +8,6 @@ find free; the time is kept by the training, which stops where its share ends.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sg_local.backends import makes_weights
 from sg_local.job import presets
 from sg_local.job.options import Budget, Tables
+from sg_local.job.quantities import seconds_of, size_of
 from sg_local.records import SgError
 from sg_local.run import MEASURED
 from sg_local.words import duration, size
@@ -27,24 +27,6 @@ if TYPE_CHECKING:
 COMFORT = 0.9  # of the time that a plan may fill, since no forecast is exact
 FEWEST_INPUTS, FEWEST_EPOCHS = 32, 0.5
 SHARES = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
-
-def size_of(text: str) -> int:
-    """Bytes, from texts such as 12G, 500M, 1.5GB. SgError (usage) for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if found is None or not float(found[1]):
-        raise SgError(f"{text!r} is not a size.", "Write it like 12G, 500M or 1.5G.", exit_code=2)
-    return round(float(found[1]) * UNITS[found[2]])
-
-
-def seconds_of(text: str) -> float:
-    """Seconds, from texts such as 90s, 20m, 1h30m. SgError (usage) for anything else."""
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", text.replace(" ", "").lower())
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
-    if not (total := 3600 * hours + 60 * minutes + seconds):
-        raise SgError(f"{text!r} is not a length of time.", "Write it like 20m, 90s or 1h30m.", exit_code=2)
-    return total
 
 
 def budget_of(ram: str | None, disk: str | None, time: str | None) -> Budget:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sg_local.job.quantities import quantity_of
 from sg_local.reading import read_toml
 from sg_local.records import Kind, SgError
 from sg_local.words import brief, did_you_mean
@@ -157,6 +158,8 @@ def typed(hint: Any, value: Any, place: str) -> Any:
             return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     found = _as(hint, value)
+    if found is None and isinstance(value, str):
+        found = quantity_of(place, value)
     if found is not None:
         return found
     name = getattr(hint, "__name__", str(hint))
