@@ -488,6 +488,17 @@ def test_tables_are_json_where_asked(finished, args):
     run(*args)
 
 
+def test_tasks_are_listed_with_their_summary_beside_one_that_cannot_be_read(own_folder):
+    assert "Route a customer's message" in run("tasks", "ls").stdout
+    (own_folder / "mine").mkdir()
+    shutil.copy(shipped_folder("tasks") / "iso_date.toml", own_folder / "mine")
+    (own_folder / "mine" / "broken.toml").write_text("kind = \n")
+    listed = run("tasks", "ls", "mine")
+    assert "Find the date in a line of text" in listed.stdout and "broken.toml:1" in listed.stderr
+    rows = {row["name"]: row for row in json.loads(run("tasks", "ls", "mine", "--json").stdout)}
+    assert rows["iso_date"]["fault"] == "" and "broken.toml:1" in rows["broken"]["fault"]
+
+
 def test_runs_are_shown_and_removed(finished):
     assert "trial" in run("runs", "ls").stdout
     shown = json.loads(run("runs", "show", "trial", "--json").stdout)
@@ -507,12 +518,14 @@ def test_flag_wins_over_environment_over_file_over_default(own_folder, monkeypat
     config.parent.mkdir()
     config.write_text('trainer = "mlx"\nseed = 4\n[synth]\nn_inputs = 7\n[filter.near_duplicate]\nthreshold = 0.6\n')
     found = shown()
-    assert found["trainer"] == ("mlx", "file") and found["seed"] == ("4", "file")
-    assert found["synth.n_inputs"] == ("7", "file") and found["filter.near_duplicate.threshold"] == ("0.6", "file")
+    assert found["trainer"] == ("mlx", "file") and found["seed"] == (4, "file")
+    assert found["synth.n_inputs"] == (7, "file") and found["filter.near_duplicate.threshold"] == (0.6, "file")
     monkeypatch.setenv("SG_LOCAL_TRAINER", "torch")
     assert shown()["trainer"] == ("torch", "environment")
     found = shown("--trainer", "mlx", "--set", "synth.n_inputs=9", "--preset", "paper")
-    assert found["trainer"] == ("mlx", "flag") and found["synth.n_inputs"] == ("9", "--set")
+    assert found["trainer"] == ("mlx", "flag") and found["synth.n_inputs"] == (9, "--set")
+    text = run("config", "show", "train").stdout
+    assert "Learning rate at its peak." in text and "Passes over the training rows." in text
     assert found["synth.style"] == ("paper", "preset") and found["synth.n_ctx"][1] == "default"
 
 

@@ -15,10 +15,13 @@ from click.shell_completion import CompletionItem
 
 from sg_local.cli.config import Environment
 from sg_local.records import SgError
-from sg_local.run import list_runs
+from sg_local.run import REPORT, find_run, list_runs
 
 ROW_FILES = (".csv", ".tsv", ".tab", ".psv", ".xlsx", ".jsonl", ".ndjson", ".json", ".txt", ".gz")
 TASK_FILES, MODEL_FILES, PRESET_FILES = (".toml", ".json"), (".gguf",), (".toml",)
+SHORTENED = ("filter", "train", "export", "eval")
+"""Commands of one stage, whose --set takes the stage's name for granted."""
+
 Items = list[CompletionItem]
 
 
@@ -58,6 +61,60 @@ def stage_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     from sg_local.job.plan import stage_defaults
 
     return _quiet(stage_defaults, incomplete)
+
+
+def setting_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The settings that --set changes, the stage left out where the command is one; behind = the values, if few."""
+    return _quiet(lambda: _settings(ctx.command.name or "", incomplete), incomplete)
+
+
+def _settings(stage: str, incomplete: str) -> Iterable[str]:
+    from sg_local.job.meanings import choices_of
+    from sg_local.job.plan import flat, stage_defaults
+
+    defaults = stage_defaults()
+    found = {name: value for key, settings in defaults.items() for name, value in flat(settings, key)}
+    if stage in SHORTENED and incomplete.partition(".")[0] not in defaults:
+        found = {name.partition(".")[2]: value for name, value in found.items() if name.startswith(f"{stage}.")}
+    name, equals, _ = incomplete.partition("=")
+    if equals and name in found:
+        values = ("true", "false") if isinstance(found[name], bool) else choices_of(name.rpartition(".")[2])
+        return [f"{name}={value}" for value in values]
+    return [f"{one}=" for one in found]
+
+
+def type_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The types that `export` writes."""
+    from sg_local.job.meanings import choices_of
+
+    return _quiet(lambda: choices_of("types"), incomplete)
+
+
+def system_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The systems that answered in the run, or that there are."""
+    return _quiet(lambda: _systems(ctx), incomplete)
+
+
+def gate_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Gates without their number: a system's score, a tuned one's gain over an untuned one, its interval's low end."""
+
+    def gates() -> Iterable[str]:
+        names = _systems(ctx)
+        tuned = [name for name in names if name.startswith("tuned")]
+        gains = [f"{one}-{other}" for one in tuned for other in names if other.startswith("base")]
+        return [f"{name}>=" for name in names] + [f"{gain}{part}" for gain in gains for part in (">=", ".low>")]
+
+    return _quiet(gates, incomplete)
+
+
+def _systems(ctx: click.Context) -> list[str]:
+    from sg_local.evaluate import SYSTEMS
+    from sg_local.report import read_report
+
+    run = find_run(_runs_folder(ctx), ctx.params["run"]) if ctx.params.get("run") else None
+    if run is not None and run.path(REPORT).exists():
+        return list(read_report(run).systems)
+    return [system.name for system in SYSTEMS]
 
 
 run_argument = click.argument("run", shell_complete=run_names)

@@ -1,7 +1,9 @@
-"""`sg-local config`: the settings in force, and where each one came from."""
+"""`sg-local config`: the settings in force, what each one means, and where it came from."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -20,9 +22,21 @@ from sg_local.cli.options import (
     set_option,
 )
 from sg_local.cli.output import Column
+from sg_local.job.meanings import meaning
 from sg_local.job.options import Options
 from sg_local.job.plan import flat, make_plan, preset_layer
 from sg_local.records import KINDS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting: its value as it is (JSON keeps its type), the layer it came from, and what it means."""
+
+    setting: str
+    value: Any
+    source: str
+    meaning: str
+
 
 SHOWN = ("model", "backend", "trainer", "form", "seed", "preset", "runs")
 
@@ -56,23 +70,34 @@ def path(environment: Environment) -> None:
 @job_options()
 @click.pass_obj
 def show(environment: Environment, stage: str | None, kind: Any, as_json: bool, options: Options) -> None:
-    """Show every setting with its value and where it came from.
+    """Show every setting with its value, where it came from, and what it means.
 
     Flags and environment variables are taken into account as any other command would take them. STAGE shows the
     settings of one stage only.
     """
     layers = (*environment.home().layers, ("--set", options.settings))
     found = make_plan([preset_layer(options.preset, kind), *layers])
-    rows = [] if stage else [(name, shown(_value(options, name)), _source(name, environment)) for name in SHOWN]
+    rows = [] if stage else [_option_row(name, options, environment) for name in SHOWN]
     chosen = found.stages if stage is None else {name: own for name, own in found.stages.items() if name == stage}
     if not chosen:
         raise click.BadParameter(f"{stage!r} is no stage; there are {', '.join(found.stages)}", param_hint="STAGE")
     for name, settings in chosen.items():
-        rows += [(dotted, shown(value), found.source(dotted)) for dotted, value in flat(settings, name)]
+        rows += [
+            Row(dotted, value, found.source(dotted), meaning(dotted).replace("`", ""))
+            for dotted, value in flat(settings, name)
+        ]
     if as_json:
-        output.show_json([dict(zip(("setting", "value", "source"), row, strict=True)) for row in rows])
+        output.show_json([dataclasses.asdict(row) for row in rows])
         return
-    output.show_table("Settings", [Column("setting"), Column("value"), Column("from")], rows)
+    columns = [Column("setting"), Column("value"), Column("from"), Column("what it means")]
+    output.show_table("Settings", columns, [(row.setting, shown(row.value), row.source, row.meaning) for row in rows])
+
+
+def _option_row(name: str, options: Options, environment: Environment) -> Row:
+    """An option of every job: its help is what it means."""
+    context = click.get_current_context()
+    helps = {param.name: getattr(param, "help", None) or "" for param in context.command.params}
+    return Row(name, _value(options, name), _source(name, environment), helps[name].partition("  [")[0])
 
 
 def _value(options: Options, name: str) -> Any:

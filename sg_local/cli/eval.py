@@ -13,6 +13,7 @@ from sg_local import evaluate
 from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.asking import asked_argument, base_options, open_asked
+from sg_local.cli.complete import gate_names, system_names
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
 from sg_local.cli.options import (
@@ -81,9 +82,21 @@ class Wanted:
     default="",
     help="The columns of that file.  [default: by their names]",
 )
-@click.option("--gate", "gates", multiple=True, metavar="GATE", help="Exit with 3 unless this holds, in points.")
+@click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="GATE",
+    shell_complete=gate_names,
+    help="Exit with 3 unless this holds, in points.",
+)
 @click.option("--show", type=Choice(tuple(evaluate.SHOW)), help="List single answers, against the base's.")
-@click.option("--system", metavar="SYSTEM", help="Whose answers to list.  [default: what predict and serve give]")
+@click.option(
+    "--system",
+    metavar="SYSTEM",
+    shell_complete=system_names,
+    help="Whose answers to list.  [default: what predict and serve give]",
+)
 @click.option(
     "--abstain",
     type=click.FloatRange(0, 1),

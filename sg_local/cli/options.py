@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from sg_local.backends import GENERATORS, TRAINERS, choices
 from sg_local.backends.openai.address import Reach
-from sg_local.cli.complete import model_names, preset_names
+from sg_local.cli.complete import model_names, preset_names, setting_names
 from sg_local.cli.config import OPTIONS, Environment
 from sg_local.job.options import Budget, Options
 from sg_local.job.quantities import seconds_of, size_of
@@ -93,7 +93,12 @@ def json_option(command: Decorated) -> Decorated:
 def set_option(command: Decorated) -> Decorated:
     """--set STAGE.FIELD=VALUE, many times."""
     return click.option(
-        "--set", "sets", multiple=True, metavar=SET_METAVAR, help="Change one setting; may be given many times."
+        "--set",
+        "sets",
+        multiple=True,
+        metavar=SET_METAVAR,
+        shell_complete=setting_names,
+        help="Change one setting; may be given many times. `sg-local config show` lists them.",
     )(command)
 
 

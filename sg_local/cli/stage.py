@@ -10,7 +10,7 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
-from sg_local.cli.complete import run_argument, task_argument
+from sg_local.cli.complete import run_argument, task_argument, type_names
 from sg_local.cli.config import Environment
 from sg_local.cli.gates import show_gates
 from sg_local.cli.narration import telling
@@ -159,6 +159,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
     "types",
     multiple=True,
     metavar="TYPE",
+    shell_complete=type_names,
     help="auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or Q4_0; may be repeated.",
 )
 @click.option(

@@ -16,6 +16,7 @@ from sg_local.cli.options import backend_option, form_option, json_option, model
 from sg_local.cli.output import Column
 from sg_local.cli.task_new import grammar_check, new
 from sg_local.tasks.draft import prompt_text
+from sg_local.tasks.listing import list_tasks
 from sg_local.tasks.toml import task_toml
 
 
@@ -36,27 +37,16 @@ def ls(folder: Path | None, as_json: bool) -> None:
     from sg_local import tasks
 
     paths = sorted([*folder.glob("*.toml"), *folder.glob("*.json")]) if folder else tasks.shipped_tasks()
-    rows = [_row(path) for path in paths]
+    rows = list_tasks(paths)
     if as_json:
-        output.show_json(rows)
+        output.show_json([dataclasses.asdict(row) for row in rows])
         return
-    columns = [Column("task"), Column("kind"), Column("tests", True), Column("instruction")]
-    cells = [(row["name"], row["kind"], str(row["tests"]), _brief(row["instruction"])) for row in rows]
+    columns = [Column("task"), Column("kind"), Column("tests", True), Column("what it does")]
+    cells = [(row.name, row.kind or "broken", str(row.tests), _brief(row.fault or row.summary)) for row in rows]
     output.show_table("Tasks", columns, cells)
-
-
-def _row(path: Path) -> dict[str, Any]:
-    from sg_local import tasks
-
-    task = tasks.read_task(path)
-    return {
-        "name": path.stem,
-        "kind": task.kind,
-        "labels": task.labels,
-        "tests": len(task.tests),
-        "instruction": task.instruction,
-        "path": str(path),
-    }
+    for row in rows:
+        if row.fault:
+            output.note(f"Not read: {row.fault}")
 
 
 def _brief(text: str, length: int = 60) -> str:
