@@ -83,6 +83,7 @@ def test_the_time_of_all_sittings_counts(job):
 
 def test_a_review_of_earlier_rows_is_not_the_review_of_these(job, stop):
     assert stop(True, True)[0]
-    with job.lock(), open(job.run.path("candidates.jsonl"), "a") as file:
-        file.write(open(job.run.path("candidates.jsonl")).readline())
+    path = job.run.path("candidates.jsonl")
+    with job.lock():
+        path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[0])
     assert not stop(True, False)[0]

@@ -153,7 +153,7 @@ SINGLE = {
     "copied_example.threshold": "Similarity (ROUGE-L) to an example from which an input is rejected.",
     "vote_share.threshold": "Least share of the votes that an output must have.",
     "relevance.threshold": "Least gain in log-probability, a token, that the input must give its output.",
-    "grounding.threshold": "Least share of the output's words that must stand in the input, against the examples' share.",
+    "grounding.threshold": "Least share of the output's words that must stand in the input, relative to the examples.",
 }
 """Filter settings with a line of their own."""
 
