@@ -20,6 +20,7 @@ RUN_FACTS: dict[str, Any] = {
     "written": dict,
     "own": dict,
     "tests": dict,
+    "tags": list[str],
     "model": {"name": str, "path": str, "digest": str, "template": str | None},
     "form": str,
     "seed": int,

@@ -55,7 +55,7 @@ COMMANDS = {
     "label": Listing("label", USE, "Label a text, lines or a file's rows with the untuned model, at once."),
     "report": Listing("use", USE, "Write the report of a run as one HTML page."),
     "inspect": Listing("use", USE, "Say what a GGUF file holds and where it came from."),
-    "runs": Listing("runs", LOOK, "List, show and delete runs."),
+    "runs": Listing("runs", LOOK, "List, show, compare, tag, rename and delete runs."),
     "tasks": Listing("tasks", LOOK, "List, show, write and check task files."),
     "models": Listing("models", LOOK, "List, show, add, download and remove base models."),
     "cache": Listing("cache", LOOK, "List and delete what is kept to be faster the second time."),

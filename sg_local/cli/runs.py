@@ -1,4 +1,4 @@
-"""`sg-local runs`: list, show and delete runs."""
+"""`sg-local runs`: list, show, compare, tag, rename and delete runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from sg_local.cli import output
 from sg_local.cli.app import CommandGroup
-from sg_local.cli.complete import run_argument
+from sg_local.cli.complete import run_argument, run_names
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.cli.show import note_stale, show_funnel
@@ -20,19 +20,25 @@ from sg_local.records import SgError
 from sg_local.run import INPUTS, STAGES, Run, list_runs, open_run
 
 
-@click.group("runs", cls=CommandGroup, examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs rm RUN"))
+@click.group(
+    "runs",
+    cls=CommandGroup,
+    examples=("sg-local runs ls", "sg-local runs show RUN", "sg-local runs compare RUN OTHER", "sg-local runs rm RUN"),
+)
 def runs_command() -> None:
-    """List, show and delete runs."""
+    """List, show, compare, tag, rename and delete runs."""
 
 
-@runs_command.command("ls", examples=("sg-local runs ls", "sg-local runs ls --json"))
+@runs_command.command("ls", examples=("sg-local runs ls", "sg-local runs ls --tag paper", "sg-local runs ls --json"))
+@click.option("--tag", metavar="TAG", help="Only runs with this tag.")
 @runs_option
 @json_option
-def ls(runs: Path, as_json: bool) -> None:
+def ls(tag: str | None, runs: Path, as_json: bool) -> None:
     """List the runs in the folder."""
     from sg_local.views.runs import run_cells, run_facts_or_fault
 
     rows = [run_facts_or_fault(run) for run in list_runs(runs)]
+    rows = [row for row in rows if tag is None or tag in row["tags"]]
     if as_json:
         output.show_json(rows)
         return
@@ -43,6 +49,9 @@ def ls(runs: Path, as_json: bool) -> None:
     cells = [run_cells(row) for row in rows]
     if any(source for *_, source in cells):
         columns.append(Column("made from"))
+    if any(row["tags"] for row in rows):
+        cells = [(*line[: len(columns)], ", ".join(row["tags"])) for line, row in zip(cells, rows, strict=True)]
+        columns.append(Column("tags"))
     output.show_table("Runs", columns, [row[: len(columns)] for row in cells])
 
 
@@ -71,6 +80,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
         ("model", f"{data['model']['name']}  {data['model']['digest'][:12]}"),
         ("engines", f"{data.get('backend', '')}, {data.get('trainer', '')}; prompts: {data['form']}"),
         ("seed", str(data["seed"])),
+        *((("tags", ", ".join(data["tags"])),) if data.get("tags") else ()),
         ("preset", data["preset"]),
         *own_rows(found),
         *((f"stage {stage}", cost + why.get(stage, "")) for stage, cost in stage_costs(found)),
@@ -93,6 +103,69 @@ def funnel_of(run: Run) -> Any:
     told = (run.stamp("filter") or {}).get("funnel", {})
     found = filters.funnel(run, run.task())
     return dataclasses.replace(found, policy=told.get("policy", ""), why=told.get("why", ""))
+
+
+@runs_command.command(
+    "compare", examples=("sg-local runs compare RUN OTHER", "sg-local runs compare RUN OTHER THIRD --json")
+)
+@click.argument("names", metavar="RUN OTHER...", nargs=-1, required=True, shell_complete=run_names)
+@runs_option
+@json_option
+def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
+    """Show what runs gain, and the settings that differ.
+
+    The answers that runs serve are compared on the test rows that they share, each run with the first one.
+    """
+    from sg_local import evaluate
+    from sg_local.views.comparison import difference_sentence, run_columns, run_rows, setting_rows
+
+    found = [open_run(runs, name) for name in names]
+    if len(found) < 2:
+        raise SgError("One run alone cannot be compared.", "Name another run behind it.", exit_code=2)
+    told = evaluate.compare(found)
+    for run in found:
+        note_stale(run)
+    if as_json:
+        output.show_json(dataclasses.asdict(told))
+        return
+    output.show_table("Runs", [Column(name, number) for name, number in run_columns()], run_rows(told))
+    for run in found[1:]:
+        output.say(difference_sentence(told, run.name, found[0].name))
+    if told.settings:
+        columns = [Column("setting"), *(Column(run.name) for run in found)]
+        output.show_table("Settings that differ", columns, setting_rows(told))
+    else:
+        output.say("All settings are the same.")
+
+
+@runs_command.command("tag", examples=("sg-local runs tag RUN paper", "sg-local runs tag RUN paper --remove"))
+@run_argument
+@click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@click.option("--remove", is_flag=True, help="Take the tags away.")
+@runs_option
+def tag(run: str, tags: tuple[str, ...], remove: bool, runs: Path) -> None:
+    """Mark a run with words, by which `runs ls --tag` finds it."""
+    from sg_local.job import naming
+
+    found = open_run(runs, run)
+    now = naming.tag(found, remove=tags) if remove else naming.tag(found, tags)
+    output.say(f"{found.name}: {', '.join(now) or 'no tags'}", err=True)
+
+
+@runs_command.command("rename", examples=("sg-local runs rename RUN mails-v2",))
+@run_argument
+@click.argument("name")
+@runs_option
+def rename(run: str, name: str, runs: Path) -> None:
+    """Give a run another name, which serving and reports then use, too.
+
+    Files outside its folder stay as they are: write a folder for llama-server again.
+    """
+    from sg_local.job import naming
+
+    found = open_run(runs, run)
+    new = naming.rename(found, name)
+    output.say(f"{found.name} is now {new.name}. To go on with it: sg-local run TASK --name {new.name}", err=True)
 
 
 @runs_command.command("rm", examples=("sg-local runs rm RUN", "sg-local runs rm RUN --yes"))

@@ -18,6 +18,7 @@ from __future__ import annotations
 from sg_local.evaluate.browse import SHOW, Judged, judged_rows
 from sg_local.evaluate.calibrating import CALIBRATED, LIKELIEST, fit
 from sg_local.evaluate.canaries import check_canaries, plant
+from sg_local.evaluate.compare import Comparison, compare
 from sg_local.evaluate.job import Canary, EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.shipped import CHAT, PROMPTS, RUNS, AskedFile, FileFigures, score_file, with_file
@@ -36,6 +37,7 @@ __all__ = [
     "AskedFile",
     "BaseScores",
     "Canary",
+    "Comparison",
     "EvalEvent",
     "EvalSettings",
     "Evaluation",
@@ -46,6 +48,7 @@ __all__ = [
     "System",
     "calibration_questions",
     "check_canaries",
+    "compare",
     "elect_any",
     "evaluate",
     "evaluate_base",

@@ -19,7 +19,7 @@ def run_facts_or_fault(run: Run) -> dict[str, Any]:
         return run_facts(run)
     except (SgError, OSError) as error:
         blank = dict.fromkeys(("task", "model", "seed", "base", "tuned", "size_bytes"))
-        return {"run": run.name, **blank, "stages": [], "path": str(run.root), "broken": str(error)}
+        return {"run": run.name, **blank, "stages": [], "tags": [], "path": str(run.root), "broken": str(error)}
 
 
 def run_facts(run: Run) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "base": None if report is None else report.base.score,
         "tuned": None if report is None else report.tuned.score,
         "size_bytes": _size(run.root),
+        "tags": list(data.get("tags", ())),
         "path": str(run.root),
     }
 

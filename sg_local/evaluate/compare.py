@@ -1,0 +1,160 @@
+"""Several runs side by side: what each gains, the settings that differ, and the difference where test rows are shared.
+
+A difference is of the answers that runs serve, paired over the test rows that both reports hold, so that which rows
+were drawn counts in neither's favour.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sg_local import metrics
+from sg_local.report.file import read_report
+from sg_local.report.records import Report
+from sg_local.run import GAINED, REPORT, STAGES, Run
+
+UNSET = {"rows", "task", "form", "forms", "base", "gate", "tests", "examples adapter", "canary adapter", "labelled"}
+"""What stamps hold among their settings that nobody sets: digests."""
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run's figures: `system` is what it serves, `base` the strongest untuned system of its kind. None: not measured.
+
+    Scores and their intervals are in percent, gains in points.
+    """
+
+    run: str
+    task: str
+    model: str
+    n_training: int | None = None
+    n_tests: int | None = None
+    system: str | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    base: str | None = None
+    base_score: float | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+
+
+@dataclass(frozen=True)
+class PairedRun:
+    """What `run` scores above `against` on the `n` test rows of both, in points, with its 95 % interval."""
+
+    run: str
+    against: str
+    n: int
+    gain: float
+    low: float
+    high: float
+    p: float
+    outcome: str
+
+
+@dataclass(frozen=True)
+class DifferingSetting:
+    """A setting that runs were made with differently: one value a run, in their order; None where it had none."""
+
+    setting: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs in the order given; `pairs` compare each to the first, as far as they share test rows."""
+
+    runs: tuple[ComparedRun, ...]
+    pairs: tuple[PairedRun, ...]
+    settings: tuple[DifferingSetting, ...]
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """The runs side by side. Raises SgError for a report or stamp that is damaged."""
+    reports = [read_report(run) if run.path(REPORT).exists() else None for run in runs]
+    figures = tuple(_figures(run, report) for run, report in zip(runs, reports, strict=True))
+    first = reports[0]
+    pairs = [_paired(one, first) for one in reports[1:] if one is not None] if first is not None else []
+    return Comparison(figures, tuple(pair for pair in pairs if pair is not None), _differing(runs))
+
+
+def _figures(run: Run, report: Report | None) -> ComparedRun:
+    data = run.settings
+    named = ComparedRun(run.name, data["task"]["name"], data["model"]["name"])
+    if report is None:
+        return named
+    served, main = report.systems[report.served], report.main
+    base = report.systems[main.base] if main is not None else report.base
+    return ComparedRun(
+        named.run,
+        named.task,
+        named.model,
+        report.n_training,
+        report.n,
+        served.title,
+        served.score,
+        served.low,
+        served.high,
+        base.title,
+        base.score,
+        *((main.gain, main.low, main.high) if main is not None else (None, None, None)),
+    )
+
+
+def _paired(report: Report, first: Report) -> PairedRun | None:
+    """The difference of what two runs serve; None where they have no test rows in common, or another metric."""
+    mine, other = _scores(report), _scores(first)
+    shared = [key for key in mine if key in other]
+    if len(shared) < FEWEST or report.metric != first.metric:
+        return None
+    draws = metrics.resamples(len(shared), 0)
+    scores = [[found[key] / 100 for key in shared] for found in (mine, other)]
+    found = metrics.paired(scores[0], scores[1], draws)
+    return PairedRun(report.run, first.run, len(shared), found.gain, found.low, found.high, found.p, found.outcome)
+
+
+def _scores(report: Report) -> dict[tuple[Any, ...], float]:
+    """What the served system scored, in percent, by test row; a row that stands twice counts twice."""
+    seen: Counter[tuple[Any, ...]] = Counter()
+    found = {}
+    for row in report.rows:
+        key = (row.input, row.outputs)
+        found[(*key, seen[key])] = row.scores[report.served]
+        seen[key] += 1
+    return found
+
+
+def _differing(runs: Sequence[Run]) -> tuple[DifferingSetting, ...]:
+    """Every setting that not all runs have alike, those of run.json first."""
+    all_settings = [_settings(run) for run in runs]
+    names = dict.fromkeys(name for settings in all_settings for name in settings)
+    rows = [DifferingSetting(name, tuple(one.get(name) for one in all_settings)) for name in names]
+    return tuple(row for row in rows if any(value != row.values[0] for value in row.values))
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What a run was made with, by dotted name."""
+    data = run.settings
+    found: dict[str, Any] = {key: data.get(key) for key in ("preset", "seed", "form", "backend", "trainer")}
+    found |= {"task": data["task"]["name"], "model": data["model"]["name"]}
+    for stage in STAGES:
+        settings = (run.stamp(stage) or {}).get("settings", {})
+        gained = {f"{stage}.{name}": value for name, value in GAINED.items() if name in settings}
+        found |= gained | _flat({name: one for name, one in settings.items() if name not in UNSET}, stage)
+    return found
+
+
+def _flat(settings: dict[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}.{name}")
+        else:
+            found[f"{prefix}.{name}"] = value
+    return found
