@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import sg_local
 from sg_local.backends.machine import SPINS
 from sg_local.cli.app import COMMANDS, app, as_sg_error
 from sg_local.cli.config import set_brief_waits
@@ -451,6 +454,37 @@ def test_the_list_of_commands_says_what_each_says_of_itself():
 def test_help_and_version_are_words_too(words, option):
     assert run(*words).stdout.strip() == run(*option).stdout.strip()
     assert "help " not in run("--help").stdout.split("Look around")[1]
+
+
+def test_options_stand_in_groups_the_common_ones_first():
+    text = run("run", "--help").stdout
+    headings = ["Options:", "Settings and engines:", "Limits:", "Your own rows:", "Output:", "Examples:"]
+    places = [text.index(heading) for heading in headings]
+    assert places == sorted(places) and text.count("--seed") == 2  # once in an example
+    assert text.index("--yes") < places[1] < text.index("--preset") < places[2] < text.index("--ram") < places[3]
+    assert "Output:" not in run("runs", "ls", "--help").stdout
+
+
+def test_help_tells_every_environment_variable_that_is_read():
+    told = run("help", "environment").stdout
+    sources = "".join(path.read_text() for path in Path(sg_local.__file__).parent.rglob("*.py"))
+    read = set(re.findall(r"\bSG_LOCAL_[A-Z_]*[A-Z]\b", sources))
+    assert {"SG_LOCAL_HOME", "SG_LOCAL_LOG", "SG_LOCAL_API_KEY"} <= read and all(name in told for name in read)
+    assert "SG_LOCAL_MODEL" in run("run", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("runs", "show", "nope", "--json"), 2),
+        (("run", "--seed", "x", "y", "--json"), 2),
+        (("tasks", "ls", "x", "--json"), 2),
+    ],
+)
+def test_with_json_an_error_is_one_line_of_it(args, code):
+    failed = run(*args, code=code)
+    told = json.loads(failed.stderr)
+    assert failed.stdout == "" and set(told) == {"error", "hint", "exit_code"} and told["exit_code"] == code
 
 
 def test_help_on_what_is_no_command_suggests_the_nearest():

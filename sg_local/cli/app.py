@@ -7,6 +7,7 @@ line that `sg-local --help` shows, which is also the first line of its own help 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from click.shell_completion import CompletionItem
 
 from sg_local import __version__
 from sg_local.cli.config import Environment, set_brief_waits
-from sg_local.cli.help import WORDS
+from sg_local.cli.help import WORDS, write_options
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
@@ -29,6 +30,7 @@ from sg_local.records import SgError
 from sg_local.words import did_you_mean
 
 INTERRUPTED = 130
+JSON = "--json"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Command(click.Command):
         if environment is not None and not self.heals:
             environment.refuse_broken()
         return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        records = [(param.name or "", param.get_help_record(ctx)) for param in options]
+        write_options(formatter, [(name, record) for name, record in records if record is not None])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _write_examples(formatter, self.examples)
@@ -166,7 +173,7 @@ class Program(CommandGroup):
             raise
         except (SgError, click.ClickException, OSError) as error:
             code = interruption(error) if isinstance(error, OSError) else None
-            return _fail(error) if code is None else _end(code)
+            return _fail(error, as_json=JSON in (sys.argv if args is None else args)) if code is None else _end(code)
 
 
 def _end(code: int) -> int:
@@ -183,11 +190,16 @@ def _tell(text: str) -> None:
         silence()
 
 
-def _fail(error: SgError | click.ClickException | OSError) -> int:
-    """Say what went wrong on stderr; the exit code."""
+def _fail(error: SgError | click.ClickException | OSError, *, as_json: bool = False) -> int:
+    """Say what went wrong on stderr; the exit code. With `as_json` it is one line that programs can read."""
     sorry = as_sg_error(error)
+    hint = on_the_command_line(sorry.hint, COMMANDS)
     try:
-        show_error(sorry.message, on_the_command_line(sorry.hint, COMMANDS))
+        if as_json:
+            told = {"error": sorry.message, "hint": hint, "exit_code": sorry.exit_code}
+            click.echo(json.dumps(told, ensure_ascii=False), err=True)
+        else:
+            show_error(sorry.message, hint)
     except OSError:
         silence()
     return sorry.exit_code

@@ -31,6 +31,22 @@ OPTIONS = {
 """Options that a config file and the environment may give, with the environment variable of each."""
 
 
+VARIABLES = {
+    "SG_LOCAL_HOME": "One folder for the config file, model cards and caches, in place of the XDG folders.",
+    **{variable: f"As --{option}." for option, variable in OPTIONS.items()},
+    "SG_LOCAL_API_KEY": "As --api-key of serve.",
+    "SG_LOCAL_LOG": "A file to which every decision is appended.",
+    "SG_LOCAL_LOG_TEXTS": "1 lets prompts and completions into that file.",
+    "NO_COLOR": "Set to anything: no colours.",
+    "VISUAL, EDITOR": "The editor for a row under review.",
+    "XDG_CONFIG_HOME, XDG_CACHE_HOME": "Where the config file and the caches are, without SG_LOCAL_HOME.",
+    "HF_HUB_CACHE, HF_HOME": "Where the Hugging Face cache is: models in it are found and downloads go there.",
+    "OLLAMA_MODELS": "Where Ollama keeps models, which are found too.",
+    "LLAMA_CACHE": "Where llama.cpp keeps models, which are found too.",
+}
+"""Every variable that is read, and what it does: `sg-local help environment` and the docs show them."""
+
+
 @dataclass(frozen=True)
 class Environment:
     """What the process was started in: folders, and the config file's values.

@@ -16,6 +16,7 @@ from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import gate_names, system_names
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
+from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     Choice,
     endpoint_options,
@@ -122,6 +123,7 @@ class Wanted:
 @set_option
 @runs_option
 @redo_option
+@notify_option
 @json_option
 @job_options("eval")
 @click.pass_obj

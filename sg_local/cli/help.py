@@ -1,11 +1,50 @@
-"""Help and the version by a word, where others type `sg-local help run`, `sg-local runs help`, `sg-local version`."""
+"""Help: by a word too (`sg-local help run`, `sg-local version`), options in groups, the environment variables."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import click
 
 from sg_local import __version__
+from sg_local.cli.config import VARIABLES
 from sg_local.cli.output import say
+
+ENVIRONMENT = "environment"
+GROUPS = {
+    "Settings and engines": ("preset", "sets", "seed", "form", "backend", "trainer", "no_fast_copy"),
+    "Limits": ("ram_bytes", "disk_bytes", "whole_s"),
+    "Your own rows": ("inputs", "rows", "own_columns"),
+    "Output": ("runs", "notify", "as_json", "help"),
+}
+"""Options that stand under a heading of their own, by parameter name; all others come first."""
+FEW = 8
+"""So many options need no headings."""
+
+Records = Sequence[tuple[str, tuple[str, str]]]
+"""(parameter's name, its line in the help)."""
+
+
+def write_options(formatter: click.HelpFormatter, records: Records) -> None:
+    """A command's options: its own first, then those that many commands share, by group."""
+    shared = {name for names in GROUPS.values() for name in names} if len(records) > FEW else set()
+    own = [record for name, record in records if name not in shared]
+    groups = {"Options": own}
+    for heading, names in GROUPS.items() if shared else ():
+        groups[heading] = [record for name, record in records if name in names]
+    for heading, found in groups.items():
+        if found:
+            with formatter.section(heading):
+                formatter.write_dl(found)
+
+
+def environment_help(ctx: click.Context) -> str:
+    """The environment variables, as help shows them."""
+    formatter = ctx.make_formatter()
+    formatter.write_text("A flag stands above its variable, a variable above the config file.")
+    with formatter.section("Environment variables"):
+        formatter.write_dl(list(VARIABLES.items()))
+    return formatter.getvalue().rstrip("\n")
 
 
 @click.command("help", hidden=True)
@@ -15,6 +54,9 @@ def help_word(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show the help of a command."""
     at = ctx.parent
     assert at is not None
+    if words == (ENVIRONMENT,):
+        say(environment_help(ctx))
+        return
     for word in words:
         if not isinstance(at.command, click.Group):
             break

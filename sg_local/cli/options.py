@@ -81,6 +81,7 @@ def runs_option(command: Decorated) -> Decorated:
         default=Path("runs"),
         show_default=True,
         envvar=OPTIONS["runs"],
+        show_envvar=True,
         help="The folder that holds the runs.",
     )(command)
 
@@ -105,15 +106,17 @@ def set_option(command: Decorated) -> Decorated:
 def time_option(command: Decorated) -> Decorated:
     """--time 20m: a budget for the training."""
     help = "Train no longer than this: the epochs are cut to what fits."
-    return click.option("--time", "time_s", type=Duration(), help=help)(command)
+    return click.option("--time", "time_s", type=Duration(), metavar=Duration.name, help=help)(command)
 
 
 def budget_options(command: Decorated) -> Decorated:
     """--ram 12G, --disk 15G, --time 45m: for the whole job."""
     fits = "rows, epochs, batch and the like are chosen to fit."
-    time = click.option("--time", "whole_s", type=Duration(), help=f"Time for the whole job: {fits}")
-    disk = click.option("--disk", "disk_bytes", type=Size(), help="Disk for the whole job.")
-    ram = click.option("--ram", "ram_bytes", type=Size(), help="Memory for the whole job.")
+    time = click.option(
+        "--time", "whole_s", type=Duration(), metavar=Duration.name, help=f"Time for the whole job: {fits}"
+    )
+    disk = click.option("--disk", "disk_bytes", type=Size(), metavar=Size.name, help="Disk for the whole job.")
+    ram = click.option("--ram", "ram_bytes", type=Size(), metavar=Size.name, help="Memory for the whole job.")
     return ram(disk(time(command)))
 
 
@@ -154,6 +157,7 @@ def model_option(command: Decorated) -> Decorated:
         metavar="NAME|PATH.gguf",
         shell_complete=model_names,
         envvar=OPTIONS["model"],
+        show_envvar=True,
         help="The base model.  [default: smollm2-135m-instruct]",
     )(command)
 
@@ -166,6 +170,7 @@ def backend_option(command: Decorated) -> Decorated:
         default="auto",
         show_default=True,
         envvar=OPTIONS["backend"],
+        show_envvar=True,
         help="What writes and scores text.",
     )(command)
 
@@ -186,6 +191,7 @@ def trainer_option(command: Decorated) -> Decorated:
         default="auto",
         show_default=True,
         envvar=OPTIONS["trainer"],
+        show_envvar=True,
         help="What finetunes.",
     )(command)
 
@@ -198,6 +204,7 @@ def form_option(command: Decorated) -> Decorated:
         default="auto",
         show_default=True,
         envvar=OPTIONS["form"],
+        show_envvar=True,
         help="How prompts are laid out.",
     )(command)
 
@@ -205,7 +212,13 @@ def form_option(command: Decorated) -> Decorated:
 def seed_option(command: Decorated) -> Decorated:
     """--seed."""
     return click.option(
-        "--seed", type=int, default=0, show_default=True, envvar=OPTIONS["seed"], help="Decides every random draw."
+        "--seed",
+        type=int,
+        default=0,
+        show_default=True,
+        envvar=OPTIONS["seed"],
+        show_envvar=True,
+        help="Decides every random draw.",
     )(command)
 
 
@@ -218,6 +231,7 @@ def preset_option(command: Decorated) -> Decorated:
         default="recommended",
         show_default=True,
         envvar=OPTIONS["preset"],
+        show_envvar=True,
         help="The settings to start from.",
     )(command)
 

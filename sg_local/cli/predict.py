@@ -20,6 +20,7 @@ from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import row_names
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
+from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     Choice,
     Decorated,
@@ -119,6 +120,7 @@ def rows_options(command: Decorated) -> Decorated:
 @endpoint_options
 @set_option
 @runs_option
+@notify_option
 @json_option
 @job_options()
 @click.pass_obj

@@ -44,7 +44,13 @@ NOT_A_TERMINAL = SgError(
     ),
 )
 @run_argument
-@click.option("--judge", envvar=OPTIONS["judge"], metavar="NAME", help="Your name in the journal.  [default: the user]")
+@click.option(
+    "--judge",
+    envvar=OPTIONS["judge"],
+    show_envvar=True,
+    metavar="NAME",
+    help="Your name in the journal.  [default: the user]",
+)
 @click.option("--sample", type=click.IntRange(min=1), help="Judge so many random rows and bound the rate of bad ones.")
 @click.option(
     "--export",

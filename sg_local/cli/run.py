@@ -14,6 +14,7 @@ from sg_local.cli.app import Command
 from sg_local.cli.complete import task_argument
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
+from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     budget_options,
     job_options,
@@ -87,6 +88,7 @@ def tell(line: str) -> None:
 @click.option(
     "--tests",
     type=TestRows(own=True),
+    metavar="N|FILE|task",
     help="Number of test rows to use, or a file of test rows. The run remembers it; task takes the task's own again.",
 )
 @own_rows_options
@@ -94,6 +96,7 @@ def tell(line: str) -> None:
 @click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
 @click.option("--tune-anyway", is_flag=True, help="Do not ask whether to train where the rows doubt that it pays.")
 @redo_option
+@notify_option
 @json_option
 @job_options()
 @click.pass_obj

@@ -41,7 +41,9 @@ HOST, PORT = "127.0.0.1", 8080
 @click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
 @click.option("--allow-remote", is_flag=True, help="Let other machines in; needs --api-key.")
-@click.option("--api-key", default="", envvar="SG_LOCAL_API_KEY", help="What clients must send as their key.")
+@click.option(
+    "--api-key", default="", envvar="SG_LOCAL_API_KEY", show_envvar=True, help="What clients must send as their key."
+)
 @click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="Let pages of this origin in (CORS).")
 @click.option("--quiet", is_flag=True, help="Tell no line for each request.")
 @click.option("--free", is_flag=True, help="Write answers freely, not only labels or JSON that fits the schema.")

@@ -14,6 +14,7 @@ from sg_local.cli.complete import run_argument, task_argument, type_names
 from sg_local.cli.config import Environment
 from sg_local.cli.gates import show_gates
 from sg_local.cli.narration import telling
+from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     job_options,
     json_option,
@@ -59,6 +60,7 @@ def _next(line: str) -> None:
 @set_option
 @runs_option
 @redo_option
+@notify_option
 @job_options()
 @click.pass_obj
 def synth_command(environment: Environment, task: str, options: Options) -> None:
@@ -123,6 +125,7 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
 @click.option("--prepare", is_flag=True, help="Only write the job as files, for torchrun or mlx.launch to train.")
 @runs_option
 @redo_option
+@notify_option
 @job_options("train")
 @click.pass_obj
 def train_command(environment: Environment, run: str, prepare: bool, options: Options) -> None:
@@ -182,6 +185,7 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
 @set_option
 @runs_option
 @redo_option
+@notify_option
 @json_option
 @job_options("export")
 @click.pass_obj

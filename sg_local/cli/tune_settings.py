@@ -14,6 +14,7 @@ from sg_local.cli.app import Command
 from sg_local.cli.complete import task_names
 from sg_local.cli.config import Environment
 from sg_local.cli.narration import telling
+from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     job_options,
     json_option,
@@ -77,6 +78,7 @@ class Numbers(click.ParamType[Any]):
 @click.option("--tests", type=click.IntRange(1), metavar="N", help="Judge on so many of each task's test rows.")
 @click.option("--all", "everything", is_flag=True, help="Try every setting on every task, even where it cannot win.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the preset here as well.")
+@notify_option
 @name_option
 @model_options
 @set_option

@@ -21,7 +21,7 @@ def size_of(text: str) -> int:
     found = _SIZE.fullmatch(_plain(text))
     if found is None or not _number(found[1]):
         raise SgError(f"{text!r} is not a size.", "Write it like 12G, 500 MB or 1.5GiB.", exit_code=2)
-    return round(_number(found[1]) * (1024 if found[3] else 1000) ** POWERS[found[2]])
+    return round(_number(found[1]) * float((1024 if found[3] else 1000) ** POWERS[found[2]]))
 
 
 def seconds_of(text: str) -> float:
