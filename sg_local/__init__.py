@@ -16,7 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sg_local.job.events import Began, Ended, Event, Moved, Said, Skipped, Weighed
+    from sg_local.job.events import Began, Ended, Event, Moved, Said, Skipped, Waiting, Weighed
     from sg_local.job.face import Job
     from sg_local.job.opening import load, load_task, open_job
     from sg_local.job.rows import JobRow
@@ -39,6 +39,7 @@ _HOMES = {
     "Said": "job.events",
     "SgError": "records",
     "Skipped": "job.events",
+    "Waiting": "job.events",
     "Task": "records",
     "TestRow": "records",
     "Weighed": "job.events",
@@ -63,6 +64,7 @@ __all__ = [
     "Skipped",
     "Task",
     "TestRow",
+    "Waiting",
     "Weighed",
     "__version__",
     "load",

@@ -103,6 +103,7 @@ MAY_IMPORT = {
         "words",
         "parsing",
         "reading",
+        "gguf",
         "schemas",
         "home",
         "cache",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from sg_local.cli.output import say
-from sg_local.job.events import Began, Ended, Event, Expected, Listener, Moved, Said, Skipped, Weighed
+from sg_local.job.events import Began, Ended, Event, Expected, Listener, Moved, Said, Skipped, Waiting, Weighed
+from sg_local.views.pace import Pace, rate_words
 from sg_local.views.records import Progress
-from sg_local.words import duration
+from sg_local.words import duration, size
 
 EVERY_S = 5.0
 
@@ -21,6 +22,10 @@ class Narrator(Protocol):
 
     def begin(self, stage: str) -> None:
         """A stage starts."""
+        ...
+
+    def wait(self, what: str) -> None:
+        """Something goes on that cannot be counted."""
         ...
 
     def progress(self, now: Progress) -> None:
@@ -43,25 +48,30 @@ class Narrator(Protocol):
 class PlainNarrator:
     """One line when a stage starts and ends, and one every few seconds in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.now_s, self.pace = now_s, Pace(now_s)
         self.phase = ""
-        self.started = self.said_at = 0.0
-        self.first = 0
+        self.said_at = 0.0
         self.closed = False
 
     def begin(self, stage: str) -> None:
         self.phase = ""
         self.say(f"{stage}: started")
 
+    def wait(self, what: str) -> None:
+        self.phase = ""
+        self.say(f"  {what}\u2026")
+
     def progress(self, now: Progress) -> None:
-        clock = time.monotonic()
+        clock = self.now_s()
         if now.phase != self.phase:
-            self.phase, self.first, self.closed = now.phase, now.done, False
-            self.started = self.said_at = clock
+            self.phase, self.closed, self.said_at = now.phase, False, clock
+            self.pace.begin(now.done)
+        self.pace.take(now.done)
         ends = now.done >= now.wanted and not self.closed
         if ends or clock - self.said_at >= EVERY_S:
             self.closed, self.said_at = ends or self.closed, clock
-            self.say(progress_line(now, self.first, clock - self.started))
+            self.say(progress_line(now, self.pace))
 
     def end(self, stage: str, seconds: float, note: str) -> None:
         self.say(f"{stage}: done in {duration(seconds)}" + (f", {note}" if note else ""))
@@ -73,15 +83,17 @@ class PlainNarrator:
         say(text, err=True)
 
 
-def progress_line(now: Progress, first: int, seconds: float) -> str:
-    """A progress record as one line, with the rate since `first` and the time left."""
+def progress_line(now: Progress, pace: Pace) -> str:
+    """A progress record as one line, with its rate and the time left."""
     if not now.wanted:
         return f"  {now.phase}" + "".join(f", {name} {value}" for name, value in now.facts.items())
-    parts = [f"  {now.phase}: {now.done} of {now.wanted} {now.unit}"]
-    rate = (now.done - first) / seconds if seconds > 0 else 0.0
-    if rate > 0 and now.done < now.wanted:
-        parts.append(f"{rate:.1f} {now.unit}/s")
-        parts.append(f"{duration((now.wanted - now.done) / rate)} left")
+    count = (
+        f"{size(now.done)} of {size(now.wanted)}" if now.unit == "bytes" else f"{now.done} of {now.wanted} {now.unit}"
+    )
+    parts = [f"  {now.phase}: {count}"]
+    left = pace.left_s(now.wanted)
+    if left is not None:
+        parts += [rate_words(pace.rate, now.unit), f"{duration(left)} left"]
     parts += [f"{name} {value}" for name, value in now.facts.items()]
     return ", ".join(parts)
 
@@ -99,6 +111,8 @@ def listener(narrate: Narrator) -> Listener:
                     narrate.say(line)
             case Began(stage):
                 narrate.begin(stage)
+            case Waiting(what):
+                narrate.wait(what)
             case Moved():
                 narrate.progress(view.take(event))
             case Ended(stage, seconds, note):

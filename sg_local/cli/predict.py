@@ -32,6 +32,7 @@ from sg_local.cli.options import (
     set_option,
 )
 from sg_local.cli.show import note_stale
+from sg_local.cli.waiting import waiting
 from sg_local.job import lines as streams
 from sg_local.job import predict as files
 from sg_local.job.answering import LABELS, Asking, check_asking, temperature_of
@@ -188,8 +189,10 @@ def _file_or_text(text: str, is_text: bool) -> Path | str:
 
 def _text(job: OpenRun, text: str, wanted: Wanted) -> tuple[int, int]:
     """One text, which fails alone."""
-    temperature = temperature_of(job, wanted.asking)
-    for _, answer in streams.answer_stream(job, wanted.asking, streams.text_rows([text])):
+    with waiting(f"asking {job.base.name}"):
+        temperature = temperature_of(job, wanted.asking)
+        found = list(streams.answer_stream(job, wanted.asking, streams.text_rows([text])))
+    for _, answer in found:
         if answer.failed is not None:
             raise answer.failed
         output.say(_line(job, answer, wanted, temperature))

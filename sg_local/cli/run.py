@@ -27,6 +27,7 @@ from sg_local.cli.options import (
     set_option,
 )
 from sg_local.cli.show import show_forecast, show_verdict
+from sg_local.cli.waiting import waiting
 from sg_local.job.evaluate import UNMEASURED
 from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import TASK, Options, Tests
@@ -35,6 +36,8 @@ from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, foreseen, look
 from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
 from sg_local.tables import parse_columns
+
+OPENING = "loading the model"
 
 
 class TestRows(click.ParamType[Any]):
@@ -121,15 +124,19 @@ def run_command(
     without a terminal it says so and trains.
     """
     found = read_task(task, options.tests, options.own_columns)
+    with waiting(OPENING):
+        opened = job_for_task(found, options, environment.home(), ALL)
     if only_plan:
-        with job_for_task(found, options, environment.home(), ALL) as job:
-            found_out = foreseen(job)
+        with opened as job:
+            with waiting("looking ahead"):
+                found_out = foreseen(job)
             while job.said:
                 tell(job.said.pop(0))
             show_forecast(found_out, as_json)
         return
-    with job_for_task(found, options, environment.home(), ALL) as job, job.lock():
-        look_ahead(job)
+    with opened as job, job.lock():
+        with waiting("looking ahead"):
+            look_ahead(job)
         refused = go(job, environment, ask=_asks(yes), tune_anyway=tune_anyway)
         unmeasured = "" if job.task.tests else UNMEASURED
         if as_json:

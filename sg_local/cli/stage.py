@@ -27,8 +27,9 @@ from sg_local.cli.options import (
     time_option,
     trainer_option,
 )
-from sg_local.cli.run import read_task
+from sg_local.cli.run import OPENING, read_task
 from sg_local.cli.show import show_files, show_funnel
+from sg_local.cli.waiting import waiting
 from sg_local.job import train
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.llama_server import WrittenPreset, write_preset
@@ -69,7 +70,9 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
     Writes inputs.jsonl and candidates.jsonl into the run folder, row by row: stop it when you like, the same line
     goes on.
     """
-    with job_for_task(read_task(task, None), options, environment.home(), ("synth",)) as job:
+    with waiting(OPENING):
+        opened = job_for_task(read_task(task, None), options, environment.home(), ("synth",))
+    with opened as job:
         _stage(job, "synth", again=options.redo)
         output.say(job.run.path("candidates.jsonl"))
         _next(f"sg-local filter {job.run.name}")

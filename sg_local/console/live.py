@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from sg_local.console.cards import TITLE, WIDTH, bar, flow, stderr
 from sg_local.console.text import Text
+from sg_local.views.pace import Pace, rate_words
 from sg_local.views.records import Progress
 
 MARKS = {
@@ -24,9 +25,33 @@ MARKS = {
     "done": ("\u2714", "green"),
     "skipped": ("\u2714", "dim"),
 }
+SPINNER = "\u280b\u2819\u2839\u2838\u283c\u2834\u2826\u2827\u2807\u280f"
+TURNS_A_SECOND = 8
 N_LATEST = 3
 TALL = 30  # lines; below it a rule of the funnel shows one example, so that 24 lines hold all
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # from an eighth to a whole
+
+
+@contextlib.contextmanager
+def turning(what: str) -> Iterator[None]:
+    """One line that turns, with the seconds so far, while something is waited for; it leaves nothing behind."""
+    began = time.monotonic()
+
+    def line() -> Text:
+        seconds = time.monotonic() - began
+        return Text(f"{_turn(seconds)} {what}\u2026" + (f" {clock(seconds)}" if seconds >= 1 else ""), "dim")
+
+    live = Live(get_renderable=line, console=stderr(), refresh_per_second=TURNS_A_SECOND, transient=True)
+    live.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            live.stop()
+
+
+def _turn(seconds: float) -> str:
+    return SPINNER[int(TURNS_A_SECOND * seconds) % len(SPINNER)]
 
 
 @dataclass
@@ -47,8 +72,9 @@ class LiveNarrator:
         self.now_s = now_s
         self.lines = {stage: StageLine() for stage in stages}
         self.now: Progress | None = None
-        self.phase_began = self.stage_began = now_s()
-        self.first = 0
+        self.waiting = ""
+        self.stage_began = now_s()
+        self.pace = Pace(now_s)
         self.live = Live(get_renderable=self.view, console=self.console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
@@ -64,11 +90,15 @@ class LiveNarrator:
 
     def begin(self, stage: str) -> None:
         self.lines.setdefault(stage, StageLine()).state = "running"
-        self.now, self.stage_began = None, self.now_s()
+        self.now, self.waiting, self.stage_began = None, "", self.now_s()
+
+    def wait(self, what: str) -> None:
+        self.now, self.waiting = None, what
 
     def progress(self, now: Progress) -> None:
         if self.now is None or now.phase != self.now.phase:
-            self.phase_began, self.first = self.now_s(), now.done
+            self.pace.begin(now.done)
+        self.pace.take(now.done)
         self.now = now
 
     def end(self, stage: str, seconds: float, note: str) -> None:
@@ -119,10 +149,7 @@ class LiveNarrator:
 
     def _panel(self, width: int) -> RenderableType:
         if self.now is None:
-            return Text(
-                "starting: loading the model\u2026" if self.now_s() - self.stage_began < 60 else "at work\u2026",
-                "dim",
-            )
+            return Text(f"{_turn(self.now_s() - self.stage_began)} {self.waiting or 'starting'}\u2026", "dim")
         now = self.now
         head = Text(f"{now.phase}  ", "bold")
         if now.unit == "bytes":
@@ -130,7 +157,7 @@ class LiveNarrator:
         elif now.wanted:
             head.append(f"{now.done:,} of {now.wanted:,} {now.unit}")
         parts: list[RenderableType] = [head]
-        parts += [_track(now.done / now.wanted, width)] if now.wanted else []
+        parts += [_track(min(1.0, now.done / now.wanted), width)] if now.wanted else []
         parts += [figures] if (figures := self._figures(now)) else []
         longest = max((len(name) for name, _ in now.curves), default=0)
         parts += [_curve(name.ljust(longest), values, width) for name, values in now.curves]
@@ -142,14 +169,12 @@ class LiveNarrator:
         return Group(*parts)
 
     def _figures(self, now: Progress) -> Text:
-        seconds = self.now_s() - self.phase_began
-        rate = (now.done - self.first) / seconds if seconds > 0 else 0.0
+        left = self.pace.left_s(now.wanted)
         figures = [
-            f"{rate:.1f} {now.unit}/s" if rate else "",
+            rate_words(self.pace.rate, now.unit),
+            "" if left is None else f"{clock(left)} left",
             *(f"{name} {value}" for name, value in now.facts.items()),
         ]
-        if rate and now.done < now.wanted:
-            figures.insert(1, f"{clock((now.wanted - now.done) / rate)} left")
         return Text("   ".join(filter(None, figures)), "dim", no_wrap=not now.curves, overflow="ellipsis")
 
 

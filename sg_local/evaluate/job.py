@@ -66,6 +66,7 @@ class EvalEvent:
     """Where an evaluation stands: `done` of `wanted` rows answered by `system`, and its last answers.
 
     `title` says in words what is answered: a system on the test rows, or on rows that choose, calibrate or retain.
+    All that is answered for one system is the `part`-th of `n_parts` of the evaluation (0: not known).
     """
 
     system: str
@@ -73,6 +74,8 @@ class EvalEvent:
     done: int
     wanted: int
     latest: tuple[str, ...] = ()
+    part: int = 0
+    n_parts: int = 0
 
 
 OnEvent = Callable[[EvalEvent], None]

@@ -31,6 +31,7 @@ class AnswerJournal:
         self.given: dict[str, list[Answer]] = {}
         self.public: dict[System, list[Answer]] = {}
         self.adapter = ""
+        self.part = self.n_parts = 0
 
     def use_adapter(self, path: Path | None) -> None:
         """Answer with this adapter from now on, or with the base alone."""
@@ -43,13 +44,16 @@ class AnswerJournal:
         made_by = digest([type(way).__name__, _shape(way), self.job.generator.info.digest, *shape])
         ids = [question.id(name, f"{made_by} {self.adapter}") for question in questions]
         size = self.job.settings.chunk_size
-        self.on_event(EvalEvent(name, title, 0, len(ids)))
+        self._tell(name, title, 0, len(ids))
         for start in range(0, len(ids), size):
             chunk, chunk_ids = questions[start : start + size], ids[start : start + size]
             if not all(id in self.known for id in chunk_ids):
                 self._append(name, chunk, chunk_ids, way.replies(self.job, chunk, chunk_ids))
-            self.on_event(EvalEvent(name, title, start + len(chunk), len(ids), self._latest(chunk_ids)))
+            self._tell(name, title, start + len(chunk), len(ids), self._latest(chunk_ids))
         return self._give(name, ids)
+
+    def _tell(self, name: str, title: str, done: int, wanted: int, latest: tuple[str, ...] = ()) -> None:
+        self.on_event(EvalEvent(name, title, done, wanted, latest, self.part, self.n_parts))
 
     def derive(self, name: str, questions: Sequence[EvalQuestion], replies: Sequence[Reply]) -> list[Answer]:
         """Journal answers that were worked out from others, or from no model at all."""

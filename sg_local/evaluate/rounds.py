@@ -79,20 +79,27 @@ class Contest:
 def answer_all(journal: AnswerJournal, questions: Questions, models: Sequence[str] = MODELS) -> Settled:
     """Every system's answers with the weights of these models, published in the journal."""
     job, contest, memories = journal.job, Contest(journal, questions), {}
-    for model, adapter in _weights(job, models).items():
+    weights = _weights(job, models)
+    answering = {model: [one for one in SYSTEMS if _answers(job, one, model)] for model in weights}
+    journal.n_parts = sum(map(len, answering.values()))
+    for model, adapter in weights.items():
         logger.info("weights: %s", "the base" if adapter is None else adapter)
         journal.use_adapter(adapter)
-        for system in SYSTEMS:
-            if system.model == model and system.answers(job.task, job.settings):
-                answer(contest, system)
-                if system.way in PROBABLE:
-                    form = contest.chosen.get(system.name, job.form)
-                    contest.calibrations[system.name] = calibration(journal, model, form, PROBABLE[system.way])
+        for system in answering[model]:
+            journal.part += 1
+            answer(contest, system)
+            if system.way in PROBABLE:
+                form = contest.chosen.get(system.name, job.form)
+                contest.calibrations[system.name] = calibration(journal, model, form, PROBABLE[system.way])
         if job.settings.retain and TUNED in models and model != EXAMPLES:
             memories[model] = remember(journal, model)
     journal.use_adapter(None)
     forms = {name: form.name for name, form in contest.chosen.items()}
     return Settled(forms, _retained(memories), contest.calibrations, measured(journal))
+
+
+def _answers(job: Evaluation, system: System, model: str) -> bool:
+    return system.model == model and system.answers(job.task, job.settings)
 
 
 def _weights(job: Evaluation, models: Sequence[str]) -> dict[str, Path | None]:

@@ -136,6 +136,13 @@ class Began:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Something goes on that cannot be counted: `what` names it, such as loading the model."""
+
+    what: str
+
+
+@dataclass(frozen=True)
 class Moved:
     """A stage stands here."""
 
@@ -168,7 +175,7 @@ class Said:
     warning: bool = False
 
 
-Event = Expected | Weighed | Began | Moved | Ended | Skipped | Said
+Event = Expected | Weighed | Began | Waiting | Moved | Ended | Skipped | Said
 Listener = Callable[[Event], None]
 
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,8 +45,8 @@ class OpenRun:
     """What every stage needs. Close it to let go of the engine.
 
     `record` is what run.json shall hold once work begins, `found` what it held when the job was opened (None: a new
-    run). `said` is to be told before the first stage; `own` is a person's own data. A job that is `alone` asks the
-    untuned base of a task without a run (`asking`): no stage can work in it.
+    run). `said` is to be told before the first stage; `own` is a person's own data; `hear` is told what takes
+    a while. A job that is `alone` asks the untuned base of a task without a run (`asking`): no stage can work in it.
     """
 
     run: Run
@@ -68,6 +68,7 @@ class OpenRun:
     own: OwnData = field(default_factory=OwnData)
     budget: Budget = Budget()
     reach: Reach = "here"
+    hear: Callable[[str], None] = lambda what: None
 
     @property
     def generator(self) -> Generator:
@@ -76,11 +77,13 @@ class OpenRun:
         The trial that chooses these goes by the clock, and other ones may write other rows from the same seed.
         """
         if not self.opened:
+            self.hear(f"loading {self.base.name}")
             asked = held_engine(self.plan["engine"], self.record)
             access = [Access(self.reach, secret(KEY))] if asks_server(self.backend) else []
             self.opened.append(open_generator(self.backend, self.base.path, asked, *access))
             self.record, said = with_engine(self.record, self.opened[0], asked)
             self.said.extend(said)
+            self.hear("preparing the first prompts")
         return self.opened[0]
 
     @cached_property

@@ -19,7 +19,7 @@ from sg_local.files import file_digest, remove
 from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering
 from sg_local.job.budget import fit_time
-from sg_local.job.events import Began, Ended, Expected, Forecast, Listener, Said, Skipped
+from sg_local.job.events import Began, Ended, Expected, Forecast, Listener, Said, Skipped, Waiting
 from sg_local.job.job import OpenRun
 from sg_local.job.meter import Meter
 from sg_local.job.prospect import weigh
@@ -203,6 +203,7 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
         job.worked = True
         return
     tell(Began(name))
+    job.hear = lambda what: tell(Waiting(what))
     logger.info("stage %s of run %s begins, settings %s", name, job.run.name, _settings(job, name))
     meter, whole = Meter(), not any(job.run.path(file).exists() for file in stage.makes)
     try:

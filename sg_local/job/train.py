@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
-from sg_local.job.events import Listener, Moved, Said
+from sg_local.job.events import Listener, Moved, Said, Waiting
 from sg_local.job.export import provenance
 from sg_local.job.job import OpenRun
 from sg_local.job.own import weight_of
@@ -44,6 +44,7 @@ def train(job: OpenRun, tell: Listener) -> str:
         if sets.dropped:
             tell(Said(f"  left out, longer than the model's context: {_named(sets.dropped)}"))
         job.close()
+        tell(Waiting(f"loading {job.base.name} to train it; the first step takes longest"))
 
     steps: list[TrainStep] = []
 

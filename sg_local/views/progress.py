@@ -21,7 +21,11 @@ class ProgressView:
         self.training = TrainingView()
 
     def take(self, event: Moved) -> Progress:
-        """The view after this event."""
+        """The view after this event. More than was wanted is shown as all of it."""
+        seen = self._view(event)
+        return replace(seen, done=min(seen.done, seen.wanted)) if seen.wanted else seen
+
+    def _view(self, event: Moved) -> Progress:
         at = event.at
         if isinstance(at, SynthEvent):
             return synth_progress(at)
@@ -99,7 +103,8 @@ class TrainingView:
 
 def eval_progress(event: EvalEvent) -> Progress:
     """Answers so far, under what is being answered."""
-    return Progress(event.title, event.done, event.wanted, "answers", latest=event.latest)
+    facts = {"system": f"{event.part} of {event.n_parts}"} if event.n_parts else {}
+    return Progress(event.title, event.done, event.wanted, "answers", facts, event.latest)
 
 
 def predict_progress(event: PredictEvent) -> Progress:
