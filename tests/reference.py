@@ -61,8 +61,9 @@ def settings() -> str:
     """docs/settings.md."""
     parts = [
         f"# Settings\n\n{MADE}\n\nEach is changed with `--set NAME=VALUE`, for good in the config file (`sg-local "
-        "config path`), or from Python with `settings`. `sg-local config show` tells the values in force and where each "
-        "one comes from. Commands of one stage (`filter`, `train`, `export`, `eval`) take a name without its stage, too."
+        "config path`), or from Python with `settings`. `sg-local config show` tells the values in force and where "
+        "each one comes from. Commands of one stage (`filter`, `train`, `export`, `eval`) take a name without its "
+        "stage, too."
     ]
     for stage, own in stage_defaults().items():
         lines = [f"## {stage}: {STAGES[stage]}", "", "| setting | default | what it means |", "|---|---|---|"]
