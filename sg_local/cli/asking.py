@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from sg_local.cli.complete import run_names, task_names
 from sg_local.cli.config import Environment
 from sg_local.cli.options import Decorated, form_option, model_option
+from sg_local.cli.waiting import OPENING, waiting
 from sg_local.job.asking import job_for_asking
 from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
@@ -42,4 +43,5 @@ def open_asked(name: str, options: Options, environment: Environment, *, base: b
     if typed and not base:
         raise SgError(f"--{min(typed)} goes with --base: a run has its own.", "Leave it out.", exit_code=2)
     given = options.given - (set(BASE_ONLY) - typed)
-    return job_for_asking(name, dataclasses.replace(options, given=given), environment.home(), base=base)
+    with waiting(OPENING):
+        return job_for_asking(name, dataclasses.replace(options, given=given), environment.home(), base=base)

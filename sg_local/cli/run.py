@@ -27,7 +27,7 @@ from sg_local.cli.options import (
     set_option,
 )
 from sg_local.cli.show import show_forecast, show_verdict
-from sg_local.cli.waiting import waiting
+from sg_local.cli.waiting import OPENING, waiting
 from sg_local.job.evaluate import UNMEASURED
 from sg_local.job.job import OpenRun, job_for_task
 from sg_local.job.options import TASK, Options, Tests
@@ -36,8 +36,6 @@ from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, foreseen, look
 from sg_local.records import SgError, Task
 from sg_local.report import plain, read_report
 from sg_local.tables import parse_columns
-
-OPENING = "loading the model"
 
 
 class TestRows(click.ParamType[Any]):

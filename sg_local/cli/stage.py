@@ -27,9 +27,9 @@ from sg_local.cli.options import (
     time_option,
     trainer_option,
 )
-from sg_local.cli.run import OPENING, read_task
+from sg_local.cli.run import read_task
 from sg_local.cli.show import show_files, show_funnel
-from sg_local.cli.waiting import waiting
+from sg_local.cli.waiting import OPENING, waiting
 from sg_local.job import train
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.llama_server import WrittenPreset, write_preset

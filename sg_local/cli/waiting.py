@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from sg_local.cli.output import say
 
 PATIENCE_S = 1.0
+OPENING = "loading the model"
 
 
 @contextmanager
@@ -28,3 +29,4 @@ def waiting(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()
