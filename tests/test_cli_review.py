@@ -72,6 +72,13 @@ def test_who_judged_every_pair_is_asked_about_the_training_alone(job, stop):
     assert not goes_on and len(asked) == 1 and TRAIN in asked[0]
 
 
+def test_a_trained_run_asks_again_only_when_its_rows_have_changed(job, stop):
+    assert CliRunner().invoke(app, ["train", "r"]).exit_code == 0
+    assert stop() == (True, [])
+    assert CliRunner().invoke(app, ["filter", "r", "--set", "policy=voted"]).exit_code == 0
+    assert LOOK in stop(True, False)[1][0]
+
+
 def test_the_time_of_all_sittings_counts(job):
     with job.lock():
         job_review.note_time(job, 2.0)

@@ -18,7 +18,7 @@ from sg_local.cli.output import Column
 from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.options import Options
 from sg_local.job.required import needs
-from sg_local.job.stale import training_line
+from sg_local.job.stale import is_trained, training_line
 from sg_local.records import Candidate, SgError
 from sg_local.review import ReviewState
 from sg_local.run import CANDIDATES
@@ -136,7 +136,7 @@ def review_before_training(job: OpenRun, environment: Environment) -> bool:
     """The stop inside `run`: offer the review until somebody says to train; False when the user wants to stop here."""
     from sg_local.job import review as job_review
 
-    if job_review.is_finished(job):
+    if job_review.is_finished(job) or is_trained(job.run):
         return True
     state = job_review.open_state(job, job_review.check_judge(environment.user))
     kept = sum(review.is_kept(state, row) for row in state.rows)

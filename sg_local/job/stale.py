@@ -54,6 +54,11 @@ def n_changed(run: Run) -> int:
     return len({id for id, *_ in trained ^ kept})
 
 
+def is_trained(run: Run) -> bool:
+    """Whether the run is trained on the very rows that would be trained on now."""
+    return run.stamp("train") is not None and not n_changed(run)
+
+
 def training_line(run: Run) -> str | None:
     """The command that trains on the rows as they are judged; None where none is kept, or all is trained already."""
     if not filters.kept_rows(run):
