@@ -87,6 +87,11 @@ class Run:
     def name(self) -> str:
         return self.root.name
 
+    @property
+    def typed(self) -> str:
+        """What stands for the run in a command that can be copied: its name, or its folder where that is no `runs`."""
+        return self.name if self.root.parent == Path("runs") else str(self.root)
+
     def path(self, name: str) -> Path:
         """The path of a file or folder inside the run."""
         return self.root / name

@@ -358,6 +358,12 @@ def test_what_filtering_again_makes_out_of_date_is_marked_everywhere(finished):
     assert "ut of date" not in run("runs", "show", "trial").output
 
 
+def test_the_next_command_finds_a_run_that_is_elsewhere(own_folder):
+    line = ("synth", "support_routing", "--backend", "scripted", "--name", "a", "--runs", "else/where", *SMALL[:2])
+    assert run(*line).stderr.splitlines()[-1] == "Next: sg-local filter else/where/a"
+    assert "Next: sg-local review else/where/a, or sg-local train else/where/a" in run("filter", "else/where/a").stderr
+
+
 def test_no_command_comes_next_where_no_pair_is_left(finished):
     none = run("filter", "trial", "--set", "input_length.sigmas=0", "--set", "input_length.widest=1")
     assert json.loads(run("filter", "trial", "--json").stdout)["kept"] == 0 and "Next:" not in none.stderr

@@ -75,7 +75,7 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
     with opened as job:
         _stage(job, "synth", again=options.redo)
         output.say(job.run.path("candidates.jsonl"))
-        _next(f"sg-local filter {job.run.name}")
+        _next(f"sg-local filter {job.run.typed}")
 
 
 @click.command(
@@ -108,7 +108,7 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
         show_funnel(dataclasses.replace(found, policy=told.get("policy", ""), why=told.get("why", "")))
         if found.kept:
             train_line = training_line(job.run)
-            _next(f"sg-local review {run}" + (f", or sg-local {train_line}" if train_line else ""))
+            _next(f"sg-local review {job.run.typed}" + (f", or sg-local {train_line}" if train_line else ""))
 
 
 @click.command(
@@ -141,11 +141,11 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
             with job.lock():
                 folder = train.prepare(job)
             output.say(folder)
-            _next(f"{train.launch_line(job, folder)}\nThen: sg-local train {run}")
+            _next(f"{train.launch_line(job, folder)}\nThen: sg-local train {job.run.typed}")
             return
         _stage(job, "train", again=options.redo)
         show_files(job.run)
-        _next(f"sg-local eval {run}, or sg-local export {run}")
+        _next(f"sg-local eval {job.run.typed}, or sg-local export {job.run.typed}")
 
 
 @click.command(
@@ -229,7 +229,7 @@ def export_command(
         show_gates(job.run, as_json)
         if not as_json:
             show_files(job.run)
-        _next(f"sg-local eval {run}, or sg-local serve {run}")
+        _next(f"sg-local eval {job.run.typed}, or sg-local serve {job.run.typed}")
 
 
 def show_preset(written: WrittenPreset) -> None:

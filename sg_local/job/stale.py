@@ -28,18 +28,18 @@ def stale_stages(run: Run) -> tuple[StaleStage, ...]:
     """The finished stages that would come out otherwise now, in their order."""
     found: list[StaleStage] = []
     if _reads_another(run, "filter", CANDIDATES):
-        found.append(StaleStage("filter", "the pairs were written anew since", f"filter {run.name} --redo"))
+        found.append(StaleStage("filter", "the pairs were written anew since", f"filter {run.typed} --redo"))
     changed = n_changed(run)
     if changed:
         why = f"{changed} of its training pairs are others by now"
-        found.append(StaleStage("train", why, training_line(run) or f"review {run.name}"))
+        found.append(StaleStage("train", why, training_line(run) or f"review {run.typed}"))
     for stage in ("export", "eval"):
         if run.stamp(stage) is None:
             continue
         if _reads_another(run, stage, ADAPTER):
-            found.append(StaleStage(stage, "the adapter was trained anew since", f"{stage} {run.name} --redo"))
+            found.append(StaleStage(stage, "the adapter was trained anew since", f"{stage} {run.typed} --redo"))
         elif changed:
-            found.append(StaleStage(stage, "it is of the adapter as trained before", f"{stage} {run.name}"))
+            found.append(StaleStage(stage, "it is of the adapter as trained before", f"{stage} {run.typed}"))
     return tuple(found)
 
 
@@ -64,8 +64,8 @@ def training_line(run: Run) -> str | None:
     if not filters.kept_rows(run):
         return None
     if run.stamp("train") is None:
-        return f"train {run.name}"
-    return f"train {run.name} --redo" if n_changed(run) else None
+        return f"train {run.typed}"
+    return f"train {run.typed} --redo" if n_changed(run) else None
 
 
 def out_of_date(run: Run, stages_of_interest: Container[str] = STAGES) -> str:
