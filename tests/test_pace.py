@@ -80,9 +80,8 @@ def test_plain_lines_name_what_is_waited_for_and_count_bytes_as_people_do(capsys
         clock.now += EVERY_S
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["train: started", "  loading tiny\u2026"]
-    assert (
-        all("0.0" not in line for line in lines) and lines[2] == "  training: 2 of 10 steps, 0.4 steps/s, 20.0 s left"
-    )
+    assert lines[2] == "  training: 2 of 10 steps, 0.4 steps/s, 20.0 s left"
+    assert not any(" 0.0 " in line for line in lines)
     assert lines[3].endswith("15.0 s left")
     assert progress_line(Progress("merging f", 5_000_000, 9_000_000, "bytes"), Pace(clock)) == (
         "  merging f: 5.0 MB of 9.0 MB"

@@ -20,6 +20,7 @@ MAY_SPELL = {
     "report/file.py": "the form of report.json: the systems at its top",
     "evaluate/job.py": "a setting is named like the system that it asks for",
     "job/evaluate.py": "a setting is named like the system that it asks for",
+    "job/meanings.py": "a setting is named like the system that it asks for",
 }
 ROLES_TOO = {"base", "tuned"}
 """Names of systems that are roles as well, and words for much else."""

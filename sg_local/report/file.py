@@ -31,7 +31,7 @@ def read_report(run: Run) -> Report:
         raise SgError(f"Run {run.name} has no report yet.", f"Run `eval {run.name}` first.")
     data = read_json(path)
     try:
-        return _whole(dataclasses.replace(_restored(Report, _of_today(data), ""), run=run.name))  # it may be renamed
+        return _whole(_restored(Report, _of_today(data), ""))
     except _Misfit as wrong:
         hint = f"Delete it and run `eval {run.name}`: it is made again from the answers."
         raise SgError(f"{path}: {wrong}.", hint) from wrong
