@@ -77,8 +77,9 @@ class OpenRun:
         The trial that chooses these goes by the clock, and other ones may write other rows from the same seed.
         """
         if not self.opened:
-            self.hear(f"loading {self.base.name}")
             asked = held_engine(self.plan["engine"], self.record)
+            trial = "; one that is new here is tried out for about ten seconds" if asked.format is None else ""
+            self.hear(f"loading {self.base.name}{trial if asked.fast_copy else ''}")
             access = [Access(self.reach, secret(KEY))] if asks_server(self.backend) else []
             self.opened.append(open_generator(self.backend, self.base.path, asked, *access))
             self.record, said = with_engine(self.record, self.opened[0], asked)
