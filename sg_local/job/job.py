@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
-from sg_local.backends import Generator, asks_server, choose_generator, choose_trainer, limits, open_generator
+from sg_local.backends import (
+    Generator,
+    asks_server,
+    choose_generator,
+    choose_trainer,
+    limits,
+    needs_model,
+    open_generator,
+)
 from sg_local.backends.openai.address import KEY, Access, Reach
 from sg_local.files import file_digest, remove
 from sg_local.home import secret
@@ -78,8 +86,9 @@ class OpenRun:
         """
         if not self.opened:
             asked = held_engine(self.plan["engine"], self.record)
-            trial = "; one that is new here is tried out for about ten seconds" if asked.format is None else ""
-            self.hear(f"loading {self.base.name}{trial if asked.fast_copy else ''}")
+            is_local = needs_model(self.backend) and not asks_server(self.backend)
+            is_tried = asked.fast_copy and asked.format is None and is_local
+            self.hear(f"loading {self.base.name}" + ("; a new model is tried out for ten seconds" if is_tried else ""))
             access = [Access(self.reach, secret(KEY))] if asks_server(self.backend) else []
             self.opened.append(open_generator(self.backend, self.base.path, asked, *access))
             self.record, said = with_engine(self.record, self.opened[0], asked)
