@@ -32,7 +32,7 @@ def job(own_folder, monkeypatch):
 
 
 @pytest.fixture
-def stop(job, monkeypatch):
+def stop(job, own_folder, monkeypatch):
     """Answers the questions of the stop in turn: whether it goes on, and what was asked."""
 
     def stop(*answers):
@@ -43,8 +43,8 @@ def stop(job, monkeypatch):
             return left.pop(0)
 
         monkeypatch.setattr(click, "confirm", confirm)
-        with job.lock():
-            goes_on = command.review_before_training(job, Environment.read({"USER": "me"}))
+        with job_for_run("r", Options(), Home(own_folder)) as opened, opened.lock():
+            goes_on = command.review_before_training(opened, Environment.read({"USER": "me"}))
         assert not left
         return goes_on, asked
 
