@@ -93,6 +93,7 @@ EXPORT = {
     "mlx": "Also write a folder for mlx-lm here.",
     "hf": "Also write a folder for transformers here.",
     "without_demonstrations": "Leave the task's examples out of all that is written.",
+    "may_lose": "Points of score that a file may surely lose, measured on the run's own rows; none: not asked.",
     "min_retained": "Least share of the tuning that a tensor must keep.",
     "min_tensors": "Least share of the tensors that must keep it.",
     "min_gain": "Least share of the gain in validation loss that the file must keep.",
@@ -116,6 +117,7 @@ EVAL = {
     "abstain": "Report how many answers stay, and are right, above this probability; 0: do not.",
     "ensemble": "Orders of the examples in an extra untuned system for labels; 0: leave it out.",
     "canaries": "Secrets planted into a second training, to see how well they are remembered; 0: none.",
+    "score_files": "Let each exported file answer the test rows itself.",
     "leak_threshold": "Test rows this similar to an example or a training row are left out.",
     "max_tokens": "Longest answer, in tokens; serving uses it too.",
     "n_ctx": "Context that a prompt and its answer may fill, in tokens.",
@@ -161,12 +163,12 @@ STAGES = {"engine": ENGINE, "own": OWN, "synth": SYNTH, "train": TRAIN, "export"
 
 
 def meaning(dotted: str) -> str:
-    """What the setting `stage.field` or `filter.rule.field` means. Raises KeyError for one that is not explained."""
+    """What the setting `stage.field` or `filter.rule.field` means; empty for one that nobody has explained yet."""
     stage, *names = dotted.split(".")
     if stage != "filter":
-        return STAGES[stage][names[-1]]
+        return STAGES.get(stage, {}).get(names[-1], "")
     name = names[0]
-    return SINGLE.get(".".join(names)) or FILTER[names[-1]].format(rule=RULES.get(name, ""))
+    return SINGLE.get(".".join(names)) or FILTER.get(names[-1], "").format(rule=RULES.get(name, ""))
 
 
 def choices_of(field: str) -> tuple[str, ...]:
