@@ -117,6 +117,7 @@ SHAPES: dict[str, tuple[str, Schema]] = {
     "eval": ("The report.", REPORT),
     "eval --show all": ("Single answers.", rows(ANSWER)),
     "predict": ("The answer.", table(output=TEXT)),
+    "label": ("The label.", table(output=TEXT)),
     "report": ("The report.", REPORT),
     "runs ls": ("The runs of the folder. A run that cannot be read has `broken`, which says why.", rows(RUN)),
     "runs show": ("One run: `settings` is its run.json, `stale` names stages that are out of date.", SHOWN_RUN),

@@ -23,6 +23,7 @@ LINES = {
     "eval": ("eval", "r"),
     "eval --show all": ("eval", "r", "--show", "all"),
     "predict": ("predict", "r", "Where is my parcel?"),
+    "label": ("label", "support_routing", "Where is my parcel?", "--backend", "scripted"),
     "report": ("report", "r"),
     "runs ls": ("runs", "ls"),
     "runs show": ("runs", "show", "r"),

@@ -84,6 +84,7 @@ TRAIN = {
     "time_s": "Train no longer than this, in seconds or as 20m, 1h30; none: no limit.",
     "seed": "Random seed of the training; set by --seed.",
     "n_threads": "Processor threads; none: chosen by the engine.",
+    "precision": "Precision of the base's arithmetic: auto, or a name such as bf16.",
 }
 EXPORT = {
     "types": "File types to write: auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0; none: the adapter alone.",
@@ -116,6 +117,8 @@ EVAL = {
     "constrain": "Let free answers be only JSON that fits the schema, where the task has one.",
     "abstain": "Report how many answers stay, and are right, above this probability; 0: do not.",
     "ensemble": "Orders of the examples in an extra untuned system for labels; 0: leave it out.",
+    "mbr": "Samples of an extra untuned system, which takes the one most like the others; 0: leave it out.",
+    "mbr_temperature": "Sampling temperature of these samples.",
     "canaries": "Secrets planted into a second training, to see how well they are remembered; 0: none.",
     "score_files": "Let each exported file answer the test rows itself.",
     "leak_threshold": "Test rows this similar to an example or a training row are left out.",
@@ -140,7 +143,7 @@ SERVE = {
     "idle_s": "How long a connection stays open between requests.",
 }
 FILTER = {
-    "policy": "Which label a row is trained on: auto, voted, asked, calibrated, ensemble, agree or ranked.",
+    "policy": "Which label a row is trained on: auto, voted, asked, calibrated, ensemble, agree, ranked or mbr.",
     "evidence": "Scores that rows are judged by: direct, or both where `synth.channel` was on.",
     "on": "Reject a row when {rule}.",
     "sigmas": "Allowed length, in standard deviations from the examples' mean.",
