@@ -34,6 +34,7 @@ OPTIONS = {
 VARIABLES = {
     "SG_LOCAL_HOME": "One folder for the config file, model cards and caches, in place of the XDG folders.",
     **{variable: f"As --{option}." for option, variable in OPTIONS.items()},
+    "SG_LOCAL_ENDPOINT_KEY": "The key that is sent to the server of --endpoint.",
     "SG_LOCAL_API_KEY": "As --api-key of serve.",
     "SG_LOCAL_LOG": "A file to which every decision is appended.",
     "SG_LOCAL_LOG_TEXTS": "1 lets prompts and completions into that file.",

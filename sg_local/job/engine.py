@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sg_local.backends import EngineSettings, Generator
+from sg_local.backends import EngineSettings, Generator, asks_server, needs_model
 
 KEY = "engine"
 
@@ -22,6 +22,13 @@ def held_engine(settings: EngineSettings, record: dict[str, Any]) -> EngineSetti
     return dataclasses.replace(
         settings, format=kept["format"], n_parallel=settings.n_parallel or int(kept["n_parallel"])
     )
+
+
+def loading(name: str, backend: str, asked: EngineSettings) -> str:
+    """What is waited for while an engine with this model opens."""
+    is_here = needs_model(backend) and not asks_server(backend)
+    is_tried = is_here and asked.fast_copy and asked.format is None
+    return f"loading {name}" + ("; a new model is tried out for ten seconds" if is_tried else "")
 
 
 def with_engine(

@@ -18,21 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
-from sg_local.backends import (
-    Generator,
-    asks_server,
-    choose_generator,
-    choose_trainer,
-    limits,
-    needs_model,
-    open_generator,
-)
+from sg_local.backends import Generator, asks_server, choose_generator, choose_trainer, limits, open_generator
 from sg_local.backends.openai.address import KEY, Access, Reach
 from sg_local.files import file_digest, remove
 from sg_local.home import secret
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
-from sg_local.job.engine import held_engine, with_engine
+from sg_local.job.engine import held_engine, loading, with_engine
 from sg_local.job.made import begin_task, meet, tests_record
 from sg_local.job.options import Budget, Home, Options, Tables, kept_budget, with_budget
 from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
@@ -86,9 +78,7 @@ class OpenRun:
         """
         if not self.opened:
             asked = held_engine(self.plan["engine"], self.record)
-            is_local = needs_model(self.backend) and not asks_server(self.backend)
-            is_tried = asked.fast_copy and asked.format is None and is_local
-            self.hear(f"loading {self.base.name}" + ("; a new model is tried out for ten seconds" if is_tried else ""))
+            self.hear(loading(self.base.name, self.backend, asked))
             access = [Access(self.reach, secret(KEY))] if asks_server(self.backend) else []
             self.opened.append(open_generator(self.backend, self.base.path, asked, *access))
             self.record, said = with_engine(self.record, self.opened[0], asked)
