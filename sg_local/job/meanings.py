@@ -31,8 +31,8 @@ ENGINE = {
     "fast_copy": "Keep a copy of the weights in a format that this machine computes faster.",
     "gpu_layers": "Layers of the model on the GPU; -1: all of them.",
     "endpoint": "Address of a server that writes and scores in place of an engine here.",
-    "endpoint_model": "The model's name on that server; none: the only one it has.",
-    "endpoint_timeout_s": "Longest wait for an answer of that server, in seconds or as 2m.",
+    "endpoint_model": "The base's name on that server.",
+    "endpoint_timeout_s": "Longest time of one request to that server, in seconds or as 2m.",
     "cache": "Folder for faster copies; none: the user's cache folder.",
     "format": "Which format of the weights runs, `as given` or a copy's; none: the fastest in a short trial.",
 }
