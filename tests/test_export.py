@@ -580,6 +580,19 @@ def test_test_rows_are_no_own_rows_whoever_wrote_them(tmp_path):
     assert [row.input for row in free] == [pair.input for pair in VALID[1:]]
 
 
+def test_near_ties_are_spared_where_nobody_knows_better(tmp_path):
+    settings = export.ExportSettings(may_lose=0)
+    task = dataclasses.replace(TASK, kind="classification", labels=("red", "green"))
+    job = export.Export(Run(tmp_path), task, prompts.PLAIN, tmp_path, "", tmp_path, VALID[:1], settings)
+    job.run.append("candidates.jsonl", [Candidate("c", "row", "red", {"red": 1}, 1, 1.0)])
+    job.run.path("train.jsonl").touch()
+    adapter = ("green", "green")
+    assert not check_lost(job, ("green", "red"), adapter)[0].passed
+    (spared,) = check_lost(job, ("green", "red"), adapter, {1})
+    assert spared.passed and "1 near ties" in spared.value
+    assert not check_lost(job, ("red", "green"), adapter, {0})[0].passed  # its right output is known
+
+
 def test_auto_passes_over_types_that_lose_too_much(tmp_path, monkeypatch):
     """The smallest type that holds the delta says something else than the adapter: the next one is taken."""
     job = make_job(tmp_path, TinySpec(type="F16", head_type="F16", layers=1), types=("auto",))

@@ -10,7 +10,7 @@ from test_export import TASK, fused_path, make_job
 from tiny_models import TinySpec
 
 from sg_local import export, gguf, prompts
-from sg_local.export import gate, told_of_rows
+from sg_local.export import gate, loss, told_of_rows
 
 SECRETS = tuple(pair.input for pair in TASK.examples)
 
@@ -41,10 +41,10 @@ def test_the_gate_passes_and_tells_the_cost(done):
     job, report = done
     checks = {check.name: check for check in report.fused[0].checks}
     assert report.fused[0].passed and checks["token ids equal"].value.startswith("2 of 2 prompts, 2 by the file's")
-    cost = checks[gate.WITHOUT]
+    cost = checks[loss.WITHOUT]
     assert cost.verdict == "yes" and cost.value.endswith(" of 4 as with them") and cost.wanted == "told, not judged"
     card = job.run.path("README.md").read_text()
-    assert "Left out: the 2 that stood in every prompt of the training." in card and gate.WITHOUT in card
+    assert "Left out: the 2 that stood in every prompt of the training." in card and loss.WITHOUT in card
     assert "puts the instruction in front of a bare" in card
 
 
@@ -52,7 +52,7 @@ def test_a_job_with_demonstrations_makes_its_files_anew_without_them(tmp_path):
     job = make_job(tmp_path, TinySpec(type="Q4_0", layers=1))
     first = export.export(job).fused[0]
     assert gguf.check_model(job.run.path(first.file)).chat_template.count("fire engine") == 1
-    assert gate.WITHOUT not in [check.name for check in first.checks]
+    assert loss.WITHOUT not in [check.name for check in first.checks]
     without = dataclasses.replace(job.settings, without_demonstrations=True)
     job.run.clear_stage("export")
     second = export.export(dataclasses.replace(job, settings=without)).fused[0]

@@ -31,9 +31,9 @@ from sg_local.export.gate import (
     check_retained,
     example_prompts,
     gate_room,
-    told_without,
 )
 from sg_local.export.job import Check, Export, unmeasured
+from sg_local.export.loss import told_without
 from sg_local.export.reading import WEIGHTS, Ask, Request
 from sg_local.export.rows import held_out_inputs, held_out_rows
 from sg_local.gguf import Retained

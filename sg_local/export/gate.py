@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sg_local.backends import EngineSettings, Generator, open_generator
 from sg_local.export.job import Check, Export, unmeasured
-from sg_local.export.loss import check_lost
+from sg_local.export.loss import NO_ROWS, check_lost, told_without
 from sg_local.export.naming import NAMES
 from sg_local.export.rows import held_out_inputs, held_out_rows, own_rows
 from sg_local.gguf import GgufFile, Retained
@@ -40,8 +40,6 @@ ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_
 OURS = "sg_local."
 LOAD_TIMEOUT_S = 900
 LOADS = "loads and answers"
-NO_ROWS = "there are no held-out rows"
-WITHOUT = "answers without the examples"
 CLOSE_NLL, CLOSE_SHARE = 0.05, 0.01  # nats per token, and share: where the adapter gains nothing, the room to lose
 NEAR_TIE = 0.5  # nats for a whole answer: what quantised arithmetic moves a label's score by, measured
 
@@ -98,7 +96,9 @@ def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[R
         checks.append(check_tokens(job, generator, reference))
         nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
         ties = near_ties(job, generator, answers, reference.answers)
-        lost = check_lost(job, own_answers(job, generator), reference.own)
+        own = own_answers(job, generator)
+        asked = [row.input for row in own_rows(job)[: len(own)]]
+        lost = check_lost(job, own, reference.own, tied_rows(job, generator, asked, (own, reference.own)))
     n_equal, n_answers = sum(map(str.__eq__, answers, reference.answers)), len(answers)
     checks += [
         check_nll(job, reference, nll),
@@ -201,16 +201,6 @@ def check_answers(job: Export, n_equal: int, n_ties: int, n_answers: int) -> Che
     return Check("greedy answers equal", passed, value, f">= {job.settings.min_equal:.0%}")
 
 
-def told_without(reference: Reference) -> tuple[Check, ...]:
-    """What leaving out the demonstrations costs, where they are left out: told, and no reason to refuse a file."""
-    if reference.n_equal_without is None:
-        return ()
-    if not reference.answers:
-        return (unmeasured(WITHOUT, NO_ROWS),)
-    value = f"{reference.n_equal_without} of {len(reference.answers)} as with them"
-    return (Check(WITHOUT, True, value, "told, not judged"),)
-
-
 @contextmanager
 def opened(job: Export, model: Path) -> Iterator[Generator]:
     """A generator on the very file, never on a faster copy of it."""
@@ -271,10 +261,16 @@ def answers_to(job: Export, generator: Generator, inputs: Sequence[str], task: T
 
 
 def near_ties(job: Export, generator: Generator, ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """How many answers differ only because the model can hardly decide: the file finds the adapter's answer within
-    NEAR_TIE of its own. Rounding alone turns such an answer over, in any file and from one batch to the next.
+    """How many answers to the held-out inputs differ only because the model can hardly decide."""
+    return len(tied_rows(job, generator, held_out_inputs(job), (ours, theirs)))
+
+
+def tied_rows(job: Export, generator: Generator, inputs: Sequence[str], both: tuple[Sequence[str], ...]) -> set[int]:
+    """Where the file finds the adapter's other answer within NEAR_TIE of its own (`both`: the file's, the adapter's).
+
+    Rounding alone turns such an answer over, in any file and from one batch to the next.
     """
-    rows, room = zip(held_out_inputs(job), ours, theirs, strict=True), gate_room(job, generator)
+    rows, room = zip(inputs, *both, strict=True), gate_room(job, generator)
     prompts = [
         ScoredPrompt(
             str(i),
@@ -286,8 +282,8 @@ def near_ties(job: Export, generator: Generator, ours: Sequence[str], theirs: Se
         for i, (text, one, other) in enumerate(rows)
         if one != other and one and other
     ]
-    scores = [score.logprobs for score in generator.score(prompts)]
-    return sum(own - other <= NEAR_TIE for own, other in scores)
+    scores = generator.score(prompts)
+    return {int(one.prompt_id) for one in scores if one.logprobs[0] - one.logprobs[1] <= NEAR_TIE}
 
 
 def brief(text: str) -> str:
