@@ -67,6 +67,7 @@ GAINED = {
     "score_files": True,
     "may_lose": None,
     "precision": "auto",
+    "layout": "lead",
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

@@ -14,7 +14,7 @@ from tiny_models import CHATML, VICUNA, TinySpec, write_model
 from sg_local import gguf, models, prompts
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.export import task_template
-from sg_local.export.template import turns_of
+from sg_local.export.turns import turns_of
 from sg_local.home import ModelFolders
 from sg_local.records import Pair, SgError, Task
 
@@ -153,7 +153,7 @@ def test_our_whole_prompt_is_not_wrapped_twice(kind, name):
     assert by_llama_cpp_python(template, kind, messages).count('Say "it"') == 1
 
 
-@pytest.mark.parametrize("messages", ([], [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]))
+@pytest.mark.parametrize("messages", ([], [{"role": "user", "content": [{"type": "image"}]}]))
 def test_other_conversations_reach_the_base_template_as_they_are(messages):
     base = "{{ messages | length }}"
     template = task_template(NASTY, prompts.Form("chat", base, lead=""), add_bos=False)

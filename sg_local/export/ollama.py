@@ -15,8 +15,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sg_local.export.template import Turns, turns_of
-from sg_local.prompts import Form, answer_messages
+from sg_local.export.turns import Turns, turns_of
+from sg_local.prompts import Form, answer_messages, plain_head
 from sg_local.records import Task
 
 QUOTES = '"""'
@@ -82,7 +82,7 @@ def go_template(turns: Turns, task: Task, form: Form, baked: Sequence[dict[str, 
     the first user's turn takes the instruction.
     """
     if form.template is None:
-        return _plain_template(task)
+        return _plain_template(task, form)
     opening = "{{ if not .System }}" + literal(turns.opening) + "{{ end }}" if turns.opening else ""
     around = {"user": turns.user, "assistant": turns.assistant}
     first = "".join(literal(around[m["role"]][0] + m["content"] + around[m["role"]][1]) for m in baked)
@@ -117,12 +117,11 @@ def _branch(keyword: str, role: str, body: str) -> str:
     return "{{ " + keyword + f' eq .Role "{role}" ' + "}}" + body
 
 
-def _plain_template(task: Task) -> str:
-    shown = "".join(f"Input: {pair.input}\nOutput: {pair.output}\n\n" for pair in task.examples)
+def _plain_template(task: Task, form: Form) -> str:
     head = "{{ if .System }}{{ .System }}" + literal("\n\n") + "{{ end }}"
-    head += literal(f"{task.instruction}\n\n{shown}")
-    user = _branch("if", "user", literal("Input: ") + "{{ .Content }}" + literal("\nOutput:"))
-    answer = _branch("else if", "assistant", literal(" ") + "{{ .Content }}" + literal("\n\n"))
+    head += literal(plain_head(task, form, task.examples))
+    user = _branch("if", "user", literal(f"Input:{form.gap}") + "{{ .Content }}" + literal(f"\nOutput:{form.cue}"))
+    answer = _branch("else if", "assistant", literal(form.lead) + "{{ .Content }}" + literal("\n\n"))
     return head + "{{ range .Messages }}" + user + answer + "{{ end }}{{ end }}"
 
 

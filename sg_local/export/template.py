@@ -1,10 +1,12 @@
 """Chat templates that carry a task: a bare user message is answered as if it had come with the whole prompt.
 
-The template puts the task's turns (instruction and demonstrations) in front of the conversation and hands over to
-the model's own template, so that what it renders for one user message is, character for character, the prompt of
-training. A system message stays first; further turns follow the demonstrations; a conversation whose first user
-message already brings the instruction is left alone. In the plain form, where the model has no template or the
-adapter was trained without it, the template writes the few-shot text itself.
+The template puts the task's turns (instruction and demonstrations) in front of the conversation and hands over to the
+model's own template, so that what it renders for one user message is, character for character, the prompt of training.
+A system message stays first, an empty one counts as none; further turns follow the demonstrations; a conversation whose
+first user message already brings the instruction is left alone. Programs render in many ways, and some cut a rendered
+answer at its content to see what precedes it: an answer at the end stands right behind the prompt that asks for it,
+whether a generation prompt is asked for or not. In the plain form, where the model has no template or the adapter was
+trained without it, the template writes the few-shot text itself.
 
 Special-token strings inside the task's own text become special tokens when a program tokenises the rendered text as
 a whole; sg-local itself never lets them. Where a template alters its contents (trims them, say), it does so here too.
@@ -14,15 +16,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jinja2
 import jinja2.nodes
 
-from sg_local.prompts import DATE, Form, Manner, answer_messages, check_syntax, manner_of, render
+from sg_local.export.turns import text_of
+from sg_local.prompts import DATE, Form, Manner, answer_messages, check_syntax, manner_of, plain_head
 from sg_local.records import Pair, SgError, Task
 
+_EACH = (
+    "{%- set sg_all = namespace(turns=[]) -%}{%- for sg_turn in messages -%}"
+    "{%- set sg_all.turns = sg_all.turns + [TURN] -%}{%- endfor -%}{%- set messages = sg_all.turns -%}"
+)
+# Contents that are lists of texts become texts; for a template that takes lists, behind the task's turns lists again.
+_JOIN = _EACH.replace(
+    "TURN",
+    "{'role': sg_turn['role'], 'content': sg_turn['content'] | map(attribute='text') | join('')}"
+    " if sg_turn['content'] is not string and sg_turn['content'] is iterable and sg_turn['content'] | list"
+    " and not (sg_turn['content'] | rejectattr('type', 'equalto', 'text') | list) else sg_turn",
+)
+_PART = _EACH.replace(
+    "TURN",
+    "{'role': sg_turn['role'], 'content': [{'type': 'text', 'text': sg_turn['content']}]}"
+    " if sg_turn['content'] is string else sg_turn",
+)
+_INSET = _EACH.replace(
+    "TURN",
+    "{'role': 'assistant', 'content': INSET + sg_turn['content']} if sg_turn['role'] == 'assistant'"
+    " and sg_turn['content'] is string and not sg_turn['tool_calls'] else sg_turn",
+)
+# Some programs put an empty system message in front, for which a template leaves out its own.
 _SPLIT = (
+    "{%- if messages and messages[0]['role'] == 'system' and messages[0]['content'] is string"
+    " and not (messages[0]['content'] | trim) -%}{%- set messages = messages[1:] -%}{%- endif -%}"
     "{%- set sg_has_system = messages and messages[0]['role'] == 'system' -%}"
     "{%- if sg_has_system -%}{%- set sg_turns = messages[1:] -%}"
     "{%- else -%}{%- set sg_turns = messages -%}{%- endif -%}"
@@ -35,32 +62,28 @@ _CHAT = (
     "{%- else -%}{%- set messages = sg_turns -%}{%- endif -%}"
     "{%- endif -%}"
 )
-_EACH = (
-    "{%- set sg_all = namespace(turns=[]) -%}{%- for sg_turn in messages -%}"
-    "{%- set sg_all.turns = sg_all.turns + [TURN] -%}{%- endfor -%}{%- set messages = sg_all.turns -%}"
+# A user's last turn asks for an answer, whatever a program says; an answer to it stands where the prompt ends.
+_ASKED = (
+    "{%- if messages and messages[-1]['role'] == 'user' -%}{%- set add_generation_prompt = true -%}"
+    "{%- elif messages | length > 1 and messages[-1]['role'] == 'assistant' and messages[-2]['role'] == 'user'"
+    " and messages[-1]['content'] is string -%}"
+    "{%- set sg_answer = messages[-1]['content'] -%}{%- set messages = messages[:-1] -%}"
+    "{%- set add_generation_prompt = true -%}{%- endif -%}"
 )
-# For a template that takes contents as lists of parts: contents become texts, and behind the task's turns parts again.
-_JOIN = _EACH.replace(
-    "TURN",
-    "sg_turn if sg_turn['content'] is string or sg_turn['content'] is not iterable"
-    " or (sg_turn['content'] | rejectattr('type', 'equalto', 'text') | list)"
-    " else {'role': sg_turn['role'], 'content': sg_turn['content'] | map(attribute='text') | join('')}",
-)
-_PART = _EACH.replace(
-    "TURN",
-    "{'role': sg_turn['role'], 'content': [{'type': 'text', 'text': sg_turn['content']}]}"
-    " if sg_turn['content'] is string else sg_turn",
-)
+_ANSWER = "{{ (CUE if add_generation_prompt else '') + (sg_answer + END if sg_answer is defined else '') }}"
 _PLAIN = (
     "{%- if sg_has_system -%}{{- messages[0]['content'] + '\\n\\n' -}}{%- endif -%}"
     "{%- if sg_bare -%}{{- TEXT -}}{%- endif -%}"
     "{%- for message in sg_turns -%}"
-    "{%- if message['role'] == 'assistant' -%}{{- ' ' + message['content'] + '\\n\\n' -}}"
-    "{%- elif loop.first and not sg_bare -%}{{- message['content'] -}}"
-    "{%- else -%}{{- 'Input: ' + message['content'] + '\\nOutput:' -}}{%- endif -%}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{{- ('' if loop.last else LEAD) + message['content'] + '\\n\\n' -}}"
+    "{%- elif loop.first and not sg_bare -%}"
+    "{{- message['content'] + (CUE if message['content'].endswith('Output:') else '') -}}"
+    "{%- else -%}{{- 'Input:' + GAP + message['content'] + '\\nOutput:' + CUE -}}{%- endif -%}"
     "{%- endfor -%}"
 )
 _HINT = "Leave the model's own template in the files: `export.plain_template=true`."
+_WORD = re.compile(r"\b(?:TEXT|LEAD|CUE|GAP|END)\b")
 _GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
@@ -71,15 +94,16 @@ def task_template(task: Task, form: Form, *, add_bos: bool, examples: Sequence[P
     to the template need it there. Raises SgError for a base template that no wrapper can be put around.
     """
     shown = task.examples if examples is None else tuple(examples)
-    split = _SPLIT.replace("INSTRUCTION", literal(task.instruction))
+    split = _JOIN + _SPLIT.replace("INSTRUCTION", literal(task.instruction))
     if form.template is None:
-        return split + _bos(add_bos) + _PLAIN.replace("TEXT", literal(plain_head(task, shown)))
+        return split + _bos(add_bos) + _plain(task, form, shown)
     tree, manner = _tree(form.template), manner_of(form.template, form.eos)
     bos = _bos(add_bos and not _writes_bos(form))
-    turns = split + _wrapped(task, shown)
-    turns = _JOIN + turns + _PART if manner.parts else turns
+    turns = split + _wrapped(task, shown) + _ASKED
+    turns += _INSET.replace("INSET", literal(form.inset)) if form.inset else ""
+    turns += _PART if manner.parts else ""
     head = _fixed(tree, manner) + turns + (bos or "{{- '' }}")
-    return head + _everywhere(_unindented(form.template)) + _cue(form)
+    return head + _everywhere(_at_edges(form.template)) + _answer(form)
 
 
 def literal(text: str) -> str:
@@ -90,10 +114,10 @@ def literal(text: str) -> str:
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\0": r"\u0000"})
 
 
-def plain_head(task: Task, examples: Sequence[Pair]) -> str:
-    """The plain prompt up to where the new input's cue begins (prompts.answer_prompt)."""
-    shown = "".join(f"Input: {pair.input}\nOutput: {pair.output}\n\n" for pair in examples)
-    return f"{task.instruction}\n\n{shown}"
+def _plain(task: Task, form: Form, examples: Sequence[Pair]) -> str:
+    """The few-shot text."""
+    texts = {"TEXT": plain_head(task, form, examples), "LEAD": form.lead, "CUE": form.cue, "GAP": form.gap}
+    return _WORD.sub(lambda word: literal(texts[word[0]]), _PLAIN)
 
 
 def _bos(wanted: bool) -> str:
@@ -110,16 +134,19 @@ def _wrapped(task: Task, examples: Sequence[Pair]) -> str:
     return _CHAT.replace("FIRST", f"[{listed}] + sg_turns")
 
 
-def _unindented(template: str) -> str:
-    """The template as it renders at the start of a file: with lstrip_blocks, blanks before a first tag vanish."""
+def _at_edges(template: str) -> str:
+    """The template as it renders when it is a whole file: with lstrip_blocks, blanks before a first tag vanish, and
+    one line end at the end does.
+    """
     bare = template.lstrip(" \t")
-    return bare if bare.startswith(("{%", "{#")) and not bare.startswith(("{%+", "{#+")) else template
+    opens = bare.startswith(("{%", "{#")) and not bare.startswith(("{%+", "{#+"))
+    return (bare if opens else template).removesuffix("\n")
 
 
 def _writes_bos(form: Form) -> bool:
     """Whether the base template itself begins with the beginning-of-sequence token."""
     hello = [{"role": "user", "content": "hello"}]
-    return bool(form.bos) and _text(replace(form, add_bos=False), hello, True).startswith(form.bos)
+    return bool(form.bos) and text_of(replace(form, add_bos=False), hello, True).startswith(form.bos)
 
 
 def _fixed(tree: jinja2.nodes.Template, manner: Manner) -> str:
@@ -163,9 +190,13 @@ def _everywhere(template: str) -> str:
     return _GENERATION.sub(lambda tag: tag[1] + ("endif" if tag[2] else "if true") + tag[3], template)
 
 
-def _cue(form: Form) -> str:
-    """What the prompt ends with after the base template's own text, as templates.render adds it."""
-    return "{{- " + literal(form.cue) + " if add_generation_prompt else '' }}" if form.cue else ""
+def _answer(form: Form) -> str:
+    """What stands behind the base template's own text: the prompt's end as templates.render adds it, and an answer."""
+    mark = "\ue011"
+    turns = [{"role": "user", "content": "\ue010"}, {"role": "assistant", "content": mark}]
+    _, said, end = text_of(form, turns, False).rpartition(mark)
+    texts = {"CUE": form.cue, "END": end if said else ""}
+    return _WORD.sub(lambda word: literal(texts[word[0]]), _ANSWER)
 
 
 def _tree(template: str) -> jinja2.nodes.Template:
@@ -177,88 +208,3 @@ def _tree(template: str) -> jinja2.nodes.Template:
     if not any(node.name == "messages" for node in tree.find_all(jinja2.nodes.Name)):
         raise SgError("The model's chat template does not read `messages`.", _HINT)
     return tree
-
-
-@dataclass(frozen=True)
-class Turns:
-    """A chat template taken apart by rendering it: the text around each role's content.
-
-    `opening` comes first where no system message is given; `cue` asks for the next answer. `system` is None where the
-    template has no such turn: it refuses one (Gemma 2, Mistral) or writes it into a user's turn.
-    """
-
-    opening: str
-    system: tuple[str, str] | None
-    user: tuple[str, str]
-    assistant: tuple[str, str]
-    cue: str
-
-    def joined(self, messages: Sequence[dict[str, str]]) -> str:
-        """A conversation put together, asking for an answer."""
-        around = {"system": self.system or ("", ""), "user": self.user, "assistant": self.assistant}
-        parts = [
-            before + message["content"] + after for message in messages for before, after in [around[message["role"]]]
-        ]
-        return ("" if messages[0]["role"] == "system" else self.opening) + "".join(parts) + self.cue
-
-
-def turns_of(form: Form) -> Turns | None:
-    """The parts of a template that is a plain concatenation of turns, or None for one that is not."""
-    if form.template is None:
-        return Turns("", ("", "\n\n"), ("Input: ", "\nOutput:"), (" ", "\n\n"), "")
-    turns = next((found for ending in ("", form.eos) for found in [_tried(form, ending)] if found is not None), None)
-    if turns is None:
-        return None
-    try:
-        whole = replace(turns, system=_system(form, turns))
-        return whole if _fits(form, whole, _SYSTEM_TRIALS) else turns
-    except SgError:
-        return turns
-
-
-def _tried(form: Form, ending: str) -> Turns | None:
-    """The parts, where they make the template's text again. `ending` stands behind a text that asks for no answer, as
-    in Phi-3's template.
-    """
-    try:
-        turns = _taken_apart(form, ending)
-        return turns if _fits(form, turns, _TRIALS) else None
-    except SgError:
-        return None
-
-
-def _fits(form: Form, turns: Turns, trials: Sequence[list[dict[str, str]]]) -> bool:
-    """Whether the parts, put together, are what the template writes."""
-    return all(turns.joined(messages) == _text(form, messages, True) for messages in trials)
-
-
-_USER, _ANSWER, _SYSTEM = ({"role": role, "content": role[0] * 3} for role in ("user", "assistant", "system"))
-_TRIALS = ([_USER], [_USER, _ANSWER, _USER, _ANSWER, _USER])
-_SYSTEM_TRIALS = ([_SYSTEM, _USER, _ANSWER, _USER],)
-
-
-def _taken_apart(form: Form, ending: str) -> Turns:
-    """What the parts must be if the template has any; whether they are is for the caller to try."""
-    marks = [{"role": role, "content": mark} for role, mark in (("user", "\ue010"), ("assistant", "\ue011"))]
-    pieces = [*re.split("[\ue010\ue011]", _text(form, marks * 2, False).removesuffix(ending)), *[""] * 4]
-    start, between, seam, _, tail = pieces[:5]
-    lone, asked = _text(form, marks[:1], False).removesuffix(ending), _text(form, marks[:1], True)
-    after_user, before_user = lone.partition("\ue010")[2], seam[len(tail) :]
-    return Turns(
-        opening=start.removesuffix(before_user),
-        system=None,
-        user=(before_user, after_user),
-        assistant=(between.removeprefix(after_user), tail),
-        cue=asked[len(lone) :],
-    )
-
-
-def _system(form: Form, turns: Turns) -> tuple[str, str]:
-    """What stands around a system message, if it has a turn of its own. Raises SgError where it is refused."""
-    messages = [{"role": role, "content": mark} for role, mark in (("system", "\ue012"), ("user", "\ue010"))]
-    before, _, rest = _text(form, messages, False).partition("\ue012")
-    return before, rest.partition("\ue010")[0].removesuffix(turns.user[0])
-
-
-def _text(form: Form, messages: list[dict[str, str]], generation: bool) -> str:
-    return "".join(segment.text for segment in render(form, messages, generation=generation))

@@ -1,8 +1,8 @@
 """Task and template to prompt text, model text back to rows: pure functions, no engine.
 
 Two forms lay out the same task (`layout`): `chat` through the model's own chat template, `plain` as the few-shot text
-that base models continue. A template is rendered under bounds (`sandbox`, `steps`), with what its family
-of models wants (`templates`).
+that base models continue. Where a prompt ends and its answer begins has two layouts (`leads`). A template is rendered
+under bounds (`sandbox`, `steps`), with what its family of models wants (`templates`).
 """
 
 from sg_local.prompts.conversation import conversation_prompt, fitted_conversation, is_asked
@@ -24,7 +24,10 @@ from sg_local.prompts.layout import (
     match_label,
     normalise,
     parse_output,
+    plain_head,
+    plain_turn,
 )
+from sg_local.prompts.leads import LAYOUTS, LEAD, WHOLE, in_layout
 from sg_local.prompts.lists import continue_input_prompt, continue_output_prompt
 from sg_local.prompts.steps import check_syntax
 from sg_local.prompts.templates import (
@@ -43,6 +46,9 @@ from sg_local.prompts.templates import (
 
 __all__ = [
     "DATE",
+    "LAYOUTS",
+    "LEAD",
+    "WHOLE",
     "check_syntax",
     "MAX_TOKENS",
     "PLAIN",
@@ -68,6 +74,7 @@ __all__ = [
     "form_of",
     "forms",
     "forms_of",
+    "in_layout",
     "is_asked",
     "length_limit",
     "majority",
@@ -75,5 +82,7 @@ __all__ = [
     "match_label",
     "normalise",
     "parse_output",
+    "plain_head",
+    "plain_turn",
     "render",
 ]

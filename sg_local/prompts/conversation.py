@@ -1,15 +1,16 @@
 """A conversation with a tuned model: a system message and earlier turns beside the task's own prompt.
 
-The same rule as in exported chat templates (export.template): a system message stays first; the first user message is
-wrapped in the task's prompt, further turns follow it. A conversation that does not begin with a user's turn, or whose
-first one already brings the instruction, is left alone. In the plain form the few-shot text goes on in the same manner.
+The same rule as in exported chat templates (export.template): a system message stays first, an empty one counts as
+none; the first user message is wrapped in the task's prompt, further turns follow it. A conversation that does not
+begin with a user's turn, or whose first one already brings the instruction, is left alone. In the plain form the
+few-shot text goes on in the same manner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sg_local.prompts.layout import Fitted, Room, TooLong, answer_messages
+from sg_local.prompts.layout import Fitted, Room, TooLong, answer_messages, plain_head, plain_turn
 from sg_local.prompts.templates import Form, render
 from sg_local.records import Pair, Segment, Segments, Task
 
@@ -27,7 +28,9 @@ def conversation_prompt(task: Task, form: Form, messages: Messages, examples: Se
     system, turns = _parted(messages)
     wrapped = turns[0]["role"] == "user" and not turns[0]["content"].startswith(task.instruction)
     if form.template is None:
-        return (Segment(_plain(task, system, turns, examples if wrapped else None), trusted=False),)
+        return (
+            Segment(_plain(form, system, turns, plain_head(task, form, examples) if wrapped else None), trusted=False),
+        )
     first = answer_messages(task, turns[0]["content"], examples) if wrapped else turns[:1]
     return render(form, [*system, *first, *turns[1:]])
 
@@ -44,22 +47,19 @@ def fitted_conversation(room: Room, task: Task, form: Form, messages: Messages) 
 
 
 def _parted(messages: Messages) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """The system message in front, if any, and the turns."""
+    """The system message in front, where there is one that says anything, and the turns."""
     n_system = int(bool(messages) and messages[0]["role"] == "system")
-    return list(messages[:n_system]), list(messages[n_system:])
+    return [one for one in messages[:n_system] if one["content"].strip()], list(messages[n_system:])
 
 
-def _plain(task: Task, system: Messages, turns: Messages, examples: Sequence[Pair] | None) -> str:
-    """The few-shot text; `examples` are None where the first turn brings the instruction itself."""
-    parts = [f"{message['content']}\n\n" for message in system]
-    if examples is not None:
-        shown = "".join(f"Input: {pair.input}\nOutput: {pair.output}\n\n" for pair in examples)
-        parts.append(f"{task.instruction}\n\n{shown}")
+def _plain(form: Form, system: Messages, turns: Messages, head: str | None) -> str:
+    """The few-shot text; `head` is None where the first turn brings the instruction itself."""
+    parts = [f"{message['content']}\n\n" for message in system] + [head or ""]
     for i, message in enumerate(turns):
         if message["role"] == "assistant":
-            parts.append(f" {message['content']}\n\n")
-        elif i == 0 and examples is None:
-            parts.append(message["content"])
+            parts.append(f"{form.lead}{message['content']}\n\n")
+        elif i == 0 and head is None:
+            parts.append(message["content"] + (form.cue if message["content"].endswith("Output:") else ""))
         else:
-            parts.append(f"Input: {message['content']}\nOutput:")
+            parts.append(plain_turn(form, message["content"]))
     return "".join(parts)

@@ -31,7 +31,7 @@ def answer_prompt(task: Task, form: Form, text: str, examples: Sequence[Pair] | 
     """
     shown = task.examples if examples is None else examples
     if form.template is None:
-        return _plain_answer_prompt(task, text, shown)
+        return (Segment(plain_head(task, form, shown) + plain_turn(form, text), trusted=False),)
     return render(form, answer_messages(task, text, shown))
 
 
@@ -45,9 +45,15 @@ def answer_messages(task: Task, text: str, examples: Sequence[Pair]) -> list[dic
     return messages[:-1]
 
 
-def _plain_answer_prompt(task: Task, text: str, examples: Sequence[Pair]) -> Segments:
-    shown = "".join(f"Input: {pair.input}\nOutput: {pair.output}\n\n" for pair in examples)
-    return (Segment(f"{task.instruction}\n\n{shown}Input: {text}\nOutput:", trusted=False),)
+def plain_head(task: Task, form: Form, examples: Sequence[Pair]) -> str:
+    """The plain prompt up to where the new input's cue begins."""
+    shown = (f"{plain_turn(form, pair.input)}{form.lead}{pair.output}\n\n" for pair in examples)
+    return f"{task.instruction}\n\n{''.join(shown)}"
+
+
+def plain_turn(form: Form, text: str) -> str:
+    """An input in the plain prompt, up to where its output begins: behind the form's lead, if it has one."""
+    return f"Input:{form.gap}{text}\nOutput:{form.cue}"
 
 
 class Tokenize(Protocol):

@@ -42,9 +42,10 @@ class Form:
     """How a prompt is laid out. `template` is Jinja source for `chat` and None for `plain`.
 
     `lead` is the space between the prompt and the answer's first character ('' in ChatML, ' ' in Vicuna); it belongs
-    to the answer. `cue` is what the prompt ends with after the template's own cue, a closed block of thinking.
-    `end` is the special token that ends an answer's turn where that is not `eos`. `add_bos` says whether the tokenizer
-    adds `bos` by itself (None: unknown).
+    to the answer. `cue` is what the prompt ends with after the template's own cue: a closed block of thinking, or what
+    the layout puts there (prompts.leads), and `inset` what then stands before each earlier answer, too. `end` is the
+    special token that ends an answer's turn where that is not `eos`. `add_bos` says whether the tokenizer adds `bos` by
+    itself (None: unknown).
     """
 
     name: str
@@ -55,6 +56,12 @@ class Form:
     add_bos: bool | None = None
     cue: str = ""
     end: str = ""
+    inset: str = ""
+
+    @property
+    def gap(self) -> str:
+        """What stands between a word that announces a text and the text: in the plain form both have it."""
+        return self.cue + self.lead
 
     @property
     def stamped(self) -> dict[str, Any]:
@@ -62,7 +69,7 @@ class Form:
         empty; 0.1.0 knew none of these.
         """
         data = dataclasses.asdict(replace(self, add_bos=None))
-        return {key: value for key, value in data.items() if value or key not in ("cue", "end")}
+        return {key: value for key, value in data.items() if value or key not in ("cue", "end", "inset")}
 
 
 PLAIN = Form("plain")
@@ -131,7 +138,8 @@ def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool =
     nothing: SmolLM2's is ChatML's `<|im_start|>`, with which every turn begins and which its tokenizer never adds.
     """
     assert form.template is not None
-    text = _marked(form.template, form.eos, messages, generation, manner_of(form.template, form.eos))
+    said = _with_marks(messages, form.inset)
+    text = _marked(form.template, form.eos, said, generation, manner_of(form.template, form.eos))
     parts = MARK.split(_without_bos(form, text) + (form.cue if generation else ""))
     if any(int(part) >= len(messages) for part in parts[1::2]):
         raise SgError("The chat template writes characters that stand for what messages say.", "Try `form=plain`.")
@@ -161,7 +169,7 @@ def manner_of(template: str, eos: str) -> Manner:
     """
     for manner in MANNERS:
         try:
-            text = _marked(template, eos, _TRIAL, True, manner)
+            text = _marked(template, eos, _with_marks(_TRIAL), True, manner)
         except SgError as error:
             if isinstance(error.__cause__, jinja2.exceptions.SecurityError):
                 raise
@@ -172,11 +180,10 @@ def manner_of(template: str, eos: str) -> Manner:
 
 
 def _marked(template: str, eos: str, messages: Sequence[dict[str, str]], generation: bool, manner: Manner) -> str:
-    """The template's text with a mark for each message's content and for the beginning-of-sequence token."""
-    marks = [f"\ue000{i}\ue001" for i in range(len(messages))]
-    contents = [[{"type": "text", "text": mark}] if manner.parts else mark for mark in marks]
+    """The template's text of messages with marks, and a mark for the beginning-of-sequence token."""
+    parted = [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in messages]
     variables = {
-        "messages": [{**one, "content": content} for one, content in zip(messages, contents, strict=True)],
+        "messages": parted if manner.parts else list(messages),
         "add_generation_prompt": generation,
         "bos_token": BOS_MARK,
         "eos_token": eos,
@@ -184,6 +191,16 @@ def _marked(template: str, eos: str, messages: Sequence[dict[str, str]], generat
         **({"tools": None, "documents": None} if manner.no_tools else {}),
     }
     return expand(template, variables, {"strftime_now": DATE.strftime, "raise_exception": _refuse})
+
+
+def _with_marks(messages: Sequence[dict[str, str]], inset: str = "") -> list[dict[str, str]]:
+    """The messages with a mark for each content that says anything; `inset` stands before what an assistant said."""
+    return [
+        {**one, "content": f"{inset if one['role'] == 'assistant' else ''}\ue000{i}\ue001"}
+        if one["content"].strip()
+        else one
+        for i, one in enumerate(messages)
+    ]
 
 
 def _closed_thought(template: str, cue: str) -> str:

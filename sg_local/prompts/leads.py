@@ -1,0 +1,41 @@
+"""Where a prompt ends and its answer begins, in one of two layouts.
+
+`lead`: the answer begins with the blank that the layout puts before it ("Output:" + " yes"), as in 0.1.0. Base models
+find it natural. But a program that takes the prompt from a rendered answer, up to its first character, asks with
+"Output: ", tokens that no training has seen.
+
+`whole`: the prompt is all that stands before the answer's first character, and the answer has no lead. A line end
+stands between the two, since no tokenizer merges one with the text behind it: so prompt and answer, tokenised apart or
+together, are the same tokens. In the plain form inputs and outputs have lines of their own, for programs that tokenise
+what is said by itself. A chat template that puts a blank before an answer gets a line end behind it; one that ends its
+cue with a line or a special token stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sg_local.prompts.templates import Form, render
+from sg_local.records import SgError
+
+LEAD, WHOLE = LAYOUTS = ("lead", "whole")
+
+
+def in_layout(form: Form, layout: str) -> Form:
+    """A model's form, as prompts.forms gives it, in a layout. Raises SgError (usage) for a layout that is not known."""
+    if layout not in LAYOUTS:
+        raise SgError(f"There is no layout {layout!r}.", f"`train.layout` takes {' or '.join(LAYOUTS)}.", exit_code=2)
+    if layout == LEAD or not form.lead:
+        return form
+    if form.template is None:
+        return replace(form, lead="", cue="\n")
+    whole = replace(form, lead="", cue=f"{form.cue}{form.lead}\n", inset="\n")
+    return whole if _keeps_inset(whole) else replace(form, lead="", cue=form.cue + form.lead)
+
+
+def _keeps_inset(form: Form) -> bool:
+    """Whether an answer's line end stands in the template's text; a template may trim what is said."""
+    turns = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    turn = render(form, turns, generation=False)
+    before = [one.text for one, said in zip(turn, turn[1:], strict=False) if not said.trusted]
+    return before[-1].endswith(form.inset)
