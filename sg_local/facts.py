@@ -23,6 +23,7 @@ RUN_FACTS: dict[str, Any] = {
     "tags": list[str],
     "model": {"name": str, "path": str, "digest": str, "template": str | None},
     "form": str,
+    "layout": str,
     "seed": int,
     "preset": str,
     "backend": str | None,

@@ -87,7 +87,7 @@ def default_reply(prompt: str, rng: random.Random) -> str:
         return sentence(rng)
     if re.search(r"input:\s*$", prompt, re.IGNORECASE):
         return sentence(rng)
-    shown = re.findall(r"(?:Output: ?|assistant\n)(.+?)(?:<\|im_end\|>)?\n", prompt)
+    shown = re.findall(r"(?:Output:[ \n]?|assistant\n)(.+?)(?:<\|im_end\|>)?\n", prompt)
     return rng.choice(shown) if shown else sentence(rng)
 
 

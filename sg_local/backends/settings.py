@@ -35,7 +35,8 @@ class TrainSettings:
     """LoRA finetuning. `alpha / rank` scales the adapter; `n_layers` counts from the last layer (None: all).
 
     `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
-    `share_prefix` computes what all rows begin with once per step; `precision` is in `training.precision.PRECISIONS`.
+    `share_prefix` computes what all rows begin with once per step; `layout` is one of prompts.LAYOUTS, `precision` one
+    of `training.precision.PRECISIONS`.
     """
 
     rank: int = 16
@@ -54,6 +55,7 @@ class TrainSettings:
     valid_every: int = 10
     checkpoint_every: int = 10
     share_prefix: bool = True
+    layout: str = "lead"
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None

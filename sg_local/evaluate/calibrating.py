@@ -14,7 +14,7 @@ from sg_local.evaluate.answering import ByChannel, Restricted, Way
 from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.systems import SYSTEMS
-from sg_local.prompts import Form, match_label, normalise
+from sg_local.prompts import Form, form_named, match_label, normalise
 from sg_local.records import Answer
 from sg_local.report.records import BASE, TUNED
 from sg_local.run import ADAPTER
@@ -28,13 +28,14 @@ WAYS: Mapping[str, str] = {"restricted": LIKELIEST, "calibrated": CALIBRATED}
 
 
 def fit(job: Evaluation, model: str, way: str) -> Calibration:
-    """What makes probabilities of the scores of the base or the tuned model, in the run's form.
+    """What makes probabilities of the scores of the base or the tuned model, each in the form that it is asked in.
 
     Answers that an evaluation left are used again, and nothing is written.
     """
     journal = AnswerJournal(job, lambda event: None, keeps=False)
     journal.use_adapter(job.run.path(ADAPTER) if model == TUNED else None)
-    return calibration(journal, model, job.form, way)
+    form = form_named(job.forms, job.form.name) if model == BASE else job.form
+    return calibration(journal, model, form, way)
 
 
 def calibration(journal: AnswerJournal, model: str, form: Form, way: str) -> Calibration:

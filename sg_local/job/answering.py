@@ -15,6 +15,7 @@ from sg_local.files import file_digest
 from sg_local.job.calibrating import calibration_of
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.job import OpenRun
+from sg_local.job.layouts import asked_form
 from sg_local.job.required import needs
 from sg_local.records import SgError, Task, digest
 from sg_local.run import ADAPTER
@@ -80,7 +81,8 @@ def answerer(job: OpenRun, asking: Asking) -> tuple[Answerer, Way]:
 
     check_asking(asking, job.task)
     settings = job.serve_settings(restricted=asking.labels != "free")
-    who = serve.Answerer(job.adapted(base=asking.base), job.task, job.form, settings)
+    form = asked_form(job, base=asking.base)
+    who = serve.Answerer(job.adapted(base=asking.base), job.task, form, settings)
     return who, _way(job, asking, who)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sg_local.backends import engine_here
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
+from sg_local.job.layouts import tuned_form
 from sg_local.records import GATE_NOT_MET, Pair, SgError
 from sg_local.run import ADAPTER, VALID
 
@@ -51,7 +52,7 @@ def export_job(job: OpenRun) -> Export:
     return room.Export(
         run=job.run,
         task=job.task,
-        form=job.form,
+        form=tuned_form(job),
         base=job.base.path,
         base_digest=job.run.settings["model"]["digest"],
         adapter=job.run.path(ADAPTER),

@@ -22,6 +22,7 @@ from sg_local.job.answering import Asking, Labels, check_asking
 from sg_local.job.calibrating import calibration_of
 from sg_local.job.events import Listener, deaf
 from sg_local.job.job import OpenRun
+from sg_local.job.layouts import asked_form
 from sg_local.job.options import Tables
 from sg_local.job.rows import JobRow, rows_of
 from sg_local.records import SgError, Task
@@ -174,7 +175,7 @@ class Job:
 
         settings = self._opened.serve_settings(restricted=not free)
         generator = self._opened.adapted(base=base)
-        return list(serve.predict(generator, self.task, self._opened.form, texts, settings))
+        return list(serve.predict(generator, self.task, asked_form(self._opened, base=base), texts, settings))
 
     def predict_file(
         self,
@@ -249,7 +250,7 @@ class Job:
         calibration = calibration_of(self._opened, "likeliest", base=base)
         settings = self._opened.serve_settings()
         generator = self._opened.adapted(base=base)
-        scores = serve.label_scores(generator, self.task, self._opened.form, texts, settings)
+        scores = serve.label_scores(generator, self.task, asked_form(self._opened, base=base), texts, settings)
         return [dict(zip(self.task.labels, calibration.probabilities(found), strict=True)) for found in scores]
 
     def rows(self) -> tuple[JobRow, ...]:

@@ -25,6 +25,7 @@ from sg_local.home import secret
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.engine import held_engine, loading, with_engine
+from sg_local.job.layouts import as_recorded
 from sg_local.job.made import begin_task, meet, tests_record
 from sg_local.job.options import Budget, Home, Options, Tables, kept_budget, with_budget
 from sg_local.job.own import FOLDER, OwnData, read_own, stored, with_own
@@ -93,7 +94,7 @@ class OpenRun:
 
     @cached_property
     def form(self) -> Form:
-        """The form that synthesis, training and serving use. The plain one never asks for the template."""
+        """The form that the base is asked in (the adapter: layouts.tuned_form). The plain one asks for no template."""
         return self._as_begun(prompts.form_of(self.generator.info, self.form_name, self.base.template))
 
     def _as_begun(self, form: Form) -> Form:
@@ -231,7 +232,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         trainer=kept["trainer"] or "auto",
         seed=data["seed"],
         form_name=data["form"],
-        plan=plan_of(layers, data["seed"], home),
+        plan=as_recorded(plan_of(layers, data["seed"], home), data),
         record={**data, **kept, "set": presets.merged(own, options.settings), **with_budget(data, options.budget)},
         found=data,
         redo=options.redo,
@@ -269,6 +270,7 @@ def begin(
         },
         "form": form.name,
         "turn_end": form.end or form.eos,
+        "layout": plan["train"].layout,
         "seed": options.seed,
         "preset": options.preset,
         "backend": backend,

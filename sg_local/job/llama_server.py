@@ -11,6 +11,7 @@ from sg_local.backends import makes_weights
 from sg_local.job.export import export_job
 from sg_local.job.job import OpenRun, job_for_run
 from sg_local.job.label_bias import kept_bias, measured_bias
+from sg_local.job.layouts import tuned_layout
 from sg_local.job.options import Home, Options
 from sg_local.job.required import needs
 from sg_local.models.header import header_info
@@ -83,7 +84,7 @@ def _served(job: OpenRun, *, bare: bool) -> ServedAdapter:
     from sg_local.export.template import task_template
 
     info = header_info(job.base.path)
-    form = prompts.form_of(info, job.form_name, job.base.template)
+    form = prompts.in_layout(prompts.form_of(info, job.form_name, job.base.template), tuned_layout(job))
     bias = kept_bias(job) if job.task.labels else None
     return ServedAdapter(
         name=job.run.name,

@@ -12,7 +12,8 @@ from typing import Any
 
 from sg_local.job import presets
 from sg_local.job.options import Home, Layers, Tables
-from sg_local.records import Kind, SgError, Task
+from sg_local.records import Kind, SgError, Task, digest
+from sg_local.run import without_gained
 from sg_local.words import did_you_mean
 
 GIVEN = "given"
@@ -50,6 +51,10 @@ class Plan:
 
     def __getitem__(self, stage: str) -> Any:
         return self.stages[stage]
+
+    def digest(self, stage: str) -> str:
+        """The digest of a stage's settings, without those that it gained and does not use."""
+        return digest(without_gained(dataclasses.asdict(self[stage])))
 
     def changed(self, stage: str, values: Mapping[str, Any]) -> Plan:
         """The plan with some of a stage's values changed."""

@@ -15,6 +15,7 @@ from sg_local import prompts
 from sg_local.backends import GENERATORS, TRAINERS, find_backend, makes_weights, needs_model
 from sg_local.backends.tokenizing import tokenizer
 from sg_local.job.endpoint import check_named, check_offer
+from sg_local.job.layouts import tuned_layout
 from sg_local.models.find import check_trains
 from sg_local.models.header import header_info
 from sg_local.prompts import Form, TooLong
@@ -45,6 +46,13 @@ class Ahead:
     def form(self) -> Form:
         """The form that the job uses."""
         return prompts.form_of(self.info, self.job.form_name, self.job.base.template)
+
+    @property
+    def tuned_form(self) -> Form:
+        """The form that rows are to train in, or that the adapter trained in."""
+        train = "train" in self.stages
+        layout = self.job.plan["train"].layout if train else tuned_layout(self.job)
+        return prompts.in_layout(self.form, layout)
 
     @property
     def exports(self) -> bool:
@@ -110,8 +118,8 @@ def check_speed(ahead: Ahead) -> None:
 
 
 def check_form(ahead: Ahead) -> None:
-    """The form asked for can be rendered."""
-    _ = ahead.form
+    """The form asked for can be rendered, in the layout asked for."""
+    _ = ahead.tuned_form
 
 
 def check_exports(ahead: Ahead) -> None:
@@ -120,7 +128,7 @@ def check_exports(ahead: Ahead) -> None:
         from sg_local import export
 
         settings = ahead.job.plan["export"]
-        export.refuse_early(ahead.job.base.path, settings, ahead.job.task, ahead.form)
+        export.refuse_early(ahead.job.base.path, settings, ahead.job.task, ahead.tuned_form)
         for kind, missing in export.missing_libraries(settings).items():
             told = f"{' and '.join(missing)} not installed: the {kind} folder will be written, but not tried."
             ahead.job.said += [told] if told not in ahead.job.said else []
@@ -147,7 +155,8 @@ def _too_long(ahead: Ahead, rows: Mapping[str, str], tokenize: prompts.Tokenize)
     task, plan, found = ahead.job.task, ahead.job.plan, {}
     n_ctx = min(ahead.job.n_ctx, ahead.info.n_ctx_train)
     room = prompts.answer_room(tokenize, task, n_ctx, plan["eval"].max_tokens)
-    for form in ahead.forms if "eval" in ahead.stages else (ahead.form,):
+    asked = ahead.forms if "eval" in ahead.stages else (ahead.form,)
+    for form in dict.fromkeys((*asked, ahead.tuned_form)):
         for name, text in rows.items():
             try:
                 prompts.fitted_answer(room, task, form, text)

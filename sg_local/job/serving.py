@@ -12,6 +12,7 @@ from sg_local.calibration import UNFITTED
 from sg_local.job.answering import Asking, check_asking
 from sg_local.job.calibrating import calibration_of, read_kept
 from sg_local.job.job import OpenRun, job_for_run
+from sg_local.job.layouts import asked_form
 from sg_local.job.options import Home, Options
 from sg_local.job.required import check_base, needs
 from sg_local.records import SgError
@@ -56,7 +57,7 @@ def service_of(
         name=job.run.name,
         chat=job.forms[0] if job.forms[0].template is not None else None,
         task=job.task,
-        form=job.form,
+        form=asked_form(job, base=base),
         calibration=calibration,
         abstain=abstain,
         adapter=adapter,

@@ -25,19 +25,7 @@ from sg_local.job.meter import Meter
 from sg_local.job.prospect import weigh
 from sg_local.job.required import check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
-from sg_local.run import (
-    ADAPTER,
-    ANSWERS,
-    CANDIDATES,
-    INPUTS,
-    REPORT,
-    TRAIN,
-    VALID,
-    VERDICTS,
-    MadeOtherwise,
-    read_json,
-    without_gained,
-)
+from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, INPUTS, REPORT, TRAIN, VALID, VERDICTS, MadeOtherwise, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -198,13 +186,13 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
         tell(Said(f"{name}: {' and '.join(damaged)} was damaged or deleted: the stage goes on from what is whole."))
     stage, before = STAGES[name], job.run.stamp(name)
     if _is_done(job, name):
-        logger.info("stage %s of run %s skipped: finished with settings %s", name, job.run.name, _settings(job, name))
+        logger.info("stage %s of run %s skipped: finished with settings %s", name, job.run.name, job.plan.digest(name))
         tell(Skipped(name, "finished before"))
         job.worked = True
         return
     tell(Began(name))
     job.hear = lambda what: tell(Waiting(what))
-    logger.info("stage %s of run %s begins, settings %s", name, job.run.name, _settings(job, name))
+    logger.info("stage %s of run %s begins, settings %s", name, job.run.name, job.plan.digest(name))
     meter, whole = Meter(), not any(job.run.path(file).exists() for file in stage.makes)
     try:
         with still_sealed(job, "eval") if name == "export" else contextlib.nullcontext():
@@ -243,15 +231,10 @@ def _is_done(job: OpenRun, name: str) -> bool:
     return sealed and all(job.run.path(file).exists() for file in stage.makes)
 
 
-def _settings(job: OpenRun, name: str) -> str:
-    """The digest of a stage's settings."""
-    return digest(without_gained(dataclasses.asdict(job.plan[name])))
-
-
 def seal(job: OpenRun, name: str) -> dict[str, Any]:
     """Everything that the stage's result depends on, as digests."""
     return {
-        "settings": _settings(job, name),
+        "settings": job.plan.digest(name),
         "task": digest(dataclasses.asdict(job.task)),
         "base": [str(job.base.path), job.record["model"]["digest"], job.form_name, job.seed],
         "engines": [job.backend, job.trainer],

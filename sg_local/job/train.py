@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sg_local.job.events import Listener, Moved, Said, Waiting
 from sg_local.job.export import provenance
 from sg_local.job.job import OpenRun
+from sg_local.job.layouts import training_form, tuned_form
 from sg_local.job.own import weight_of
 from sg_local.records import LABELLED, NoRows, Pair, SgError
 from sg_local.run import ADAPTER, TRAIN, MadeOtherwise, Run
@@ -91,7 +92,7 @@ def training_job(job: OpenRun, trainer: Trainer | None, before: Callable[[Sets],
     return training.Training(
         run=job.run,
         task=job.task,
-        form=job.form,
+        form=training_form(job),
         generator=job.generator,
         trainer=trainer,
         rows=rows,
@@ -126,7 +127,7 @@ def train_examples(job: OpenRun, tell: Listener) -> Path:
     work = training.Training(
         run=Run(job.run.path(EXAMPLES)),
         task=job.task,
-        form=job.form,
+        form=tuned_form(job),
         generator=job.generator,
         trainer=open_trainer(job.trainer, job.base.path),
         rows=tuple(training.TrainingRow(f"example-{i}", pair.input, pair.output) for i, pair in enumerate(pairs)),

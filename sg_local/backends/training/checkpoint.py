@@ -54,7 +54,7 @@ class TrainJob:
 
     def identity(self) -> dict[str, str]:
         """What makes two jobs the same work, by the name that an error shows."""
-        ignored = {"time_s", "n_threads", "checkpoint_every", "batch_size", "grad_accumulation"}
+        ignored = {"time_s", "n_threads", "checkpoint_every", "batch_size", "grad_accumulation", "layout"}
         if self.settings.precision == AUTO:  # as earlier checkpoints have it
             ignored.add("precision")
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
