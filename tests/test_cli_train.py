@@ -54,7 +54,7 @@ def test_a_time_budget_reaches_the_trainer_and_is_remembered(made) -> None:
 def test_run_takes_a_time_budget_too(made) -> None:
     line = ("run", "support_routing", "--backend", "scripted", "--yes", "--name", "r", "--set", "eval.resamples=50")
     run(*line, "--time", "3m")
-    assert made.stamp("train")["settings"]["time_s"] == 180.0
+    assert 120 < made.stamp("train")["settings"]["time_s"] <= 180  # what the stages before it took is gone
 
 
 def test_the_trainer_says_what_it_computes_on_and_which_step_was_kept(made) -> None:

@@ -75,7 +75,9 @@ class Numbers(click.ParamType[Any]):
     show_default=_listed(SearchSettings.epochs),
     help="Passes over the rows to try.",
 )
-@click.option("--tests", type=click.IntRange(1), metavar="N", help="Judge on so many of each task's test rows.")
+@click.option(
+    "--tests", "n_tests", type=click.IntRange(1), metavar="N", help="Judge on so many of each task's test rows."
+)
 @click.option("--all", "everything", is_flag=True, help="Try every setting on every task, even where it cannot win.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the preset here as well.")
 @notify_option
@@ -91,7 +93,7 @@ def tune_settings_command(
     environment: Environment,
     /,
     tasks: tuple[str, ...],
-    tests: int | None,
+    n_tests: int | None,
     out: Path | None,
     as_json: bool,
     options: Options,
@@ -106,7 +108,7 @@ def tune_settings_command(
     from sg_local.job import trials
     from sg_local.job.preset_file import write_preset
 
-    read = [read_task(name, tests) for name in tasks]
+    read = [read_task(name, n_tests) for name in tasks]
     at = trials.bench(read, options, environment.home(), lambda title: telling(trials.STAGES, title), output.note)
     settings = SearchSettings(axes["temperatures"], axes["epochs"], axes["everything"])
     with at.run.lock():

@@ -64,6 +64,7 @@ TRIED = {
     "eval": [("eval", "trial")],
     "tune-settings": [("tune-settings", "support_routing", "--backend", "scripted", "--epochs", "1", *FEW)],
     "serve": [],  # below
+    "label": [("label", "support_routing", "Where is my parcel?", "--backend", "scripted")],
     "predict": [("predict", "trial", "Where is my parcel?"), ("predict", "trial", "sheet.csv")],
     "report": [("report", "trial"), ("report", "trial", "--json")],
     "inspect": [("inspect", "tiny.gguf")],
