@@ -44,6 +44,7 @@ import sg_local as sg
 from sg_local.backends import EngineSettings, Generator, open_generator
 from sg_local.export.naming import NAMES
 from sg_local.gguf import GgufFile
+from sg_local.job.layouts import tuned_form
 from sg_local.prompts import Form, answer_prompt, answer_stops
 from sg_local.records import Prompt, Sampling, Segment, Task
 from sg_local.run import ADAPTER, FUSED, VALID, Run
@@ -161,7 +162,7 @@ def prepare(arguments: argparse.Namespace, out: Path, folders: Sequence[str]) ->
         raise SystemExit("The export failed: see above.")
     fused, f16 = (next(copied.glob(f"*-{type}.gguf")) for type in (arguments.type, "F16"))
     with sg.load(copied.name, runs=copied.parent) as job:
-        task, form, base = job.task, job.opened.form, job.opened.base.path
+        task, form, base = job.task, tuned_form(job.opened), job.opened.base.path
     inputs = inputs_of(task, Run(copied), arguments.rows)
     asked = {"file": (fused, None), "F16": (f16, None), "adapter": (base, copied / ADAPTER)}
     references = {name: asdict(reference(task, form, inputs, *files)) for name, files in asked.items()}
