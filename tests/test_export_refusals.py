@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bounds import soon
-from tiny_models import CHATML, TinySpec, write_model
+from tiny_models import CHATML, VICUNA, TinySpec, write_model
 
 from sg_local import export, gguf, prompts
 from sg_local.records import Pair, SgError, Task
@@ -94,3 +94,24 @@ def test_rotary_factors_that_no_config_says_are_refused(base, tmp_path):
         )
     with pytest.raises(SgError, match="rotary frequencies"):
         export.refuse_early(path, settings(hf=str(tmp_path / "hf")))
+
+
+@pytest.mark.parametrize(
+    ("template", "layout", "given", "refused"),
+    (
+        (VICUNA, prompts.WHOLE, {"plain_template": True}, True),
+        (VICUNA, prompts.WHOLE, {"plain_template": True, "types": ()}, False),
+        (VICUNA, prompts.WHOLE, {}, False),
+        (VICUNA, prompts.LEAD, {"plain_template": True}, False),
+        (CHATML, prompts.WHOLE, {"plain_template": True}, False),
+    ),
+)
+def test_the_base_s_own_template_is_refused_where_it_asks_otherwise_than_training(
+    base, template, layout, given, refused
+):
+    form = prompts.in_layout(prompts.chat_form(template, "<s>", "</s>", True), layout)
+    if not refused:
+        return export.refuse_early(base, settings(**given), TASK, form)
+    with pytest.raises(SgError, match="does not ask with the line end") as caught:
+        export.refuse_early(base, settings(**given), TASK, form)
+    assert caught.value.exit_code == 2 and "`export.plain_template`" in caught.value.hint

@@ -11,7 +11,7 @@ import pytest
 import sg_local as sg
 from sg_local.backends import TrainSettings
 from sg_local.backends.scripted import ScriptedGenerator
-from sg_local.job import plan
+from sg_local.job import plan, train
 from sg_local.job.answering import Asking, answerer
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.export import export_job
@@ -82,6 +82,15 @@ def noted(kept, asked):
 def test_an_adapter_keeps_its_layout_whatever_is_set_later(finished, layout):
     with reopened(finished, train={"layout": layout}) as job:
         assert tuned_layout(job) == WHOLE and export_job(job).form.lead == ""
+
+
+def test_planted_secrets_train_in_the_layout_in_which_they_are_ranked(finished, monkeypatch):
+    works = []
+    monkeypatch.setattr(train, "_train_anew", lambda work, on_step: works.append(work) or work.run.root.mkdir())
+    with reopened(finished, train={"layout": LEAD}, eval={"canaries": 2}) as job:
+        train.train_canaries(job, lambda event: None)
+        (work,) = works
+        assert work.form == evaluation_of(job).form and work.form.lead == ""
 
 
 def test_a_run_of_another_layout_is_trained_again_only_if_asked(finished):

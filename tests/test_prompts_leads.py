@@ -18,6 +18,11 @@ TRIMS = "{% for m in messages %}{{ '[' + m.role + '] ' + m.content | trim + '\n'
     "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
 )
 
+LLAMA2 = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' + m.content.strip() + ' [/INST]' }}"
+    + ("{% elif m.role == 'assistant' %}{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}")
+)
+
 
 def text_of(segments):
     return "".join(segment.text for segment in segments)
@@ -48,10 +53,19 @@ def test_a_template_s_blank_before_an_answer_is_the_prompt_s_with_a_line_end_beh
     assert f"ASSISTANT: \n{routing.examples[0].output}</s>" in text
 
 
-def test_a_template_that_trims_what_is_said_gets_no_line_end(routing):
-    form = in_layout(prompts.chat_form(TRIMS, "", "", False), WHOLE)
-    text = text_of(prompts.answer_prompt(routing, form, "Hello?"))
-    assert text.endswith("[user] Hello?\n[assistant] ") and form.lead == ""
+@pytest.mark.parametrize("template", [TRIMS, LLAMA2])
+def test_a_template_that_trims_what_is_said_behind_a_blank_is_refused(template):
+    """Its earlier answers would stand behind a blank, and the one asked for behind a line end."""
+    form = prompts.chat_form(template, "<s>", "</s>", True)
+    assert form.lead == " " and in_layout(form, LEAD) == form
+    with pytest.raises(SgError, match="trims answers and puts a blank before them") as caught:
+        in_layout(form, WHOLE)
+    assert caught.value.exit_code == 2 and "`train.layout=lead`" in caught.value.hint
+
+
+def test_a_template_that_trims_and_has_no_blank_is_in_both_layouts():
+    form = prompts.chat_form(TRIMS.replace("'] '", "']\n'").replace("[assistant]", "[assistant]\n"), "", "", False)
+    assert in_layout(form, WHOLE) == form
 
 
 def test_a_layout_is_part_of_what_stamps_digest():

@@ -18,9 +18,10 @@ def refuse_early(base: Path, settings: ExportSettings, task: Task | None = None,
     """Raise SgError for what no adapter could make an export of this base with these settings do.
 
     Looked at are the types' names, the folders' places, what a folder's config and tokenizer can say of the base, the
-    unquantised source, and, where `task` and `form` (as prompts.form_of gives it) are given, whether the model's chat
-    template can carry the task. Only headers are read, a source's weights apart: it takes well under a second. Beyond
-    it stand gguf.check_trainable, which the base must pass for the training's sake, and the room on the disk.
+    unquantised source, and, where `task` and `form` (in the layout of training) are given, whether the chat template
+    can carry the task, or ask without it. Only headers are read, a source's weights apart: it takes well under a
+    second. Beyond it stand gguf.check_trainable, which the base must pass for the training's sake, and the room on the
+    disk.
     """
     check_types(settings.types)
     folders = wanted_folders(settings)
@@ -30,9 +31,17 @@ def refuse_early(base: Path, settings: ExportSettings, task: Task | None = None,
         check_source(source)
     if settings.from_f16:
         check_same_model(source, base, adaptable(base))
-    carries = (settings.types or folders) and not settings.plain_template
-    if carries and task is not None and form is not None:
+    if task is not None and form is not None and (settings.types or folders):
+        check_carried(settings, task, form)
+
+
+def check_carried(settings: ExportSettings, task: Task, form: Form) -> None:
+    """Raise SgError where the chat template in the files could not ask as training did."""
+    if not settings.plain_template:
         task_template(task, form, add_bos=bool(form.add_bos))
+    elif form.template is not None and form.inset:
+        message = "The model's own chat template does not ask with the line end that train.layout=whole trains with."
+        raise SgError(message, "Leave `export.plain_template` out, or train with `train.layout=lead`.", exit_code=2)
 
 
 def check_types(types: Sequence[str]) -> None:

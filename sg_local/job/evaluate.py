@@ -10,7 +10,7 @@ from sg_local.job.endpoint import notes_of
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.export import export_job, pairs_of
 from sg_local.job.job import OpenRun
-from sg_local.job.layouts import tuned_form
+from sg_local.job.layouts import asked_form
 from sg_local.job.required import check_base
 from sg_local.job.shipping import score_exported
 from sg_local.job.train import train_canaries, train_examples
@@ -71,7 +71,7 @@ def evaluation_of(job: OpenRun, examples_adapter: Path | None = None, generator:
     return room.Evaluation(
         run=job.run,
         task=job.task,
-        form=tuned_form(job),
+        form=asked_form(job, base=False),
         forms=job.forms,
         generator=job.generator if generator is None else generator,
         settings=job.plan["eval"],

@@ -49,7 +49,9 @@ class Ahead:
 
     @property
     def tuned_form(self) -> Form:
-        """The form that rows are to train in, or that the adapter trained in."""
+        """The form that rows are to train in, or that the adapter trained in; without a run (`alone`) the base's."""
+        if self.job.alone:
+            return self.form
         train = "train" in self.stages
         layout = self.job.plan["train"].layout if train else tuned_layout(self.job)
         return prompts.in_layout(self.form, layout)

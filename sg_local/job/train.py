@@ -155,7 +155,8 @@ def train_canaries(job: OpenRun, tell: Listener) -> tuple[Path, tuple[Canary, ..
     weight = max(row.weight for row in work.rows)
     more = tuple(TrainingRow(one.id, one.pair.input, one.pair.output, weight) for one in planted)
     tell(Said(f"  a second adapter is trained, with {len(more)} planted secrets; it stays in {CANARIES}/ of the run"))
-    work = replace(work, run=Run(job.run.path(CANARIES)), rows=(*work.rows, *more), facts={})
+    folder = Run(job.run.path(CANARIES))  # asked in the adapter's own layout, whatever has been set since
+    work = replace(work, run=folder, form=tuned_form(job), rows=(*work.rows, *more), facts={})
     _train_anew(work, lambda step: tell(Moved("eval", step)))
     trained = {row.id for row in work.run.read(TRAIN, TrainingRow)}
     return work.run.path(ADAPTER), tuple(one for one in planted if one.id in trained)

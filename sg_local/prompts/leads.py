@@ -8,7 +8,8 @@ find it natural. But a program that takes the prompt from a rendered answer, up 
 stands between the two, since no tokenizer merges one with the text behind it: so prompt and answer, tokenised apart or
 together, are the same tokens. In the plain form inputs and outputs have lines of their own, for programs that tokenise
 what is said by itself. A chat template that puts a blank before an answer gets a line end behind it; one that ends its
-cue with a line or a special token stays as it is.
+cue with a line or a special token stays as it is. One that puts a blank there and trims what is said (Llama 2) would
+lose the line end before earlier answers: it has no such layout.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ LEAD, WHOLE = LAYOUTS = ("lead", "whole")
 
 
 def in_layout(form: Form, layout: str) -> Form:
-    """A model's form, as prompts.forms gives it, in a layout. Raises SgError (usage) for a layout that is not known."""
+    """A model's form, as prompts.forms gives it, in a layout.
+
+    Raises SgError (usage) for a layout that is not known, or that the form's template cannot have.
+    """
     if layout not in LAYOUTS:
         raise SgError(f"There is no layout {layout!r}.", f"`train.layout` takes {' or '.join(LAYOUTS)}.", exit_code=2)
     if layout == LEAD or not form.lead:
@@ -30,7 +34,10 @@ def in_layout(form: Form, layout: str) -> Form:
     if form.template is None:
         return replace(form, lead="", cue="\n")
     whole = replace(form, lead="", cue=f"{form.cue}{form.lead}\n", inset="\n")
-    return whole if _keeps_inset(whole) else replace(form, lead="", cue=form.cue + form.lead)
+    if not _keeps_inset(whole):
+        message = "The chat template trims answers and puts a blank before them: train.layout=whole has no place in it."
+        raise SgError(message, "Take `train.layout=lead`, or `form=plain`.", exit_code=2)
+    return whole
 
 
 def _keeps_inset(form: Form) -> bool:
