@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from sg_local.backends import footprint, machine
 from sg_local.backends.training.holding import Way
 from sg_local.cli.app import app
-from sg_local.job import disk, forecast, paces, resources, stages
+from sg_local.evaluate.rounds import WAYS
+from sg_local.evaluate.systems import SYSTEMS
+from sg_local.job import disk, forecast, paces, resources, stages, work_ahead
 from sg_local.job import meter as meter_module
 from sg_local.job.base import Base
 from sg_local.job.events import Forecast
@@ -27,7 +29,7 @@ from sg_local.job.rows_ahead import rows_ahead
 from sg_local.job.stages import ALL
 from sg_local.job.work_ahead import LABEL_ENDS, TRAINED, work_of
 from sg_local.records import Candidate, InputRow, Pair, SgError
-from sg_local.run import CANDIDATES, INPUTS, Run
+from sg_local.run import CANDIDATES, INPUTS, REPORT, Run
 from sg_local.views.forecast import brief_lines, cells
 from tests.tiny_models import TinySpec, write_model
 
@@ -139,6 +141,48 @@ def test_what_scores_labels_besides_is_work(tmp_path, routing, model):
     assert with_fits - passes("eval") == pytest.approx(2 * (10 * scored + rows.n_shared))
 
 
+FREE = {"copy", "commonest label", "drawn output"}  # ways that ask no model
+
+
+@pytest.mark.parametrize("way", sorted(set(WAYS) - FREE))
+def test_every_way_of_asking_is_work(tmp_path, routing, fluent, model, way):
+    system = next(one for one in SYSTEMS if one.way == way)
+    task = fluent if system.kind == "generation" else routing
+    asked = {"mbr": 4, "ensemble": 2, "n_context": 2}
+    few, more = (begun(tmp_path, task, model, eval=asked | {"mbr": n}) for n in (4, 8))
+    costs = [work_ahead._answered(job, replace(rows_ahead(job), n_tests=10), system) for job in (few, more)]
+    assert costs[0] > 0 and (costs[1] > costs[0]) == (way == "typical")
+
+
+def test_answers_of_exported_files_are_work_of_the_stage_that_asks_them(tmp_path, routing, model):
+    job = begun(tmp_path, routing, model, export={"types": ("Q8_0",)})
+    silent = begun(tmp_path, routing, model, export={"types": ("Q8_0",)}, eval={"score_files": False})
+    rows = rows_ahead(job)
+
+    def asks(stage, stages=()) -> bool:
+        return work_of(job, stage, rows, stages).passes > work_of(silent, stage, rows, stages).passes
+
+    assert asks("eval", ALL) and not asks("export", ALL)
+    assert not asks("eval", ("eval",)) and not asks("export", ("export",))
+    job.run.root.mkdir(parents=True)
+    job.run.write_stamp("export", {})
+    assert asks("eval", ("eval",)) and asks("eval")
+    job.run.path(REPORT).write_text("{}")
+    assert asks("export", ("export",)) and asks("export") and not asks("export", ("train", "export", "eval"))
+
+
+def test_an_export_answers_the_rows_that_it_may_lose(tmp_path, routing, fluent, model):
+    def answered(task, rows) -> float:
+        """Rows for each of the three systems."""
+        job, gate = (begun(tmp_path, task, model, export={"may_lose": value}) for value in (2.0, None))
+        each = rows.n_input + 1.5 * rows.n_output
+        return (work_of(job, "export", rows).passes - work_of(gate, "export", rows).passes) / 3 / each
+
+    rows = replace(rows_ahead(begun(tmp_path, routing, model)), n_inputs=130, n_training=100)
+    assert answered(routing, rows) == pytest.approx(10 + 30) and answered(fluent, rows) == pytest.approx(10)
+    assert answered(routing, replace(rows, n_inputs=1000)) == pytest.approx(256)
+
+
 def test_layers_that_are_computed_again_are_each_one_more_pass_of_their_share(tmp_path, routing, model, monkeypatch):
     def passes(recomputed: int) -> float:
         way = (Way(blocks=True, recomputed=recomputed), None)
@@ -162,8 +206,15 @@ def test_a_stage_goes_as_fast_as_it_went_last(tmp_path, routing, model):
     paces.keep(job, "train", passes=600.0, seconds=2.0)
     paces.keep(job, "synth", passes=100.0, seconds=0.5)
     assert paces.pace_of(job, "train") == paces.Pace(300.0, "measured") and paces.is_measured(job, "synth")
-    other = begun(tmp_path, routing, model, engine={"n_threads": 1})
-    assert not paces.is_measured(other, "synth")
+    for other in ({"engine": {"n_threads": 1}}, {"train": {"precision": "bf16"}}):
+        assert not paces.is_measured(begun(tmp_path, routing, model, **other), "synth")
+
+
+def test_a_pace_that_was_counted_otherwise_is_not_believed(tmp_path, routing, model, monkeypatch):
+    job = begun(tmp_path, routing, model)
+    paces.keep(job, "train", passes=600.0, seconds=2.0)
+    monkeypatch.setattr(paces, "VERSION", work_ahead.VERSION + 1)
+    assert not paces.is_measured(job, "train")
 
 
 def test_a_broken_file_of_paces_is_no_hindrance(tmp_path, routing, model):

@@ -39,15 +39,15 @@ def forecast(job: OpenRun, stages: Collection[str]) -> Forecast | None:
         if stage in ("train", "export") and not makes_weights(job.trainer):
             continue
         memory = resources.memory_of(job, stage)
-        seconds, source = _seconds(job, stage, rows)
+        seconds, source = _seconds(job, stage, rows, stages)
         found.append(StageForecast(stage, memory, on_disk.get(stage, 0), seconds, source))
     return Forecast(rows, tuple(found))
 
 
-def _seconds(job: OpenRun, stage: str, rows: RowsAhead) -> tuple[float | None, Source]:
+def _seconds(job: OpenRun, stage: str, rows: RowsAhead, stages: Collection[str]) -> tuple[float | None, Source]:
     if stage == "filter":
         return FILTER_S, "measured"
-    work, pace = work_of(job, stage, rows), paces.pace_of(job, stage)
+    work, pace = work_of(job, stage, rows, stages), paces.pace_of(job, stage)
     if pace is None:
         return None, "probed"
     return work.fixed_s + work.passes / pace.passes_per_s, pace.source

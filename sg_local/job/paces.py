@@ -20,6 +20,7 @@ from sg_local.cache import PACES
 from sg_local.files import file_digest, write_cache
 from sg_local.job.endpoint import ASKING
 from sg_local.job.events import Source
+from sg_local.job.work_ahead import VERSION
 
 if TYPE_CHECKING:
     from sg_local.job.job import OpenRun
@@ -70,10 +71,11 @@ def _kept(job: OpenRun) -> dict[str, float]:
 
 
 def _entry(job: OpenRun) -> Path:
-    """Where the paces of this model on this machine with these engines lie."""
+    """Where the paces of this model on this machine with these engines, in these numbers, lie."""
     folder = job.plan["engine"].cache
-    facts = (machine.cpu_name(), machine.physical_cores(), job.backend, job.trainer, job.plan["engine"].n_threads)
-    name = hashlib.sha256("\0".join(map(str, (file_digest(job.base.path, folder), *facts))).encode()).hexdigest()
+    here = (machine.cpu_name(), machine.physical_cores(), job.backend, job.trainer, job.plan["engine"].n_threads)
+    facts = (VERSION, file_digest(job.base.path, folder), *here, job.plan["train"].precision)
+    name = hashlib.sha256("\0".join(map(str, facts)).encode()).hexdigest()
     return Path(folder) / PACES / f"{name[:32]}.json"
 
 

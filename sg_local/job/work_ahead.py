@@ -6,12 +6,14 @@ than one that is read: it is drawn, and its step is shared with fewer others.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
 from sg_local.backends import makes_weights
 from sg_local.job.events import RowsAhead
+from sg_local.run import REPORT
 
 if TYPE_CHECKING:
     from sg_local.backends import TrainSettings
@@ -24,6 +26,7 @@ WRITTEN = 1.5  # passes for a token that is written
 RECOMPUTED = 1.0  # once more forward, in layers whose activations are not kept
 TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own products
 LABEL_ENDS = 1  # tokens behind a label
+VERSION = 2  # of how work is counted; a new one makes the paces that were kept void
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
 
 
@@ -35,13 +38,17 @@ class Work:
     fixed_s: float = 0.0
 
 
-def work_of(job: OpenRun, stage: str, rows: RowsAhead) -> Work:
-    """What a stage has to do."""
+def work_of(job: OpenRun, stage: str, rows: RowsAhead, stages: Collection[str] = ()) -> Work:
+    """What a stage has to do. `stages` are those to come, itself among them; none are once it is done."""
     if stage == "train":
         return Work(_train(job, rows), 8.0)
     if stage == "export":
-        return Work(_export(job, rows), 2.0)
-    return Work(_synth(job, rows) if stage == "synth" else _eval(job, rows) if stage == "eval" else 0.0, 1.0)
+        asks = job.run.path(REPORT).exists() and not {"train", "eval"} & set(stages)
+        return Work(_export(job, rows) + (_files_answers(job, rows) if asks else 0.0), 2.0)
+    if stage == "eval":
+        asks = "export" in stages or job.run.stamp("export") is not None
+        return Work(_eval(job, rows) + (_files_answers(job, rows) if asks else 0.0), 1.0)
+    return Work(_synth(job, rows) if stage == "synth" else 0.0, 1.0)
 
 
 def _synth(job: OpenRun, rows: RowsAhead) -> float:
@@ -82,7 +89,7 @@ def _eval(job: OpenRun, rows: RowsAhead) -> float:
     fitted = {system.model for system in answering if system.way in WAYS}
     n_known = min(MOST_ROWS, _n_valid(rows))
     fits = len(fitted) * (n_known * _scored(job, rows) + rows.n_shared) if n_known else 0.0
-    return fits + sum(_answered(job, rows, system) for system in answering) + _files_answers(job, rows)
+    return fits + sum(_answered(job, rows, system) for system in answering)
 
 
 def _answering(job: OpenRun) -> list[System]:
@@ -114,6 +121,7 @@ def _answered(job: OpenRun, rows: RowsAhead, system: System) -> float:
         "greedy": rows.n_input + written,
         "with rows": rows.n_input + written,
         "vote": rows.n_input + settings.n_votes * written,
+        "typical": rows.n_input + settings.mbr * written,
         "restricted": scored,
         "calibrated": scored,
     }.get(system.way)
@@ -127,7 +135,9 @@ def _answered(job: OpenRun, rows: RowsAhead, system: System) -> float:
 
 
 def _files_answers(job: OpenRun, rows: RowsAhead) -> float:
-    """What the exported files answer to the test rows, where they are scored."""
+    """What the exported files answer to the test rows, where they are scored: by whichever of export and evaluation
+    comes last.
+    """
     if not (job.plan["eval"].score_files and makes_weights(job.trainer)):
         return 0.0
     each = rows.n_input + WRITTEN * rows.n_output + (_scored(job, rows) if job.task.labels else 0.0)
@@ -170,5 +180,7 @@ def _export(job: OpenRun, rows: RowsAhead) -> float:
     settings = job.plan["export"]
     n_systems = 2 + max(1, len(settings.types))
     read = N_GATE_ROWS * (rows.n_input + rows.n_output)
-    n_answers = N_GATE_ANSWERS + (0 if settings.may_lose is None else min(MOST_ROWS, rows.n_inputs))
+    spare = max(0, rows.n_inputs - rows.n_training) if job.task.labels else 0  # inputs that trained nothing
+    n_own = min(MOST_ROWS, _n_valid(rows) + spare)
+    n_answers = N_GATE_ANSWERS + (0 if settings.may_lose is None else n_own)
     return n_systems * (rows.n_shared + read + n_answers * (rows.n_input + WRITTEN * rows.n_output))
