@@ -612,6 +612,23 @@ def test_what_a_busy_machine_chose_is_tried_again_and_what_a_quiet_one_chose_is_
     assert Path(first.path).stat().st_ino == copy
 
 
+def test_a_trial_that_fails_again_is_put_off_as_one_that_came_through(quantised, tmp_path, race, monkeypatch):
+    monkeypatch.setattr(neighbours.Watch, "got", property(lambda watch: 0.5))
+    race(F16=2.0)
+    first = probe.choose(question(quantised, tmp_path))
+    tries = []
+
+    def full(one):
+        tries.append(one)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(probe._Probe, "run", full)
+    aged(tmp_path, neighbours.HOLDS_S + 60)
+    again = probe.choose(question(quantised, tmp_path))
+    assert again == dataclasses.replace(first, n_tries=2) and len(tries) == 1
+    assert probe.choose(question(quantised, tmp_path)) == again and len(tries) == 1
+
+
 def test_a_copy_that_is_there_is_not_written_again(quantised, tmp_path, race, monkeypatch):
     monkeypatch.setattr(neighbours.Watch, "got", property(lambda watch: 0.5))
     race(F16=2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -11,14 +12,17 @@ import pytest
 from bounds import soon
 from click.testing import CliRunner
 
-from sg_local import backends
+from sg_local import backends, prompts
 from sg_local.backends import footprint, llama_cpp, machine
 from sg_local.backends.mlx import blas
+from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.backends.training.precision import check_precision
 from sg_local.cli.app import app
 from sg_local.export import folder_gate
 from sg_local.job import disk, preflight
 from sg_local.job import job as job_module
 from sg_local.job.base import Base
+from sg_local.job.evaluate import evaluation_of
 from sg_local.job.job import OpenRun, job_for_run, job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.plan import layers_of, plan_of
@@ -29,6 +33,9 @@ from sg_local.run import Run
 from tests.test_gguf_config import write_variant
 from tests.tiny_models import TinySpec, write_model
 
+TRIMS = "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}" + (
+    "{% else %}{{ ' ' + m.content.strip() + eos_token }}{% endif %}{% endfor %}"
+)
 MB, GB = 10**6, 10**9
 Disk = namedtuple("Disk", "total used free")
 
@@ -86,6 +93,16 @@ def test_settings_out_of_range_are_refused(tmp_path, routing, model):
     assert "has 2" in refused(tmp_path, routing, options(tmp_path, model, train={"n_layers": 9})).message
 
 
+@pytest.mark.parametrize("computes", [False, True])
+def test_a_card_counts_where_torch_computes_on_it(monkeypatch, computes):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(machine, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr(machine, "has_nvidia", lambda: not computes)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: computes)
+    with contextlib.nullcontext() if computes else pytest.raises(SgError, match="neither AVX512-BF16 nor AMX"):
+        check_precision("bf16", "torch")
+
+
 @pytest.mark.parametrize(
     ("trainer", "processor", "said"),
     [("torch", False, "neither AVX512-BF16 nor AMX"), ("torch", True, ""), ("mlx", True, "for the torch trainer")],
@@ -114,6 +131,21 @@ def test_the_processors_word_for_bfloat16_counts(monkeypatch):
     for flags, known in (("fpu avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx512f bf16x", False), ("", False)):
         monkeypatch.setattr(machine.limits, "text_of", lambda path, flags=flags: f"processor : 0\nflags : {flags}\n")
         assert machine.multiplies_bf16() == known
+
+
+def test_a_layout_that_the_template_cannot_have_is_refused_where_a_tune_is_to_come(tmp_path, routing):
+    path = write_model(tmp_path / "m.gguf", TinySpec(chat_template=TRIMS))
+    asked = options(tmp_path, path, form="chat", train={"layout": "whole"})
+    error = refused(tmp_path, routing, asked)
+    assert "train.layout=whole has no place" in error.message and error.exit_code == 2
+    assert "no place" in refused(tmp_path, routing, asked, stages=("synth",)).message
+    untuned = begun(tmp_path, routing, path, train={"layout": "whole"})
+    untuned.form_name, untuned.alone = "chat", True
+    preflight.check_form(preflight.Ahead(untuned, ()))
+    untuned.opened.append(ScriptedGenerator(path))
+    untuned.form = prompts.chat_form(TRIMS, "", "", False)
+    untuned.forms = (untuned.form,)
+    assert evaluation_of(untuned).form.lead == " "
 
 
 def test_a_template_that_cannot_be_rendered_is_refused_for_the_chat_form_alone(tmp_path, routing, monkeypatch):

@@ -356,7 +356,7 @@ def test_a_base_in_bfloat16_on_the_cpu_trains_to_losses_within_a_hundredth(tmp_p
 
 def test_bfloat16_is_refused_where_the_processor_does_not_multiply_it(model, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: False)
-    monkeypatch.setattr("sg_local.backends.machine.has_nvidia", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with soon(), pytest.raises(SgError, match="neither AVX512-BF16 nor AMX") as caught:
         losses(model, tmp_path / "out", "bf16")
     assert caught.value.exit_code == 2 and not (tmp_path / "out").exists()

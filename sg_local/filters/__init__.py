@@ -135,7 +135,7 @@ def _verdict(candidate: Candidate, labelling: Labelling, context: RuleContext) -
         return Verdict(candidate.id, False, JUDGE, "consistency", reason)
     voted = candidate.output if context.task.labels else None
     share = _share(candidate, relabelled, context.task)
-    if labelling.policy == "mbr":  # such votes are seldom alike to the letter
+    if labelling.policy == "mbr":  # seldom alike to the letter; votes that do not stand are against it
         share = likeness_to(output, candidate.votes)
     relevance = candidate.relevance if output == candidate.label_asked else None
     row = RuleInput(candidate.input, output, share, candidate.label_asked, voted, relevance)

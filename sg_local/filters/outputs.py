@@ -38,7 +38,7 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
 
 
 def _typical(row: Candidate, elect: Elect) -> str:
-    """The consensus of those votes that stand by themselves."""
+    """The consensus of those votes that stand by themselves; its share counts the others too, as doubts (_verdict)."""
     return consensus({output: n for output, n in row.votes.items() if elect(row.input, {output: n})})
 
 

@@ -105,7 +105,9 @@ def choose(question: ProbeRequest) -> EngineChoice:
         choice = _quieter(known, _Probe(question).run())
     except (OSError, SgError) as error:  # no room for copies, or no leave to write them: run what was given
         logger.info("no trial of faster copies: %s", error)
-        return known or unprobed(question)
+        if known is None:
+            return unprobed(question)
+        choice = dataclasses.replace(known, n_tries=known.n_tries + 1)  # else every later start would try again
     write_cache(entry, dataclasses.asdict(choice))
     return choice
 

@@ -156,7 +156,7 @@ def parameters(shape: ModelConfig) -> int:
 
 
 def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stored | None = None) -> Need:
-    """What LoRA training takes one way, with w = 4 bytes a number (float32) or 2 (bfloat16: CUDA).
+    """What LoRA training takes one way, with w = 4 bytes a number (float32) or 2 (bfloat16: CUDA, or a CPU if asked).
 
     weights   w for each parameter of the base, or its `blocks` as they are in the file, w for each number that is none
               and for each of the largest matrix; 16 bytes (value, gradient, Adam's two moments, all float32) for each

@@ -21,9 +21,16 @@ def check_precision(precision: str, trainer: str) -> None:
     if trainer != "torch":
         message = f"train.precision=bf16 is for the torch trainer, and {trainer} trains here."
         raise SgError(message, f"{ASIDE}, or train with `trainer=torch`.", exit_code=2)
-    if not machine.has_nvidia() and not machine.multiplies_bf16():
+    if not machine.multiplies_bf16() and not _has_cuda():
         message = "This processor has neither AVX512-BF16 nor AMX: train.precision=bf16 would only make it slower."
         raise SgError(message, f"{ASIDE}.", exit_code=2)
+
+
+def _has_cuda() -> bool:
+    """Whether the torch trainer computes on a GPU, as its `placement` asks: a card alone does not make it."""
+    import torch  # seconds, which only a processor that cannot do it itself costs
+
+    return bool(torch.cuda.is_available())
 
 
 def halves(precision: str) -> bool:
