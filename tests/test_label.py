@@ -124,6 +124,17 @@ def test_a_run_s_own_inputs_are_taken_first_and_it_stays_as_it_is(mails, own_fol
     assert {path: path.read_bytes() for path in (own_folder / "runs").rglob("*") if path.is_file()} == before
 
 
+def test_against_nothing_a_run_of_the_task_changes_no_probability(own_folder):
+    said = ("Where is my parcel?", "--against", "nothing", "--probabilities", "--json")
+    alone = json.loads(label("support_routing", *said, *SCRIPTED).stdout)
+    made = ["synth", "support_routing", *SCRIPTED, "--set", "synth.n_inputs=12"]
+    assert CliRunner().invoke(app, made).exit_code == 0
+    [run] = (own_folder / "runs").iterdir()
+    for name in ("support_routing", run.name):
+        again = json.loads(label(name, *said, *(SCRIPTED if name != run.name else ())).stdout)
+        assert again["probabilities"] == alone["probabilities"]
+
+
 def test_what_has_no_labels_or_too_few_rows_is_refused_with_what_helps(mails, own_folder):
     told = label("iso_date", mails, *SCRIPTED, code=2).stderr
     assert "has no labels" in told and "sg-local predict iso_date FILE" in told
@@ -154,6 +165,22 @@ def test_known_inputs_are_distinct_bounded_and_the_same_in_any_order():
     found = drawn([*texts, *texts, " ", ""], 0)
     assert len(found) == len(set(found)) == MOST_KNOWN and drawn(reversed(texts), 0) == found != drawn(texts, 1)
     assert drawn(["A", "a", "b"], 0) == drawn(["b", "a", "A"], 0)
+
+
+def test_the_first_of_the_known_inputs_are_not_those_that_come_first_in_the_alphabet():
+    """An ensemble takes the first half of them."""
+    first = drawn([f"{letter} {i}" for letter in "az" for i in range(MOST_KNOWN // 2)], 0)[: MOST_KNOWN // 2]
+    assert {text[0] for text in first} == {"a", "z"}
+
+
+@pytest.mark.parametrize("kept", ['"twelve letters"', '{"a": 1, "b": 2}', "[1, 2, 3]", "not JSON"])
+def test_kept_inputs_that_are_no_list_of_texts_are_written_anew(kept, own_folder):
+    said = ("support_routing", "Where is my parcel?", *SCRIPTED)
+    label(*said)
+    [entry] = (own_folder / "home").rglob("known/*.json")
+    written = entry.read_text()
+    entry.write_text(kept)
+    assert "The model writes 64 inputs" in label(*said).stderr and entry.read_text() == written
 
 
 class Killed(BaseException):

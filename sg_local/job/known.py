@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from sg_local.cache import KNOWN
+from sg_local.evaluate.job import CONTENT_FREE
 from sg_local.files import write_text
 from sg_local.job.answering import FEWEST_KNOWN
 from sg_local.job.events import Listener, Moved, Said
@@ -35,13 +36,14 @@ ASKED_FOR_EACH = 4
 
 @dataclass(frozen=True)
 class Known:
-    """The inputs, each once (none: such that say nothing stand for them), and what they are, in words."""
+    """The inputs, each once, what they are, in words, and whether they are inputs of the task at all."""
 
     texts: tuple[str, ...]
     said: str
+    has_content: bool = True
 
 
-NOTHING = Known((), "inputs that say nothing")
+NOTHING = Known(CONTENT_FREE, "inputs that say nothing", has_content=False)
 
 
 def known_inputs(job: OpenRun, rows: Iterable[str], against: Against, tell: Listener) -> Known:
@@ -63,9 +65,12 @@ def known_inputs(job: OpenRun, rows: Iterable[str], against: Against, tell: List
 
 
 def drawn(texts: Iterable[str], seed: int) -> tuple[str, ...]:
-    """At most MOST_KNOWN of the texts, each once, blank ones left out: the same ones in whatever order they come."""
+    """At most MOST_KNOWN of the texts, each once, blank ones left out: the same ones in whatever order they come.
+
+    They are shuffled: their first ones, which are all that an ensemble takes, are a fair draw, too.
+    """
     distinct = sorted({normalise(text): text for text in sorted(texts) if text.strip()}.values())
-    return tuple(random.Random(seed).sample(distinct, MOST_KNOWN) if len(distinct) > MOST_KNOWN else distinct)
+    return tuple(random.Random(seed).sample(distinct, min(MOST_KNOWN, len(distinct))))
 
 
 def _of_run(job: OpenRun) -> Iterator[str]:

@@ -53,7 +53,7 @@ def ask_instantly(job: OpenRun, rows: Iterable[str] = (), how: Instant = INSTANT
     if how.asking.labels not in CENTRED:
         return how.asking
     known = known_inputs(job, rows, how.against, tell)
-    if how.asking.labels == "ensemble" and not known.texts:
+    if how.asking.labels == "ensemble" and not known.has_content:
         hint = f"Give a file of {FEWEST_KNOWN} rows or more, or choose `labels=calibrated`."
         raise SgError("Labels by ensemble are held against known inputs, and there are too few.", hint, exit_code=2)
     tell(Said(f"Each label's mean score over {known.said} is taken off."))
