@@ -28,7 +28,7 @@ LABELS: tuple[str, ...] = typing.get_args(Labels)
 CENTRED = ("calibrated", "ensemble")
 """Ways that take each label's mean score over known inputs off."""
 FEWEST_KNOWN = 8  # inputs; the mean of fewer says more of them than of the label
-MOST_KNOWN = 32  # the ensemble scores each label three times
+MOST_BY_ENSEMBLE = 32  # the ensemble scores each label three times
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _ensemble(job: OpenRun, asking: Asking, who: Answerer) -> Way:
         message = f"Labels by ensemble are held against a run's inputs, and run {job.run.name} has {len(known)}."
         raise SgError(message, hint, exit_code=2)
     way = serve.Ensemble(orders_of(job.task.examples))
-    return replace(way, means=_means(who, way, known[:MOST_KNOWN]))
+    return replace(way, means=_means(who, way, known[:MOST_BY_ENSEMBLE]))
 
 
 def temperature_of(job: OpenRun, asking: Asking) -> float:

@@ -82,8 +82,10 @@ def _of_run(job: OpenRun) -> Iterator[str]:
 def _written(job: OpenRun, tell: Listener) -> tuple[str, ...]:
     """Inputs that the model writes for this task, once: then the cache has them. Empty where it can write none."""
     entry = _entry(job)
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return tuple(map(str, json.loads(entry.read_text(encoding="utf-8"))))
+    with contextlib.suppress(OSError, ValueError):
+        kept = json.loads(entry.read_text(encoding="utf-8"))
+        if isinstance(kept, list) and all(isinstance(text, str) for text in kept):
+            return tuple(kept)
     tell(Said(f"The model writes {MOST_KNOWN} inputs to hold its labels against, once for this task."))
     try:
         found = _write(job, tell)
