@@ -11,7 +11,7 @@ from sg_local.records import TestRow
 from sg_local.report import read_report, write_report
 from sg_local.report.records import Excluded
 from sg_local.run import Run
-from sg_local.views.verdict import notes, verdict_card
+from sg_local.views.verdict import end_card, notes, verdict_card
 from sg_local.views.ways import TYPED, headline, served_note, uses
 
 
@@ -104,7 +104,37 @@ def test_the_strongest_way_is_one_that_can_be_typed(run):
     assert (found[0].name, found[0].score) == ("base_calibrated", 90.0)
     said = served_note(run, report)
     assert "predict and serve answer as \u201ctuned, labels only\u201d" in said
-    assert said.endswith(f"sg-local predict {run.name} --base --labels calibrated FILE")
+    assert said.endswith(f"sg-local predict {run.typed} --base --labels calibrated FILE")
+
+
+def test_a_stronger_base_in_another_form_than_its_best_is_held_against_that_form_s_gain(run):
+    report = scored(run, tuned_restricted=70.0)
+    name = f"base_calibrated_{report.form}"
+    systems = dict(report.systems)
+    systems["base_calibrated"] = dataclasses.replace(systems["base_calibrated"], form="other")
+    systems[name] = dataclasses.replace(systems["base_calibrated"], form=report.form, score=90.0)
+    gain = report.gain(report.served, "base_calibrated")
+
+    def said(in_form, at_best):
+        outcomes = {name: in_form, "base_calibrated": at_best}
+        gains = {f"{report.served}-{base}": dataclasses.replace(gain, outcome=one) for base, one in outcomes.items()}
+        changed = dataclasses.replace(report, systems=systems, gains=gains)
+        assert uses(run, changed)[0].name == name
+        return served_note(run, changed)
+
+    assert "(surely so)" in said("worse", "open") and "(which may be chance)" in said("open", "worse")
+
+
+def test_of_a_stronger_tuned_way_it_is_said_that_chance_was_not_tested(run):
+    said = served_note(run, scored(run, tuned_restricted=70.0, tuned_calibrated=80.0))
+    assert "80.0 against 70.0 (whether by chance was not tested)" in said
+    assert said.endswith(f"{run.typed} --labels calibrated FILE")
+
+
+def test_every_command_finds_the_run_where_it_lies(run):
+    cards = (verdict_card(run), end_card(run, "There are no test rows."))
+    typed = [line for card in cards for line, _ in card.commands]
+    assert len(typed) == 6 and all(str(run.root) in line for line in typed)
 
 
 def test_where_nothing_is_stronger_the_served_way_stands(run):

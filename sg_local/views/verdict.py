@@ -32,7 +32,7 @@ def end_card(run: Run, unmeasured: str = "") -> VerdictCard:
         artefacts=artefacts(run),
         commands=(
             *commands(run)[:2],
-            (f"sg-local eval {run.name} --tests FILE", "measure it on rows with right answers"),
+            (f"sg-local eval {run.typed} --tests FILE", "measure it on rows with right answers"),
         ),
         unmeasured=unmeasured,
     )
@@ -41,9 +41,9 @@ def end_card(run: Run, unmeasured: str = "") -> VerdictCard:
 def commands(run: Run) -> tuple[tuple[str, str], ...]:
     """What to type next, each with what it does."""
     return (
-        (f"sg-local predict {run.name} 'TEXT'", "answer one text"),
-        (f"sg-local serve {run.name}", "answer OpenAI-style requests"),
-        (f"sg-local report {run.name} --open", "the whole story as a page"),
+        (f"sg-local predict {run.typed} 'TEXT'", "answer one text"),
+        (f"sg-local serve {run.typed}", "answer OpenAI-style requests"),
+        (f"sg-local report {run.typed} --open", "the whole story as a page"),
     )
 
 

@@ -26,7 +26,7 @@ N_VOTES = 5
 
 @dataclass(frozen=True)
 class Use:
-    """A system that a person can use: its name, its title for people, its score in percent, the command."""
+    """A system that a person can use: its name in the report, its title, its score in percent, the command."""
 
     name: str
     title: str
@@ -48,14 +48,15 @@ def uses(run: Run, report: Report) -> list[Use]:
     n_votes = (run.stamp("eval") or {}).get("settings", {}).get("n_votes", N_VOTES)
     found = []
     for one in SYSTEMS:
-        found_in = (report.systems.get(name) for name in (one.name, one.in_form(report.form).name))
-        system = next((it for it in found_in if it is not None and it.form in ("", report.form)), None)
-        if system is not None and one.asked:
+        names = [name for name in (one.name, one.in_form(report.form).name) if name in report.systems]
+        name = next((name for name in names if report.systems[name].form in ("", report.form)), None)
+        if name is not None and one.asked:
             typed = TYPED[one.asked].format(n_votes=n_votes)
             if report.kind == "generation":  # nothing is restricted there but JSON, as it was when it was measured
                 typed = typed.replace(TYPED["free"], "")
-            words = ("sg-local predict", run.name, "--base" if one.model == BASE else "", typed, "FILE")
-            found.append(Use(one.name, system.title, system.score, " ".join(filter(None, words))))
+            words = ("sg-local predict", run.typed, "--base" if one.model == BASE else "", typed, "FILE")
+            system = report.systems[name]
+            found.append(Use(name, system.title, system.score, " ".join(filter(None, words))))
     return sorted(found, key=lambda use: (-use.score, use.name != report.served))
 
 
@@ -66,6 +67,9 @@ def served_note(run: Run, report: Report) -> str:
     if strongest is None or strongest.score <= served.score:
         return f"{said}: no other way that they have is stronger on these test rows."
     gain = report.gains.get(f"{report.served}-{strongest.name}")
-    sure = "surely so" if gain is not None and gain.outcome == "worse" else "which may be chance"
+    if gain is None:  # of two tuned systems only the scores are compared
+        sure = "whether by chance was not tested"
+    else:
+        sure = "surely so" if gain.outcome == "worse" else "which may be chance"
     better = f"\u201c{strongest.title}\u201d is stronger on these test rows, {strongest.score:.1f} against"
     return f"{said}; {better} {served.score:.1f} ({sure}): {strongest.command}"
