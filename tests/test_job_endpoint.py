@@ -168,3 +168,14 @@ def test_the_command_line_takes_an_endpoint_and_offline_takes_none(own_folder, b
     assert KEY not in (own_folder / "runs" / "r" / "run.json").read_text()
     assert "--endpoint" in typed("run", "--help")
     assert "asks the Hub" in typed("--offline", "models", "pull", "owner/repo/file.gguf", code=2)
+
+
+def test_label_takes_an_endpoint_and_another_machine_only_where_allowed(own_folder, base, endpoint):
+    (own_folder / "route.toml").write_text(TASK_FILE)
+    line = ("label", "route.toml", "A lamp is broken.", "--against", "nothing", "--set", "engine.n_ctx=512")
+    there = ("--backend", "openai", "--endpoint", endpoint.address, "--model", str(base))
+    remote = [word.replace("127.0.0.1", "10.9.9.9") for word in (*line, *there)]
+    assert "allow it with `--allow-remote`" in typed(*remote, code=2)
+    assert not endpoint.asked
+    assert "--allow-remote" in typed("label", "--help")
+    assert typed(*line, *there) and endpoint.asked

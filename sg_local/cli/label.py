@@ -19,7 +19,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.narration import PlainNarrator, listener
 from sg_local.cli.options import (
     Choice,
-    backend_option,
+    endpoint_options,
     form_option,
     job_options,
     json_option,
@@ -70,7 +70,7 @@ def labelled_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 )
 @model_option
 @form_option
-@backend_option
+@endpoint_options
 @set_option
 @runs_option
 @json_option
