@@ -176,3 +176,11 @@ def test_a_refusal_of_the_template_is_told_without_our_marks():
     with pytest.raises(SgError, match="No: \u2026 \\(line 1") as caught:
         render(Form("chat", "{{ raise_exception('No: ' + messages[0].content) }}"), [{"role": "user", "content": "x"}])
     assert "\ue000" not in caught.value.message.split("(line")[0]
+
+
+@pytest.mark.parametrize("said", [" ", "\n\n", " q "])
+def test_white_space_stays_as_it_is_said_where_a_template_trims(said):
+    """As in 0.1.0, whose runs keep their prompts: also an input of white space alone."""
+    form = chat_form(GEMMA, "", "", False)
+    text = "".join(segment.text for segment in render(form, [{"role": "user", "content": said}]))
+    assert text == f"<start_of_turn>user\n{said}<end_of_turn>\n<start_of_turn>model\n"

@@ -194,11 +194,12 @@ def _marked(template: str, eos: str, messages: Sequence[dict[str, str]], generat
 
 
 def _with_marks(messages: Sequence[dict[str, str]], inset: str = "") -> list[dict[str, str]]:
-    """The messages with a mark for each content that says anything; `inset` stands before what an assistant said."""
+    """The messages with a mark for each content that is not empty, so that white space alone is not trimmed either.
+
+    `inset` stands before what an assistant said.
+    """
     return [
-        {**one, "content": f"{inset if one['role'] == 'assistant' else ''}\ue000{i}\ue001"}
-        if one["content"].strip()
-        else one
+        {**one, "content": f"{inset if one['role'] == 'assistant' else ''}\ue000{i}\ue001"} if one["content"] else one
         for i, one in enumerate(messages)
     ]
 
