@@ -21,7 +21,7 @@ from sg_local.export.fused import Fuser, check_disk
 from sg_local.export.gate import Reference
 from sg_local.export.loss import check_lost
 from sg_local.export.naming import names_of
-from sg_local.export.rows import held_out_inputs, own_rows
+from sg_local.export.rows import held_out_inputs, held_out_rows, own_rows
 from sg_local.files import file_digest
 from sg_local.records import Candidate, Pair, SgError, Task, TestRow
 from sg_local.report import write_report
@@ -578,6 +578,82 @@ def test_test_rows_are_no_own_rows_whoever_wrote_them(tmp_path):
     assert [row.wanted for row in found] == ["green"] * 3 + [None]
     free = own_rows(dataclasses.replace(job, task=dataclasses.replace(task, kind="generation", labels=())))
     assert [row.input for row in free] == [pair.input for pair in VALID[1:]]
+
+
+def with_candidates(job, inputs):
+    """The job as one of labels, with candidates of which none was trained on."""
+    job.run.root.mkdir(exist_ok=True)
+    job.run.append("candidates.jsonl", [Candidate(f"c{i}", t, "red", {"red": 1}, 1, 1.0) for i, t in enumerate(inputs)])
+    job.run.path("train.jsonl").touch()
+    labelled = dataclasses.replace(TASK, kind="classification", labels=("red", "green"))
+    return dataclasses.replace(job, task=labelled)
+
+
+def test_a_validation_row_stands_first_and_stays_wherever_it_stands_among_the_candidates(tmp_path):
+    """Rows of the validation are candidates, too: of more than can be asked, those whose outputs are known stay."""
+    job = with_candidates(make_job(tmp_path, TinySpec(layers=1)), [*(f"row {i}" for i in range(299)), VALID[0].input])
+    found = own_rows(dataclasses.replace(job, valid=VALID[:1]))
+    assert len(found) == 256 and (found[0].input, found[0].wanted) == (VALID[0].input, "green")
+    assert [row.input for row in found[1:4]] == ["row 0", "row 1", "row 2"]
+
+
+def test_test_rows_have_no_part_in_what_auto_is_decided_by(tmp_path):
+    job = with_candidates(make_job(tmp_path, TinySpec(layers=1)), ["row 0", "row 1"])
+    tests = (TestRow("Thing number 0", ("green",)), TestRow("row 1", ("red",)))
+    job = dataclasses.replace(job, task=dataclasses.replace(job.task, tests=tests))
+    assert held_out_inputs(job) == [*(pair.input for pair in VALID[1:]), "row 0"]
+    assert held_out_rows(job) == VALID[1:]
+
+
+def test_a_choice_on_own_rows_holds_for_these_rows_alone(tmp_path):
+    """Rows that have become test rows chose the file: it is chosen anew without them."""
+    job = with_candidates(make_job(tmp_path, TinySpec(layers=1)), ["row 0", "row 1"])
+    met = dataclasses.replace(job, task=dataclasses.replace(job.task, tests=(TestRow("row 1", ("red",)),)))
+    other = dataclasses.replace(job, task=dataclasses.replace(job.task, tests=(TestRow("elsewhere", ("red",)),)))
+
+    def fingerprint(job, may_lose):
+        asked = dataclasses.replace(job, settings=dataclasses.replace(job.settings, may_lose=may_lose))
+        return Fuser(asked, gguf.read_adapter(job.adapter), "", lambda _: None).fingerprint("Q8_0")
+
+    assert fingerprint(met, 1.0) != fingerprint(job, 1.0) == fingerprint(other, 1.0)
+    assert fingerprint(met, None) == fingerprint(job, None)
+
+
+def losing(job, monkeypatch):
+    """The job asked to lose nothing, with files that get every answer wrong."""
+    monkeypatch.setattr(
+        "sg_local.export.gate.own_answers",
+        lambda job, generator: ("wrong" if generator.info.path != str(job.base) else "green",) * len(job.valid),
+    )
+    return dataclasses.replace(job, settings=dataclasses.replace(job.settings, may_lose=0.0))
+
+
+def test_a_file_that_fails_takes_no_good_file_of_this_adapter_with_it(tmp_path, monkeypatch):
+    job = make_job(tmp_path, TinySpec(type="F16", layers=1))
+    first = export.export(job).fused[0]
+    with pytest.raises(SgError, match="score lost on own rows") as caught:
+        export.export(losing(job, monkeypatch))
+    assert f"beside the earlier {first.file}, which passed" in caught.value.hint
+    assert file_digest(job.run.path(first.file)) == first.sha256
+    rows = json.loads(job.run.path("export.json").read_text())["fused"]
+    assert [(row["file"], row["passed"]) for row in rows] == [(f"{first.file}.rejected", False), (first.file, True)]
+    assert export.passed_files(job) == [(job.run.path(first.file), first.sha256)]
+
+
+def test_a_file_of_an_earlier_adapter_goes_when_its_successor_fails(tmp_path, monkeypatch):
+    job = make_job(tmp_path, TinySpec(type="F16", layers=1))
+    first = export.export(job).fused[0]
+    adapter = write_lora(tmp_path / "again.gguf", lora_pairs(TinySpec(layers=1), size=0.03), ALPHA, "llama")
+    with pytest.raises(SgError, match="score lost") as caught:
+        export.export(losing(dataclasses.replace(job, adapter=adapter), monkeypatch))
+    assert "beside" not in caught.value.hint and not job.run.path(first.file).exists()
+
+
+def test_after_auto_has_tried_every_type_no_type_is_advised(tmp_path, monkeypatch):
+    job = make_job(tmp_path, TinySpec(type="F16", head_type="F16", layers=1), types=("auto",))
+    with pytest.raises(SgError, match="score lost on own rows") as caught:
+        export.export(losing(job, monkeypatch))
+    assert caught.value.hint.endswith("No type passed: serve the base with adapter.gguf instead.")
 
 
 def test_near_ties_are_spared_where_nobody_knows_better(tmp_path):

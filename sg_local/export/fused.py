@@ -9,7 +9,8 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sg_local.export.gate import Findings, Reference, run_gate
 from sg_local.export.job import Export, ExportEvent, FusedFile, OnEvent
 from sg_local.export.naming import BEFORE, names_of
 from sg_local.export.provenance import provenance_fields
+from sg_local.export.rows import own_digest
 from sg_local.export.template import task_template
 from sg_local.files import file_digest, translated
 from sg_local.gguf import (
@@ -58,7 +60,13 @@ class Fuser:
         source = file_digest(job.source) if job.settings.from_f16 else job.base_digest
         shown = [job.form.name, job.form.template, self.names.fields]
         shaping = {**job.settings.shaping, "types": type, "mlx": "", "hf": "", "from_f16": source}
-        return digest([__version__, shaping, job.base_digest, self.adapter_digest, job.task.digest, shown])
+        own = [] if job.settings.may_lose is None else [self.own]
+        return digest([__version__, shaping, job.base_digest, self.adapter_digest, job.task.digest, shown, *own])
+
+    @cached_property
+    def own(self) -> str:
+        """Names the rows on which a file may lose so much and no more."""
+        return own_digest(self.job)
 
     def candidates(self) -> list[str]:
         """The types that `auto` tries, smallest file first; of equal ones, the base's own grid first."""
@@ -85,7 +93,10 @@ class Fuser:
         return sum(chances) + spread >= settings.min_tensors * len(rows)
 
     def fuse(self, type: str, reference: Reference) -> FusedFile:
-        """Write one file and hold it to the gate; it ends under its name or, failed, with `.rejected` behind it."""
+        """Write one file and hold it to the gate; it ends under its name or, failed, with `.rejected` behind it.
+
+        One that failed takes no earlier file's place that passed and is of the same adapter.
+        """
         started = time.monotonic()
         final = self.job.run.path(self.names.file(type))
         rejected = final.with_name(final.name + REJECTED)
@@ -96,12 +107,20 @@ class Fuser:
             self.on_event(ExportEvent("gate", final.name))
             findings = run_gate(self.job, partial, reference, retained)
             fused = self._record(partial, type, retained, (reference, findings), started)
-            for old in (final, rejected, before, before.with_name(before.name + REJECTED)):
+            olds = [rejected, before.with_name(before.name + REJECTED)]
+            olds += [old for old in (final, before) if fused.passed or not self.is_ours(old)]
+            for old in olds:
                 old.unlink(missing_ok=True)
             os.replace(partial, final if fused.passed else rejected)
         _tell(fused)
         self.on_event(ExportEvent("gated", fused.file, fused=fused))
         return fused
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether a file is there that was made of this adapter."""
+        with suppress(SgError, OSError), GgufFile(path) as file:
+            return bool(file.value(PREFIX + "adapter.sha256") == self.adapter_digest)
+        return False
 
     def _same(self) -> tuple[str, ...]:
         with GgufFile(self.job.source) as source:

@@ -247,9 +247,9 @@ def as_json(report: ExportReport) -> dict[str, Any]:
 
 
 def _with_earlier(job: Export, results: dict[str, Any]) -> dict[str, Any]:
-    """Results with the files of earlier exports that this one did not touch."""
-    ours = {row["type"] for row in results["fused"]}
-    earlier = [fused for fused in _earlier(job) if fused.type not in ours]
+    """Results with the files of earlier exports that this one left as they were."""
+    ours = {row["file"] for row in results["fused"]}
+    earlier = [fused for fused in _earlier(job) if fused.file not in ours]
     rows = [{**json.loads(json.dumps(asdict(fused))), "passed": fused.passed} for fused in earlier]
     return {**results, "fused": [*results["fused"], *rows]}
 
@@ -261,7 +261,14 @@ def _refuse_failed(fuser: Fuser, fused: Sequence[FusedFile]) -> None:
     first = failed[0]
     reasons = "; ".join(f"{check.name}: {check.value}" for check in first.checks if not check.passed)
     message = f"{first.file.removesuffix(REJECTED)} did not pass its gate ({reasons})."
-    raise SgError(message, f"It is kept as {first.file}. {_advice(fuser, first, fused)}", exit_code=GATE_NOT_MET)
+    kept = f"It is kept as {first.file}{_beside(fuser, first)}. {_advice(fuser, first, fused)}"
+    raise SgError(message, kept, exit_code=GATE_NOT_MET)
+
+
+def _beside(fuser: Fuser, failed: FusedFile) -> str:
+    """What of an earlier export stays where a file failed, in words."""
+    earlier = failed.file.removesuffix(REJECTED)
+    return f", beside the earlier {earlier}, which passed" if fuser.is_ours(fuser.job.run.path(earlier)) else ""
 
 
 def _refuse_failed_folder(folders: Sequence[FusedFolder]) -> None:
@@ -277,8 +284,10 @@ def _advice(fuser: Fuser, failed: FusedFile, fused: Sequence[FusedFile]) -> str:
     passed = [file.type for file in fused if file.passed]
     if passed:
         return f"Type {passed[0]} passed."
-    for type in fuser.candidates():
+    tried = {file.type for file in fused}
+    all_tried = any(file.auto for file in fused)
+    for type in () if all_tried else fuser.candidates():
         finer = type == "same" or fuser.size_of(type) >= failed.size_bytes
-        if type != failed.type and finer and fuser.looks_fit(type):
+        if type not in tried and finer and fuser.looks_fit(type):
             return f"Type {type} holds the delta on a sample of tensors: try `type={type}`."
     return "No type passed: serve the base with adapter.gguf instead."
