@@ -88,7 +88,7 @@ TRAIN = {
     "time_s": "Train no longer than this, in seconds or as 20m, 1h30; none: no limit.",
     "seed": "Random seed of the training; set by --seed.",
     "n_threads": "Processor threads; none: chosen by the engine.",
-    "precision": "Precision of the base's arithmetic: auto, or a name such as bf16.",
+    "precision": "Precision of the base's arithmetic: auto or bf16.",
 }
 EXPORT = {
     "types": "File types to write: auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0; none: the adapter alone.",
