@@ -11,6 +11,7 @@ from tiny_models import TinySpec
 
 from sg_local import export, gguf, prompts
 from sg_local.export import gate, loss, told_of_rows
+from sg_local.export.card import model_card
 
 SECRETS = tuple(pair.input for pair in TASK.examples)
 
@@ -58,6 +59,15 @@ def test_a_job_with_demonstrations_makes_its_files_anew_without_them(tmp_path):
     second = export.export(dataclasses.replace(job, settings=without)).fused[0]
     assert second.fingerprint != first.fingerprint
     assert "fire engine" not in gguf.check_model(job.run.path(second.file)).chat_template
+
+
+def test_the_card_says_that_scores_and_losses_are_those_with_the_examples(done):
+    job, report = done
+    asked = dataclasses.replace(job, settings=dataclasses.replace(job.settings, may_lose=1.0))
+    said = "Prompts with the task's examples gave \"score lost on own rows\"; the files' own template has none"
+    assert said in model_card(asked, report) and said not in model_card(job, report)
+    shown = dataclasses.replace(asked.settings, without_demonstrations=False)
+    assert said not in model_card(dataclasses.replace(asked, settings=shown), report)
 
 
 def test_settings_without_it_shape_files_as_before_there_was_such_a_thing():

@@ -21,8 +21,10 @@ from sg_local.evaluate.answering import answer_room, best_label, segments
 from sg_local.evaluate.job import EvalQuestion
 from sg_local.evaluate.label_bias import Beginnings, LabelBias, first_tokens, label_bias
 from sg_local.export.llama_server import ServedAdapter, alone, grammar, preset
+from sg_local.export.scores import NO_BIAS
 from sg_local.job import label_bias as kept
 from sg_local.job.evaluate import evaluation_of
+from sg_local.job.stages import to_come
 from sg_local.prompts import answer_text
 from sg_local.records import Pair, Score
 from sg_local.run import Run
@@ -52,6 +54,7 @@ def test_offsets_that_turn_a_lean_to_red_round_are_offered_and_add_up_to_none(tm
     assert found.is_offered and (found.plain, found.biased, found.n) == (50, 100, 4)
     assert found.bias == (-1.0, 1.0) and len(set(found.tokens)) == 2
     assert found.said.startswith("A logit bias on the labels' first tokens: 50.0 % right without, 100.0 % with")
+    assert found.said.endswith("on the 4 validating rows that decided this.")
 
 
 def test_offsets_that_gain_nothing_are_not_offered_and_it_is_said(tmp_path):
@@ -90,6 +93,8 @@ def test_a_preset_tells_of_the_offsets_and_one_run_alone_gets_them_by_its_line()
     assert body["logit_bias"] == [[11, 0.5], [12, -0.25]] and "red" in body["grammar"]
     words = shlex.split(alone(Path("/x"), one))
     assert [words[i + 1] for i, word in enumerate(words) if word == "--logit-bias"] == ["11+0.5", "12-0.25"]
+    assert words[words.index("--grammar") + 1] == body["grammar"]
+    assert "--grammar" not in alone(Path("/x"), dataclasses.replace(one, labels=(), bias=()))
     assert "label offsets" not in preset(Path("/x"), [dataclasses.replace(one, bias=())])
 
 
@@ -153,14 +158,47 @@ def test_what_was_measured_is_not_measured_again_and_a_card_tells_of_it(office, 
     monkeypatch.setattr(kept, "label_bias", None)
     typed(office, "export", "RUN", "--llama-server", str(office / "out"))
     monkeypatch.undo()
-    run = Run(office / "runs" / "RUN")
-    offered = LabelBias(("billing", "delivery", "technical"), (1, 2, 3), (0.5, -0.25, -0.25), 9, 50.0, 75.0)
-    run.write_json("label_bias.json", dataclasses.asdict(offered))
-    stamp = run.stamp("label_bias")
-    run.write_stamp("label_bias", stamp["settings"], stamp["reads"], ("label_bias.json",))
+    run = offering(office)
     typed(office, "export", "RUN")
-    assert "+0.5 on token 1 (billing)" in run.path("README.md").read_text()
+    card = run.path("README.md").read_text()
+    assert "+0.5 on token 1 (billing)" in card and "On the 9 validating rows that decided this 50.0 % are" in card
     typed(office, "export", "RUN", "--llama-server", str(office / "out"))
     body = json.loads((office / "out" / "RUN.request.json").read_text())
     assert body["logit_bias"] == [[1, 0.5], [2, -0.25], [3, -0.25]]
     assert set(parsed((office / "out" / "models.ini").read_text())["RUN"]) >= {"lora", "model"}
+
+
+def offering(folder):
+    """The run, as if its offsets had been worth it."""
+    typed(folder, "export", "RUN", "--llama-server", str(folder / "out"))
+    run = Run(folder / "runs" / "RUN")
+    offered = LabelBias(("billing", "delivery", "technical"), (1, 2, 3), (0.5, -0.25, -0.25), 9, 50.0, 75.0)
+    run.write_json("label_bias.json", dataclasses.asdict(offered))
+    stamp = run.stamp("label_bias")
+    run.write_stamp("label_bias", stamp["settings"], stamp["reads"], ("label_bias.json",))
+    return run
+
+
+def test_without_the_examples_there_are_no_offsets_and_it_is_said(office):
+    """They were measured in prompts with the examples: neither preset nor card offers them for others."""
+    run = offering(office)
+    said = typed(office, "export", "RUN", "--llama-server", str(office / "bare"), "--without-demonstrations")
+    assert NO_BIAS in " ".join(said.stderr.split()) and not (office / "bare" / "RUN.request.json").exists()
+    assert "logit_bias" not in (office / "bare" / "models.ini").read_text()
+    typed(office, "export", "RUN", "--without-demonstrations")
+    card = run.path("README.md").read_text()
+    assert NO_BIAS in card and "on token 1" not in card
+
+
+def test_measuring_offsets_leaves_a_finished_evaluation_finished(office):
+    with sg.load("RUN", runs=office / "runs", home=office / "home") as job:
+        job.export(redo=True)
+        job.evaluate()
+    run = Run(office / "runs" / "RUN")
+    for path in (*run.root.glob("*Q8_0.gguf"), run.path("label_bias.json")):
+        path.unlink()  # the papers then change with the next look at them
+    run.clear_stage("label_bias")
+    typed(office, "export", "RUN", "--llama-server", str(office / "out"))
+    assert run.path("label_bias.json").exists()
+    with sg.load("RUN", runs=office / "runs", home=office / "home") as job:
+        assert "eval" not in to_come(job.opened, ("eval",))

@@ -95,7 +95,8 @@ def test_the_command_writes_this_run_and_the_others_of_its_base(runs, own_folder
     assert result.stdout == f"{own_folder / 'out' / 'models.ini'}\n"
     found = parsed((own_folder / "out" / "models.ini").read_text())
     assert sorted(found) == ["", "one", "two"] and Path(found["two"]["lora"]).read_text() == "adapter"
-    assert "llama-server --models-preset" in result.stderr and "no temperature, no offsets" in result.stderr
+    assert "llama-server --models-preset" in result.stderr
+    assert "no offsets (calibrated labels) but those that" in result.stderr
     template = Path(found["one"]["chat-template-file"]).read_text()
     asked = {"messages": [{"role": "user", "content": "Where is it?"}], "add_generation_prompt": True}
     task = sg.load("one").task

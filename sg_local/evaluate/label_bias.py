@@ -29,7 +29,7 @@ N_DRAWS = 2000
 class LabelBias:
     """Offsets in nats for the labels' first tokens, by label and token id; `why` says why they are not offered, if so.
 
-    `plain` and `biased` are the percentages right on `n` validating rows, without and with them.
+    `plain` and `biased` are the percentages right without and with them, on the `n` validating rows that decided this.
     """
 
     labels: tuple[str, ...]
@@ -50,7 +50,8 @@ class LabelBias:
         """What was found, in one sentence."""
         if not self.n:
             return f"No logit bias for the labels: {self.why}."
-        found = f"{self.plain:.1f} % right without, {self.biased:.1f} % with, on {self.n} validating rows"
+        rows = f"on the {self.n} validating rows that decided this"
+        found = f"{self.plain:.1f} % right without, {self.biased:.1f} % with, {rows}"
         offered = "A logit bias on the labels' first tokens" if self.is_offered else "No logit bias for the labels"
         return f"{offered}: {found}." if self.is_offered else f"{offered}: {self.why} ({found})."
 

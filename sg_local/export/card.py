@@ -9,6 +9,7 @@ from typing import Any
 
 from sg_local import __version__
 from sg_local.export.job import Export, ExportReport
+from sg_local.export.loss import LOST
 from sg_local.export.ollama import model_name
 from sg_local.export.scores import bias_note, served_score
 from sg_local.gguf import GgufFile, shown_facts
@@ -73,12 +74,22 @@ def _files(job: Export, report: ExportReport) -> str:
 
 
 def _of_scores(job: Export) -> str:
-    """What the files' scores are, where there are any."""
-    scores = list(job.file_scores.values())
-    if not scores:
-        return ""
-    one = next(iter(scores[0].systems.values()))
-    return f"\nScores are each file's own answers to {one.n} held-out rows, in percent, with 95 % intervals.\n"
+    """What the files' scores are, where there are any, and in which prompts they and a loss were measured."""
+    scores, bare = list(job.file_scores.values()), job.settings.without_demonstrations
+    said, told = [], []
+    if scores:
+        one = next(iter(scores[0].systems.values()))
+        said.append(f"Scores are each file's own answers to {one.n} held-out rows, in percent, with 95 % intervals.")
+        told.append("these scores")
+    if job.settings.may_lose is not None:
+        told.append(f'"{LOST}"')
+    if bare and told:
+        told_of = " and ".join(told)
+        said.append(
+            f"Prompts with the task's examples gave {told_of}; the files' own template has none: "
+            "what they lose by that is not in these figures."
+        )
+    return "\n" + " ".join(said) + "\n" if said else ""
 
 
 def _use(job: Export, report: ExportReport) -> str:
@@ -105,7 +116,7 @@ def _use(job: Export, report: ExportReport) -> str:
         f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0 -f PROMPT.txt",
         f"    ollama create {model_name(job.task)} -f Modelfile && ollama run {model_name(job.task)}\n",
     ]
-    return "\n".join(lines) + bias_note(job.run)
+    return "\n".join(lines) + bias_note(job)
 
 
 _FOLDER_USE = {

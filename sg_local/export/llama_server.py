@@ -20,7 +20,8 @@ from sg_local.records import SgError
 PRESET = "models.ini"
 LACKS = (
     "answers are written, not chosen: send the grammar of a model's labels with each request, or a label may be missed",
-    "labels have no probabilities: no temperature, no offsets (calibrated labels), no unsure, no decisions by a run",
+    "labels have no probabilities: no temperature, no unsure, no decisions by a run",
+    "no offsets (calibrated labels) but those that a request or its command line brings",
     "every model loads the base anew, in a process of its own; sg-local serves all runs on one base",
 )
 """What llama-server lacks of what `serve` does with the same runs."""
@@ -93,9 +94,11 @@ def command(path: Path) -> str:
 
 
 def alone(folder: Path, one: ServedAdapter) -> str:
-    """The line that starts llama-server with one run alone, whose labels then have their offsets in every request."""
+    """The line that starts llama-server with one run alone; labels and offsets then hold in every request."""
     words = ["llama-server", "-m", str(one.base), "--lora", str(one.adapter), "--jinja", "--temp", "0"]
     words += ["--chat-template-file", str(folder.resolve() / f"{one.name}.jinja"), "-c", str(one.n_ctx)]
+    if one.labels:  # a bias counts at every token: without a grammar it would turn those behind the first, too
+        words += ["--grammar", grammar(one.labels)]
     for token, offset in one.bias:
         words += ["--logit-bias", f"{token}{offset:+}"]
     return " ".join(map(shlex.quote, [*words, "--host", "127.0.0.1", "--port", "8080"]))

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sg_local.export.job import Check, FusedFile
+from sg_local.export.job import Check, Export, FusedFile
 from sg_local.files import file_digest
 from sg_local.report import FileScore
 from sg_local.report.records import FILE, FILE_RESTRICTED
-from sg_local.run import ADAPTER, LABEL_BIAS, Run, read_json
+from sg_local.run import ADAPTER, LABEL_BIAS, read_json
 
 NAMES = {FILE: "score on test rows", FILE_RESTRICTED: "score, labels only"}
 TOLD = "told, not judged"
+NO_BIAS = (
+    "No logit bias for the labels: offsets are measured in prompts with the task's examples, and do not hold without."
+)
 
 
 def with_score(file: FusedFile, scores: Mapping[str, FileScore]) -> FusedFile:
@@ -44,18 +47,21 @@ def served_score(score: FileScore | None) -> str:
     return f"{one.score:.1f} ({one.low:.1f} to {one.high:.1f})"
 
 
-def bias_note(run: Run) -> str:
+def bias_note(job: Export) -> str:
     """For the card: the offsets of the labels' first tokens, where this adapter's were measured and are worth it."""
+    run = job.run
     reads = (run.stamp("label_bias") or {}).get("reads", {})
     if not run.path(LABEL_BIAS).is_file() or reads.get(ADAPTER) != file_digest(run.path(ADAPTER)):
         return ""
     found = read_json(run.path(LABEL_BIAS))
     if found["why"]:
         return ""
+    if job.settings.without_demonstrations:
+        return f"\n{NO_BIAS}\n"
     offsets = zip(found["labels"], found["tokens"], found["bias"], strict=True)
     listed = ", ".join(f"{bias:+g} on token {token} ({label})" for label, token, bias in offsets)
     return (
         "\nOther programs write a label token by token and know nothing of calibrated labels. A logit bias does nearly "
-        f"the same: {listed}. On {found['n']} validating rows {found['plain']:.1f} % are right without and "
-        f"{found['biased']:.1f} % with it.\n"
+        f"the same: {listed}. On the {found['n']} validating rows that decided this {found['plain']:.1f} % are right "
+        f"without and {found['biased']:.1f} % with it.\n"
     )

@@ -44,10 +44,9 @@ def write_preset(job: OpenRun, options: Options, home: Home, folder: Path) -> Wr
     others = [run.name for run in list_runs(job.run.root.parent) if run.name != job.run.name and _is_alike(job, run)]
     bare = job.plan["export"].without_demonstrations
     jobs = [job, *(job_for_run(name, options, home) for name in others)]
-    bias = _bias_of(job)
+    said = _said_of_labels(job, bare=bare)
     served = [_served(one, bare=bare) for one in jobs]
     path = llama_server.write_preset(folder, served)
-    said: tuple[str, ...] = () if bias is None else (bias.said,)
     if served[0].bias:
         said += (
             f"Send {folder / served[0].name}.request.json along with each request, or start that run alone:",
@@ -56,16 +55,28 @@ def write_preset(job: OpenRun, options: Options, home: Home, folder: Path) -> Wr
     return WrittenPreset(path, tuple(one.name for one in served), said)
 
 
+def _said_of_labels(job: OpenRun, *, bare: bool) -> tuple[str, ...]:
+    """What is to be said of a run's labels; nothing is measured for prompts without the examples."""
+    from sg_local.export.scores import NO_BIAS
+
+    if bare:
+        return (NO_BIAS,) if job.task.labels else ()
+    bias = _bias_of(job)
+    return () if bias is None else (bias.said,)
+
+
 def _bias_of(job: OpenRun) -> LabelBias | None:
     """What this run's labels need, measured where it was not before; an export's card tells of it."""
     from sg_local.export import add_scores
+    from sg_local.job.stages import still_sealed
 
     if (known := kept_bias(job)) is not None or not job.task.labels:
         return known
     with job.lock():
         found = measured_bias(job)
         if makes_weights(job.trainer):
-            add_scores(export_job(job))
+            with still_sealed(job, "eval"):
+                add_scores(export_job(job))
     return found
 
 
@@ -79,13 +90,13 @@ def _is_alike(job: OpenRun, run: Run) -> bool:
 
 
 def _served(job: OpenRun, *, bare: bool) -> ServedAdapter:
-    """A run as llama-server gets it; `bare` leaves the task's examples out of its template."""
+    """A run as llama-server gets it; `bare` leaves the examples out of its template, and the offsets with them."""
     from sg_local.export.llama_server import ServedAdapter
     from sg_local.export.template import task_template
 
     info = header_info(job.base.path)
     form = prompts.in_layout(prompts.form_of(info, job.form_name, job.base.template), tuned_layout(job))
-    bias = kept_bias(job) if job.task.labels else None
+    bias = kept_bias(job) if job.task.labels and not bare else None
     return ServedAdapter(
         name=job.run.name,
         base=job.base.path.resolve(),
