@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,10 +21,26 @@ Answer = Callable[[str, dict[str, Any]], tuple[int, Any]]
 """(path, body) to HTTP's status and a JSON value."""
 
 
+@dataclass(frozen=True)
+class Raw:
+    """What comes instead of a reply, its head and all; again after so many seconds where that is not 0."""
+
+    data: bytes
+    again_s: float = 0.0
+
+    def drip(self, out: BinaryIO, released: threading.Event) -> None:
+        out.write(self.data)
+        while self.again_s and not released.wait(self.again_s):
+            out.write(self.data)
+
+
+SILENCE = Raw(b"", 30.0)
+
+
 @dataclass
 class Endpoint:
     """What is served. `faults` strike the next requests for completions, one each: a status, (status, headers), bytes
-    to send as they are, `cut` or `silence`; None lets one through.
+    for a body, `Raw`, `cut` or `silence`; None lets one through.
     """
 
     answer: Answer
@@ -56,7 +72,8 @@ class Endpoint:
 
     def fault(self, path: str) -> Any:
         with self._lock:
-            return self.faults.pop(0) if self.faults and path.endswith("/completions") else None
+            found = self.faults.pop(0) if self.faults and path.endswith("/completions") else None
+            return SILENCE if found == "silence" else found
 
 
 class Server(ThreadingHTTPServer):
@@ -88,8 +105,8 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
                     time.sleep(endpoint.pause_s)
                     status, found = endpoint.answer(self.path, body)
                 self._send(status, json.dumps(found).encode(), {}, cut=fault == "cut")
-            elif fault == "silence":
-                endpoint.released.wait(30)
+            elif isinstance(fault, Raw):
+                fault.drip(self.wfile, endpoint.released)
             elif isinstance(fault, bytes):
                 self._send(200, fault, {})
             else:
@@ -134,6 +151,9 @@ class Manner:
     names: tuple[str, ...] = ("tiny",)
     is_ollama: bool = False
     text: str | None = None
+    begins: bool = True
+    fails_at: tuple[str, ...] = ()
+    penalty: float = 1.0
 
 
 class TinyModel:
@@ -158,6 +178,8 @@ class TinyModel:
         refused = [name for name in body if name in self.manner.refuses]
         if refused or (body.get("echo") and not self.manner.echoes):
             return 400, {"error": {"message": f"{refused or 'echo'} unknown"}}
+        if any(name in body for name in self.manner.fails_at):
+            return 500, {"error": {"message": "internal"}}
         with self._lock:
             return self._complete(body)
 
@@ -205,13 +227,17 @@ class TinyModel:
     def _ids(self, prompt: Any) -> list[int] | None:
         if isinstance(prompt, list):
             return list(prompt) if self.manner.takes_ids else None
-        return list(self.llama.tokenize(prompt.encode(), add_bos=True, special=self.manner.reads_specials))
+        return list(
+            self.llama.tokenize(prompt.encode(), add_bos=self.manner.begins, special=self.manner.reads_specials)
+        )
 
     def _write(self, n: int, body: dict[str, Any]) -> tuple[list[tuple[int, float]], str]:
         rng, written = np.random.default_rng(body.get("seed", 0)), []
         ends = {self.llama.token_eos(), *body.get("stop_token_ids", ())}
         for _ in range(body["max_tokens"]):
             log_p = self._log_p(n - 1)
+            past = list({token for token, _ in written})
+            log_p[past] *= body.get("repeat_penalty", self.manner.penalty)
             token = int(log_p.argmax()) if not body["temperature"] else _drawn(log_p, body, rng)
             if token in ends:
                 return written, "stop"

@@ -124,6 +124,52 @@ def test_seeds_and_settings_of_a_draw_are_sent_and_repeat(opened):
     assert (sent["seed"], sent["temperature"], sent["top_k"], sent["top_p"]) == (77, 2.0, 7, 0.9)
 
 
+@pytest.mark.parametrize("is_ollama", [False, True])
+def test_what_a_server_s_own_defaults_would_change_is_sent(opened, here, is_ollama):
+    draw = Prompt("p", (Segment(TEXTS[0], trusted=False),), Sampling(2.0, top_k=0, max_tokens=5), seed=7)
+    with opened(is_ollama=is_ollama, tokenizes=not is_ollama, penalty=8.0) as (generator, endpoint):
+        found, wanted = by_id(generator.generate(greedy(TEXTS))), by_id(here.generate(greedy(TEXTS)))
+        assert {id: one.text for id, one in found.items()} == {id: one.text for id, one in wanted.items()}
+        list(generator.generate([draw]))
+        sent = endpoint.asked[-1][1]
+    sent = sent["options"] if is_ollama else sent
+    assert sent["top_k"] >= 100_000 and sent["min_p"] == 0.0
+    assert (sent["repeat_penalty"], sent["presence_penalty"], sent["frequency_penalty"]) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("tokenizes", [True, False])
+def test_a_server_of_texts_that_leaves_out_their_beginning_is_refused_at_once(opened, here, tokenizes):
+    with opened(takes_ids=False, begins=False, tokenizes=tokenizes) as (generator, _):
+        if here.info.add_bos:
+            with pytest.raises(SgError, match="beginning-of-sequence") as refused:
+                list(generator.generate(greedy(TEXTS)))
+            assert refused.value.exit_code == 2
+        else:
+            assert len(by_id(generator.generate(greedy(TEXTS)))) == 5
+
+
+@pytest.mark.parametrize("room", [1, 0, -1])
+def test_a_scored_prompt_whose_echo_has_no_room_is_scored_here(opened, here, room):
+    """The last token of a continuation is never read, and an echo writes one more."""
+    text, n = "word", 0
+    while n < 255 - room:
+        text, n = f"{text} a", len(here.tokenize((Segment(f"{text} a", trusted=False),)))
+    ask = ScoredPrompt("s", (Segment(text, trusted=False),), (" b",))
+    with opened() as (generator, endpoint):
+        assert generator.scores_there
+        n_asked = len(endpoint.asked)
+        found, wanted = next(iter(generator.score([ask]))), next(iter(here.score([ask])))
+        assert all(len(body["prompt"]) + body["max_tokens"] <= 256 for _, body in endpoint.asked[n_asked:])
+    assert found.logprobs == pytest.approx(wanted.logprobs, abs=0.02)
+
+
+def test_the_number_of_requests_is_none_of_sequences_here(opened):
+    with opened(n_parallel=7) as (generator, _):
+        assert generator.choice is None
+        generator.use_adapter(None)
+        assert generator.here is not None and generator.choice.n_parallel != 7
+
+
 def test_an_untrusted_special_string_stays_text_at_an_endpoint_that_takes_text_only(opened, here, model):
     end = here.info.eos
     hostile = [prompt(f"Say {end} once", "hostile", max_tokens=4), *greedy(TEXTS[:1])]
@@ -141,6 +187,9 @@ def test_an_untrusted_special_string_stays_text_at_an_endpoint_that_takes_text_o
         ({"shifted": True}, "no log-probabilities of prompts"),
         ({"refuses": ("logprobs",)}, "no log-probabilities of prompts"),
         ({"refuses": ("top_k",)}, "no top_k"),
+        ({"refuses": ("min_p",)}, "no min_p"),
+        ({"refuses": ("repeat_penalty", "repetition_penalty")}, "no repeat penalty"),
+        ({"fails_at": ("echo",)}, "no log-probabilities of prompts"),
         ({"tokenizes": False, "counts": False}, "unchecked"),
     ],
 )
@@ -226,6 +275,8 @@ def test_the_model_s_name_is_asked_for_where_it_is_in_doubt(model, tiny, cache, 
 def test_the_base_s_name_or_ours_is_taken_among_several(opened):
     with opened(names=("other", "org/tiny")) as (generator, _):
         assert generator.offer.model == "org/tiny"
+    with opened(names=("other", "org/TINY")) as (generator, _):
+        assert generator.offer.model == "org/TINY"
     with opened(names=("run-1", "base")) as (generator, _):
         assert generator.offer.model == "base"
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import threading
 import time
 
 import pytest
-from endpoint_server import Endpoint, serving
+from endpoint_server import Endpoint, Raw, serving
 
-from sg_local.backends.openai.address import address_of, check_reach
+from sg_local.backends import EngineSettings
+from sg_local.backends.openai import check_settings
+from sg_local.backends.openai.address import Address, access_of, address_of, check_reach
 from sg_local.backends.openai.asks import Echoed, Misread, read_written
 from sg_local.backends.openai.calls import Caller, Patience, Refused
 from sg_local.records import Prompt, Sampling, Segment, SgError
@@ -57,7 +60,18 @@ def test_an_address_is_read_and_known_as_this_machine_s_own_or_not(text, wanted,
 
 
 @pytest.mark.parametrize(
-    "text", ["", "localhost:8000", "ftp://a/b", "http://", "http://a:99999", "http://a/v1?x=1", "http://a b/", "/v1"]
+    "text",
+    [
+        *("", "localhost:8000", "ftp://a/b", "http://", "http://a:99999", "http://a/v1?x=1", "http://a b/", "/v1"),
+        *(
+            "http://127.0.0.1/\u00fc",
+            "http://\u00fc/",
+            "http://a..b/",
+            f"http://{'a' * 64}/",
+            "http://a:0/",
+            "http://[x/",
+        ),
+    ],
 )
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(SgError, match="no address") as refused:
@@ -65,14 +79,47 @@ def test_what_is_no_address_is_refused(text):
     assert refused.value.exit_code == 2
 
 
-def test_a_password_in_an_address_is_refused_and_not_repeated():
+@pytest.mark.parametrize(
+    "text", [f"http://me:{KEY}@127.0.0.1:8000/v1", f"me:{KEY}@here", f"http://a/v1?key={KEY}", f"http://a/v1#{KEY}"]
+)
+def test_a_secret_in_an_address_is_refused_and_not_repeated(text):
     with pytest.raises(SgError) as refused:
-        address_of(f"http://me:{KEY}@127.0.0.1:8000/v1")
+        address_of(text)
     assert KEY not in refused.value.message + refused.value.hint
 
 
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", " "])
+def test_a_key_comes_without_the_end_of_its_line(endpoint, end):
+    access = access_of("here", KEY + end)
+    Caller(address_of(endpoint.address), access.key, 20.0, QUICK).ask(PATH, {})
+    assert endpoint.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("odd", ["\u201d", "\r\nX: y", "\u00e9", "\x00-"])
+def test_a_key_that_no_header_may_hold_is_refused_and_not_repeated(odd):
+    with pytest.raises(SgError, match="SG_LOCAL_ENDPOINT_KEY") as refused:
+        access_of("here", f"{KEY}{odd}k")
+    assert refused.value.exit_code == 2 and KEY not in refused.value.message + refused.value.hint
+
+
 @pytest.mark.parametrize(
-    "fault", [429, 500, 502, 503, 504, (429, {"Retry-After": "0"}), "cut", b"not json", b"[1]", b"[" * 9000]
+    "settings",
+    [{"endpoint_timeout_s": odd} for odd in (-1.0, 0.0, float("nan"), float("inf"))]
+    + [{"n_parallel": odd} for odd in (-1, 0)],
+)
+def test_a_time_or_a_number_of_requests_out_of_range_is_refused(settings):
+    check_settings(EngineSettings())
+    with pytest.raises(SgError, match=next(iter(settings))) as refused:
+        check_settings(EngineSettings(**settings))
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(429, 500, 502, 503, 504, (429, {"Retry-After": "0"}), "cut", b"not json", b"[1]", b"[" * 9000),
+        (429, {"Retry-After": "\u00b2"}),
+    ],
 )
 def test_a_passing_fault_is_tried_again(endpoint, fault):
     endpoint.faults = [fault]
@@ -122,6 +169,67 @@ def test_the_key_goes_into_one_header_and_into_no_message_or_log(endpoint, caplo
     assert endpoint.headers[0]["Authorization"] == f"Bearer {KEY}"
     assert "bad key ***" in str(refused.value) and "\x1b" not in str(refused.value)
     assert KEY not in str(refused.value) + caplog.text + repr(caller)
+
+
+@pytest.mark.parametrize("at", [240, 260, 285, 299])
+def test_a_key_is_taken_out_before_the_endpoint_s_words_are_cut(endpoint, at):
+    key = "k" * 63
+    endpoint.answer = lambda path, body: (401, {"error": {"message": "." * at + key}})
+    with pytest.raises(Refused) as refused:
+        Caller(address_of(endpoint.address), key, 20.0, QUICK).ask(PATH, {})
+    assert "k" * 4 not in str(refused.value)
+
+
+def test_a_status_line_of_odd_bytes_is_shown_without_them_and_without_the_key(endpoint):
+    endpoint.faults = [Raw(f"\x1b[2J{KEY}\r\n\r\n".encode())] * 9
+    with pytest.raises(SgError, match="broke off") as refused:
+        caller_of(endpoint).ask(PATH, {})
+    assert "\x1b" not in refused.value.message and KEY not in refused.value.message
+
+
+def test_the_endpoint_s_words_are_in_the_message_and_in_no_log(endpoint, caplog):
+    caplog.set_level(logging.DEBUG)
+    endpoint.answer = lambda path, body: (500, {"error": {"message": "no such text: My parcel is late"}})
+    with pytest.raises(SgError, match="My parcel"):
+        caller_of(endpoint).ask(PATH, {})
+    endpoint.faults = [Raw(b"My parcel is late\r\n\r\n")] * 9
+    with pytest.raises(SgError, match="My parcel"):
+        caller_of(endpoint).ask(PATH, {})
+    assert "status 500" in caplog.text and "broke off" in caplog.text and "parcel" not in caplog.text
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X"])
+def test_a_head_without_end_is_ended_by_the_timeout(endpoint, head):
+    endpoint.faults = [Raw(head, again_s=0.05)]
+    assert caller_of(endpoint, timeout_s=0.5).ask(PATH, {}) == {"echo": {}}
+
+
+def test_stopping_while_it_connects_ends_the_call(endpoint, monkeypatch):
+    endpoint.faults = ["silence"]
+    caller = caller_of(endpoint, timeout_s=5.0)
+    connect = http.client.HTTPConnection.connect
+
+    def late(connection: http.client.HTTPConnection) -> None:
+        caller.stop()
+        connect(connection)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", late)
+    with pytest.raises(SgError, match="given up"):
+        caller.ask(PATH, {})
+    assert not endpoint.asked
+
+
+def test_connecting_has_a_time_of_its_own(monkeypatch):
+    waits = []
+
+    def connect(connection: http.client.HTTPConnection) -> None:
+        waits.append(connection.timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", connect)
+    with pytest.raises(SgError, match="no connection within 10 s"):
+        Caller(Address("http", "127.0.0.1", 9, "/v1"), timeout_s=300.0).ask(PATH, {}, patience=Patience(tries=1))
+    assert waits == [10.0]
 
 
 def test_proxies_of_the_environment_are_not_used(endpoint, monkeypatch):
@@ -197,7 +305,7 @@ def test_a_reply_that_holds_no_completion_or_a_cut_prompt_s_is_misread(found):
         read(found)
 
 
-@pytest.mark.parametrize("odd", [float("nan"), "x", True, 4.0, None])
+@pytest.mark.parametrize("odd", [float("nan"), "x", True, 4.0, None, -(10**400), 10**400])
 def test_scores_are_never_made_of_what_is_no_log_probability(odd):
     found = read(reply(logprobs=[-1.0, odd]))
     assert found.logprob == -1.0

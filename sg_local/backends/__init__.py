@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sg_local.backends.openai.address import HERE, Access
+from sg_local.backends.settings import Beside as Beside
 from sg_local.backends.settings import EngineSettings as EngineSettings
 from sg_local.backends.settings import TrainSettings as TrainSettings
 from sg_local.records import (
@@ -241,10 +242,16 @@ def choose_trainer(name: str = "auto", generator: str = "auto") -> str:
     return "torch"
 
 
-def open_generator(name: str, model: Path, settings: EngineSettings | None = None, access: Access = HERE) -> Generator:
+def open_generator(
+    name: str,
+    model: Path,
+    settings: EngineSettings | None = None,
+    access: Access = HERE,
+    beside: Beside | None = None,
+) -> Generator:
     """Load a model for writing and scoring. Raises SgError for a missing engine or an unfit file.
 
-    `access` says whom a backend may ask that asks a server.
+    For a backend that asks a server, `access` says whom it may ask, and `beside` how it answers here what that cannot.
     """
     from sg_local.backends import wire
 
@@ -252,7 +259,7 @@ def open_generator(name: str, model: Path, settings: EngineSettings | None = Non
     backend = find_backend(GENERATORS, chosen, "backend")
     module = importlib.import_module(backend.module)
     logger.info("generator %s%s on %s", chosen, " (auto)" if name == "auto" else "", model.name)
-    more = (access,) if backend.asks else ()
+    more = (access, beside) if backend.asks else ()
     generator: Generator = module.open_generator(model, settings or EngineSettings(), *more)
     return wire.Wire(generator) if wire.is_open() else generator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,14 @@ class EngineSettings:
     endpoint: str = ""
     endpoint_model: str = ""
     endpoint_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class Beside:
+    """llama.cpp on this machine beside a server that is asked: its settings, and who hears that it has opened."""
+
+    settings: EngineSettings
+    opened: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from sg_local.backends import asks_server
+from sg_local.backends.openai import check_settings
 from sg_local.backends.openai.address import address_of, check_reach
 from sg_local.job import presets
 from sg_local.records import SgError
@@ -43,8 +44,15 @@ def check_named(job: OpenRun, stages: Collection[str]) -> None:
         hint = "Name its address: `endpoint=http://127.0.0.1:8000/v1`."
         raise SgError("The openai backend needs an endpoint to ask.", hint, exit_code=2)
     address = address_of(endpoint)
+    check_settings(job.plan["engine"])
     if any(stage in stages for stage in ASKING):
         check_reach(address, job.reach)
+
+
+def check_address(endpoint: str) -> None:
+    """Raise SgError (usage) for an endpoint that run.json may not hold: no address, or one with a password."""
+    if endpoint:
+        address_of(endpoint)
 
 
 def check_offer(job: OpenRun, stages: Collection[str]) -> None:

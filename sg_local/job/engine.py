@@ -14,8 +14,14 @@ from sg_local.backends import EngineSettings, Generator, asks_server, needs_mode
 KEY = "engine"
 
 
-def held_engine(settings: EngineSettings, record: dict[str, Any]) -> EngineSettings:
-    """The engine's settings with what the run began with, where they leave it open."""
+def engine_beside(backend: str, settings: EngineSettings) -> EngineSettings:
+    """The settings of the engine on this machine: where a server is asked, `n_parallel` counts its requests."""
+    return dataclasses.replace(settings, endpoint="", n_parallel=None) if asks_server(backend) else settings
+
+
+def held_engine(backend: str, settings: EngineSettings, record: dict[str, Any]) -> EngineSettings:
+    """The settings of the engine on this machine with what the run began with, where they leave it open."""
+    settings = engine_beside(backend, settings)
     kept = record.get(KEY)
     if not kept or not settings.fast_copy or settings.format is not None:
         return settings

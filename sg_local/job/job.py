@@ -18,12 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sg_local import __version__, prompts, tasks
-from sg_local.backends import Generator, asks_server, choose_generator, choose_trainer, limits, open_generator
-from sg_local.backends.openai.address import KEY, Access, Reach
+from sg_local.backends import (
+    Beside,
+    EngineSettings,
+    Generator,
+    asks_server,
+    choose_generator,
+    choose_trainer,
+    limits,
+    open_generator,
+)
+from sg_local.backends.openai.address import KEY, Reach, access_of
 from sg_local.files import file_digest, remove
 from sg_local.home import secret
 from sg_local.job import preflight, presets
 from sg_local.job.base import Base, find_base
+from sg_local.job.endpoint import check_address
 from sg_local.job.engine import held_engine, loading, with_engine
 from sg_local.job.layouts import as_recorded
 from sg_local.job.made import begin_task, meet, tests_record
@@ -69,6 +79,7 @@ class OpenRun:
     own: OwnData = field(default_factory=OwnData)
     budget: Budget = Budget()
     reach: Reach = "here"
+    is_locked: bool = False
     hear: Callable[[str], None] = lambda what: None
 
     @property
@@ -78,14 +89,28 @@ class OpenRun:
         The trial that chooses these goes by the clock, and other ones may write other rows from the same seed.
         """
         if not self.opened:
-            asked = held_engine(self.plan["engine"], self.record)
+            asked = held_engine(self.backend, self.plan["engine"], self.record)
             self.hear(loading(self.base.name, self.backend, asked))
-            access = [Access(self.reach, secret(KEY))] if asks_server(self.backend) else []
-            self.opened.append(open_generator(self.backend, self.base.path, asked, *access))
-            self.record, said = with_engine(self.record, self.opened[0], asked)
-            self.said.extend(said)
+            self.opened.append(self._open(asked))
+            self._know_engine(asked)
             self.hear("preparing the first prompts")
         return self.opened[0]
+
+    def _open(self, asked: EngineSettings) -> Generator:
+        """The engine; `asked` are the settings of the one on this machine, which a server has beside it."""
+        if not asks_server(self.backend):
+            return open_generator(self.backend, self.base.path, asked)
+        beside = Beside(asked, lambda: self._know_engine(asked))
+        access = access_of(self.reach, secret(KEY))
+        return open_generator(self.backend, self.base.path, self.plan["engine"], access, beside)
+
+    def _know_engine(self, asked: EngineSettings) -> None:
+        """Record what the engine on this machine runs; one beside a server opens in the middle of a stage."""
+        before = self.record
+        self.record, said = with_engine(before, self.opened[0], asked)
+        self.said.extend(said)
+        if self.is_locked and self.record != before and asks_server(self.backend):
+            self._write(self.record)
 
     @cached_property
     def forms(self) -> tuple[Form, ...]:
@@ -134,9 +159,11 @@ class OpenRun:
             if self._on_disk() != self.found:
                 message = f"Run {self.run.name} was changed by another process in the meantime."
                 raise SgError(message, "Run the same command again, or choose another `name`.")
+            check_address(self.plan["engine"].endpoint)
             before = self.found
             self.own.save(self.run)
             self._write(self.record)
+            self.is_locked = True
             try:
                 yield
             except Exception:
@@ -146,6 +173,7 @@ class OpenRun:
             else:
                 self.own.prune(self.run)
             finally:
+                self.is_locked = False
                 if new and not self.run.exists():
                     self.run.discard_if_empty()
 

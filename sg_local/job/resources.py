@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sg_local.backends import asks_server, machine, makes_weights, on_apple_silicon
 from sg_local.backends.footprint import N_PARALLEL, EngineNeed, engine_need
 from sg_local.job.disk import faster_copy, wanted
+from sg_local.job.engine import engine_beside
 from sg_local.job.rows_ahead import rows_ahead
 from sg_local.records import SgError
 from sg_local.words import size
@@ -48,7 +49,7 @@ def check_memory(job: OpenRun, stages: Collection[str]) -> None:
 
 
 def _check_engine(job: OpenRun, what: str, free: int) -> None:
-    need = engine_need(job.base.path, job.plan["engine"])
+    need = engine_need(job.base.path, engine_beside(job.backend, job.plan["engine"]))
     if need.total > MARGIN * free:
         raise _too_little(what, need, free, _smaller_engine(job, free))
 
@@ -135,8 +136,9 @@ def memory_of(job: OpenRun, stage: str) -> int:
 def engine_memory(job: OpenRun) -> int:
     """What the engine fills with the file that it runs: its faster copy, where there is one or will be."""
     choice = getattr(job.opened[0], "choice", None) if job.opened else None
-    n_parallel = choice.n_parallel if choice is not None else job.plan["engine"].n_parallel
-    need = engine_need(job.base.path, dataclasses.replace(job.plan["engine"], n_parallel=n_parallel))
+    settings = engine_beside(job.backend, job.plan["engine"])
+    n_parallel = choice.n_parallel if choice is not None else settings.n_parallel
+    need = engine_need(job.base.path, dataclasses.replace(settings, n_parallel=n_parallel))
     copied = Path(choice.path).stat().st_size if choice is not None else faster_copy(job)
     if copied and (choice is None or choice.path != str(job.base.path)):
         need = dataclasses.replace(need, weights=copied, spare=0)

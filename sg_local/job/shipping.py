@@ -102,7 +102,7 @@ def current_report(job: OpenRun) -> Report | None:
 @contextlib.contextmanager
 def opened(job: OpenRun, path: Path) -> Iterator[Generator]:
     """An engine on the very file, never on a faster copy of it, with as many sequences as the run's own has."""
-    held: EngineSettings = held_engine(job.plan["engine"], job.record)
+    held: EngineSettings = held_engine(job.backend, job.plan["engine"], job.record)
     generator = open_generator(engine_here(job.backend), path, replace(held, fast_copy=False, format=None))
     try:
         yield generator

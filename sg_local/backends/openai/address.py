@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from sg_local.records import SgError
+from sg_local.words import brief, shown
 
 Reach = Literal["nowhere", "here", "anywhere"]
 """How far a job may ask: not even this machine's other programs, only those, or other machines as well."""
@@ -18,7 +19,9 @@ KEY = "SG_LOCAL_ENDPOINT_KEY"
 
 PORTS = {"http": 80, "https": 443}
 EXAMPLE = "http://127.0.0.1:8000/v1"
-ODD = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
+ODD = re.compile(r"[^\x21-\x7e]|\\")
+UNSENT = re.compile(r"[^\x20-\x7e]")
+MOST_LABEL = 63  # RFC 1035, 2.3.4
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Access:
 
 
 HERE = Access()
+
+
+def access_of(reach: Reach, key: str) -> Access:
+    """Access with the key that a person gave. Raises SgError (usage) for one that no header may hold."""
+    key = key.strip()  # a line's end comes along from files
+    if UNSENT.search(key):
+        hint = "Give it in plain ASCII letters, digits and signs, as the server's side issued it."
+        raise SgError(f"The key in {KEY} holds a character that cannot be sent.", hint, exit_code=2)
+    return Access(reach, key)
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,18 @@ class Address:
 def address_of(text: str) -> Address:
     """The address that a text names; `/v1` is added where it has no path. Raises SgError (usage) for none."""
     hint = f"Write it as {EXAMPLE}."
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise SgError(f"The endpoint is no address: {error}.", hint, exit_code=2) from error
-    if "@" in parts.netloc:  # the text is kept and shown, so it must hold no secret
+    if "@" in text:  # the text is kept and shown, so it must hold no secret
         raise SgError("The endpoint holds a name or a password.", f"{hint} A key comes by {KEY}.", exit_code=2)
-    if parts.scheme not in PORTS or not parts.hostname or parts.query or parts.fragment or ODD.search(text):
-        raise SgError(f"{text[:80]!r} is no address of an endpoint.", hint, exit_code=2)
-    return Address(parts.scheme, parts.hostname, port or PORTS[parts.scheme], parts.path.rstrip("/") or "/v1")
+    plain = re.split(r"[?#]", text)[0]  # a query may hold a key
+    wrong = SgError(f"{brief(shown(plain), 80)!r} is no address of an endpoint.", hint, exit_code=2)
+    try:
+        parts = urlsplit(plain)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise wrong from error
+    if parts.scheme not in PORTS or plain != text or ODD.search(text) or not _is_host(host) or port == 0:
+        raise wrong
+    return Address(parts.scheme, host, port or PORTS[parts.scheme], parts.path.rstrip("/") or "/v1")
 
 
 def check_reach(address: Address, reach: Reach) -> None:
@@ -79,6 +93,11 @@ def check_reach(address: Address, reach: Reach) -> None:
     if reach == "here" and not address.is_here:
         hint = "If that machine may read them, allow it with `allow-remote`."
         raise SgError(f"{address} is another machine: the task and its rows would go there.", hint, exit_code=2)
+
+
+def _is_host(host: str) -> bool:
+    """Whether it can be looked up: no part of a name is empty or too long."""
+    return ":" in host or all(0 < len(label) <= MOST_LABEL for label in host.removesuffix(".").split("."))
 
 
 def is_loopback(host: str) -> bool:

@@ -17,6 +17,13 @@ Sent = list[int] | str
 
 MOST_STOPS = 4  # OpenAI's bound; text behind a further one is cut here
 
+NEUTRAL = {"min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
+"""What changes nothing, sent all the same: a server or its model's file may have defaults of their own, and a penalty
+turns greedy answers, too. The penalty has two names: llama.cpp's and vLLM's."""
+
+ALL = 1 << 20
+"""A top_k that leaves every token in: servers differ in what switches it off, 0 or -1."""
+
 
 class Misread(Exception):
     """A reply without what a completion must have."""
@@ -46,13 +53,15 @@ def written_body(
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
         "seed": seed,
     }
     if sampling.stop:
         body["stop"] = list(sampling.stop[:MOST_STOPS])
-    more: dict[str, Any] = {"logprobs": 0, "stop_token_ids": list(ends)}
-    if sampling.top_k and sampling.temperature:
-        more["top_k"] = sampling.top_k
+    more: dict[str, Any] = {**NEUTRAL, "logprobs": 0, "stop_token_ids": list(ends)}
+    if sampling.temperature:
+        more["top_k"] = sampling.top_k or ALL
     return body | {name: value for name, value in more.items() if name in fields and value != []}
 
 
@@ -144,6 +153,10 @@ def _cut(text: str, stops: Sequence[str]) -> tuple[str, str]:
 
 def _nats(found: Any) -> float | None:
     """A log-probability; None for what is none."""
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found) or found > 1e-3:
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
         return None
-    return min(0.0, float(found))
+    try:
+        value = float(found)
+    except OverflowError:  # a whole number may have any length
+        return None
+    return min(0.0, value) if math.isfinite(value) and value <= 1e-3 else None

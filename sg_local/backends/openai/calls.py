@@ -30,6 +30,7 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 MOST_BYTES = 32 << 20
 PIECE = 1 << 16
+CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,14 @@ class Refused(Exception):
 
 
 class Passing(Exception):
-    """A fault that another try may mend. `status` is HTTP's, or 0; `after_s` the pause that the endpoint asked for."""
+    """A fault that another try may mend. `status` is HTTP's, or 0; `after_s` the pause that the endpoint asked for.
 
-    def __init__(self, reason: str, status: int = 0, after_s: float | None = None) -> None:
+    `said` are the endpoint's own words: they may quote a prompt, so that they go into no log.
+    """
+
+    def __init__(self, reason: str, said: str = "", status: int = 0, after_s: float | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.status, self.after_s = reason, status, after_s
+        self.reason, self.said, self.status, self.after_s = reason, said, status, after_s
 
 
 class Unanswered(SgError):
@@ -98,10 +102,11 @@ class Caller:
             try:
                 return self._once(path, body)
             except Passing as fault:
-                reason, status, pause_s = fault.reason, fault.status, patience.first_s * 2 ** (number - 1)
+                reason, status, pause_s = fault.reason + fault.said, fault.status, patience.first_s * 2 ** (number - 1)
                 pause_s = min(patience.longest_s, pause_s if fault.after_s is None else fault.after_s)
+                told = fault.reason
             if number < patience.tries:
-                logger.info("%s%s: %s; again in %.1f s", self.address, path, reason, pause_s)
+                logger.info("%s%s: %s; again in %.1f s", self.address, path, told, pause_s)
                 self._stopped.wait(pause_s)
             if self._stopped.is_set():
                 break
@@ -127,14 +132,15 @@ class Caller:
         try:
             found = self._exchange(path, body)
         except ssl.SSLCertVerificationError as error:
-            raise Refused(0, f"its certificate is not trusted ({error.verify_message})") from error
+            raise Refused(0, f"its certificate is not trusted{self._shown(error.verify_message)}") from error
         except TimeoutError as error:
-            raise Passing(f"nothing came within {self.timeout_s:g} s") from error
+            raise Passing(str(error)) from error
         except (OSError, http.client.HTTPException) as error:
-            raise Passing(getattr(error, "strerror", None) or f"the connection broke off ({error})") from error
+            told = getattr(error, "strerror", None)
+            raise Passing(told or "the connection broke off", "" if told else self._shown(str(error))) from error
         if found.status in PASSING:
-            said = f"status {found.status}{self._said(found.body)}"
-            raise Passing(said, found.status, _pause_s(found.headers.get("retry-after", "")))
+            after_s = _pause_s(found.headers.get("retry-after", ""))
+            raise Passing(f"status {found.status}", self._said(found.body), found.status, after_s)
         if not 200 <= found.status < 300:
             raise Refused(found.status, f"status {found.status}{self._said(found.body)}")
         data = _object(found.body)
@@ -143,13 +149,15 @@ class Caller:
         return data
 
     def _exchange(self, path: str, body: Any) -> Received:
-        deadline = time.monotonic() + self.timeout_s
         connection = self._connection()
         with self._lock:
             self._open.add(connection)
+        deadline = time.monotonic() + self.timeout_s
+        alarm = threading.Timer(self.timeout_s, _cut, (connection,))  # headers may drip for ever, each in time
+        alarm.daemon = True
+        alarm.start()
         try:
-            connection.connect()
-            self._check_peer(connection)
+            self._connect(connection)
             headers = {"User-Agent": f"sg-local/{__version__}", "Accept": "application/json", "Connection": "close"}
             if self.key:
                 headers["Authorization"] = f"Bearer {self.key}"
@@ -161,23 +169,37 @@ class Caller:
             with connection.getresponse() as response:
                 read = _read(response, deadline)
                 return Received(response.status, {k.lower(): v for k, v in response.getheaders()}, read)
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() < deadline or isinstance(error, ssl.SSLCertVerificationError):
+                raise
+            raise TimeoutError(f"nothing came within {self.timeout_s:g} s") from error
         finally:
+            alarm.cancel()
             with self._lock:
                 self._open.discard(connection)
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._stopped.is_set():
-            raise ConnectionAbortedError(0, "it was given up")
-        host, port = self.address.host, self.address.port
+        host, port, wait_s = self.address.host, self.address.port, min(CONNECT_S, self.timeout_s)
         if self.address.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=self.timeout_s, context=ssl.create_default_context())
-        return http.client.HTTPConnection(host, port, timeout=self.timeout_s)
+            return http.client.HTTPSConnection(host, port, timeout=wait_s, context=ssl.create_default_context())
+        return http.client.HTTPConnection(host, port, timeout=wait_s)
 
-    def _check_peer(self, connection: http.client.HTTPConnection) -> None:
-        """A name that stands for this machine must lead to it."""
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
+        """Connect. A name that stands for this machine must lead to it."""
+        self._check_going()
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            raise TimeoutError(f"no connection within {min(CONNECT_S, self.timeout_s):g} s") from error
+        self._check_going()  # a stop finds no socket before it is connected
         if self.address.is_here and not is_loopback(connection.sock.getpeername()[0]):
             raise Refused(0, f"{self.address.host} leads to another machine")
+        connection.sock.settimeout(self.timeout_s)
+
+    def _check_going(self) -> None:
+        if self._stopped.is_set():
+            raise ConnectionAbortedError(0, "it was given up")
 
     def _said(self, body: bytes) -> str:
         """What the endpoint gives as its reason, fit to be shown, without the key."""
@@ -185,8 +207,11 @@ class Caller:
         error = found.get("error", found) if found is not None else body.decode("utf-8", "replace")
         if isinstance(error, dict):
             error = error.get("message") or error.get("detail") or ""
-        text = brief(shown(str(error)), 300)
-        text = text.replace(self.key, "***") if self.key else text
+        return self._shown(str(error))
+
+    def _shown(self, text: str) -> str:
+        """Words of the endpoint in brackets, cut after the key is out: half of one must not be left."""
+        text = brief(shown(text.replace(self.key, "***") if self.key else text), 300)
         return f" ({text})" if text else ""
 
 
@@ -198,7 +223,7 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
         n_bytes += len(piece)
         if n_bytes > MOST_BYTES:
             raise http.client.HTTPException(f"the reply has more than {MOST_BYTES >> 20} MB")
-        if time.monotonic() > deadline:
+        if time.monotonic() >= deadline:
             raise TimeoutError
     if expected is not None and n_bytes < expected:
         raise http.client.HTTPException(f"{n_bytes} of {expected} bytes came")
@@ -215,7 +240,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 def _pause_s(text: str) -> float | None:
     """The seconds that Retry-After asks for, as a number or a date (RFC 9110, 10.2.3)."""
-    if text.strip().isdigit():
+    if text.isascii() and text.strip().isdigit():
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sg_local.backends import EngineSettings, Generator
+from sg_local.backends import Beside, EngineSettings, Generator
 from sg_local.backends.openai.address import Access, Address, check_reach
 from sg_local.backends.openai.asks import (
     Echoed,
@@ -54,8 +54,11 @@ class EndpointGenerator:
     a grammar, with penalties, or behind a prompt that the endpoint would read as other tokens.
     """
 
-    def __init__(self, model: Path, settings: EngineSettings, address: Address, access: Access) -> None:
+    def __init__(
+        self, model: Path, settings: EngineSettings, address: Address, access: Access, beside: Beside | None = None
+    ) -> None:
         self._model, self._settings, self._access = model, settings, access
+        self._beside = beside or Beside(replace(settings, endpoint="", n_parallel=None))
         self.address = address
         self._vocabulary = Vocabulary(model, settings.cache or Path.home() / ".cache" / "sg-local")
         self.info = self._vocabulary.info
@@ -149,8 +152,14 @@ class EndpointGenerator:
         if self._here is None:
             from sg_local.backends import llama_cpp
 
-            self._here = llama_cpp.open_generator(self._model, replace(self._settings, endpoint=""))
+            self._here = llama_cpp.open_generator(self._model, self._beside.settings)
+            self._beside.opened()
         return self._here
+
+    @property
+    def choice(self) -> Any:
+        """What llama.cpp on this machine runs; None before it is needed."""
+        return getattr(self._here, "choice", None)
 
     def session(self) -> Any:
         """A server's session: on this machine alone."""
@@ -219,7 +228,10 @@ class EndpointGenerator:
         continuations = self._vocabulary.continuations(prompt, ids)
         if not all(continuations):
             raise SgError(f"Prompt {prompt.id}: a continuation without text has no probability of its own.")
-        self._check_length(prompt.id, len(ids) + max(map(len, continuations), default=0) - 1)
+        longest = len(ids) + max(map(len, continuations), default=0)
+        self._check_length(prompt.id, longest - 1)
+        if longest + 1 > self._settings.n_ctx:  # an echo takes the last token too, and one more that is written
+            return None
         ending = self._vocabulary.ending(prompt)
         sent = []
         for text, tokens in zip(prompt.continuations, continuations, strict=True):

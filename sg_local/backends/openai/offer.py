@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sg_local.backends.openai.asks import (
+    NEUTRAL,
     Echoed,
     Misread,
     Sent,
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 PROBE = "Na\u00efve caf\u00e9s,  1234 don't\n\u6771\u4eac \U0001f642 x_y ()"
 ONE = Sampling(temperature=0.0, max_tokens=1)
-EXTRAS = ("top_k", "logprobs", "stop_token_ids")
+EXTRAS = ("top_k", "logprobs", "stop_token_ids", *NEUTRAL)
 CAT = "The cat sat on the"
 N_NEXT, FEWEST_NEXT, MOST_NEXT = 20, 2, 5
 """Likeliest next tokens that are asked for, and how many of those that stay whole behind the text are looked at."""
@@ -75,7 +76,15 @@ class Offer:
             "It takes no token ids: prompts that its tokens would read otherwise are computed on this machine.": (
                 not self.takes_ids
             ),
-            "It knows no top_k: samples come from all tokens that top_p leaves.": "top_k" not in self.fields,
+            "It takes no top_k: its own applies, or samples come from all tokens that top_p leaves.": (
+                "top_k" not in self.fields
+            ),
+            "It takes no min_p: where it has one of its own, unlikely tokens are never drawn.": (
+                "min_p" not in self.fields
+            ),
+            "It takes no repeat penalty: where it has one of its own, texts come out otherwise.": (
+                self.fields.isdisjoint(("repeat_penalty", "repetition_penalty"))
+            ),
         }
         return tuple(sentence for sentence, is_so in missing.items() if is_so)
 
@@ -122,6 +131,8 @@ def find_offer(probe: Probe, wanted: str) -> Offer:
         counts = _checked(probe, model, ids)
         takes_ids = probe.takes(written_body(model, ids, ONE, 1, frozenset()))
         sent: Sent = ids if takes_ids else PROBE
+        if not takes_ids:
+            _check_beginning(probe, model, ids)
         fields = frozenset(name for name in EXTRAS if probe.takes(_with(model, sent, name)))
         specials = takes_ids or _reads_specials(probe, model)
         skipped = _skipped(probe, model, takes_ids=takes_ids) if "logprobs" in fields else None
@@ -134,7 +145,7 @@ def find_offer(probe: Probe, wanted: str) -> Offer:
 
 
 def _with(model: str, sent: Sent, field: str) -> dict[str, Any]:
-    values: dict[str, Any] = {"top_k": 40, "logprobs": 0, "stop_token_ids": [1]}
+    values: dict[str, Any] = {**NEUTRAL, "top_k": 40, "logprobs": 0, "stop_token_ids": [1]}
     return {**written_body(model, sent, ONE, 1, frozenset()), field: values[field]}
 
 
@@ -156,10 +167,15 @@ def _model(probe: Probe, wanted: str) -> tuple[str, int | None]:
 def _chosen(probe: Probe, known: Sequence[str]) -> str:
     if len(known) == 1:
         return known[0]
-    alike = [name for name in known if name in (OUR_BASE, probe.base) or name.rpartition("/")[2].lower() == probe.base]
+    alike = [name for name in known if name in (OUR_BASE, probe.base) or _stem(name) == probe.base.lower()]
     if len(alike) == 1:
         return alike[0]
     raise _which("The endpoint does not tell which of its models is the base", known)
+
+
+def _stem(name: str) -> str:
+    """A model's name in lower case, without its owner."""
+    return name.rpartition("/")[2].lower()
 
 
 def _which(message: str, known: Sequence[str] | dict[str, Any]) -> SgError:
@@ -185,6 +201,14 @@ def _checked(probe: Probe, model: str, ids: list[int]) -> str:
     if read not in (len(own), len(ids), len(own) + 1):  # it may put a beginning of its own in front
         raise _other(probe, model)
     return "usage"
+
+
+def _check_beginning(probe: Probe, model: str, ids: list[int]) -> None:
+    """Raise SgError for a server of texts that leaves out the token that the base's prompts begin with."""
+    read = count_of(probe.post(written_body(model, PROBE, ONE, 1, frozenset())), "prompt_tokens")
+    if probe.vocabulary.info.add_bos and read is not None and read < len(ids):
+        hint = "Let it add that token, or ask a server that takes token ids, such as vLLM or llama-server."
+        raise SgError("The endpoint reads texts without their beginning-of-sequence token.", hint, exit_code=2)
 
 
 def _told_ids(probe: Probe, model: str) -> list[int] | None:
@@ -234,6 +258,10 @@ def _skipped(probe: Probe, model: str, *, takes_ids: bool) -> int | None:
                 break
     except (Refused, Misread):
         return None
+    except Unanswered as error:
+        if error.status != INTERNAL:
+            raise
+        return None  # such as for `echo`
     alike = [left_out for off, left_out in known if off <= NEAR]
     return alike[0] if len(alike) >= FEWEST_NEXT and len(alike) >= MOST_ALIKE * len(known) else None
 

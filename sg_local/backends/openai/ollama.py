@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sg_local.backends.openai.asks import NEUTRAL
 from sg_local.backends.openai.calls import Refused
 
 VERSION, GENERATE = "/api/version", "/api/generate"
-OPTIONS = ("temperature", "top_p", "top_k", "seed", "stop")
+OPTIONS = ("temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty", *NEUTRAL)
 LACKS = ("echo", "logprobs", "stop_token_ids")
 
 
@@ -19,7 +20,7 @@ def generate_body(body: dict[str, Any], n_ctx: int) -> dict[str, Any]:
     missing = [name for name in LACKS if name in body]
     if missing or not isinstance(body["prompt"], str):
         raise Refused(400, f"Ollama has no {missing[0] if missing else 'token ids'}")
-    options = {name: body[name] for name in OPTIONS if name in body}
+    options = NEUTRAL | {name: body[name] for name in OPTIONS if name in body}
     options |= {"num_predict": body["max_tokens"], "num_ctx": n_ctx}
     return {"model": body["model"], "prompt": body["prompt"], "raw": True, "stream": False, "options": options}
 
