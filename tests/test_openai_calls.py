@@ -201,7 +201,7 @@ def test_the_endpoint_s_words_are_in_the_message_and_in_no_log(endpoint, caplog)
 @pytest.mark.parametrize("head", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X"])
 def test_a_head_without_end_is_ended_by_the_timeout(endpoint, head):
     endpoint.faults = [Raw(head, again_s=0.05)]
-    assert caller_of(endpoint, timeout_s=0.5).ask(PATH, {}) == {"echo": {}}
+    assert caller_of(endpoint, timeout_s=2.0).ask(PATH, {}) == {"echo": {}}
 
 
 def test_stopping_while_it_connects_ends_the_call(endpoint, monkeypatch):
