@@ -650,7 +650,8 @@ def test_a_file_of_an_earlier_adapter_goes_when_its_successor_fails(tmp_path, mo
 
 
 def test_after_auto_has_tried_every_type_no_type_is_advised(tmp_path, monkeypatch):
-    job = make_job(tmp_path, TinySpec(type="F16", head_type="F16", layers=1), types=("auto",))
+    """The base's own types are tried first, and would be advised whatever their size."""
+    job = make_job(tmp_path, TinySpec(type="Q8_0", layers=1), size=0.1, types=("auto",))
     with pytest.raises(SgError, match="score lost on own rows") as caught:
         export.export(losing(job, monkeypatch))
     assert caught.value.hint.endswith("No type passed: serve the base with adapter.gguf instead.")
