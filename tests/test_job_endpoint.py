@@ -84,6 +84,8 @@ def test_a_run_is_written_there_and_trained_measured_and_answered_here(job, endp
         made.train()
         n = len(endpoint.written)
         report = made.evaluate()
+        kept = json.loads((made.folder / "run.json").read_text())["engine"]
+        assert kept["format"] and kept["n_parallel"] != 4  # requests at a time; the engine here chose its sequences
         assert len(endpoint.written) > n and {"base", "base_vote", "tuned"} <= set(report.systems)
         n = len(endpoint.asked)
         assert made.predict(["My parcel is late."])[0] in TASK["labels"]
@@ -143,6 +145,15 @@ def test_what_cannot_work_is_refused_before_a_row_is_written(job, endpoint, tmp_
             made.synth()
     assert not list((tmp_path / "runs").glob("*/inputs.jsonl"))
     assert not endpoint.asked
+
+
+def test_a_password_goes_into_no_run_json(job):
+    with job() as made:
+        made.synth()
+    secret = "http://u:hunter2@127.0.0.1/v1"
+    with pytest.raises(SgError, match="password"), job(endpoint=secret) as again:
+        again.filter()
+    assert "hunter2" not in (made.folder / "run.json").read_text()
 
 
 def typed(*words: str, code: int = 0) -> str:
