@@ -196,6 +196,11 @@ def consensus(votes: Mapping[str, int]) -> str:
     return ranked[0] if ranked else ""
 
 
+def typical(votes: Mapping[str, int], stands: Callable[[Mapping[str, int]], str]) -> str:
+    """The consensus of those votes that stand alone before a filters' gate: `stands` elects one, or none."""
+    return consensus({output: n for output, n in votes.items() if stands({output: n})})
+
+
 def likeness_to(output: str, votes: Mapping[str, int]) -> float:
     """The mean ROUGE-L of an output to all the votes, every one counted, from 0 to 1."""
     mine = pieces(output)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from sg_local import prompts
 from sg_local.channel import Channel, channel_scores, orders_of
 from sg_local.evaluate.job import EvalQuestion, Evaluation
-from sg_local.metrics import consensus
+from sg_local.metrics import typical
 from sg_local.prompts import Form, Room
 from sg_local.records import Pair, Prompt, Sampling, ScoredPrompt, Segments, seed_of
 
@@ -105,7 +105,7 @@ class Typical(Vote):
     """Several samples, of which the one most like the others stands, those left out that the gate refuses."""
 
     def _elected(self, job: Evaluation, input: str, votes: Counter[str]) -> str:
-        return consensus({output: n for output, n in votes.items() if job.elect(input, {output: n})})
+        return typical(votes, lambda alone: job.elect(input, alone))
 
 
 @dataclass(frozen=True)

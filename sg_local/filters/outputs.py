@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sg_local.filters.labels import FEWEST, Labelling
 from sg_local.filters.similarity import pieces, rouge_l
-from sg_local.metrics import consensus
+from sg_local.metrics import typical
 from sg_local.records import Candidate
 
 RARELY = 0.3
@@ -39,7 +39,7 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
 
 def _typical(row: Candidate, elect: Elect) -> str:
     """The consensus of those votes that stand by themselves; its share counts the others too, as doubts (_verdict)."""
-    return consensus({output: n for output, n in row.votes.items() if elect(row.input, {output: n})})
+    return typical(row.votes, lambda alone: elect(row.input, alone))
 
 
 def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | None:
