@@ -49,13 +49,19 @@ class Greedy:
     def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
         room = answer_room(job)
-        sampling = _sampling(job, self.form, Sampling(temperature=0.0, max_tokens=room.n_new))
+        sampling = self._sampling(job, Sampling(temperature=0.0, max_tokens=room.n_new))
         asked = (
-            Prompt(id, segments(job, self.form, question, room), sampling)
+            Prompt(id, self._segments(job, question, room), sampling)
             for id, question in zip(ids, questions, strict=True)
         )
         found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
         return [Reply(prompts.parse_output(job.task, found[id], self.form.lead)) for id in ids]
+
+    def _sampling(self, job: Evaluation, drawn: Sampling) -> Sampling:
+        return _sampling(job, self.form, drawn)
+
+    def _segments(self, job: Evaluation, question: EvalQuestion, room: Room) -> Segments:
+        return segments(job, self.form, question, room)
 
 
 @dataclass(frozen=True)
@@ -118,17 +124,8 @@ class Restricted:
         """One reply for each question, in order."""
         labels = job.task.labels
         answers = tuple(prompts.answer_text(self.form, label) for label in labels)
-        room = answer_room(job)
-        found: dict[str, tuple[float, ...]] = {}
-        for places in _by_examples(questions).values():  # what a call's prompts share is read once
-            asked = (
-                ScoredPrompt(
-                    ids[i], segments(job, self.form, questions[i], room), answers, end=True, ending=self.form.end
-                )
-                for i in places
-            )
-            found |= {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
-        return [Reply(best_label(labels, found[id]), tuple(round(p, 4) for p in found[id])) for id in ids]
+        found = scores_of(job, self.form, questions, ids, answers, end=True)
+        return [Reply(best_label(labels, row), rounded(row)) for row in found]
 
 
 @dataclass(frozen=True)
@@ -149,9 +146,33 @@ class ByChannel:
             scores = channel_scores(job.generator, channel, [questions[i].input for i in group])
             found |= dict(zip(group, scores, strict=True))
         labels = job.task.labels
-        return [
-            Reply(best_label(labels, found[i]), tuple(round(p, 4) for p in found[i])) for i in range(len(questions))
-        ]
+        return [Reply(best_label(labels, found[i]), rounded(found[i])) for i in range(len(questions))]
+
+
+def scores_of(
+    job: Evaluation,
+    form: Form,
+    questions: Sequence[EvalQuestion],
+    ids: Ids,
+    continuations: tuple[str, ...],
+    *,
+    end: bool = False,
+) -> list[tuple[float, ...]]:
+    """log P of each continuation behind each question's prompt, in nats; with `end` the answer's end counts, too."""
+    room, ending = answer_room(job), form.end if end else ""
+    found: dict[str, tuple[float, ...]] = {}
+    for places in _by_examples(questions).values():  # what a call's prompts share is read once
+        asked = (
+            ScoredPrompt(ids[i], segments(job, form, questions[i], room), continuations, end=end, ending=ending)
+            for i in places
+        )
+        found |= {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
+    return [found[id] for id in ids]
+
+
+def rounded(scores: Sequence[float]) -> tuple[float, ...]:
+    """Scores as the journal keeps them."""
+    return tuple(round(p, 4) for p in scores)
 
 
 def _by_examples(questions: Sequence[EvalQuestion]) -> dict[tuple[Pair, ...], list[int]]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from sg_local import metrics, prompts
 from sg_local.calibration import mean_scores
-from sg_local.evaluate.answering import Ids, Reply, answer_room, best_label, segments
+from sg_local.evaluate.answering import Ids, Reply, answer_room, best_label, rounded, scores_of, segments
 from sg_local.evaluate.calibrating import known_rows
 from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.prompts import Form, answer_tokens
-from sg_local.records import ScoredPrompt, Segments
+from sg_local.records import Segments
 from sg_local.run import ADAPTER
 
 DIGITS = 3
@@ -114,10 +114,4 @@ class Beginnings:
 
     def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
-        room = answer_room(job)
-        asked = (
-            ScoredPrompt(id, segments(job, self.form, question, room), self.texts)
-            for id, question in zip(ids, questions, strict=True)
-        )
-        found = {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
-        return [Reply("", tuple(round(p, 4) for p in found[id])) for id in ids]
+        return [Reply("", rounded(row)) for row in scores_of(job, self.form, questions, ids, self.texts)]

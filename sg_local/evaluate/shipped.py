@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sg_local import prompts
-from sg_local.evaluate.answering import Greedy, Ids, Reply, Restricted, Way, answer_room, segments
+from sg_local.evaluate.answering import Greedy, Restricted, Way, segments
 from sg_local.evaluate.job import EvalQuestion, Evaluation, OnEvent
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.evaluate.systems import SYSTEMS, System
 from sg_local.prompts import Form, Room
-from sg_local.records import Answer, Prompt, Sampling, Segments, SgError
+from sg_local.records import Answer, Sampling, Segments, SgError
 from sg_local.report.records import ADAPTERS, FILE, FILE_RESTRICTED, TUNED, FileScore, Gain, Report, SystemResult
 from sg_local.run import ANSWERS, FILE_ANSWERS
 
@@ -40,21 +40,11 @@ class AskedFile:
 
 
 @dataclass(frozen=True)
-class Carried:
+class Carried(Greedy):
     """Free text to a bare input, through a template that brings the task along: what a client of the file sends."""
 
-    form: Form
-
-    def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
-        """One reply for each question, in order."""
-        room = answer_room(job)
-        sampling = Sampling(temperature=0.0, max_tokens=room.n_new)
-        asked = (
-            Prompt(id, self._segments(job, question, room), sampling)
-            for id, question in zip(ids, questions, strict=True)
-        )
-        found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
-        return [Reply(prompts.parse_output(job.task, found[id], self.form.lead)) for id in ids]
+    def _sampling(self, job: Evaluation, drawn: Sampling) -> Sampling:
+        return drawn
 
     def _segments(self, job: Evaluation, question: EvalQuestion, room: Room) -> Segments:
         """The bare input; where the demonstrations that come along leave it no room, the whole prompt with fewer."""
