@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sg_local import metrics
+from sg_local.report.facts import dotted
 from sg_local.report.file import read_report
 from sg_local.report.records import Report
 from sg_local.run import GAINED, REPORT, STAGES, Run
@@ -91,20 +92,18 @@ def _figures(run: Run, report: Report | None) -> ComparedRun:
         return named
     served, main = report.systems[report.served], report.main
     base = report.systems[main.base] if main is not None else report.base
-    return ComparedRun(
-        named.run,
-        named.task,
-        named.model,
-        report.n_training,
-        report.n,
-        served.title,
-        served.score,
-        served.low,
-        served.high,
-        base.title,
-        base.score,
-        *((main.gain, main.low, main.high) if main is not None else (None, None, None)),
+    measured = replace(
+        named,
+        n_training=report.n_training,
+        n_tests=report.n,
+        system=served.title,
+        score=served.score,
+        low=served.low,
+        high=served.high,
+        base=base.title,
+        base_score=base.score,
     )
+    return measured if main is None else replace(measured, gain=main.gain, gain_low=main.low, gain_high=main.high)
 
 
 def _paired(report: Report, first: Report) -> PairedRun | None:
@@ -146,15 +145,6 @@ def _settings(run: Run) -> dict[str, Any]:
     for stage in STAGES:
         settings = (run.stamp(stage) or {}).get("settings", {})
         gained = {f"{stage}.{name}": value for name, value in GAINED.items() if name in settings}
-        found |= gained | _flat({name: one for name, one in settings.items() if name not in UNSET}, stage)
-    return found
-
-
-def _flat(settings: dict[str, Any], prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}.{name}")
-        else:
-            found[f"{prefix}.{name}"] = value
+        own = {name: one for name, one in settings.items() if name not in UNSET}
+        found |= gained | dict(dotted(own, f"{stage}."))
     return found

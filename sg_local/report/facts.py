@@ -173,13 +173,14 @@ def _stages(run: Run) -> Iterator[dict[str, Any]]:
     for stage in STAGES:
         stamp = run.stamp(stage)
         if stamp is not None:
-            yield {"name": stage, "seconds": stamp.get("seconds"), "settings": dict(_dotted(stamp["settings"]))}
+            yield {"name": stage, "seconds": stamp.get("seconds"), "settings": dict(dotted(stamp["settings"]))}
 
 
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of nested tables with its dotted name."""
     for name, value in table.items():
         if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{name}.")
+            yield from dotted(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

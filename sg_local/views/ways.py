@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sg_local.evaluate import SYSTEMS, is_untuned
+from sg_local.evaluate import SYSTEMS, EvalSettings, is_untuned
 from sg_local.report import Report
 from sg_local.report.records import BASE, METRICS
 from sg_local.run import Run
@@ -21,7 +21,6 @@ TYPED = {
     "votes": "--votes {n_votes}",
 }
 """How `predict` is asked for a system's answers, by what the table of systems calls it."""
-N_VOTES = 5
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def headline(report: Report) -> str:
 
 def uses(run: Run, report: Report) -> list[Use]:
     """Every system that `predict` can answer as, the strongest first; among equals the one that is served."""
-    n_votes = (run.stamp("eval") or {}).get("settings", {}).get("n_votes", N_VOTES)
+    n_votes = (run.stamp("eval") or {}).get("settings", {}).get("n_votes", EvalSettings.n_votes)
     found = []
     for one in SYSTEMS:
         names = [name for name in (one.name, one.in_form(report.form).name) if name in report.systems]
