@@ -97,7 +97,7 @@ def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[R
         nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
         ties = near_ties(job, generator, answers, reference.answers)
         own = own_answers(job, generator)
-        asked = [row.input for row in own_rows(job)[: len(own)]]
+        asked = [row.input for row in own_rows(job)[: len(own)]] if own else []
         lost = check_lost(job, own, reference.own, tied_rows(job, generator, asked, (own, reference.own)))
     n_equal, n_answers = sum(map(str.__eq__, answers, reference.answers)), len(answers)
     checks += [

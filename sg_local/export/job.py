@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Export:
                 found["scores"]["memory"] = list(sentences(report.memory))
         return found
 
-    @property
+    @cached_property
     def file_scores(self) -> dict[str, FileScore]:
         """What the exported files scored on the run's test rows in its own prompts, by their SHA-256."""
         report = read_report(self.run) if self.run.path(REPORT).exists() else None

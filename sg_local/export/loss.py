@@ -30,9 +30,10 @@ def check_lost(
     Where no right output is known, an answer that is not the adapter's counts as lost, but for those that are `tied`:
     they turn over by rounding alone, as often for the better. Empty where nothing is asked.
     """
-    may_lose, rows = job.settings.may_lose, own_rows(job)
+    may_lose = job.settings.may_lose
     if may_lose is None:
         return ()
+    rows = own_rows(job)
     if not rows:
         return (unmeasured(LOST, "there are no rows of the run's own"),)
     metric = metrics.metrics_of(job.task.kind, job.task.labels, job.task.schema)[job.task.metric]

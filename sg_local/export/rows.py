@@ -22,16 +22,7 @@ class OwnRow:
 
 def own_rows(job: Export) -> list[OwnRow]:
     """Validation rows first; for a task with labels then synthesised inputs that were not trained on."""
-    found = [OwnRow(pair.input, pair.output) for pair in job.valid]
-    if job.task.labels:
-        trained = {row["input"] for row in job.run.lines(TRAIN)}
-        rows = (row.input for row in job.run.read(CANDIDATES, Candidate))
-        found += [OwnRow(text, None) for text in rows if text not in trained]
-    tests = _tests(job)
-    kept: dict[str, OwnRow] = {}
-    for row in found:
-        kept.setdefault(row.input, row)  # a validation row is a candidate, too: it stays in front, with its output
-    return [row for row in kept.values() if normalise(row.input) not in tests][:MOST_ROWS]
+    return [row for row in _untrained(job) if job.task.labels or row.wanted is not None][:MOST_ROWS]
 
 
 def own_digest(job: Export) -> str:
@@ -43,16 +34,28 @@ def held_out_inputs(job: Export) -> list[str]:
     """Inputs that the adapter was not trained on, at most `n_answers`: validation rows, then synthesised ones that
     were not kept; no test rows. Answers are compared between two systems, so nobody needs to know the right ones.
     """
-    trained, tests = {row["input"] for row in job.run.lines(TRAIN)}, _tests(job)
-    spare = (row.input for row in job.run.read(CANDIDATES, Candidate))
-    inputs = dict.fromkeys([*(pair.input for pair in job.valid), *(text for text in spare if text not in trained)])
-    return [text for text in inputs if normalise(text) not in tests][: job.settings.n_answers]
+    return [row.input for row in _untrained(job)][: job.settings.n_answers]
 
 
 def held_out_rows(job: Export) -> tuple[Pair, ...]:
     """The rows whose loss is measured: validation rows, but no test rows."""
     tests = _tests(job)
     return tuple(pair for pair in job.valid if normalise(pair.input) not in tests)[: job.settings.n_rows]
+
+
+def _untrained(job: Export) -> list[OwnRow]:
+    """Each input once that the adapter was not trained on and that is no test row: first those that validated it.
+
+    A validation row is a synthesised one, too: it stays in front, with its output.
+    """
+    trained, tests = {row["input"] for row in job.run.lines(TRAIN)}, _tests(job)
+    found = [OwnRow(pair.input, pair.output) for pair in job.valid]
+    spare = (row.input for row in job.run.read(CANDIDATES, Candidate))
+    found += [OwnRow(text, None) for text in spare if text not in trained]
+    kept: dict[str, OwnRow] = {}
+    for row in found:
+        kept.setdefault(row.input, row)
+    return [row for row in kept.values() if normalise(row.input) not in tests]
 
 
 def _tests(job: Export) -> set[str]:
