@@ -7,7 +7,7 @@ written anew. Files outside the run stay as they are: a folder for llama-server 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ def rename(run: Run, name: str) -> Run:
         changed = {}
         for path in _files(run):
             before = read_json(path)
-            after = _moved(before, run.root, new.root)
+            after = _mapped(before, lambda text: _moved(text, run.root, new.root))
             if path.name == REPORT:
                 after["run"] = new.name
             if after != before:
-                digest = file_digest(path)
+                digest = file_digest(path) or ""
                 run.write_json(str(path.relative_to(run.root)), after)
-                changed[digest] = file_digest(path)
+                changed[digest] = file_digest(path) or ""
         _reseal(run, changed)
         run.root.rename(new.root)
     return new
@@ -49,32 +49,30 @@ def _files(run: Run) -> list[Path]:
     return [path for path in (*named, *sorted(run.root.glob("stages/*.json"))) if path.is_file()]
 
 
-def _moved(data: Any, old: Path, new: Path) -> Any:
-    """Plain data with each path into the folder `old` as one into `new`, as it was written: relative or absolute."""
+def _moved(text: str, old: Path, new: Path) -> str:
+    """A path into the folder `old` as one into `new`, as it was written: relative or absolute. Others stay."""
+    for before, after in ((str(old), str(new)), (str(old.absolute()), str(new.absolute()))):
+        if text == before or text.startswith(f"{before}/"):
+            return after + text.removeprefix(before)
+    return text
+
+
+def _mapped(data: Any, change: Callable[[str], str]) -> Any:
+    """Plain data with every text in it changed, keys apart."""
     if isinstance(data, dict):
-        return {key: _moved(value, old, new) for key, value in data.items()}
+        return {key: _mapped(value, change) for key, value in data.items()}
     if isinstance(data, list):
-        return [_moved(value, old, new) for value in data]
-    if isinstance(data, str):
-        for before, after in ((str(old), str(new)), (str(old.absolute()), str(new.absolute()))):
-            if data == before or data.startswith(f"{before}/"):
-                return after + data.removeprefix(before)
-    return data
+        return [_mapped(value, change) for value in data]
+    return change(data) if isinstance(data, str) else data
 
 
-def _reseal(run: Run, changed: dict[str | None, str | None]) -> None:
+def _reseal(run: Run, changed: dict[str, str]) -> None:
     """Let seals know the files that were written anew, so that no stage is taken for one made from others."""
     for path in run.root.glob(SEALS):
         before = read_json(path)
-        after = _replaced(before, changed)
+        after = _mapped(before, lambda text: changed.get(text, text))
         if after != before:
             run.write_json(str(path.relative_to(run.root)), after)
-
-
-def _replaced(data: Any, changed: dict[str | None, str | None]) -> Any:
-    if isinstance(data, dict):
-        return {key: _replaced(value, changed) for key, value in data.items()}
-    return changed.get(data, data) if isinstance(data, str) else data
 
 
 def tag(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> tuple[str, ...]:
