@@ -273,6 +273,8 @@ def job_options(stage: str | None = None) -> Callable[[Callable[..., Any]], Call
 
 def _options(values: dict[str, Any], stage: str | None) -> Options:
     """The job's options, taken out of a command's values."""
+    from sg_local.job import presets
+
     own = {item.name: values.pop(item.name) for item in fields(Options) if item.name in values}
     sets = list(values.pop("sets", ()))
     time_s = values.pop("time_s", None)
@@ -281,9 +283,7 @@ def _options(values: dict[str, Any], stage: str | None) -> Options:
     if values.pop("no_fast_copy", False):
         sets.append("engine.fast_copy=false")
     reach = _reach(values)
-    settings = parse_sets(sets, stage)
-    if (endpoint := values.pop("endpoint", None)) is not None:
-        settings = {**settings, "engine": {**settings.get("engine", {}), "endpoint": endpoint}}
+    settings = presets.with_endpoint(parse_sets(sets, stage), values.pop("endpoint", None))
     bounds = [values.pop(name, None) for name in ("ram_bytes", "disk_bytes", "whole_s")]
     return Options(
         **own,

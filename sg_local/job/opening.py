@@ -90,15 +90,11 @@ def open_job(
     asked = {name: options.pop(name, None) for name in ASKING}
     files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
     chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
-    found = _options(Path(runs), _with_endpoint(settings or {}, asked["endpoint"]), chosen, columns or {}, budget or {})
+    tables = presets.with_endpoint(settings or {}, asked["endpoint"])
+    found = _options(Path(runs), tables, chosen, columns or {}, budget or {})
     found = dataclasses.replace(found, reach="anywhere" if asked["allow_remote"] else "here")
     opened = job_for_base if base else job_for_task
     return Job(opened(load_task(task), found, _home(home)))
-
-
-def _with_endpoint(settings: Tables, endpoint: str | None) -> dict[str, Any]:
-    """Settings with the address of a server that writes, where one is given."""
-    return dict(settings) if endpoint is None else presets.merged(settings, {"engine": {"endpoint": endpoint}})
 
 
 def _options(

@@ -150,6 +150,11 @@ def changed(settings: T, values: Values, where: str = "") -> T:
     return typing.cast(T, dataclasses.replace(typing.cast(Any, settings), **new))
 
 
+def with_endpoint(settings: Mapping[str, Any], endpoint: str | None) -> dict[str, Any]:
+    """Settings with the address of a server that writes, where one is given."""
+    return dict(settings) if endpoint is None else merged(settings, {"engine": {"endpoint": endpoint}})
+
+
 def typed(hint: Any, value: Any, place: str) -> Any:
     """A value, or its text from the command line, as the field's type; SgError (usage) when it is not one."""
     origin = typing.get_origin(hint)
