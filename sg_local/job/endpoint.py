@@ -13,6 +13,7 @@ from sg_local.backends import asks_server
 from sg_local.backends.openai import check_settings
 from sg_local.backends.openai.address import address_of, check_reach
 from sg_local.job import presets
+from sg_local.job.events import Listener, Said
 from sg_local.records import SgError
 from sg_local.run import INPUTS
 
@@ -72,7 +73,8 @@ def check_offer(job: OpenRun, stages: Collection[str]) -> None:
     job.record["set"] = presets.merged(job.record.get("set", {}), {"synth": free})
 
 
-def notes_of(generator: Generator) -> tuple[str, ...]:
-    """What is told of a generator that asks a server; empty for others."""
-    found: tuple[str, ...] = getattr(generator, "notes", ())
-    return found
+def tell_endpoint(generator: Generator, tell: Listener, beside: str = "") -> None:
+    """Say which server is asked, and `beside` it what is not, then what it lacks; nothing of other generators."""
+    notes: tuple[str, ...] = getattr(generator, "notes", ())
+    for place, note in enumerate(notes):  # the first one says who is asked
+        tell(Said(f"  {note}" if place else f"  {note}{beside}"))

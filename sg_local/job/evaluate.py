@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sg_local.backends import makes_weights
-from sg_local.job.endpoint import notes_of
-from sg_local.job.events import Listener, Moved, Said
+from sg_local.job.endpoint import tell_endpoint
+from sg_local.job.events import Listener, Moved
 from sg_local.job.export import export_job, pairs_of
 from sg_local.job.job import OpenRun
 from sg_local.job.layouts import asked_form
@@ -38,8 +38,7 @@ def evaluate(job: OpenRun, tell: Listener) -> str:
     from sg_local import evaluate as room
     from sg_local.job.calibrating import calibration_of
 
-    for note in notes_of(job.generator):
-        tell(Said(f"  {note}; tuned models answer on this machine" if note.startswith("endpoint") else f"  {note}"))
+    tell_endpoint(job.generator, tell, "; tuned models answer on this machine")
     examples_adapter = train_examples(job, tell) if job.plan["eval"].tuned_examples else None
     planted = train_canaries(job, tell) if job.plan["eval"].canaries > 0 else None
     work = evaluation_of(job, examples_adapter)
@@ -57,8 +56,7 @@ def evaluate_base(job: OpenRun, tell: Listener) -> BaseScores:
     from sg_local import evaluate as room
 
     check_base(job)
-    for note in notes_of(job.generator):
-        tell(Said(f"  {note}"))
+    tell_endpoint(job.generator, tell)
     return room.evaluate_base(evaluation_of(job), lambda event: tell(Moved("eval", event)))
 
 
@@ -89,5 +87,4 @@ def _tell_the_files(job: OpenRun, tell: Listener) -> None:
         from sg_local import export as room
 
         room.add_scores(export_job(job))
-        if score_exported(job, tell, "eval"):
-            room.add_scores(export_job(job))
+        score_exported(job, tell, "eval")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def export(job: OpenRun, tell: Listener) -> str:
     """Adapter, fused files and papers. Lets go of the engine first: the export opens its own."""
     from sg_local import export as room
+    from sg_local.job.shipping import score_exported
 
     work = export_job(job)
     if said := room.told_of_rows(work):
@@ -28,21 +29,12 @@ def export(job: OpenRun, tell: Listener) -> str:
         done = room.export(work, lambda event: tell(Moved("export", event)))
     except SgError as error:
         if error.exit_code == GATE_NOT_MET:
-            _score(job, tell)
+            score_exported(job, tell, "export")
         raise
-    _score(job, tell)
+    score_exported(job, tell, "export")
     return (
         ", ".join(f"{fused.file} keeps {fused.retained['mean']:.1%} of the delta" for fused in done.fused) or "adapter"
     )
-
-
-def _score(job: OpenRun, tell: Listener) -> None:
-    """The files that passed answer the test rows, where the adapter has done so; their papers say how well."""
-    from sg_local import export as room
-    from sg_local.job.shipping import score_exported
-
-    if score_exported(job, tell, "export"):
-        room.add_scores(export_job(job))
 
 
 def export_job(job: OpenRun) -> Export:

@@ -73,20 +73,21 @@ def score(job: OpenRun, file: AskedFile, tell: Listener, stage: str = "eval") ->
     return found
 
 
-def score_exported(job: OpenRun, tell: Listener, stage: str) -> bool:
-    """Score every exported file that passed its gate and has not answered yet; whether there was one."""
+def score_exported(job: OpenRun, tell: Listener, stage: str) -> None:
+    """Score every exported file that passed its gate and has not answered yet; their papers say how well."""
     from sg_local import evaluate as room
     from sg_local import export
     from sg_local.job.export import export_job
 
     report = current_report(job)
     if report is None or not job.plan["eval"].score_files:
-        return False
+        return
     known = {one.sha256 for one in report.files or () if one.prompt == room.RUNS}
     paths = [path for path, digest in export.passed_files(export_job(job)) if digest not in known]
     for path in paths:
         score(job, asked_file(job, path, room.RUNS), tell, stage)
-    return bool(paths)
+    if paths:
+        export.add_scores(export_job(job))
 
 
 def current_report(job: OpenRun) -> Report | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sg_local.job.endpoint import notes_of
+from sg_local.job.endpoint import tell_endpoint
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
 from sg_local.records import EARLIER, LABELLED, OWN, Candidate, InputRow
@@ -81,8 +81,7 @@ def told(rows: Sequence[InputRow]) -> str:
 
 def tell_engine(job: OpenRun, tell: Listener) -> None:
     """Say what the engine chose to run, where it chooses, or what server it asks."""
-    for note in notes_of(job.generator):
-        tell(Said(f"  {note}"))
+    tell_endpoint(job.generator, tell)
     choice = getattr(job.generator, "choice", None)
     if choice is not None:
         told = f"{choice.format}, {counted(choice.n_parallel, 'sequence')}, {counted(choice.n_threads, 'thread')}"
