@@ -21,17 +21,13 @@ logger = logging.getLogger(__name__)
 STAGE = "label_bias"
 
 
-def measured_bias(job: OpenRun) -> LabelBias | None:
-    """The offsets of a run's labels, or why there are none; None for a task without labels. Hold the lock."""
-    if not job.task.labels:
-        return None
-    found = kept_bias(job)
-    if found is None:
-        job.adapted()
-        found = label_bias(evaluation_of(job))
-        logger.info("run %s: %s", job.run.name, found.said)
-        job.run.write_json(LABEL_BIAS, dataclasses.asdict(found))
-        job.run.write_stamp(STAGE, fitted_with(job), READS, (LABEL_BIAS,))
+def measure_bias(job: OpenRun) -> LabelBias:
+    """Measure the offsets of a run's labels, or why there are none, and keep them. Hold the lock."""
+    job.adapted()
+    found = label_bias(evaluation_of(job))
+    logger.info("run %s: %s", job.run.name, found.said)
+    job.run.write_json(LABEL_BIAS, dataclasses.asdict(found))
+    job.run.write_stamp(STAGE, fitted_with(job), READS, (LABEL_BIAS,))
     return found
 
 

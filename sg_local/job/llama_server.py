@@ -10,7 +10,7 @@ from sg_local import prompts
 from sg_local.backends import makes_weights
 from sg_local.job.export import export_job
 from sg_local.job.job import OpenRun, job_for_run
-from sg_local.job.label_bias import kept_bias, measured_bias
+from sg_local.job.label_bias import kept_bias, measure_bias
 from sg_local.job.layouts import tuned_layout
 from sg_local.job.options import Home, Options
 from sg_local.job.required import needs
@@ -73,7 +73,7 @@ def _bias_of(job: OpenRun) -> LabelBias | None:
     if (known := kept_bias(job)) is not None or not job.task.labels:
         return known
     with job.lock():
-        found = measured_bias(job)
+        found = measure_bias(job)
         if makes_weights(job.trainer):
             with still_sealed(job, "eval"):
                 add_scores(export_job(job))
