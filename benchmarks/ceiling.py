@@ -27,7 +27,6 @@ intervals; the pooled ones resample the tasks, and the rows inside each. The las
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,9 +34,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import own_data
-from own_data import COMMON, QUICK, SYNTHETIC, TESTS, Rows, Setting, labelled, own_job, own_rows, parted, place, shared
-from quality import interval, note, options_of, split_at
+from own_data import (
+    COMMON,
+    QUICK,
+    TESTS,
+    Rows,
+    Setting,
+    end_with,
+    labelled,
+    measure_all,
+    own_job,
+    own_rows,
+    parted,
+    place,
+    pooled_gain,
+    print_gains,
+    shared,
+)
+from quality import note, options_of, split_at
 
 import sg_local as sg
 from sg_local import filters
@@ -58,24 +72,16 @@ def main() -> int:
     """Measure every task and seed, print the tables and the JSON line; 1 when something failed or nothing was there."""
     args = arguments()
     args.runs.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    for name in args.tasks:
-        for seed in range(args.seeds):
-            about = {"task": Path(name).stem, "seed": seed}
-            try:
-                for row in measure(setting_of(name, seed, args)):
-                    rows.append({**about, **row})
-                    print(line_of(rows[-1]), file=sys.stderr, flush=True)
-            except SgError as error:
-                failed[f"{name} seed {seed}"] = f"{error.message} {error.hint}"
-                print(f"{name}, seed {seed}: {error.message}", file=sys.stderr)
+
+    def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
+        for row in measure(setting_of(name, seed, args)):
+            yield {"task": Path(name).stem, "seed": seed, **row}
+
+    rows, failed = measure_all(args.tasks, args.seeds, measured, line_of)
     tasks = [summary(task, rows) for task in dict.fromkeys(row["task"] for row in rows)]
     costs = [{"cost": name, **found} for name in COSTS if (found := pooled_cost(name, rows)) is not None]
     print_tables(rows, tasks, costs)
-    told = [{key: value for key, value in row.items() if key != "scores"} for row in rows]
-    print(json.dumps({"rows": told, "tasks": tasks, "costs": costs, "failed": failed}))
-    return 0 if rows and not failed else 1
+    return end_with(rows, failed, {"tasks": tasks, "costs": costs})
 
 
 def arguments() -> argparse.Namespace:
@@ -180,11 +186,9 @@ def summary(task: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def pooled_cost(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """What one thing costs over all tasks, as benchmarks/own_data.py pools a gain; None without rows of both arms."""
+    """What one thing costs over all tasks; None without rows of both arms."""
     first, second = COSTS[name]
-    named = {first: SYNTHETIC, second: second}
-    renamed = [{**row, "arm": named[row["arm"]]} for row in rows if row["arm"] in named]
-    return own_data.pooled_gain(second, renamed)
+    return pooled_gain(second, rows, first)
 
 
 def line_of(row: dict[str, Any]) -> str:
@@ -207,9 +211,7 @@ def print_tables(
         hopeless = "" if one["leaves_room"] else ", the untuned model does as well as the ceiling"
         print(f"{one['task'][:24]:24} {one['base']:6.1f} {one['untuned']:7.1f} {arms}  {closed}{hopeless}")
     print("\npoints [95 %]")
-    for one in costs:
-        by_task = ", ".join(f"{task} {interval(gain)}" for task, gain in one["tasks"].items())
-        print(f"{one['cost']:12} {interval(one['gain']):22} over {one['n_tasks']}: {by_task}")
+    print_gains({one["cost"]: one for one in costs})
 
 
 if __name__ == "__main__":

@@ -30,9 +30,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import own_data
-from own_data import COMMON, QUICK, QUICK_TESTS, TESTS, Rows, Setting, parted, place, shared
-from quality import interval, note, options_of, split_at
+from own_data import (
+    COMMON,
+    QUICK,
+    QUICK_TESTS,
+    TESTS,
+    Rows,
+    Setting,
+    end_with,
+    measure_all,
+    parted,
+    place,
+    pooled_gain,
+    print_gains,
+    shared,
+)
+from quality import note, options_of, split_at
 
 import sg_local as sg
 from sg_local import filters, prompts
@@ -61,25 +74,16 @@ def main() -> int:
     """Measure every task and seed, print the tables and the JSON line; 1 when something failed or nothing was there."""
     args = arguments()
     args.runs.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
     untuned: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    for name in args.tasks:
-        for seed in range(args.seeds):
-            about = {"task": Path(name).stem, "seed": seed}
-            try:
-                at = setting_of(name, seed, args)
-                for row in measure(at, args.arms, about, untuned):
-                    rows.append(row)
-                    print(line_of(row), file=sys.stderr, flush=True)
-            except SgError as error:
-                failed[f"{name} seed {seed}"] = f"{error.message} {error.hint}"
-                print(f"{name}, seed {seed}: {error.message}", file=sys.stderr)
-    pooled = [one for arm in args.arms if (one := pooled_gain(arm, rows)) is not None]
+
+    def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
+        about = {"task": Path(name).stem, "seed": seed}
+        return measure(setting_of(name, seed, args), args.arms, about, untuned)
+
+    rows, failed = measure_all(args.tasks, args.seeds, measured, line_of)
+    pooled = [one for arm in args.arms if (one := pooled_gain(arm, rows, FIRST)) is not None]
     print_tables(untuned, rows, pooled)
-    told = [{key: value for key, value in row.items() if key != "scores"} for row in rows]
-    print(json.dumps({"untuned": untuned, "rows": told, "pooled": pooled, "failed": failed}))
-    return 0 if rows and not failed else 1
+    return end_with(rows, failed, {"untuned": untuned, "pooled": pooled})
 
 
 def arguments() -> argparse.Namespace:
@@ -226,12 +230,6 @@ def right(at: Setting, scores: np.ndarray) -> float:
 # Figures
 
 
-def pooled_gain(arm: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The gain of an arm over `auto`, as benchmarks/own_data.py pools it."""
-    renamed = [{**row, "arm": own_data.SYNTHETIC if row["arm"] == FIRST else row["arm"]} for row in rows]
-    return own_data.pooled_gain(arm, renamed) if arm != FIRST else None
-
-
 def line_of(row: dict[str, Any]) -> str:
     """One line of the second table."""
     figures = f"{row['n']:4} {row['calibrated']:10.1f} {row['free']:6.1f} {row['score']:6.1f} {row['kept']:5}"
@@ -251,9 +249,7 @@ def print_tables(
     for row in rows:
         print(line_of(row))
     print(f"\ngain over {FIRST}, points [95 %]")
-    for one in pooled:
-        by_task = ", ".join(f"{task} {interval(gain)}" for task, gain in one["tasks"].items())
-        print(f"{one['arm']:14} {interval(one['gain']):22} over {one['n_tasks']}: {by_task}")
+    print_gains({one["arm"]: one for one in pooled})
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,22 +89,44 @@ def main() -> int:
     """Measure every task and seed, print the tables and the JSON line; 1 when something failed or nothing was there."""
     args = arguments()
     args.runs.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    for entry in entries_of(args):
-        for seed in range(args.seeds):
-            try:
-                for row in measure(setting_of(entry, seed, args), args.arms):
-                    rows.append({"task": entry.name, "kind": entry.kind, "seed": seed, **row})
-                    print(line_of(rows[-1]), file=sys.stderr, flush=True)
-            except SgError as error:
-                failed[f"{entry.name} seed {seed}"] = f"{error.message} {error.hint}"
-                print(f"{entry.name}, seed {seed}: {error.message}", file=sys.stderr)
+    entries = {entry.name: entry for entry in entries_of(args)}
+
+    def measured(name: str, seed: int) -> Iterator[dict[str, Any]]:
+        for row in measure(setting_of(entries[name], seed, args), args.arms):
+            yield {"task": name, "kind": entries[name].kind, "seed": seed, **row}
+
+    rows, failed = measure_all(entries, args.seeds, measured, line_of)
     names = dict.fromkeys(row["arm"] for row in rows)
     pooled = [one for name in names if (one := pooled_gain(name, rows)) is not None]
     print_tables(rows, pooled)
+    return end_with(rows, failed, {"pooled": pooled})
+
+
+def measure_all(
+    names: Iterable[str],
+    n_seeds: int,
+    measure: Callable[[str, int], Iterator[dict[str, Any]]],
+    line_of: Callable[[dict[str, Any]], str],
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The rows of every task and seed, told as they come; and what went wrong, by task and seed."""
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for name in names:
+        for seed in range(n_seeds):
+            try:
+                for row in measure(name, seed):
+                    rows.append(row)
+                    print(line_of(row), file=sys.stderr, flush=True)
+            except SgError as error:
+                failed[f"{name} seed {seed}"] = f"{error.message} {error.hint}"
+                print(f"{name}, seed {seed}: {error.message}", file=sys.stderr)
+    return rows, failed
+
+
+def end_with(rows: Sequence[dict[str, Any]], failed: dict[str, str], more: dict[str, Any]) -> int:
+    """Print the JSON line; the exit code: 1 when something failed or nothing was there."""
     told = [{key: value for key, value in row.items() if key != "scores"} for row in rows]
-    print(json.dumps({"rows": told, "pooled": pooled, "failed": failed}))
+    print(json.dumps({"rows": told, **more, "failed": failed}))
     return 0 if rows and not failed else 1
 
 
@@ -285,9 +307,9 @@ def right_share(at: Setting, kept: Sequence[filters.Kept]) -> float | None:
     return round(100 * sum(found) / len(found), 1) if found else None
 
 
-def gaps_of(arm: str, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Arm - synthetic of each test row that both answered, the mean over seeds, by task."""
-    base = {(row["task"], row["seed"]): row["scores"] for row in rows if row["arm"] == SYNTHETIC}
+def gaps_of(arm: str, rows: Sequence[dict[str, Any]], first: str = SYNTHETIC) -> dict[str, list[float]]:
+    """Arm - `first` of each test row that both answered, the mean over seeds, by task."""
+    base = {(row["task"], row["seed"]): row["scores"] for row in rows if row["arm"] == first}
     found: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         other = base.get((row["task"], row["seed"]))
@@ -297,10 +319,10 @@ def gaps_of(arm: str, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     return {task: [sum(gap) / len(gap) for gap in by_row.values()] for task, by_row in found.items()}
 
 
-def pooled_gain(arm: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The gain of an arm over all tasks, each weighing the same; None for the synthetic one and without rows."""
-    gaps = gaps_of(arm, rows)
-    if arm == SYNTHETIC or not gaps:
+def pooled_gain(arm: str, rows: Sequence[dict[str, Any]], first: str = SYNTHETIC) -> dict[str, Any] | None:
+    """The gain of an arm over `first`, over all tasks, each weighing the same; None for that one and without rows."""
+    gaps = gaps_of(arm, rows, first)
+    if arm == first or not gaps:
         return None
     each = {task: gain_of([values]) for task, values in gaps.items()}
     return {"arm": arm, "n_tasks": len(gaps), "gain": gain_of(list(gaps.values())), "tasks": each}
@@ -338,9 +360,14 @@ def print_tables(rows: Sequence[dict[str, Any]], pooled: Sequence[dict[str, Any]
     for row in rows:
         print(line_of(row))
     print("\ngain over synthetic rows alone, points [95 %]")
-    for one in pooled:
+    print_gains({one["arm"]: one for one in pooled})
+
+
+def print_gains(pooled: Mapping[str, dict[str, Any]]) -> None:
+    """A line for each pooled gain, by name: over all tasks, then by task."""
+    for name, one in pooled.items():
         by_task = ", ".join(f"{task} {interval(gain)}" for task, gain in one["tasks"].items())
-        print(f"{one['arm']:12} {interval(one['gain']):22} over {one['n_tasks']}: {by_task}")
+        print(f"{name:14} {interval(one['gain']):22} over {one['n_tasks']}: {by_task}")
 
 
 if __name__ == "__main__":
