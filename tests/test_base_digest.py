@@ -8,7 +8,7 @@ import os
 import pytest
 from tiny_models import TinySpec, write_model
 
-from sg_local.job.job import job_for_task
+from sg_local.job.begun import job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.stages import AFTER_REVIEW, perform_all
 from sg_local.records import Candidate, Verdict

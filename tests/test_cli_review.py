@@ -12,7 +12,7 @@ from sg_local.cli import review as command
 from sg_local.cli.app import app
 from sg_local.cli.config import Environment
 from sg_local.job import review as job_review
-from sg_local.job.job import job_for_run
+from sg_local.job.begun import job_for_run
 from sg_local.job.options import Home, Options
 
 LOOK, TRAIN = "Look through them now", "Train on the kept pairs now"

@@ -15,8 +15,8 @@ from sg_local.backends.llama_cpp.probe import EngineChoice
 from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.export import gate, loading
 from sg_local.job import job as job_module
+from sg_local.job.begun import job_for_run, job_for_task
 from sg_local.job.export import export_job
-from sg_local.job.job import job_for_run, job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.plan import make_plan
 from sg_local.job.train import training_job

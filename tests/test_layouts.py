@@ -13,9 +13,9 @@ from sg_local.backends import TrainSettings
 from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.job import plan, train
 from sg_local.job.answering import Asking, answerer
+from sg_local.job.begun import job_for_run
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.export import export_job
-from sg_local.job.job import job_for_run
 from sg_local.job.layouts import tuned_layout
 from sg_local.job.options import Home, Options
 from sg_local.job.serving import service_of

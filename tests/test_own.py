@@ -17,7 +17,7 @@ from sg_local import filters
 from sg_local.cli.app import app
 from sg_local.console.review_card import main
 from sg_local.job import review
-from sg_local.job.job import job_for_run, job_for_task
+from sg_local.job.begun import job_for_run, job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.own import OwnSettings, held_back, weight_of
 from sg_local.job.stages import perform, perform_all

@@ -22,8 +22,9 @@ from sg_local.export import folder_gate
 from sg_local.job import disk, preflight
 from sg_local.job import job as job_module
 from sg_local.job.base import Base
+from sg_local.job.begun import job_for_run, job_for_task
 from sg_local.job.evaluate import evaluation_of
-from sg_local.job.job import OpenRun, job_for_run, job_for_task
+from sg_local.job.job import OpenRun
 from sg_local.job.options import Home, Options
 from sg_local.job.plan import layers_of, plan_of
 from sg_local.job.resources import training_of

@@ -7,8 +7,8 @@ import pytest
 
 from sg_local import prompts, tasks
 from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.job.begun import job_for_task
 from sg_local.job.events import Said
-from sg_local.job.job import job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.stages import perform
 from sg_local.prompts import PLAIN, Room

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sg_local import tasks
-from sg_local.job.job import job_for_run, job_for_task
+from sg_local.job.begun import job_for_run, job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.records import Pair, SgError
 from sg_local.run import RUN

@@ -14,9 +14,9 @@ import pytest
 from sg_local import filters, synth, training
 from sg_local.evaluate.answering import Restricted
 from sg_local.evaluate.job import held_out_questions
+from sg_local.job.begun import job_for_run, job_for_task
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.export import export_job
-from sg_local.job.job import job_for_run, job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.train import training_job
 from sg_local.records import Candidate, InputRow, Prompt, Sampling, Segment, Verdict

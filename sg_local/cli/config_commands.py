@@ -13,14 +13,8 @@ from sg_local.cli import output
 from sg_local.cli.app import CommandGroup
 from sg_local.cli.complete import stage_names
 from sg_local.cli.config import OPTIONS, Environment
-from sg_local.cli.options import (
-    Choice,
-    job_options,
-    json_option,
-    model_options,
-    runs_option,
-    set_option,
-)
+from sg_local.cli.gathering import job_options
+from sg_local.cli.options import Choice, json_option, model_options, runs_option, set_option
 from sg_local.cli.output import Column
 from sg_local.job.meanings import meaning
 from sg_local.job.options import Options

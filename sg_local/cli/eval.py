@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from sg_local.cli.app import Command
 from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import gate_names, system_names
 from sg_local.cli.config import Environment
+from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import telling
 from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     Choice,
     endpoint_options,
-    job_options,
     json_option,
     redo_option,
     runs_option,
@@ -145,13 +145,10 @@ def eval_command(
     systems are called `file` and `file_restricted` in a gate, such as `file-tuned.low>-2`.
     """
     from sg_local import tasks
-    from sg_local.job import presets
 
     asked = Wanted(**wanted)
     gates = [evaluate.parse_gate(gate) for gate in asked.gates]
-    said = {**({"retain": True} if retain else {}), **({} if abstain is None else {"abstain": abstain})}
-    if said:
-        options = dataclasses.replace(options, settings=presets.merged(options.settings, {"eval": said}))
+    options = _with_said(options, {"retain": retain or None, "abstain": abstain})
     if base and (retain or options.redo or asked.show or asked.system or asked.file):
         message = "--retain, --redo, --show, --system and --file need a run, and --base measures the untuned model."
         raise SgError(message, "Leave one of them out.", exit_code=2)
@@ -170,6 +167,16 @@ def eval_command(
             return
         show(job, asked)
         evaluate.require(read_report(job.run), gates)
+
+
+def _with_said(options: Options, said: Mapping[str, Any]) -> Options:
+    """The options with settings of the evaluation that were typed by names of their own; None: not typed."""
+    from sg_local.job import presets
+
+    typed = {name: value for name, value in said.items() if value is not None}
+    if not typed:
+        return options
+    return dataclasses.replace(options, settings=presets.merged(options.settings, {"eval": typed}))
 
 
 def go(job: OpenRun, options: Options, *, changed: bool) -> None:

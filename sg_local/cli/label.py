@@ -16,12 +16,12 @@ from sg_local.cli.app import Command
 from sg_local.cli.asking import open_asked
 from sg_local.cli.complete import row_names, run_names, task_names
 from sg_local.cli.config import Environment
+from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import PlainNarrator, listener
 from sg_local.cli.options import (
     Choice,
     endpoint_options,
     form_option,
-    job_options,
     json_option,
     model_option,
     runs_option,

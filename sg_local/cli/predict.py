@@ -19,6 +19,7 @@ from sg_local.cli.app import Command
 from sg_local.cli.asking import asked_argument, base_options, open_asked
 from sg_local.cli.complete import row_names
 from sg_local.cli.config import Environment
+from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import telling
 from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
@@ -26,7 +27,6 @@ from sg_local.cli.options import (
     Decorated,
     abstain_option,
     endpoint_options,
-    job_options,
     json_option,
     runs_option,
     set_option,

@@ -13,9 +13,11 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import OPTIONS, Environment
-from sg_local.cli.options import backend_option, job_options, runs_option
+from sg_local.cli.gathering import job_options
+from sg_local.cli.options import backend_option, runs_option
 from sg_local.cli.output import Column
-from sg_local.job.job import OpenRun, job_for_run
+from sg_local.job.begun import job_for_run
+from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
 from sg_local.job.required import needs
 from sg_local.job.stale import is_trained, training_line

@@ -13,11 +13,11 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import task_argument
 from sg_local.cli.config import Environment
+from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import telling
 from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     budget_options,
-    job_options,
     json_option,
     model_options,
     name_option,
@@ -28,8 +28,9 @@ from sg_local.cli.options import (
 )
 from sg_local.cli.show import show_forecast, show_verdict
 from sg_local.cli.waiting import OPENING, waiting
+from sg_local.job.begun import job_for_task
 from sg_local.job.evaluate import UNMEASURED
-from sg_local.job.job import OpenRun, job_for_task
+from sg_local.job.job import OpenRun
 from sg_local.job.options import TASK, Options, Tests
 from sg_local.job.prospect import prospect
 from sg_local.job.stages import AFTER_REVIEW, ALL, BEFORE_REVIEW, foreseen, look_ahead, perform_all, to_come
@@ -125,12 +126,7 @@ def run_command(
     with waiting(OPENING):
         opened = job_for_task(found, options, environment.home(), ALL)
     if only_plan:
-        with opened as job:
-            with waiting("looking ahead"):
-                found_out = foreseen(job)
-            while job.said:
-                tell(job.said.pop(0))
-            show_forecast(found_out, as_json)
+        show_plan(opened, as_json)
         return
     with opened as job, job.lock():
         with waiting("looking ahead"):
@@ -144,6 +140,16 @@ def run_command(
             show_verdict(job.run, unmeasured)
         if refused is not None:
             raise refused
+
+
+def show_plan(opened: OpenRun, as_json: bool) -> None:
+    """What the job will take, and what is to be said before it works."""
+    with opened as job:
+        with waiting("looking ahead"):
+            found = foreseen(job)
+        while job.said:
+            tell(job.said.pop(0))
+        show_forecast(found, as_json)
 
 
 def _asks(yes: bool) -> bool:

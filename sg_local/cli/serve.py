@@ -11,7 +11,8 @@ import click
 from sg_local.cli.app import Command
 from sg_local.cli.asking import asked_names, base_options, open_asked
 from sg_local.cli.config import Environment
-from sg_local.cli.options import abstain_option, backend_option, job_options, runs_option, set_option
+from sg_local.cli.gathering import job_options
+from sg_local.cli.options import abstain_option, backend_option, runs_option, set_option
 from sg_local.job.options import Options
 from sg_local.job.serving import Manner, full_names, open_served, service_of, tuned_runs
 from sg_local.records import SgError

@@ -13,10 +13,10 @@ from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument, task_argument, type_names
 from sg_local.cli.config import Environment
 from sg_local.cli.gates import show_gates
+from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import telling
 from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
-    job_options,
     json_option,
     model_options,
     name_option,
@@ -31,7 +31,8 @@ from sg_local.cli.run import read_task
 from sg_local.cli.show import show_files, show_funnel
 from sg_local.cli.waiting import OPENING, waiting
 from sg_local.job import train
-from sg_local.job.job import OpenRun, job_for_run, job_for_task
+from sg_local.job.begun import job_for_run, job_for_task
+from sg_local.job.job import OpenRun
 from sg_local.job.llama_server import WrittenPreset, write_preset
 from sg_local.job.options import Options
 from sg_local.job.stages import perform

@@ -13,17 +13,10 @@ from sg_local.cli import output
 from sg_local.cli.app import Command
 from sg_local.cli.complete import task_names
 from sg_local.cli.config import Environment
+from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import telling
 from sg_local.cli.notify import notify_option
-from sg_local.cli.options import (
-    job_options,
-    json_option,
-    model_options,
-    name_option,
-    redo_option,
-    runs_option,
-    set_option,
-)
+from sg_local.cli.options import json_option, model_options, name_option, redo_option, runs_option, set_option
 from sg_local.cli.output import Column
 from sg_local.cli.run import read_task
 from sg_local.job.options import Options

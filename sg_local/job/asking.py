@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sg_local import tasks
 from sg_local.job.base import find_base
-from sg_local.job.job import OpenRun, begin, checked, job_for_run
+from sg_local.job.begun import begin, checked, job_for_run
+from sg_local.job.job import OpenRun
 from sg_local.job.options import Home, Options
 from sg_local.records import SgError, Task
 from sg_local.run import Run, default_name, find_run, list_runs

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from sg_local import prompts
 from sg_local.backends import makes_weights
+from sg_local.job.begun import job_for_run
 from sg_local.job.export import export_job
-from sg_local.job.job import OpenRun, job_for_run
+from sg_local.job.job import OpenRun
 from sg_local.job.label_bias import kept_bias, measure_bias
 from sg_local.job.layouts import tuned_layout
 from sg_local.job.options import Home, Options

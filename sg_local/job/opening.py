@@ -5,7 +5,6 @@ Of the environment only the folders of models and caches are read, and `home` na
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 from sg_local.home import folders, tell_nobody
 from sg_local.job import presets
 from sg_local.job.asking import job_for_base
+from sg_local.job.begun import job_for_run, job_for_task
 from sg_local.job.budget import budget_of
 from sg_local.job.face import Job, check_options
-from sg_local.job.job import job_for_run, job_for_task
 from sg_local.job.options import Home, Options, Tables
 from sg_local.records import Task
 from sg_local.tables import Columns
@@ -87,14 +86,9 @@ def open_job(
     another task, model, seed or form.
     """
     check_options(options, "open_job", {"seed", "preset", "form", "backend", "trainer", "redo", *ASKING})
-    asked = {name: options.pop(name, None) for name in ASKING}
-    files = {key: None if path is None else Path(path) for key, path in (("inputs", inputs), ("rows", rows))}
-    chosen = {**options, **files, "model": None if model is None else str(model), "name": name}
-    tables = presets.with_endpoint(settings or {}, asked["endpoint"])
-    found = _options(Path(runs), tables, chosen, columns or {}, budget or {})
-    found = dataclasses.replace(found, reach="anywhere" if asked["allow_remote"] else "here")
-    opened = job_for_base if base else job_for_task
-    return Job(opened(load_task(task), found, _home(home)))
+    chosen = {**options, "model": model, "name": name, "inputs": inputs, "rows": rows}
+    found = _options(Path(runs), settings or {}, chosen, columns or {}, budget or {})
+    return Job((job_for_base if base else job_for_task)(load_task(task), found, _home(home)))
 
 
 def _options(
@@ -103,10 +97,19 @@ def _options(
     """Options as the job room has them; what is None in `chosen` was not given."""
     check_options(columns, "columns", {"input", "output"})
     check_options(budget, "budget", {"ram", "disk", "time"})
+    endpoint, allow_remote = (chosen.pop(name, None) for name in ASKING)
+    for key, kind in (("model", str), ("inputs", Path), ("rows", Path)):
+        chosen[key] = None if chosen[key] is None else kind(chosen[key])
     given = frozenset(("tests", *(key for key, value in chosen.items() if value is not None)))  # a Task brings its rows
-    named = ",".join(f"{role}={name}" for role, name in columns.items())
-    bounds = budget_of(**{"ram": None, "disk": None, "time": None, **budget})
-    return Options(runs=runs, settings=settings, given=given, own_columns=named, budget=bounds, **chosen)
+    return Options(
+        runs=runs,
+        settings=presets.with_endpoint(settings, endpoint),
+        given=given,
+        own_columns=",".join(f"{role}={name}" for role, name in columns.items()),
+        budget=budget_of(**{"ram": None, "disk": None, "time": None, **budget}),
+        reach="anywhere" if allow_remote else "here",
+        **chosen,
+    )
 
 
 def load(run: str | Path, *, runs: str | Path = "runs", home: str | Path | None = None) -> Job:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from sg_local.backends import Generator
 from sg_local.calibration import UNFITTED
 from sg_local.job.answering import Asking, check_asking
+from sg_local.job.begun import job_for_run
 from sg_local.job.calibrating import calibration_of, read_kept
-from sg_local.job.job import OpenRun, job_for_run
+from sg_local.job.job import OpenRun
 from sg_local.job.layouts import asked_form
 from sg_local.job.options import Home, Options
 from sg_local.job.required import check_base, needs

@@ -14,8 +14,8 @@ from typing import Any
 from sg_local.files import remove
 from sg_local.job import presets
 from sg_local.job.base import find_base
+from sg_local.job.begun import job_for_task
 from sg_local.job.events import Listener
-from sg_local.job.job import job_for_task
 from sg_local.job.options import Home, Options
 from sg_local.job.search import TRIALS, Search, SearchOutcome, SearchSettings, Setting, Trial, grid, search
 from sg_local.job.stages import perform

@@ -67,7 +67,7 @@ def _copied(name: str) -> Callable[[Path], object]:
 def _run(path: Path) -> object:
     """What the screens ask of a run, and what a stage that goes on does."""
     run = Run(path.parent.parent if path.parent.name == "stages" else path.parent)
-    from sg_local.job.job import job_for_run
+    from sg_local.job.begun import job_for_run
 
     with job_for_run(run.name, Options(runs=run.root.parent), Home(run.root.parent.parent / "home")) as job:
         funnel = filters.funnel(run, job.task)

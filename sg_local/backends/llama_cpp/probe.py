@@ -201,7 +201,7 @@ class _Probe:
         """The format that won and its trial file; GIVEN and None when no copy is worth it."""
         needed, winner, winner_file = WORTH, GIVEN, None
         with self._opened(given) as base:
-            for format in self._formats():
+            for format in [] if self._on_gpu else candidates(self._source, self._cache):
                 if time.monotonic() > self._deadline:
                     break
                 file = self._trial_path(format, files)
@@ -211,9 +211,6 @@ class _Probe:
                 if ratio >= needed:
                     needed, winner, winner_file = BETTER * ratio, format, file
         return winner, winner_file
-
-    def _formats(self) -> list[str]:
-        return [] if self._on_gpu else candidates(self._source, self._cache)
 
     def _race(self, base: Context, copy: Context, format: str) -> float:
         """How many times faster the copy is, by the best of turns."""
