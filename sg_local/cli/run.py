@@ -65,8 +65,8 @@ def read_task(name: str, tests: Tests, columns: str = "") -> Task:
 
 
 def tell(line: str) -> None:
-    """A line for the person on stderr."""
-    output.say(line, err=True)
+    """A line for the person on stderr, broken between words on a terminal."""
+    output.note(line)
 
 
 @click.command(
