@@ -1,8 +1,9 @@
 """A run's report: its records, its file report.json, and one HTML page.
 
-The page needs nothing else: no network, no script, no font; it prints, light or dark. It is made from report.json, the
-journals and the stamps and computes no new figure. All text from models and tasks is escaped, and the page's own policy
-forbids every load; what no document may hold stands there as a mark. Plots are inline SVG (sg_local.report.charts).
+The page needs nothing else: no network, no script, no font; it fits a telephone and five sheets, light or dark. It is
+made from report.json, the journals and the stamps and computes no new figure. All text from models and tasks is
+escaped, and the page's own policy forbids every load; what no document may hold stands there as a mark. Drawings are
+inline SVG (sg_local.report.figure, sg_local.report.charts).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def render(run: Run) -> str:
         undefined=jinja2.StrictUndefined,
         finalize=_plain_text,
     )
+    environment.filters["numbered"] = lambda name: (name, "number")
     return environment.get_template("page.html").render(gather(run))
 
 

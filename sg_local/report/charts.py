@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,58 +15,11 @@ import altair as alt
 import vl_convert
 
 from sg_local.calibration import Reliability
-from sg_local.report.records import Gain, Role, SystemResult
 from sg_local.words import shown
 
-WIDTH = 520
-ROLES = typing.get_args(Role)
+WIDTH = 290
+"""Pixels between the axes: with them a plot is no wider than a telephone, where its text keeps its size."""
 INK = "currentColor"
-
-
-def scores(systems: Sequence[SystemResult], metric: str) -> str:
-    """Every system's score with its interval: one line each, shape and colour by role."""
-    rows: list[dict[str, Any]] = [
-        {"name": one.title, "score": one.score, "low": one.low, "high": one.high, "role": one.role} for one in systems
-    ]
-    said = "; ".join(f"{row['name']} {row['score']:.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in rows)
-    y = alt.Y("name:N", sort=None, title=None, axis=_names())
-    x = alt.X("low:Q", title=f"{metric}, percent", scale=alt.Scale(domain=[0, 100]))
-    role = alt.Color("role:N", scale=_colours(), legend=_legend())
-    table = _table(rows)
-    layers = alt.layer(
-        table.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q", y=y, color=role),
-        table.mark_point(size=90, filled=True, opacity=1).encode(
-            x="score:Q", y=y, color=role, shape=alt.Shape("role:N", scale=_shapes(), legend=_legend())
-        ),
-        table.mark_text(align="left", baseline="middle", color=INK, fontSize=12, x=WIDTH + 8).encode(
-            y=y, text=alt.Text("score:Q", format=".1f")
-        ),
-    )
-    return svg(layers.properties(width=WIDTH, height=alt.Step(24)), f"{metric} of every system", said)
-
-
-def gains(found: Mapping[str, Gain]) -> str:
-    """Each tuned system's gain over the strongest base of its family, with the line of no gain."""
-    rows: list[dict[str, Any]] = [
-        {"name": name, "gain": one.gain, "low": one.low, "high": one.high} for name, one in found.items()
-    ]
-    said = "; ".join(f"{row['name']}: {row['gain']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})" for row in rows)
-    table = _table(rows)
-    y = alt.Y("name:N", sort=None, title=None, axis=_names())
-    zero = _table([{"zero": 0}]).mark_rule(strokeDash=[4, 3], color=INK).encode(x="zero:Q")
-    layers = alt.layer(
-        zero,
-        table.mark_rule(strokeWidth=2, color="var(--tuned)").encode(
-            x=alt.X("low:Q", title="gain in points"), x2="high:Q", y=y
-        ),
-        table.mark_point(size=90, filled=True, shape="diamond", color="var(--tuned)", opacity=1).encode(
-            x="gain:Q", y=y
-        ),
-        table.mark_text(align="left", baseline="middle", color=INK, fontSize=12, x=WIDTH + 8).encode(
-            y=y, text=alt.Text("gain:Q", format="+.1f")
-        ),
-    )
-    return svg(layers.properties(width=WIDTH, height=alt.Step(28)), "Gain over the strongest base", said)
 
 
 def reliability(found: Mapping[str, Reliability]) -> str:
@@ -83,7 +35,7 @@ def reliability(found: Mapping[str, Reliability]) -> str:
     names, percent = list(found), alt.Scale(domain=[0, 100])
     colours = alt.Scale(domain=names, range=["var(--base)", "var(--tuned)"][-len(names) :])
     chart = _table(rows).encode(
-        x=alt.X("confidence:Q", title="probability given, percent", scale=percent),
+        x=alt.X("confidence:Q", title="probability given, percent", scale=percent, axis=alt.Axis(tickCount=5)),
         y=alt.Y("right:Q", title="right, percent", scale=percent),
         color=alt.Color("name:N", scale=colours, legend=_legend()),
     )
@@ -93,7 +45,7 @@ def reliability(found: Mapping[str, Reliability]) -> str:
         shape=alt.Shape("name:N", scale=alt.Scale(domain=names, range=["circle", "diamond"]), legend=_legend()),
     )
     layers = alt.layer(even.encode(x="x:Q", y="y:Q"), chart.mark_line(strokeWidth=1.5), points)
-    return svg(layers.properties(width=WIDTH, height=300), "Do the probabilities mean what they say?", said)
+    return svg(layers.properties(width=WIDTH, height=240), "Do the probabilities mean what they say?", said)
 
 
 def losses(curve: Sequence[Sequence[float | None]]) -> str:
@@ -114,44 +66,7 @@ def losses(curve: Sequence[Sequence[float | None]]) -> str:
         ),
     )
     points = chart.transform_filter("datum.set == 'validation'").mark_point(filled=True, size=60, opacity=1)
-    return svg(alt.layer(chart.mark_line(), points).properties(width=WIDTH, height=220), "Loss while training", said)
-
-
-def bars(counts: Mapping[str, int], title: str, axis: str) -> str:
-    """Counts as horizontal bars in the order given, each with its figure."""
-    rows = [{"name": name, "count": count} for name, count in counts.items()]
-    table = _table(rows)
-    y = alt.Y("name:N", sort=None, title=None, axis=_names())
-    x = alt.X("count:Q", title=axis, axis=alt.Axis(tickMinStep=1, format="d"))
-    text = table.mark_text(align="left", baseline="middle", dx=5, color=INK, fontSize=12)
-    layers = alt.layer(
-        table.mark_bar(color="var(--base)", height=14).encode(x=x, y=y),
-        text.encode(x="count:Q", y=y, text=alt.Text("count:Q", format="d")),
-    )
-    said = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return svg(layers.properties(width=WIDTH, height=alt.Step(24)), title, said)
-
-
-def balance(labels: Mapping[str, Sequence[int]]) -> str:
-    """Rows asked and rows kept for each label, side by side, each bar with its figure."""
-    rows = [
-        {"label": label, "count": count, "rows": kind}
-        for label, pair in labels.items()
-        for kind, count in zip(("asked", "kept"), pair, strict=True)
-    ]
-    table = _table(rows).encode(
-        y=alt.Y("label:N", sort=None, title=None, axis=_names()),
-        yOffset=alt.YOffset("rows:N", sort=["asked", "kept"]),
-    )
-    x = alt.X("count:Q", title="rows", axis=alt.Axis(tickMinStep=1, format="d"))
-    colour = alt.Color("rows:N", scale=_pair("asked", "kept"), legend=_legend())
-    text = table.mark_text(align="left", baseline="middle", dx=5, color=INK, fontSize=12)
-    layers = alt.layer(
-        table.mark_bar(stroke=INK, strokeWidth=0.5).encode(x=x, color=colour),
-        text.transform_calculate(said="datum.count + ' ' + datum.rows").encode(x="count:Q", text="said:N"),
-    )
-    said = "; ".join(f"{label}: {pair[0]} asked, {pair[1]} kept" for label, pair in labels.items())
-    return svg(layers.properties(width=WIDTH, height=alt.Step(20)), "Balance of the labels", said)
+    return svg(alt.layer(chart.mark_line(), points).properties(width=WIDTH, height=200), "Loss while training", said)
 
 
 def lengths(texts: Mapping[str, Sequence[str]]) -> str:
@@ -164,7 +79,7 @@ def lengths(texts: Mapping[str, Sequence[str]]) -> str:
             x=alt.X("length:Q", bin=alt.Bin(maxbins=24), title="characters"),
             y=alt.Y("count():Q", title="rows", axis=alt.Axis(tickMinStep=1, format="d")),
         )
-        .properties(width=WIDTH, height=90)
+        .properties(width=WIDTH, height=64)
     )
     header = alt.Header(labelColor=INK, labelFontSize=12, labelAnchor="start", title=None)
     chart = chart.facet(row=alt.Row("group:N", sort=list(texts), header=header, title=None)).resolve_scale(
@@ -200,7 +115,7 @@ def _themed(chart: Any) -> Any:
     return chart.configure(
         background="transparent",
         font="sans-serif",
-        padding={"left": 5, "right": 60, "top": 5, "bottom": 5},
+        padding=5,
         axis=alt.AxisConfig(
             **ink, gridColor="var(--grid)", labelFontSize=12, titleFontSize=12, titleFontWeight="normal"
         ),
@@ -215,20 +130,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=safe))
 
 
-def _names() -> alt.Axis:
-    return alt.Axis(labelLimit=420, ticks=False, domain=False, labelPadding=8)
-
-
 def _legend() -> alt.Legend:
     return alt.Legend(title=None, orient="top", symbolOpacity=1)
-
-
-def _colours() -> alt.Scale:
-    return alt.Scale(domain=list(ROLES), range=[f"var(--{role})" for role in ROLES])
-
-
-def _shapes() -> alt.Scale:
-    return alt.Scale(domain=list(ROLES), range=["circle", "diamond", "cross"])
 
 
 def _pair(first: str, second: str) -> alt.Scale:

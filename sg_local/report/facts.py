@@ -11,15 +11,18 @@ from markupsafe import Markup
 from sg_local.calibration import BINS, Reliability
 from sg_local.files import file_digest
 from sg_local.personal import sentence
-from sg_local.records import Answer, Verdict
-from sg_local.report.differing import Piece, compare
+from sg_local.records import Funnel, Verdict
+from sg_local.report import figure
+from sg_local.report.answers import groups
+from sg_local.report.confusion import MOST_LABELS, columns, confused
 from sg_local.report.file import read_report
 from sg_local.report.memory import sentences
-from sg_local.report.records import BASE, FAMILIES, FIELD_METRICS, METRICS, TUNED, Gain, Report, ScoredRow, SystemResult
-from sg_local.run import ADAPTER, ANSWERS, FUSED, STAGES, TRAIN, VALID, VERDICTS, Run
+from sg_local.report.records import BASE, FAMILIES, FIELD_METRICS, METRICS, Gain, Report, SystemResult
+from sg_local.run import ADAPTER, FUSED, STAGES, TRAIN, VALID, VERDICTS, Run
 
 N_KEPT = 12
-N_ANSWERS = 60
+N_IN_SIGHT = 4
+"""Rows of an example table that are not folded away."""
 
 
 @dataclass(frozen=True)
@@ -33,28 +36,6 @@ class GainLine:
     reached: str
 
 
-@dataclass(frozen=True)
-class AnswerLine:
-    """A test row answered before and after tuning, what differs marked."""
-
-    row: ScoredRow
-    base: Sequence[Piece]
-    tuned: Sequence[Piece]
-
-    @property
-    def scores(self) -> tuple[float, float]:
-        """The base's score and the tuned model's, in percent."""
-        return self.row.scores[BASE], self.row.scores[TUNED]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """A system's confusion table under its name for people."""
-
-    title: str
-    rows: tuple[tuple[int, ...], ...]
-
-
 def gather(run: Run) -> dict[str, Any]:
     """Everything that the template shows. Raises SgError where the run has no report.json."""
     report = read_report(run)
@@ -64,17 +45,26 @@ def gather(run: Run) -> dict[str, Any]:
         "report": report,
         "metric": METRICS[report.metric],
         "settings": run.settings,
+        "figure": figure.before_after(report),
+        "interval": figure.interval,
+        "bars": figure.bars,
+        "gained": report.gains.get(f"{report.served}-{BASE}"),
+        "answers": groups(run, report),
         "systems": systems_by_family(report),
-        "gains": list(gain_lines(report)),
+        "gains": (gains := list(gain_lines(report))),
+        "gain_span": _span(gains),
         "n_trained": len(trained),
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
-        "kept": _spread(rows, N_KEPT),
+        "kept": [(row["input"], row["output"]) for row in _spread(rows, N_KEPT)],
         "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
         "memory": () if report.memory is None else sentences(report.memory),
         "personal": "" if report.funnel is None else sentence(report.funnel.flagged, report.funnel.personal),
-        "rejected": report.funnel.examples if report.funnel is not None else {},
-        "answers": answer_lines(run, report)[:N_ANSWERS],
-        "confusions": _confusions(report),
+        "steps": {} if report.funnel is None else _steps(report.funnel),
+        "rejected": [] if report.funnel is None else _rejected(report.funnel),
+        "n_in_sight": N_IN_SIGHT,
+        "confusions": confused(report),
+        "columns": columns(report),
+        "most_labels": MOST_LABELS,
         "field_metrics": {} if report.systems[report.served].by_field is None else FIELD_METRICS,
         "field_lines": _field_lines(report),
         "reliabilities": reliability_lines(report),
@@ -106,49 +96,41 @@ def reliability_lines(report: Report) -> dict[str, Reliability]:
     return {one.title: one.reliability for one in systems if one.reliability is not None}
 
 
-def answer_lines(run: Run, report: Report) -> list[AnswerLine]:
-    """Every test row, those on which the score changed most first."""
-    texts = {(a.system, a.index): a.text for a in run.read(ANSWERS, Answer) if a.system in (BASE, TUNED)}
-    found = [
-        AnswerLine(row, *compare(*(texts.get((system, row.index), "") for system in (BASE, TUNED))))
-        for row in report.rows
-    ]
-    return sorted(found, key=lambda line: -abs(line.scores[1] - line.scores[0]))
-
-
 def _charts(run: Run, report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     from sg_local.report import charts
 
-    funnel = report.funnel
-    yield "scores", charts.scores(systems_by_family(report), METRICS[report.metric])
-    if report.outcomes:
-        yield "gains", charts.gains({" \u2212 ".join(report.titles(v.tuned, v.base)): v for v in report.outcomes})
     if reliabilities := reliability_lines(report):
         yield "reliability", charts.reliability(reliabilities)
     curve = (run.stamp("train") or {}).get("curve", [])
     if curve:
         yield "losses", charts.losses(curve)
-    if funnel is not None:
-        given = {"labelled rows": funnel.labelled, "own inputs": funnel.own}
-        steps = {name: n for name, n in given.items() if n} | {
-            "asked": funnel.asked,
-            "parsed": funnel.parsed,
-            "accepted": funnel.accepted,
-            "kept": funnel.kept,
-        }
-        yield "funnel", charts.bars(steps, "Rows left after each step", "rows")
-    if funnel is not None and funnel.rules:
-        yield "rules", charts.bars(funnel.rules, "Rows rejected by each rule", "rows rejected")
-    if funnel is not None and funnel.labels:
-        yield "balance", charts.balance(funnel.labels)
-    groups = {
+    texts = {
         "inputs, synthetic": [row["input"] for row in rows],
         "inputs, test": [row.input for row in report.rows],
         "outputs, synthetic": [row["output"] for row in rows],
         "outputs, test": [row.outputs[0] for row in report.rows],
     }
-    shown = [group for group in groups if not (report.kind == "classification" and group.startswith("outputs"))]
-    yield "lengths", charts.lengths({group: groups[group] for group in shown if groups[group]})
+    shown = [group for group in texts if not (report.kind == "classification" and group.startswith("outputs"))]
+    yield "lengths", charts.lengths({group: texts[group] for group in shown if texts[group]})
+
+
+def _steps(funnel: Funnel) -> dict[str, int]:
+    """How many rows were left after each step; what a person gave comes first, where there was any."""
+    given = {"labelled rows": funnel.labelled, "own inputs": funnel.own}
+    counts = {"asked": funnel.asked, "parsed": funnel.parsed, "accepted": funnel.accepted, "kept": funnel.kept}
+    return {name: n for name, n in given.items() if n} | counts
+
+
+def _rejected(funnel: Funnel) -> list[tuple[str, str, str]]:
+    """Rule, row and reason of rejected rows: the first of each rule before the second of any."""
+    found = [(i, rule, row) for rule, rows in funnel.examples.items() for i, row in enumerate(rows)]
+    return [(rule, row[0], row[1]) for _, rule, row in sorted(found, key=lambda one: one[0])]
+
+
+def _span(gains: Sequence[GainLine]) -> tuple[float, float]:
+    """A scale with zero in its middle on which every interval of a gain has room, in points."""
+    most = max((abs(end) for line in gains for end in (line.gain.low, line.gain.high)), default=0.0)
+    return -max(most, 1.0), max(most, 1.0)
 
 
 def _field_lines(report: Report) -> tuple[tuple[str, ...], list[tuple[str, list[float]]]] | None:
@@ -159,13 +141,6 @@ def _field_lines(report: Report) -> tuple[tuple[str, ...], list[tuple[str, list[
         return None
     lines = [(path, [table.get(path, 0.0) for table in tables]) for path in dict.fromkeys([*tables[0], *tables[1]])]
     return tuple(system.title for system in systems), lines
-
-
-def _confusions(report: Report) -> list[Counts]:
-    """The confusion tables of the systems in the verdict, the base before the tuned model."""
-    tables = report.confusion.tables if report.confusion is not None else {}
-    names = dict.fromkeys(name for outcome in report.outcomes for name in (outcome.base, outcome.tuned))
-    return [Counts(report.systems[name].title, tables[name]) for name in names if name in tables]
 
 
 def _stages(run: Run) -> Iterator[dict[str, Any]]:
