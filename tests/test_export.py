@@ -283,6 +283,14 @@ def test_a_type_is_tried_only_where_the_sample_gives_it_a_chance(tmp_path, monke
     assert fuser.looks_fit("Q8_0") is hopeful
 
 
+def test_a_type_that_surely_fails_is_not_weighed_to_the_end(tmp_path, monkeypatch):
+    job = make_job(tmp_path, TinySpec(layers=1))
+    left = iter([gguf.Weighed(f"t{i}", "Q8_0", 0.5, 0.0) for i in range(7)])
+    monkeypatch.setattr("sg_local.export.fused.weigh", lambda *_: left)
+    assert not Fuser(job, gguf.read_adapter(job.adapter), "", lambda _: None).looks_fit("Q8_0")
+    assert next(left).name == "t2"  # of seven, two are more than a twentieth and a deviation
+
+
 def test_same_keeps_the_base_s_types_and_size(tmp_path):
     job = make_job(tmp_path, TinySpec(type="Q4_1", layers=1), types=("same",))
     fused = export.export(job).fused[0]

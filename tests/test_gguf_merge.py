@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from pathlib import Path
 
 import gguf as reference
@@ -11,7 +12,10 @@ import pytest
 from tiny_models import TinySpec, lora_pairs, shape_of, weights_of, write_lora, write_model
 
 from sg_local import gguf
+from sg_local.gguf import reader
 from sg_local.records import SgError
+
+merge_module = sys.modules["sg_local.gguf.merge"]  # its name in the package is the function's
 
 BASES = ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16")
 ALPHA = 8.0
@@ -96,7 +100,7 @@ def test_weighing_a_small_model_foretells_the_merge_exactly(tmp_path, type):
     """Every row is in the sample, and drawn for as in the merge."""
     base, _, retained = merged(tmp_path, TinySpec(type="Q4_1", layers=2), type, size=0.01)
     with gguf.GgufFile(base) as source:
-        found = gguf.weigh(source, gguf.read_adapter(tmp_path / "a.gguf"), gguf.MergeSettings(type))
+        found = list(gguf.weigh(source, gguf.read_adapter(tmp_path / "a.gguf"), gguf.MergeSettings(type)))
     assert [(row.name, row.error) for row in found] == [(row.name, 0.0) for row in retained]
     np.testing.assert_allclose([row.share for row in found], [row.share for row in retained], rtol=1e-4)
 
@@ -105,11 +109,40 @@ def test_weighing_a_part_comes_with_its_error(tmp_path):
     """Shares of the whole merge lie within some standard errors of what an eighth of the rows tells."""
     base, _, retained = merged(tmp_path, TinySpec(type="Q4_1", layers=2, kv_heads=4), "same", size=0.01)
     with gguf.GgufFile(base) as source:
-        found = gguf.weigh(source, gguf.read_adapter(tmp_path / "a.gguf"), gguf.MergeSettings("same"), 256 * 32)
+        found = list(gguf.weigh(source, gguf.read_adapter(tmp_path / "a.gguf"), gguf.MergeSettings("same"), 256 * 32))
     off = [(one.share - whole.share) / one.error for one, whole in zip(found, retained, strict=True)]
     assert all(0 < row.error < 1 for row in found)
     assert np.abs(off).max() < 5
     assert np.std(off) == pytest.approx(1, abs=0.6)
+
+
+def test_of_a_large_tensor_some_slabs_are_measured_and_all_are_merged(tmp_path, monkeypatch):
+    spec = TinySpec(type="Q4_0", layers=1)
+    _, out, whole = merged(tmp_path, spec, "Q8_0")
+    wanted = out.read_bytes()
+    monkeypatch.setattr(reader, "SLAB_BYTES", 4096)
+    monkeypatch.setattr(merge_module, "MEASURED_WEIGHTS", 1 << 12)
+    _, out, some = merged(tmp_path, spec, "Q8_0")
+    assert out.read_bytes() == wanted
+    assert [row.name for row in some] == [row.name for row in whole]
+    assert any(one.share != other.share for one, other in zip(some, whole, strict=True))
+    np.testing.assert_allclose([row.share for row in some], [row.share for row in whole], atol=0.1)
+
+
+def test_whoever_has_seen_enough_of_a_weighing_may_stop(tmp_path, monkeypatch):
+    write_model(tmp_path / "base.gguf", spec := TinySpec(type="Q4_1", layers=8))
+    adapter = gguf.read_adapter(write_lora(tmp_path / "a.gguf", lora_pairs(spec, size=0.01), ALPHA))
+    seen: list[str] = []
+    delta = gguf.LoraAdapter.delta
+    monkeypatch.setattr(
+        gguf.LoraAdapter, "delta", lambda self, name, *rows: seen.append(name) or delta(self, name, *rows)
+    )
+    monkeypatch.setattr(merge_module.os, "cpu_count", lambda: 2)
+    with gguf.GgufFile(tmp_path / "base.gguf") as source:
+        rows = gguf.weigh(source, adapter, gguf.MergeSettings("Q8_0"))
+        first = next(rows)
+        rows.close()
+    assert first.name == seen[0] and len(set(seen)) < len(adapter.pairs) // 2
 
 
 def test_metadata_survives_byte_for_byte(tmp_path):

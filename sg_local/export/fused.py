@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 REJECTED = ".rejected"
 MIN_ALIKE = 8  # tensors of one type from which their scatter can be told
+_MOST_SPREAD = 0.5  # of a chance, at its most: that of an even one
 
 
 class Fuser:
@@ -82,11 +83,18 @@ class Fuser:
         """Whether a sample of the rows lets the type hope to hold the delta on enough tensors.
 
         A tensor counts by the chance that its share reaches the gate; a type is given up when even one standard
-        deviation more of them would not do. A small model's sample is whole, so that there nothing is left to chance.
+        deviation more of them would not do. A small model's sample is whole, so that there nothing is left to chance;
+        the tensors that are known to lose the delta then soon decide.
         """
-        settings = self.job.settings
+        settings, rows, n_lost = self.job.settings, list[Weighed](), 0
+        n_tensors = len(self.adapter.pairs)
         with GgufFile(self.job.source) as source:
-            rows = weigh(source, self.adapter, MergeSettings(type, settings.seed))
+            for row in weigh(source, self.adapter, MergeSettings(type, settings.seed)):
+                rows.append(row)
+                n_lost += not row.error and row.share < settings.min_retained
+                n_left = n_tensors - n_lost
+                if n_left + _MOST_SPREAD * n_left**0.5 < settings.min_tensors * n_tensors:
+                    return False
         alike = {type: [row for row in rows if row.type == type] for type in {row.type for row in rows}}
         chances = [_chance(row, alike[row.type], settings.min_retained) for row in rows]
         spread = math.sqrt(sum(chance * (1 - chance) for chance in chances))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,7 +31,12 @@ from sg_local.records import SgError
 
 # Rounding noise is up to some 30 times the delta, so a million weights tell a share within about three percent.
 SAMPLE_WEIGHTS, N_STRIPES = 1 << 20, 8
+# Of a larger tensor a merge measures slabs spread over it, of about so many weights: a share is then told within one
+# percent, and decoding and comparing all of it would take longer than encoding it in a simple type.
+MEASURED_WEIGHTS = 1 << 23
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION: the block layouts written here
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,26 +89,33 @@ class Weighed:
 
 def weigh(
     source: GgufFile, adapter: LoraAdapter, settings: MergeSettings, n_weights: int = SAMPLE_WEIGHTS
-) -> list[Weighed]:
-    """The retained shares that a merge would give, by a sample of about `n_weights` of every touched tensor.
+) -> Iterator[Weighed]:
+    """The retained shares that a merge would give, by a sample of about `n_weights` of every touched tensor, in file
+    order. Whoever has seen enough may stop.
 
     Every tensor is looked at, because their shares differ more from each other than within one. A tensor that fits
     into the sample whole gets the very share of the merge (error 0): draws and order of rows are the same.
     """
-    touched = [plan for plan in plan_merge(source, adapter, settings).tensors if plan.name in adapter.pairs]
-    return [_weigh(source, adapter, plan, settings, n_weights) for plan in touched]
+
+    def begun(plan: TensorPlan) -> Callable[[], Weighed]:
+        tensor, sample = source.tensors[plan.name], []
+        for stripe in _stripes(tensor, n_weights):  # read and multiplied here: one file, one BLAS
+            slab = Slab(source.rows(tensor, *stripe), tensor.type, *stripe)
+            sample.append((slab, adapter.delta(plan.name, *stripe)))
+        return partial(_weigh, tensor, plan, settings, sample)
+
+    touched = (plan for plan in plan_merge(source, adapter, settings).tensors if plan.name in adapter.pairs)
+    yield from _side_by_side(map(begun, touched))
 
 
 def _weigh(
-    source: GgufFile, adapter: LoraAdapter, plan: TensorPlan, settings: MergeSettings, n_weights: int
+    tensor: Tensor, plan: TensorPlan, settings: MergeSettings, sample: Sequence[tuple[Slab, np.ndarray]]
 ) -> Weighed:
-    tensor = source.tensors[plan.name]
-    rounding = Rounding(settings.type == "same", _generator(settings, plan), Measure())
-    n_rows = 0
-    for start, stop in _stripes(tensor, n_weights):
-        slab = Slab(source.rows(tensor, start, stop), tensor.type, start, stop)
-        _merge_rows(slab, adapter.delta(plan.name, start, stop), plan.type, rounding)
-        n_rows += stop - start
+    """One tensor's share, from some of its rows and their deltas."""
+    rounding = Rounding(settings.type == "same", _generator(settings, plan), Measure(scatters=True))
+    for slab, delta in sample:
+        _merge_rows(slab, delta, plan.type, rounding)
+    n_rows = sum(slab.stop - slab.start for slab, _ in sample)
     share = rounding.measure.result(plan.name, plan.type).share
     return Weighed(plan.name, plan.type, share, rounding.measure.share_error * (1 - n_rows / tensor.rows) ** 0.5)
 
@@ -143,7 +156,8 @@ def _tensor_chunks(
         for slab in slabs:
             yield _merge_rows(slab, adapter.delta(plan.name, slab.start, slab.stop), plan.type, rounding)
     else:
-        yield from _merge_side_by_side(slabs, adapter, plan, rounding)
+        each = max(1, tensor.rows * tensor.columns // MEASURED_WEIGHTS)
+        yield from _merge_side_by_side(slabs, adapter, plan, rounding, each)
     retained.append(rounding.measure.result(plan.name, plan.type))
 
 
@@ -158,32 +172,43 @@ class Slab:
 
 
 def _merge_side_by_side(
-    slabs: Iterable[Slab], adapter: LoraAdapter, plan: TensorPlan, rounding: Rounding
+    slabs: Iterable[Slab], adapter: LoraAdapter, plan: TensorPlan, rounding: Rounding, each: int
 ) -> Iterator[np.ndarray]:
-    """The slabs' new rows in order, computed on all cores; few wait at a time, so that memory stays small.
+    """The slabs' new rows in order, every so many-th slab measured (`each`), the first among them.
 
     Deltas are multiplied here: a BLAS that is called from several threads at once waits for itself.
     """
-    n_threads = os.cpu_count() or 1
 
-    def work(slab: Slab, delta: np.ndarray) -> tuple[np.ndarray, Measure]:
+    def work(slab: Slab, delta: np.ndarray, is_measured: bool) -> tuple[np.ndarray, Measure]:
         own = Measure()
-        return _merge_rows(slab, delta, plan.type, replace(rounding, measure=own)), own
+        if is_measured:
+            return _merge_rows(slab, delta, plan.type, replace(rounding, measure=own)), own
+        return quantize(dequantize(slab.raw, slab.type) + delta, plan.type), own
 
-    waiting: deque[Future[tuple[np.ndarray, Measure]]] = deque()
+    begun = (
+        partial(work, slab, adapter.delta(plan.name, slab.start, slab.stop), number % each == 0)
+        for number, slab in enumerate(slabs)
+    )
+    for new, own in _side_by_side(begun):
+        rounding.measure.include(own)
+        yield new
+
+
+def _side_by_side(work: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """The results in order, computed on all cores; few wait at a time, so that memory stays small."""
+    n_threads = os.cpu_count() or 1
+    waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
-        for slab in slabs:
-            waiting.append(pool.submit(work, slab, adapter.delta(plan.name, slab.start, slab.stop)))
-            if len(waiting) > 2 * n_threads:
-                yield _taken(waiting, rounding.measure)
-        while waiting:
-            yield _taken(waiting, rounding.measure)
-
-
-def _taken(waiting: deque[Future[tuple[np.ndarray, Measure]]], measure: Measure) -> np.ndarray:
-    new, own = waiting.popleft().result()
-    measure.include(own)
-    return new
+        try:
+            for one in work:
+                waiting.append(pool.submit(one))
+                if len(waiting) > 2 * n_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # nobody wants them any more
+                future.cancel()
 
 
 def _merge_rows(slab: Slab, delta: np.ndarray, type: str, rounding: Rounding) -> np.ndarray:
@@ -199,9 +224,15 @@ def _merge_rows(slab: Slab, delta: np.ndarray, type: str, rounding: Rounding) ->
 
 def _copied(source: GgufFile, tensor: Tensor, type: str) -> Iterator[np.ndarray]:
     """An untouched tensor's rows, encoded anew only where the type changes."""
-    for start, stop in source.slabs(tensor):
-        raw = source.rows(tensor, start, stop)
-        yield raw if type == tensor.type else quantize(dequantize(raw, tensor.type), type)
+    slabs = (source.rows(tensor, *slab) for slab in source.slabs(tensor))
+    if type == tensor.type:
+        yield from slabs
+        return
+
+    def encoded(raw: np.ndarray) -> np.ndarray:
+        return quantize(dequantize(raw, tensor.type), type)
+
+    yield from _side_by_side(partial(encoded, raw) for raw in slabs)
 
 
 def _types(source: GgufFile, adapter: LoraAdapter, file_type: str) -> dict[str, str]:
