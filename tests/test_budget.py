@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import sg_local as sg
 from sg_local.backends import machine
 from sg_local.cli.app import app
-from sg_local.job import budget, disk, paces, resources
+from sg_local.job import budget, disk, paces, resources, where
 from sg_local.job.budget import Budget, fit_space, fit_time
 from sg_local.job.forecast import forecast
 from sg_local.job.job import OpenRun
@@ -35,7 +35,7 @@ def model(tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
     monkeypatch.setattr(machine, "has_nvidia", lambda: False)
-    monkeypatch.setattr(paces, "on_apple_silicon", lambda: False)
+    monkeypatch.setattr(where, "on_apple_silicon", lambda: False)
     monkeypatch.setattr(paces, "pace_of", lambda job, stage: paces.Pace(1000.0, "measured"))
     monkeypatch.setattr(paces, "is_measured", lambda job, stage: True)
 

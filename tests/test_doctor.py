@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from sg_local import backends, doctor
+from sg_local.backends import limits
 from sg_local.doctor import engines, findings, machine
 from sg_local.doctor.findings import Finding
 
@@ -165,34 +166,11 @@ def test_x86_without_avx2_is_warned_of(monkeypatch):
     assert machine.check_cpu(nothing).status == "warn"
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"/proc/meminfo": "MemTotal: 1024 kB\nMemAvailable: 512 kB\n"}, (1 << 20, 1 << 19)),
-        (
-            {
-                "/proc/meminfo": "MemTotal: 1024 kB\nMemAvailable: 512 kB\n",
-                "/sys/fs/cgroup/memory.max": "300000\n",
-                "/sys/fs/cgroup/memory.current": "100000\n",
-            },
-            (300000, 200000),
-        ),
-        (
-            {
-                "/proc/meminfo": "MemTotal: 1024 kB\nMemAvailable: 512 kB\n",
-                "/sys/fs/cgroup/memory.max": "max\n",
-                "/sys/fs/cgroup/memory.current": "1\n",
-            },
-            (1 << 20, 1 << 19),
-        ),
-        ({}, (None, None)),
-    ],
-    ids=["plain", "container", "no limit", "silent"],
-)
-def test_memory_is_read_with_a_containers_limit(monkeypatch, files, expected):
+def test_memory_is_what_limits_leave_of_the_machine_s(monkeypatch):
     monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(machine, "_read", lambda path: files.get(path, ""))
-    assert machine.memory(nothing) == expected
+    monkeypatch.setattr(limits, "memory_limit", lambda: 300_000)
+    monkeypatch.setattr(limits, "memory_left", lambda: 200_000)
+    assert machine.memory(nothing) == (300_000, 200_000)
 
 
 def test_a_macs_memory_counts_what_can_be_had():

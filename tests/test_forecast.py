@@ -16,7 +16,7 @@ from sg_local.backends.training.holding import Way
 from sg_local.cli.app import app
 from sg_local.evaluate.rounds import WAYS
 from sg_local.evaluate.systems import SYSTEMS
-from sg_local.job import disk, forecast, paces, resources, stages, work_ahead
+from sg_local.job import disk, forecast, paces, resources, stages, where, work_ahead
 from sg_local.job import meter as meter_module
 from sg_local.job.base import Base
 from sg_local.job.events import Forecast
@@ -44,7 +44,7 @@ def model(tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
     monkeypatch.setattr(machine, "has_nvidia", lambda: False)
-    monkeypatch.setattr(paces, "on_apple_silicon", lambda: False)
+    monkeypatch.setattr(where, "on_apple_silicon", lambda: False)
 
 
 def begun(tmp_path, task, model, **settings) -> OpenRun:
@@ -231,6 +231,25 @@ def test_what_a_gpu_does_is_unknown_until_it_was_measured(tmp_path, routing, mod
     assert paces.pace_of(job, "train") is None
     paces.keep(job, "train", 600.0, 2.0)
     assert paces.pace_of(job, "train") is not None
+
+
+@pytest.mark.parametrize(
+    ("nvidia", "apple", "trainer", "found"),
+    [
+        (True, False, "torch", "cuda"),
+        (True, False, "mlx", "cpu"),
+        (False, True, "mlx", "metal"),
+        (False, True, "torch", "cpu"),
+        (False, False, "torch", "cpu"),
+    ],
+)
+def test_each_trainer_computes_where_its_library_does(
+    tmp_path, routing, model, monkeypatch, nvidia, apple, trainer, found
+):
+    monkeypatch.setattr(machine, "has_nvidia", lambda: nvidia)
+    monkeypatch.setattr(where, "on_apple_silicon", lambda: apple)
+    assert where.trains_on(replace(begun(tmp_path, routing, model), trainer=trainer)) == found
+    assert (where.engines_on() == "cpu") == (not nvidia and not apple)
 
 
 def foreseen(tmp_path, routing, model, stages=ALL) -> Forecast:

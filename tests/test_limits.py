@@ -34,7 +34,7 @@ def write(folder: Path, **files: str) -> None:
 
 
 def test_without_limits_nothing_is_bounded(system):
-    assert limits.memory_left() is None and limits.whole_cores() is None
+    assert limits.memory_left() is None and limits.memory_limit() is None and limits.whole_cores() is None
     write(system / "cgroup", memory__max="max\n", memory__current="7\n", cpu__max="max 100000\n")
     assert limits.memory_left() is None and limits.whole_cores() is None
 
@@ -51,6 +51,7 @@ def test_the_tightest_group_above_a_process_decides(system):
     write(system / "cgroup" / "user" / "job", memory__max="max\n", memory__current="1\n", cpu__max="400000 100000\n")
     write(system / "cgroup" / "user", memory__max=f"{2 * GB}\n", memory__current=f"{GB}\n", cpu__max="150000 100000\n")
     assert limits.memory_left() == GB and limits.whole_cores() == 1
+    assert limits.memory_limit() == 2 * GB
 
 
 def test_groups_of_the_first_version_are_read(system):
@@ -64,7 +65,7 @@ def test_groups_of_the_first_version_are_read(system):
         memory__stat=f"inactive_file 1\ntotal_inactive_file {GB}\n",
     )
     write(system / "cgroup" / "cpu" / "docker" / "x", cpu__cfs_quota_us="200000\n", cpu__cfs_period_us="100000\n")
-    assert limits.memory_left() == 2 * GB and limits.whole_cores() == 2
+    assert limits.memory_left() == 2 * GB and limits.memory_limit() == 4 * GB and limits.whole_cores() == 2
 
 
 def test_a_path_that_leads_out_of_the_groups_is_not_followed(system):
@@ -99,6 +100,7 @@ def test_work_that_is_given_memory_counts_its_libraries_itself(system):
 
 def test_the_machine_has_no_more_than_its_limits_leave(monkeypatch):
     monkeypatch.setattr(limits, "memory_left", lambda: 12345)
-    assert machine.free_memory() == 12345
+    monkeypatch.setattr(limits, "memory_limit", lambda: 23456)
+    assert machine.free_memory() == 12345 and machine.total_memory() == 23456
     monkeypatch.setattr(limits, "whole_cores", lambda: 1)
     assert machine.physical_cores() == 1

@@ -44,6 +44,15 @@ def memory_left() -> int | None:
     return max(0, min(found)) if found else None
 
 
+def memory_limit() -> int | None:
+    """Bytes of memory that this process's limits let it have at most, taken or not; None where nothing bounds it."""
+    found = [int(text) for kind in (UNIFIED, SPLIT) for text in _limits_of(kind) if text.isdigit()]
+    addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if addresses != resource.RLIM_INFINITY:
+        found.append(addresses)
+    return min(found) if found else None
+
+
 def whole_cores() -> int | None:
     """Whole cores that the groups' quotas allow, at least one; None without a quota."""
     quotas = [text_of(folder / "cpu.max").split() for folder in _groups("")]
@@ -59,6 +68,11 @@ def _left_in_groups(kind: tuple[str, str, str, str]) -> Iterator[int]:
         most, taken = (text_of(folder / name).strip() for name in (limit, used))
         if most.isdigit() and taken.isdigit():
             yield int(most) - int(taken) + _spare(folder, spare)
+
+
+def _limits_of(kind: tuple[str, str, str, str]) -> Iterator[str]:
+    controller, limit, *_ = kind
+    yield from (text_of(folder / limit).strip() for folder in _groups(controller))
 
 
 def _spare(folder: Path, name: str) -> int:

@@ -52,6 +52,12 @@ def free_memory() -> int | None:
     return min(known) if known else None
 
 
+def total_memory() -> int | None:
+    """Bytes of memory of the machine, or fewer where a container or `ulimit -v` bounds this process."""
+    known = [one for one in (_meminfo("MemTotal") or _sysctl("hw.memsize"), limits.memory_limit()) if one is not None]
+    return min(known) if known else None
+
+
 def give_back_memory() -> None:
     """Return what a piece of work has let go of to the system: cycles of objects first, then what glibc keeps."""
     gc.collect()
@@ -94,11 +100,18 @@ def _core_of(cpu: int) -> tuple[str, str]:
 
 def _available() -> int | None:
     """What the whole machine has left."""
+    available, total = _meminfo("MemAvailable"), _sysctl("hw.memsize")
+    if available is not None or total is None:
+        return available
+    return total // 2  # macOS: half is a safe reading of "free"
+
+
+def _meminfo(name: str) -> int | None:
+    """Bytes under a name of /proc/meminfo; None where there is none."""
     for line in limits.text_of(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    total = _sysctl("hw.memsize")
-    return None if total is None else total // 2  # macOS: half is a safe reading of "free"
+    return None
 
 
 def _sysctl(name: str) -> int | None:

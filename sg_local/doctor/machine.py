@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sg_local import backends
+from sg_local.backends import machine as here
 from sg_local.doctor.engines import ENGINES, versions
 from sg_local.doctor.findings import Finding, Output, gib
 
@@ -70,17 +71,10 @@ def check_memory(total: int | None, available: int | None) -> Finding:
 
 
 def memory(output: Output) -> tuple[int | None, int | None]:
-    """Total and available memory in bytes. A container's limit counts where it is lower."""
+    """Total and available memory in bytes. A container's limit and `ulimit -v` count where they are lower."""
     if platform.system() == "Darwin":
         return darwin_memory(output(("sysctl", "-n", "hw.memsize")), output(("vm_stat",)))
-    found = {
-        key: int(kib) << 10 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    }
-    total, available = found.get("MemTotal"), found.get("MemAvailable")
-    limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
-    if total is None or available is None or not (limit.isdigit() and used.isdigit()):
-        return total, available
-    return min(total, int(limit)), min(available, max(0, int(limit) - int(used)))
+    return here.total_memory(), here.free_memory()
 
 
 def darwin_memory(memsize: str | None, vm_stat: str | None) -> tuple[int | None, int | None]:

@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sg_local.backends import asks_server, machine, on_apple_silicon
+from sg_local.backends import asks_server, machine
 from sg_local.cache import PACES
 from sg_local.files import file_digest, write_cache
 from sg_local.job.endpoint import ASKING
 from sg_local.job.events import Source
+from sg_local.job.where import engines_on
 from sg_local.job.work_ahead import VERSION
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def pace_of(job: OpenRun, stage: str) -> Pace | None:
     known = _kept(job).get(stage)
     if known:
         return Pace(known, "measured")
-    if machine.has_nvidia() or on_apple_silicon() or (stage in ASKING and asks_server(job.backend)):
+    if engines_on() != "cpu" or (stage in ASKING and asks_server(job.backend)):
         return None
     trial = _trial(job) if stage in ("synth", "eval") else None
     if trial is not None:

@@ -11,11 +11,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sg_local.backends import asks_server, machine, makes_weights, on_apple_silicon
+from sg_local.backends import asks_server, machine, makes_weights
 from sg_local.backends.footprint import N_PARALLEL, EngineNeed, engine_need
 from sg_local.job.disk import faster_copy, wanted
 from sg_local.job.engine import engine_beside
 from sg_local.job.rows_ahead import rows_ahead
+from sg_local.job.where import engines_on, trains_on
 from sg_local.records import SgError
 from sg_local.words import size
 
@@ -33,7 +34,7 @@ GENERATES = {"synth": "Writing rows", "eval": "The evaluation"}
 def check_memory(job: OpenRun, stages: Collection[str]) -> None:
     """Raise SgError for the first stage that needs clearly more memory than is free, with what would fit."""
     free = machine.free_memory()
-    if free is None or machine.has_nvidia() or job.opened:
+    if free is None or engines_on() == "cuda" or job.opened:
         return
     for stage, what in GENERATES.items():
         if stage in stages and not (stage == "synth" and asks_server(job.backend)):
@@ -43,7 +44,9 @@ def check_memory(job: OpenRun, stages: Collection[str]) -> None:
         from sg_local.backends.training.on_metal import one_row
 
         place, settings = _training_place(job, free), job.plan["train"]
-        check_expected(job.base.path, _lengths(job), one_row(settings) if _on_metal(job) else settings, place)
+        check_expected(
+            job.base.path, _lengths(job), one_row(settings) if trains_on(job) == "metal" else settings, place
+        )
     if "export" in stages and makes_weights(job.trainer):
         _check_export(job, free)
 
@@ -159,12 +162,9 @@ def _training_place(job: OpenRun, free: int | None) -> Place:
     from sg_local.backends.training.on_metal import metal_place
     from sg_local.backends.training.precision import halves
 
-    if _on_metal(job):
+    where = trains_on(job)
+    if where == "metal":
         return metal_place(job.base.path, free)
-    on_cuda = machine.has_nvidia() and job.trainer == "torch"
+    on_cuda = where == "cuda"
     in_halves = halves(job.plan["train"].precision)
     return Place(None if on_cuda else free, on_cuda=on_cuda, pads=job.trainer == "mlx", halves=in_halves)
-
-
-def _on_metal(job: OpenRun) -> bool:
-    return job.trainer == "mlx" and on_apple_silicon()
