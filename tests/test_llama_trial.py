@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from sg_local.backends import EngineSettings
-from sg_local.gguf import FilePlan, GgufFile, TensorPlan, pack_field, write_gguf
-from sg_local.records import SgError
+from sg_local.backends.trying import answer_in_child, rewritten
+from sg_local.gguf import FilePlan, GgufFile, TensorPlan, copy_with_fields, pack_field, write_gguf
+from sg_local.records import Prompt, Sampling, Segment, SgError
 from tests import tiny_models
 
 pytest.importorskip("llama_cpp")
@@ -20,6 +21,7 @@ from sg_local.backends.llama_cpp import open_generator, trial
 from sg_local.backends.llama_cpp.trial import NO_NUMBERS, PASSED, REFUSED, Trial, check_survives
 
 SPEC = tiny_models.TinySpec("bpe", "F32", "F32", layers=1)
+PROMPT = Prompt("p", (Segment("hello"),), Sampling(max_tokens=2))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,27 @@ def test_a_file_is_tried_once_on_a_machine(tiny, tmp_path, asked):
     other = changed(tiny, "other.gguf", {"general.name": "another"})
     open_generator(other, settings(tmp_path)).close()
     assert asked == ["tiny.gguf", "other.gguf"]
+
+
+def test_a_process_that_a_file_may_end_is_a_trial_by_itself(tiny, tmp_path, asked):
+    answer_in_child("llama.cpp", tiny, settings(tmp_path), PROMPT)
+    open_generator(tiny, settings(tmp_path)).close()
+    assert asked == []
+    wrong = changed(tiny, "nan.gguf", {}, "blk.0.attn_q.weight")
+    with pytest.raises(SgError, match=r"nan.gguf computes no numbers"):
+        answer_in_child("llama.cpp", wrong, settings(tmp_path), PROMPT)
+
+
+@pytest.mark.parametrize("was_tried", [True, False])
+def test_a_file_with_other_metadata_is_no_new_one(tiny, tmp_path, asked, was_tried):
+    file = changed(tiny, "again.gguf", {"general.name": "one"})
+    if was_tried:
+        open_generator(file, settings(tmp_path)).close()
+    asked.clear()
+    with rewritten("llama.cpp", file, settings(tmp_path)):
+        copy_with_fields(file, file, {"general.name": "two"})
+    open_generator(file, settings(tmp_path)).close()
+    assert asked == ([] if was_tried else ["again.gguf"])
 
 
 def test_an_adapter_is_tried_before_it_is_loaded(tiny, tmp_path, asked, monkeypatch):

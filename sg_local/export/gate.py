@@ -201,11 +201,15 @@ def check_answers(job: Export, n_equal: int, n_ties: int, n_answers: int) -> Che
     return Check("greedy answers equal", passed, value, f">= {job.settings.min_equal:.0%}")
 
 
+def engine_settings(job: Export) -> EngineSettings:
+    """How the gate opens a file."""
+    return EngineSettings(n_ctx=job.settings.n_ctx, fast_copy=False, cache=job.cache)
+
+
 @contextmanager
 def opened(job: Export, model: Path) -> Iterator[Generator]:
     """A generator on the very file, never on a faster copy of it."""
-    settings = EngineSettings(n_ctx=job.settings.n_ctx, fast_copy=False, cache=job.cache)
-    generator = open_generator(job.engine, model, settings)
+    generator = open_generator(job.engine, model, engine_settings(job))
     try:
         yield generator
     finally:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sg_local.backends import EngineSettings, open_generator
+from sg_local.backends import EngineSettings
+from sg_local.backends.trying import answer_in_child
 from sg_local.records import Prompt, Sampling, Segment, SgError
 
 N_TOKENS = 16
@@ -21,13 +22,9 @@ def answer(request: dict[str, Any]) -> str:
     """The greedy answer of one model file. Raises SgError for a file that does not load."""
     cache = Path(request["cache"]) if request["cache"] is not None else None
     settings = EngineSettings(n_ctx=request["n_ctx"], n_parallel=1, fast_copy=False, cache=cache)
-    generator = open_generator(request["engine"], Path(request["model"]), settings)
-    try:
-        segments = tuple(Segment(text, trusted) for text, trusted in request["segments"])
-        prompt = Prompt("load", segments, Sampling(max_tokens=N_TOKENS))
-        return next(iter(generator.generate([prompt]))).text
-    finally:
-        generator.close()
+    segments = tuple(Segment(text, trusted) for text, trusted in request["segments"])
+    prompt = Prompt("load", segments, Sampling(max_tokens=N_TOKENS))
+    return answer_in_child(request["engine"], Path(request["model"]), settings, prompt)
 
 
 def main() -> int:

@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sg_local.backends.trying import rewritten
 from sg_local.export.card import model_card
 from sg_local.export.folder import check_folders, make_folders
 from sg_local.export.fused import REJECTED, Fuser, check_disk, check_disks
-from sg_local.export.gate import Reference, take_reference
+from sg_local.export.gate import Reference, engine_settings, take_reference
 from sg_local.export.job import RESULTS, Export, ExportEvent, ExportReport, FusedFile, FusedFolder, OnEvent
 from sg_local.export.ollama import ModelfileParts, modelfile
 from sg_local.export.provenance import provenance_fields
@@ -76,7 +77,8 @@ def add_scores(job: Export) -> ExportReport | None:
         target = job.run.path(file.file)
         if file.passed and not _has_fields(target, fields):
             check_disk(target.parent, file.size_bytes)
-            copy_with_fields(target, target, fields)
+            with rewritten(job.engine, target, engine_settings(job)):
+                copy_with_fields(target, target, fields)
         fused.append(replace(file, sha256=file_digest(target) or "", size_bytes=target.stat().st_size))
     hint = f"Delete {RESULTS} and export again."
     folders = tuple(as_record(FusedFolder, _unjudged(row), str(path), hint) for row in done.get("folders", []))

@@ -23,7 +23,15 @@ from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
 from sg_local.files import file_digest
 
-__all__ = ["EngineChoice", "LlamaGenerator", "SpeedTrial", "open_generator", "opened_for_trial"]
+__all__ = [
+    "EngineChoice",
+    "LlamaGenerator",
+    "SpeedTrial",
+    "open_generator",
+    "opened_for_trial",
+    "opened_untried",
+    "trial_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +45,7 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     """
     facts = check_file(model)
     question = _question(model, settings)
-    check_survives(Trial(model, question.cache, settings.gpu_layers))
+    check_survives(trial_of(model, settings))
     if settings.format is not None:
         choice = held(question)
     else:
@@ -47,6 +55,16 @@ def open_generator(model: Path, settings: EngineSettings) -> LlamaGenerator:
     loaded = load(Path(choice.path), settings.gpu_layers)
     parts = _parts(loaded, question, facts, choice, settings)
     return LlamaGenerator(replace(parts, trial=Trial(model, question.cache)))
+
+
+def trial_of(model: Path, settings: EngineSettings) -> Trial:
+    """How a model is tried before it is opened."""
+    return Trial(model, _cache(settings), settings.gpu_layers)
+
+
+def opened_untried(model: Path, settings: EngineSettings) -> LlamaGenerator:
+    """Load a GGUF as given, in a process that it may end."""
+    return opened_for_trial(model, settings, is_second=False)
 
 
 def opened_for_trial(model: Path, settings: EngineSettings, *, is_second: bool) -> LlamaGenerator:
@@ -61,7 +79,7 @@ def opened_for_trial(model: Path, settings: EngineSettings, *, is_second: bool) 
 
 
 def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
-    cache = settings.cache or Path.home() / ".cache" / "sg-local"
+    cache = _cache(settings)
     return ProbeRequest(
         model=model,
         digest=file_digest(model, cache) or "",
@@ -71,6 +89,10 @@ def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
         cache=cache,
         format=settings.format,
     )
+
+
+def _cache(settings: EngineSettings) -> Path:
+    return settings.cache or Path.home() / ".cache" / "sg-local"
 
 
 def _parts(

@@ -60,6 +60,20 @@ class Trial:
         """The child's only argument."""
         return json.dumps(dataclasses.asdict(self), default=str)
 
+    def came_through(self) -> bool:
+        """Whether these bytes have come through this trial here."""
+        entry = self._entry()
+        return entry in _came_through() or os.path.exists(entry)
+
+    def remember(self, seconds: float = 0.0) -> None:
+        """These bytes have come through."""
+        entry = self._entry()
+        write_cache(entry, {"path": str(self.file), "seconds": round(seconds, 1)})
+        _came_through().add(entry)
+
+    def _entry(self) -> Path:
+        return self.cache / TRIED / f"{_key(self)}.json"
+
     @classmethod
     def from_json(cls, text: str) -> Trial:
         """What `to_json` wrote."""
@@ -70,8 +84,7 @@ class Trial:
 
 def check_survives(trial: Trial) -> None:
     """Raise SgError for a file that makes llama.cpp end its process, hang or compute no numbers."""
-    entry = trial.cache / TRIED / f"{_key(trial)}.json"
-    if entry in _came_through() or os.path.exists(entry):
+    if trial.came_through():
         return
     began = time.monotonic()
     try:
@@ -81,8 +94,7 @@ def check_survives(trial: Trial) -> None:
         raise SgError(message, "Take a smaller model, or a machine with more memory.") from error
     logger.info("%s was tried in a process of its own: exit %d", trial.file.name, done.returncode)
     if done.returncode == PASSED:
-        write_cache(entry, {"path": str(trial.file), "seconds": round(time.monotonic() - began, 1)})
-        _came_through().add(entry)
+        trial.remember(time.monotonic() - began)
     elif done.returncode == -signal.SIGKILL and trial.adapter is not None:
         logger.info("there is no memory to try an adapter beside its model: it is loaded untried")
     elif done.returncode != REFUSED:
