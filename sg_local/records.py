@@ -139,12 +139,17 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request for one completion. The same id, seed and segments give the same text on the same engine."""
+    """A request for one completion. The same id, seed and segments give the same text on the same engine.
+
+    Kernels round a little otherwise beside other rows. `settled`: where the likeliest token is taken and another one is
+    nearly as likely, the engine computes that choice once more, alone, so that nothing beside it can turn it.
+    """
 
     id: str
     segments: Segments
     sampling: Sampling
     seed: int = 0
+    settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,8 @@ class ScoredPrompt:
 
     With `end` the end-of-sequence token counts as part of every continuation, so that a label which is a
     prefix of another gets no free ride. `ending` is the special token that stands for it where a chat template ends
-    its turns with another one.
+    its turns with another one. `settled`: the likeliest continuation is the answer; where another one is nearly as
+    likely, the engine computes them once more, alone, so that nothing beside them can turn it.
     """
 
     id: str
@@ -176,6 +182,7 @@ class ScoredPrompt:
     continuations: tuple[str, ...]
     end: bool = False
     ending: str = ""
+    settled: bool = False
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,13 @@ def copy_bytes(model: Path) -> int:
     return 2 * n_weights + vectors if bits < WIDE_BITS else 0
 
 
-def pool_cells(n_ctx: int, n_parallel: int, cell_bytes: int) -> int:
+def pool_cells(n_ctx: int, n_parallel: int, cell_bytes: int, n_batch: int = N_BATCH) -> int:
     """Cells in the pool: every sequence at full length if that fits KV_BYTES, never less than one and a batch.
 
     Rows seldom grow to full length and mostly share their prefix; when they do not, the scheduler makes room.
     """
     affordable = KV_BYTES // max(1, cell_bytes)
-    return -(-max(n_ctx + N_BATCH, min(n_ctx * n_parallel, affordable)) // 256) * 256
+    return -(-max(n_ctx + n_batch, min(n_ctx * n_parallel, affordable)) // 256) * 256
 
 
 def _cell_bytes(file: GgufFile) -> int:

@@ -51,7 +51,7 @@ class Greedy:
         room = answer_room(job)
         sampling = self._sampling(job, Sampling(temperature=0.0, max_tokens=room.n_new))
         asked = (
-            Prompt(id, self._segments(job, question, room), sampling)
+            Prompt(id, self._segments(job, question, room), sampling, settled=True)
             for id, question in zip(ids, questions, strict=True)
         )
         found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
@@ -163,8 +163,9 @@ def scores_of(
     found: dict[str, tuple[float, ...]] = {}
     for places in _by_examples(questions).values():  # what a call's prompts share is read once
         asked = (
-            ScoredPrompt(ids[i], segments(job, form, questions[i], room), continuations, end=end, ending=ending)
+            ScoredPrompt(ids[i], built, continuations, end=end, ending=ending, settled=end)
             for i in places
+            for built in [segments(job, form, questions[i], room)]
         )
         found |= {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
     return [found[id] for id in ids]

@@ -114,7 +114,7 @@ def task_asked(
     """The question for a task's answer behind a prompt that fits this room."""
     if is_scored(task, settings):
         labels = tuple(prompts.answer_text(form, label) for label in task.labels)
-        return ScoredPrompt(id, segments, labels, end=True, ending=form.end)
+        return ScoredPrompt(id, segments, labels, end=True, ending=form.end, settled=True)
     sampling = sampling or Sampling(max_tokens=room.n_new)
     asked = dataclasses.replace(
         sampling,
@@ -122,7 +122,7 @@ def task_asked(
         stop=(*sampling.stop, *prompts.answer_stops(task, form)),
         schema=sampling.schema or (task.schema if settings.restricted else "") or None,
     )
-    return Prompt(id, segments, asked, seed)
+    return Prompt(id, segments, asked, seed, settled=True)
 
 
 def answer_room(generator: Generator, task: Task, settings: ServeSettings) -> Room:

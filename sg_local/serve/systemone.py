@@ -258,11 +258,14 @@ def score_confidence(likely: Sequence[float]) -> float:
 def _fitting(
     generator: Generator, tasks: Sequence[Task], form: Form, text: str, settings: ServeSettings
 ) -> ScoredPrompt:
-    """The first of several wordings that leaves room for its answer. Raises TooLong where even the last does not."""
+    """The first of several wordings that leaves room for its answer. Raises TooLong where even the last does not.
+
+    Its scores are one part of a sum, so that a near tie among them decides nothing.
+    """
     for task in tasks[:-1]:
         with contextlib.suppress(prompts.TooLong):
-            return _direct(generator, task, form, text, settings)
-    return _direct(generator, tasks[-1], form, text, settings)
+            return dataclasses.replace(_direct(generator, task, form, text, settings), settled=False)
+    return dataclasses.replace(_direct(generator, tasks[-1], form, text, settings), settled=False)
 
 
 def _direct(generator: Generator, task: Task, form: Form, text: str, settings: ServeSettings) -> ScoredPrompt:

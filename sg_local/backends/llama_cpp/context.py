@@ -28,7 +28,7 @@ DECODED, NO_ROOM, ABORTED = 0, 1, 2  # llama_decode's answers
 
 @dataclass(frozen=True)
 class ContextPlan:
-    """`n_ctx` bounds one sequence, in tokens; `n_parallel` sequences run at a time.
+    """`n_ctx` bounds one sequence, in tokens; `n_parallel` sequences run at a time, `n_batch` tokens in one decode.
 
     Where it `follows` the machine, `n_threads` are the most; how many compute is then the matter of `threads`.
     """
@@ -37,6 +37,7 @@ class ContextPlan:
     n_parallel: int
     n_threads: int
     follows: bool = False
+    n_batch: int = N_BATCH
 
 
 class Context:
@@ -44,7 +45,7 @@ class Context:
 
     def __init__(self, model: object, vocab_size: int, plan: ContextPlan) -> None:
         self.plan = plan
-        self.n_batch = N_BATCH
+        self.n_batch = plan.n_batch
         self.n_cells = pool_size(model, plan)
         self._vocab_size = vocab_size
         self._flag = ctypes.create_string_buffer(2)
@@ -192,7 +193,7 @@ class Context:
 
 def pool_size(model: object, plan: ContextPlan) -> int:
     """Cells in the pool (footprint.pool_cells)."""
-    return pool_cells(plan.n_ctx, plan.n_parallel, cell_bytes(model))
+    return pool_cells(plan.n_ctx, plan.n_parallel, cell_bytes(model), plan.n_batch)
 
 
 def cell_bytes(model: object) -> int:

@@ -15,6 +15,7 @@ from sg_local.backends.llama_cpp.context import Context
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.prefix import Prefix
 from sg_local.backends.llama_cpp.probe import EngineChoice
+from sg_local.backends.llama_cpp.referee import Referee
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
 from sg_local.backends.llama_cpp.scheduler import Scheduler
@@ -60,7 +61,9 @@ class LlamaGenerator:
         candidates = Candidates(parts.vocab.size)
         self.tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
         self._prefix = Prefix(parts.context)
+        self.referee = Referee(parts.model, parts.vocab.size, parts.context.plan, self)
         self.adapter: object | None = None
+        self._in_use: object | None = None
         self._busy = False
 
     def tokenize(self, segments: Segments, *, bos: bool = True) -> tuple[int, ...]:
@@ -72,7 +75,7 @@ class LlamaGenerator:
 
         Raises SgError for a prompt that leaves no room in the context and for a grammar that does not parse.
         """
-        writer = Writer(self.tools, self._context.plan.n_ctx)
+        writer = Writer(self.tools, self._context.plan.n_ctx, self.referee)
         scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts))
         with self._alone():
             yield from scheduler.run()
@@ -81,7 +84,7 @@ class LlamaGenerator:
         """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
         scorer = Scorer(self._context, self._prefix, self._vocab.size)
         with self._alone():
-            yield from scorer.run(self.question(prompt) for prompt in prompts)
+            yield from scorer.run((self.question(prompt) for prompt in prompts), self.referee.settled)
 
     def use_adapter(self, path: Path | None) -> None:
         """Answer with this adapter from now on; None: the base. Raises SgError for an adapter of another base."""
@@ -124,11 +127,18 @@ class LlamaGenerator:
 
     def set_adapter(self, adapter: Any) -> None:
         """Compute with a loaded adapter from now on, or without any. What was computed before stays as it is."""
+        self._in_use = adapter
+        self.referee.forget_adapter()
+        self.adopt(self._context)
+
+    def adopt(self, context: Context) -> None:
+        """Let a context compute with the adapter in use."""
+        adapter: Any = self._in_use
         n = 0 if adapter is None else 1
         pointers: Any = (lib.llama_adapter_lora_p_ctypes * 1)(adapter) if n else None
         scales = (ctypes.c_float * 1)(1.0) if n else None
         log().clear()
-        if lib.llama_set_adapters_lora(self._context.pointer, pointers, n, scales):
+        if lib.llama_set_adapters_lora(context.pointer, pointers, n, scales):
             raise SgError(f"llama.cpp refused an adapter: {log().cause()}.")
 
     def free_adapter(self, adapter: object) -> None:
@@ -140,6 +150,7 @@ class LlamaGenerator:
         if self._model is None:
             return
         self.tools.grammars.close()
+        self.referee.close()
         self._context.close()
         lib.llama_model_free(self._model)
         self._model = self.adapter = None
@@ -168,7 +179,7 @@ class LlamaGenerator:
         if not all(continuations):
             raise SgError(f"Prompt {prompt.id}: a continuation without text has no probability of its own.")
         self._check_length(prompt.id, len(tokens) + max(map(len, continuations), default=0) - 1)
-        return ScoreRequest(prompt.id, tokens, continuations)
+        return ScoreRequest(prompt.id, tokens, continuations, prompt.settled)
 
     def _prompt_tokens(self, id: str, segments: Segments, n_new: int) -> list[int]:
         tokens = self._vocab.tokenize(segments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -49,12 +49,21 @@ class Row:
         return Completion(self.prompt.id, text, self.finish, self.n_prompt, self.n_new, self.logprob)
 
 
+class Logits(Protocol):
+    """Who computes a near tie once more, alone."""
+
+    def logits(self, tokens: list[int]) -> np.ndarray | None:
+        """Logits (vocabulary,) behind these tokens; None where they cannot be had."""
+        ...
+
+
 class Writer:
     """Draws a row's next token, adds it to the row's text, and decides whether the row has ended."""
 
-    def __init__(self, tools: Tools, n_ctx: int) -> None:
+    def __init__(self, tools: Tools, n_ctx: int, referee: Logits) -> None:
         self._vocab = tools.vocab
         self._n_ctx = n_ctx
+        self._referee = referee
         self._scratch = np.empty(tools.vocab.size, np.float32)
 
     def write(self, rows: list[Row], logits: np.ndarray) -> None:
@@ -65,6 +74,14 @@ class Writer:
 
     def _write(self, row: Row, logits: np.ndarray, normaliser: float | None) -> float | None:
         """Draw for one row; the logits' normaliser, where it is known by now."""
+        if row.prompt.settled and row.sampler.is_near(logits):
+            alone = self._referee.logits(row.tokens)
+            if alone is not None:
+                self._draw(row, alone, None)
+                return normaliser
+        return self._draw(row, logits, normaliser)
+
+    def _draw(self, row: Row, logits: np.ndarray, normaliser: float | None) -> float | None:
         token = row.sampler.draw(logits)
         if token is None or token in self._vocab.ends:
             row.finish = "stop"

@@ -7,7 +7,7 @@ last token of a continuation is never computed: nothing follows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -24,11 +24,12 @@ MAX_ROWS = 128  # rows of logits kept from one decode: 25 MB for a vocabulary of
 
 @dataclass
 class ScoreRequest:
-    """A prompt's tokens and its continuations' tokens (at least one each)."""
+    """A prompt's tokens and its continuations' tokens (at least one each); `settled` as in ScoredPrompt."""
 
     id: str
     tokens: list[int]
     continuations: list[list[int]]
+    settled: bool = False
 
 
 @dataclass
@@ -56,6 +57,10 @@ class Part:
         return 1 + sum(map(len, self.inner))
 
 
+Settle = Callable[[ScoreRequest, tuple[float, ...]], tuple[float, ...]]
+"""Given a question and its scores, the scores that decide."""
+
+
 class NoCells(Exception):
     """The pool has no room for a batch beside what runs."""
 
@@ -71,7 +76,7 @@ class Scorer:
         self._sequences = sequences
         self._scratch = np.empty(vocab_size, np.float32)
 
-    def run(self, questions: Iterable[ScoreRequest]) -> Iterator[Score]:
+    def run(self, questions: Iterable[ScoreRequest], settle: Settle) -> Iterator[Score]:
         """One score per question. However it is left, the pool keeps nothing but the shared prefix."""
         source = iter(questions)
         self._prefix.begin()
@@ -84,7 +89,7 @@ class Scorer:
                 self.score(batch, results)
                 parts = parts[len(batch) :]
             for question in window:
-                yield Score(question.id, tuple(results[id(question)]))
+                yield Score(question.id, settle(question, tuple(results[id(question)])))
 
     def parts(self, question: ScoreRequest) -> Iterator[Part]:
         """The question's continuations in portions that leave half a batch to the prompt."""

@@ -20,7 +20,7 @@ from sg_local.backends.llama_cpp.lanes import OpenLane, Scored, Tail, arrivals
 from sg_local.backends.llama_cpp.prefix import FixedPrefix, shared_length
 from sg_local.backends.llama_cpp.rows import PatientWriter, Row
 from sg_local.backends.llama_cpp.scheduler import Scheduler, Share
-from sg_local.backends.llama_cpp.scoring import NoCells, Part, Scorer
+from sg_local.backends.llama_cpp.scoring import NoCells, Part, Scorer, ScoreRequest
 from sg_local.backends.session import Ask, Ended, Event, Failed, Lane, Piece, Watch
 from sg_local.records import Prompt, Score, ScoredPrompt
 
@@ -107,9 +107,11 @@ class LlamaSession:
 
     def interrupt(self) -> None:
         self._context.interrupt()
+        self._generator.referee.interrupt()
 
     def close(self) -> None:
         self._context.interrupt(wanted=False)
+        self._generator.referee.interrupt(wanted=False)
         self.reset()
         self._set(self._own)
         self._generator.release()
@@ -133,7 +135,7 @@ class LlamaSession:
         heads = [self._generator.tokenize(head) for head in lane.heads] if lane is not None else []
         tokens = list(heads[0][: shared_length(heads)]) if len(heads) > 1 else []
         prefix = FixedPrefix(self._context, self._places.pop(), tokens)
-        writer = PatientWriter(self._generator.tools, self._context.plan.n_ctx)
+        writer = PatientWriter(self._generator.tools, self._context.plan.n_ctx, self._generator.referee)
         inbox: deque[Row] = deque()
         share = Share(self._free, lambda: self._make_room(opened))
         opened = OpenLane(
@@ -213,8 +215,14 @@ class LlamaSession:
             one.n_left -= 1
             if not one.n_left:
                 del lane.scored[one.key]
-                events.append(Score(one.id, tuple(one.scores)))
+                events.append(self._settled(part.question, tuple(one.scores)))
         return events
+
+    def _settled(self, question: ScoreRequest, scores: tuple[float, ...]) -> Event:
+        try:
+            return Score(question.id, self._generator.referee.settled(question, scores))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the others
+            return Failed(question.id, error)
 
     def _score_failed(self, lane: OpenLane, error: Exception) -> list[Event]:
         """The one to blame fails; where there are several to choose from, they are tried one by one."""
