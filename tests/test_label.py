@@ -135,6 +135,16 @@ def test_against_nothing_a_run_of_the_task_changes_no_probability(own_folder):
         assert again["probabilities"] == alone["probabilities"]
 
 
+def test_likeliest_labels_of_a_trained_run_are_not_fitted_and_nothing_is_kept(own_folder):
+    said = ("Where is my parcel?", "--labels", "likeliest", "--probabilities", "--json")
+    alone = json.loads(label("support_routing", *said, *SCRIPTED).stdout)
+    with sg.open_job("support_routing", backend="scripted", settings={"synth": {"n_inputs": 40}}, name="r") as job:
+        job.run()
+    before = {path: path.read_bytes() for path in (own_folder / "runs").rglob("*") if path.is_file()}
+    assert json.loads(label("r", *said).stdout)["probabilities"] == alone["probabilities"]
+    assert {path: path.read_bytes() for path in (own_folder / "runs").rglob("*") if path.is_file()} == before
+
+
 def test_what_has_no_labels_or_too_few_rows_is_refused_with_what_helps(mails, own_folder):
     told = label("iso_date", mails, *SCRIPTED, code=2).stderr
     assert "has no labels" in told and "sg-local predict iso_date FILE" in told

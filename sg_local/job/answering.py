@@ -28,6 +28,8 @@ LABELS: tuple[str, ...] = typing.get_args(Labels)
 CENTRED = ("calibrated", "ensemble")
 """Ways that take each label's mean score over known inputs off."""
 FEWEST_KNOWN = 8  # inputs; the mean of fewer says more of them than of the label
+UNKEPT = ("abstain", "known", "fitted")
+"""Fields that change nothing of what is kept of an answer, its label and scores, or that are told apart elsewhere."""
 MOST_BY_ENSEMBLE = 32  # the ensemble scores each label three times
 
 
@@ -40,7 +42,8 @@ class Asking:
     the model writes, and is held to no schema either. `votes` samples elect the answer (0: none), as the evaluation's
     `tuned_vote` does. `probabilities` asks for every label's probability. `base` asks the untuned model. Where the
     likeliest label is less probable than `abstain`, the answer is "unsure" (0: never). `known` are the inputs over
-    which centred ways take each label's mean score (none: the run's).
+    which centred ways take each label's mean score (none: the run's). `fitted`: probabilities have the temperature
+    that the run's rows fit.
     """
 
     base: bool = False
@@ -49,6 +52,7 @@ class Asking:
     probabilities: bool = False
     abstain: float = 0.0
     known: tuple[str, ...] = ()
+    fitted: bool = True
 
     @property
     def weighs(self) -> bool:
@@ -122,7 +126,8 @@ def temperature_of(job: OpenRun, asking: Asking) -> float:
     Labels by ensemble have none of their own, nor have those centred on inputs that are not the run's: their
     probabilities are not calibrated.
     """
-    if not job.task.labels or not asking.weighs or asking.known or asking.labels not in ("likeliest", "calibrated"):
+    is_fitted = asking.fitted and not asking.known and asking.labels in ("likeliest", "calibrated")
+    if not (job.task.labels and asking.weighs and is_fitted):
         return 1.0
     return _calibration(job, asking).temperature
 
@@ -170,7 +175,7 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
         job.backend,
         None if untuned else file_digest(job.run.path(ADAPTER)),
         [lengths["n_ctx"], lengths["max_tokens"]],
-        {key: value for key, value in asked.items() if key not in ("abstain", "known")},  # what is kept is the label
+        {key: value for key, value in asked.items() if key not in UNKEPT},
         voted if asking.votes else None,
         calibrated if asking.labels in CENTRED else None,
         *([asking.known] if asking.known else ()),

@@ -47,17 +47,19 @@ def check_instant(how: Instant, task: Task) -> None:
 def ask_instantly(job: OpenRun, rows: Iterable[str] = (), how: Instant = INSTANT, tell: Listener = deaf) -> Asking:
     """How the rows are asked about, after a word on what their labels are held against; may let the model write inputs.
 
-    Raises SgError (usage) for what does not go together, not with this task, or with too few inputs.
+    No probability is fitted, also where the task has a run whose rows could. Raises SgError (usage) for what does not
+    go together, not with this task, or with too few inputs.
     """
     check_instant(how, job.task)
-    if how.asking.labels not in CENTRED:
-        return how.asking
+    unfitted = replace(how.asking, fitted=False)
+    if unfitted.labels not in CENTRED:
+        return unfitted
     known = known_inputs(job, rows, how.against, tell)
-    if how.asking.labels == "ensemble" and not known.has_content:
+    if unfitted.labels == "ensemble" and not known.has_content:
         hint = f"Give a file of {FEWEST_KNOWN} rows or more, or choose `labels=calibrated`."
         raise SgError("Labels by ensemble are held against known inputs, and there are too few.", hint, exit_code=2)
     tell(Said(f"Each label's mean score over {known.said} is taken off."))
-    return replace(how.asking, known=known.texts)
+    return replace(unfitted, known=known.texts)
 
 
 def label_texts(job: OpenRun, texts: Sequence[str], how: Instant = INSTANT) -> list[str]:
