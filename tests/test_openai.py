@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
 import subprocess
 import sys
@@ -113,6 +114,14 @@ def test_scores_are_those_of_this_machine(opened, here, takes_ids):
     for text in TEXTS:
         assert isinstance(found[text], Score)
         assert found[text].logprobs == pytest.approx(wanted[text].logprobs, abs=0.02)
+
+
+@pytest.mark.parametrize("manner", [{}, {"takes_ids": False}, {"takes_ids": False, "tokenizes": False}])
+def test_nothing_is_asked_twice_to_find_what_it_offers(opened, manner):
+    with opened(**manner) as (generator, endpoint):
+        assert generator.offer.model
+        asked = [json.dumps(body, sort_keys=True) for body in endpoint.written]
+    assert len(asked) > 5 and len(set(asked)) == len(asked)
 
 
 def test_seeds_and_settings_of_a_draw_are_sent_and_repeat(opened):
