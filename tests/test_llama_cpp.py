@@ -469,6 +469,24 @@ def test_more_continuations_than_sequences(bpe, opened):
     assert score.logprobs[250:253] == pytest.approx(few.logprobs, rel=2e-4)
 
 
+def test_a_continuation_longer_than_a_decode_is_the_sum_of_its_parts(tiny, opened):
+    generator, words = opened(tiny, n_ctx=1500), " fox jumps"
+    parts = [ScoredPrompt(str(n), segments("hello" + n * 10 * words, trusted=False), (10 * words,)) for n in range(30)]
+    whole = ScoredPrompt("whole", segments("hello", trusted=False), (300 * words, words))
+    lengths = [sum(len(generator.question(one).continuations[0]) for one in asked) for asked in ([whole], parts)]
+    assert lengths[0] == lengths[1] > 600
+    wanted = sum(score.logprobs[0] for score in generator.score(parts))
+    (found,) = generator.score([whole])
+    assert found.logprobs[0] == pytest.approx(wanted, rel=1e-3)
+    assert found.logprobs[1] == pytest.approx(
+        next(iter(generator.score([replaced(whole, words)]))).logprobs[0], abs=0.01
+    )
+
+
+def replaced(ask: ScoredPrompt, *continuations: str) -> ScoredPrompt:
+    return dataclasses.replace(ask, continuations=continuations)
+
+
 @pytest.mark.slow
 def test_real_scores_and_logprobs_agree_with_one_by_one(embedded, opened, plain):
     generator, reference = opened(embedded, n_threads=2), plain(embedded)

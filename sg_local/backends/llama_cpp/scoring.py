@@ -96,14 +96,16 @@ class Scorer:
         portion = Part(question, [])
         for i in range(len(question.continuations)):
             grown = Part(question, [*portion.indices, i])
-            too_much = grown.n_rows > min(MAX_ROWS, self._context.n_batch // 2) or grown.n_sequences > len(
-                self._sequences
-            )
+            too_much = grown.n_rows > self._most_rows or grown.n_sequences > len(self._sequences)
             if too_much and portion.indices:
                 yield portion
                 grown = Part(question, [i])
             portion = grown
         yield portion
+
+    @property
+    def _most_rows(self) -> int:
+        return min(MAX_ROWS, self._context.n_batch // 2)
 
     def cover(self, parts: Sequence[Part]) -> None:
         """Let the prefix hold what the parts' prompts begin with."""
@@ -131,6 +133,9 @@ class Scorer:
         """Add the parts' scores to the results, by id of question. Raises NoCells where other rows leave no room."""
         try:
             self._assign(parts)
+            if parts[0].n_rows > self._most_rows:  # one long continuation, alone
+                self._score_long(parts[0], results[id(parts[0].question)])
+                return
             for part in parts:
                 self._put(part)
             self._decode()
@@ -165,6 +170,28 @@ class Scorer:
             sequence = next(own) if continuation else 0
             at = len(tokens)
             part.rows.append([self._ask([token], at + i, [sequence]) for i, token in enumerate(continuation)])
+
+    def _score_long(self, part: Part, scores: list[float]) -> None:
+        """A continuation of more rows than are kept from one decode, in several."""
+        [index], question = part.indices, part.question
+        wanted = question.continuations[index]
+        tokens, first = question.tokens + wanted[:-1], len(question.tokens) - 1
+        at = self._start(part)
+        for sequence in part.sequences if at else ():
+            self._context.share(self._prefix.sequence, sequence, at)
+        found = 0.0
+        while at < len(tokens):
+            end = min(len(tokens), at + self._most_rows)
+            if at < first:
+                self._context.put(tokens[at : min(first, end)], at, part.sequences, wants_logits=False)
+            asked = range(max(at, first), end)
+            rows = [self._ask([tokens[i]], i, part.sequences) for i in asked]
+            self._decode()
+            for row, i in zip(rows, asked, strict=True):
+                logits = self._context.logits()[row]
+                found += float(logits[wanted[i - first]]) - log_normaliser(logits, self._scratch)
+            at = end
+        scores[index] = found
 
     def _decode(self) -> None:
         if not self._context.decode():
