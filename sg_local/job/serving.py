@@ -72,7 +72,7 @@ class Served:
 
     def __init__(self, job: OpenRun, options: Options, home: Home, manner: Manner = Manner()) -> None:
         self.job, self._options, self._home, self._manner = job, options, home, manner
-        self._answers = False
+        self._answering: Registry | None = None
 
     @property
     def generator(self) -> Generator:
@@ -89,7 +89,7 @@ class Served:
         if BASE not in names:
             registry.put(serve.Source(self._base))
         self.generator.use_adapter(None)  # fitting has left one on
-        self._answers = True
+        self._answering = registry
         return registry
 
     def source(self, name: str) -> Source:
@@ -97,15 +97,21 @@ class Served:
         from sg_local import serve
 
         run = open_run(self._options.runs, name)
-        return serve.Source(lambda: self._service(name), lambda: (_state(run.path(RUN)), _state(run.path(ADAPTER))))
+        return serve.Source(
+            lambda: self._service(name, fit=False),
+            lambda: (_state(run.path(RUN)), _state(run.path(ADAPTER))),
+            lambda: self._service(name, fit=True),
+        )
 
-    def _service(self, name: str) -> Service:
+    def _service(self, name: str, *, fit: bool) -> Service:
         job = job_for_run(name, self._options, self._home)
         self._check_alike(job)
         needs(job, ADAPTER, "train")
-        job.opened.append(self.generator)
+        answering = self._answering
+        engine = self.generator if answering is None else answering.beside
+        job.opened.append(engine or self.generator)
         abstain = self._manner.abstain if job.task.labels else 0.0
-        return service_of(job, free=self._manner.free, abstain=abstain, fit=not self._answers)
+        return service_of(job, free=self._manner.free, abstain=abstain, fit=fit and engine is not None)
 
     def _check_alike(self, job: OpenRun) -> None:
         """Raises SgError (usage) for a run of another base, and SgError where the base's file is another by now."""

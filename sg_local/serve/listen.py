@@ -15,6 +15,7 @@ import uvicorn
 from sg_local.backends import Generator
 from sg_local.records import SgError
 from sg_local.serve.app import make_app
+from sg_local.serve.beside import ThroughWorker, warm
 from sg_local.serve.door import Door, Setup, is_loopback
 from sg_local.serve.protocol import protocol_of
 from sg_local.serve.registry import Registry
@@ -31,6 +32,8 @@ def listen(
     door = setup.door
     listener = open_socket(door)
     worker = Worker(generator)
+    registry.beside = ThroughWorker(worker)
+    warm(worker, registry.services, setup.settings)
     url = f"http://{_netloc(door.host, listener.getsockname()[1])}"
     config = uvicorn.Config(
         make_app(worker, registry, setup),

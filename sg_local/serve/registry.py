@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sg_local.backends import Generator
 from sg_local.records import SgError
 from sg_local.serve.answers import Service
 from sg_local.serve.api import ApiError
@@ -21,10 +22,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a service comes from: how it is read, and what tells that it must be read anew."""
+    """Where a service comes from: how it is read, and what tells that it must be read anew.
+
+    `finish` reads it with all that takes time, such as fitted probabilities (None: there is no such thing).
+    """
 
     load: Callable[[], Service]
     stamp: Callable[[], Any] = lambda: None
+    finish: Callable[[], Service] | None = None
 
 
 @dataclass
@@ -40,11 +45,13 @@ class Entry:
 class Registry:
     """Services by name, in the order they came. Safe to use from any thread.
 
-    `opener` finds the source of a run by its name, for those that are added later; None: none can be.
+    `opener` finds the source of a run by its name, for those that are added later; None: none can be. `beside` is the
+    engine that may be asked beside the requests, once it serves.
     """
 
     def __init__(self, opener: Callable[[str], Source] | None = None) -> None:
         self._opener = opener
+        self.beside: Generator | None = None
         self._entries: dict[str, Entry] = {}
         self._lock = threading.RLock()
 
@@ -68,9 +75,9 @@ class Registry:
 
     def put(self, source: Source) -> Service:
         """Serve what this source gives, in place of what had its name. Raises SgError where it cannot be read."""
+        stamp = source.stamp()
+        service = (source.finish or source.load)()
         with self._lock:
-            stamp = source.stamp()
-            service = source.load()
             self._entries[service.name] = Entry(source, service, stamp)
         return service
 
@@ -120,10 +127,24 @@ class Registry:
             raise ApiError(message, status=404, param="model", code="model_not_found")
         return entry
 
-    @staticmethod
-    def _read_again(entry: Entry, stamp: Any) -> None:
+    def _read_again(self, entry: Entry, stamp: Any) -> None:
+        """Read at once what takes no time; the rest follows."""
         entry.stamp = stamp
         try:
             entry.service = entry.source.load()
         except SgError as error:
             logger.warning("%s goes on as it was: %s", entry.service.name, error.message)
+            return
+        if entry.source.finish is not None and self.beside is not None:
+            finish = (entry, stamp, entry.source.finish)
+            threading.Thread(target=self._finish, args=finish, name="sg-local-models", daemon=True).start()
+
+    def _finish(self, entry: Entry, stamp: Any, finish: Callable[[], Service]) -> None:
+        try:
+            service = finish()
+        except SgError as error:
+            logger.warning("%s is served as it was read: %s", entry.service.name, error.message)
+            return
+        with self._lock:
+            if entry.stamp == stamp:
+                entry.service = service
