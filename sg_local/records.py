@@ -100,10 +100,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of prompt text. Only in `trusted` text may special-token strings become special tokens."""
+    """A stretch of prompt text. Only in `trusted` text may special-token strings become special tokens.
+
+    `ids` are a whole prompt's tokens, in place of any text: they mean what they are.
+    """
 
     text: str
     trusted: bool = True
+    ids: tuple[int, ...] = ()
 
 
 Segments = tuple[Segment, ...]

@@ -470,7 +470,7 @@ def test_more_continuations_than_sequences(bpe, opened):
 
 
 def test_a_continuation_longer_than_a_decode_is_the_sum_of_its_parts(tiny, opened):
-    generator, words = opened(tiny, n_ctx=1500), " fox jumps"
+    generator, words = opened(tiny, n_ctx=1600), " fox jumps"
     parts = [ScoredPrompt(str(n), segments("hello" + n * 10 * words, trusted=False), (10 * words,)) for n in range(30)]
     whole = ScoredPrompt("whole", segments("hello", trusted=False), (300 * words, words))
     lengths = [sum(len(generator.question(one).continuations[0]) for one in asked) for asked in ([whole], parts)]

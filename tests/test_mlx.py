@@ -17,6 +17,7 @@ import tiny_models
 from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
 from sg_local.backends import EngineSettings, Generator, TrainSettings, open_generator, open_trainer
+from sg_local.backends.session import Ended, Piece, Watch, open_session
 from sg_local.backends.training.lora import init_a
 from sg_local.gguf import dequantize, quantize, read_adapter
 from sg_local.gguf.architectures import LLAMA
@@ -452,6 +453,23 @@ def test_a_stop_string_ends_a_row_and_is_cut_off(generator: Generator) -> None:
     stop = re.findall(r"[a-z]{2}", whole.text)[1]  # whole characters: random tokens are often broken ones
     (cut,) = generator.generate(prompts(1, Sampling(max_tokens=12, stop=(stop,))))
     assert (cut.text, cut.finish) == (whole.text[: whole.text.index(stop)], "stop")
+
+
+def test_a_server_is_told_text_as_it_is_written(generator: Generator) -> None:
+    session = open_session(generator, lambda: None)
+    asks = [Prompt(str(i), (Segment(f"hello {i}"),), Sampling(max_tokens=9)) for i in range(3)]
+    whole = {one.prompt_id: one.text for one in generator.generate(asks)}
+    for ask in asks:
+        session.add(ask, None, Watch())
+    events = []
+    while not session.is_idle:
+        events += session.step()
+    session.close()
+    pieces = [event for event in events if isinstance(event, Piece)]
+    assert len(pieces) > 2 * len(asks), "not in one piece"
+    told = {id: "".join(one.text for one in pieces if one.prompt_id == id) for id in whole}
+    ended = {event.prompt_id: event.completion.text for event in events if isinstance(event, Ended)}
+    assert ended == whole and all(text.startswith(told[id]) for id, text in whole.items())
 
 
 def test_a_full_context_ends_a_row(talker: Path, generator: Generator) -> None:

@@ -2,7 +2,8 @@
 
 A session owns its generator until it is closed. Whatever one ask raises ends that ask alone, as a `Failed`. Asks are
 grouped by lane: an adapter with what its prompts begin with. What was computed in one lane is never read in another.
-`PlainSession` works on any generator by its `generate` and `score`; an engine that can do better has a `session`.
+`PlainSession` works on any generator by its `generate` and `score`; an engine that can do better has a `session`, or a
+`written` that gives pieces of text among the completions.
 """
 
 from __future__ import annotations
@@ -34,14 +35,21 @@ class Lane:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is to be told of an ask on its way: `n_top` likeliest tokens beside each drawn one (None: no tokens)."""
+    """What is to be told of an ask on its way: `n_top` likeliest tokens beside each drawn one (None: no tokens).
+
+    `reads`: the prompt's own tokens come first among those told.
+    """
 
     n_top: int | None = None
+    reads: bool = False
 
 
 @dataclass(frozen=True)
 class Token:
-    """A drawn token: its bytes and log P in nats at temperature 1, and the likeliest in its place, best first."""
+    """A token: its bytes and log P in nats at temperature 1, and the likeliest in its place, best first.
+
+    Of a prompt's first token, which nothing stands before, log P is NaN.
+    """
 
     data: bytes
     logprob: float
@@ -133,7 +141,8 @@ class Waiting:
 
 
 class PlainSession:
-    """A session on `generate` and `score`: a step ends with the next completion, those under way go on beside it.
+    """A session on `generate` (or `written`) and `score`: a step ends with the next thing that is told, and those under
+    way go on beside it.
 
     An adapter serves until all of its asks are through; asks that are dropped are computed to their end unheard. After
     a fault those under way are tried again one by one, so that only the one to blame fails.
@@ -143,7 +152,7 @@ class PlainSession:
         self._generator, self._poll = generator, poll
         self._waiting: deque[Waiting] = deque()
         self._running: dict[str, Waiting] = {}
-        self._results: Iterator[Completion | Score] | None = None
+        self._results: Iterator[Completion | Piece | Score] | None = None
         self._lane: Lane | None = None
         self._alone = 0
 
@@ -154,6 +163,8 @@ class PlainSession:
     def add(self, ask: Ask, lane: Lane | None = None, watch: Watch | None = None) -> None:
         if watch is not None and watch.n_top is not None:
             raise SgError("This engine tells no log-probabilities of tokens.", "Leave `logprobs` out.")
+        if watch is not None and watch.reads:
+            raise SgError("This engine reads no prompt back.", "Leave `echo` out.")
         self._waiting.append(Waiting(ask, lane))
 
     def drop(self, id: str) -> None:
@@ -171,6 +182,8 @@ class PlainSession:
         if found is None:
             self._results = None
             return []
+        if isinstance(found, Piece):
+            return [found]
         self._running.pop(found.prompt_id, None)
         return [Ended(found) if isinstance(found, Completion) else found]
 
@@ -185,7 +198,7 @@ class PlainSession:
     def close(self) -> None:
         self.reset()
 
-    def _begin(self) -> Iterator[Completion | Score]:
+    def _begin(self) -> Iterator[Completion | Piece | Score]:
         """The answers to the asks of the first one's kind and lane."""
         first = self._waiting[0]
         if first.lane != self._lane:
@@ -193,7 +206,8 @@ class PlainSession:
             self._lane = first.lane
         if isinstance(first.ask, ScoredPrompt):
             return iter(self._generator.score(scored_asks(self._alike(first))))
-        return iter(self._generator.generate(written_asks(self._alike(first))))
+        write = getattr(self._generator, "written", self._generator.generate)
+        return iter(write(written_asks(self._alike(first))))
 
     def _alike(self, first: Waiting) -> Iterator[Ask | None]:
         """Waiting asks of the same kind and lane, as they come; None while only those under way are left."""

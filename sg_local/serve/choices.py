@@ -27,7 +27,8 @@ MARKS = tuple(mark for pair in THOUGHTS for mark in pair)
 class Choice:
     """One choice on its way: how to ask for it, which prompt it answers, its number there, and the ask once built.
 
-    `for_task`: its text is read as the task's answer, which is chosen among labels where it is `scored`.
+    `for_task`: its text is read as the task's answer, which is chosen among labels where it is `scored`. `echo`: the
+    prompt stands in front of what is written, if anything is (`writes`).
     """
 
     build: Callable[[Generator], Ask]
@@ -37,6 +38,8 @@ class Choice:
     number: int = 0
     for_task: bool = False
     scored: bool = False
+    echo: bool = False
+    writes: bool = True
     asked: Ask | None = None
 
     def built(self, generator: Generator) -> Ask:
@@ -102,8 +105,24 @@ def _written_answer(choice: Choice, ended: Ended) -> Answer:
     if choice.for_task and choice.service.task is not None and choice.service.form is not None:
         text = prompts.parse_output(choice.service.task, text, choice.service.form.lead)
     finish = "stop" if completion.finish == "stop" else "length"
+    if choice.echo:
+        return _echoed(choice, ended, finish)
     tokens = None if choice.options.n_top is None else _kept(ended.tokens, completion.text)
     return Answer(text, finish, completion.n_prompt_tokens, completion.n_tokens, tokens, choice.prompt)
+
+
+def _echoed(choice: Choice, ended: Ended, finish: str) -> Answer:
+    """The prompt as its tokens have it, and what was written behind it."""
+    completion = ended.completion
+    n = completion.n_prompt_tokens
+    read = ended.tokens[:n]
+    text = b"".join(token.data for token in read).decode("utf-8", "replace")
+    tokens = read if choice.options.n_top is not None else None
+    if not choice.writes:
+        return Answer(text, "length", n, 0, tokens, choice.prompt)
+    if tokens is not None:
+        tokens = (*read, *_kept(ended.tokens[n:], completion.text))
+    return Answer(text + completion.text, finish, n, completion.n_tokens, tokens, choice.prompt)
 
 
 def _kept(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sg_local.backends.session import Token
+from sg_local.records import Segment, Segments
 from sg_local.serve.api import (
     COMMON,
     ApiError,
@@ -23,7 +25,7 @@ from sg_local.serve.replies import Answer, Head, usage
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 CHAT = COMMON | {"messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format"}
-TEXT = COMMON | {"prompt", "logprobs"}
+TEXT = COMMON | {"prompt", "logprobs", "echo"}
 MOST_TOP = 20
 
 Message = dict[str, str]
@@ -39,10 +41,15 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class TextRequest:
-    """A text completion request: prompts to go on with."""
+    """A text completion request: prompts to go on with, as texts or as token ids.
+
+    `echo`: they stand in front of what is written, if anything is (`writes`).
+    """
 
     options: RequestOptions
-    prompts: tuple[str, ...]
+    prompts: tuple[Segments, ...]
+    echo: bool = False
+    writes: bool = True
 
 
 def read_chat(body: dict[str, Any], bounds: Bounds) -> ChatRequest:
@@ -61,15 +68,39 @@ def read_chat(body: dict[str, Any], bounds: Bounds) -> ChatRequest:
 def read_text(body: dict[str, Any], bounds: Bounds) -> TextRequest:
     """A checked text completion request."""
     check_fields(body, TEXT)
-    prompt = body.get("prompt")
-    prompts = [prompt] if isinstance(prompt, str) else prompt
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(text, str) for text in prompts):
-        raise ApiError("prompt must be a string or a list of strings.", param="prompt")
-    options = read_options(body, bounds)
+    prompts, echo = read_prompts(body.get("prompt")), flag(body, "echo")
+    writes = not (echo and body.get("max_tokens") == 0 and not isinstance(body["max_tokens"], bool))
+    options = read_options(body if writes else {**body, "max_tokens": 1}, bounds)
+    if echo and (options.stream or options.n > 1):
+        raise ApiError("echo goes with neither stream nor n.", param="echo", code="unsupported_parameter")
     if len(prompts) * options.n > bounds.limits.prompts:
         raise ApiError(f"A request may ask for {bounds.limits.prompts} answers.", param="prompt")
     n_top = whole(body, "logprobs", -1, (0, MOST_TOP))
-    return TextRequest(dataclasses.replace(options, n_top=None if n_top < 0 else n_top), tuple(prompts))
+    return TextRequest(dataclasses.replace(options, n_top=None if n_top < 0 else n_top), prompts, echo, writes)
+
+
+def read_prompts(prompt: Any) -> tuple[Segments, ...]:
+    """The prompts of a text completion: a text, token ids, or a list of either."""
+    listed = prompt if isinstance(prompt, list) and not _are_ids(prompt) else [prompt]
+    found = tuple(_prompt(one) for one in listed)
+    if not found:
+        raise ApiError("prompt must hold at least one.", param="prompt")
+    return found
+
+
+def _prompt(one: Any) -> Segments:
+    if isinstance(one, str):
+        return (Segment(one, trusted=False),)
+    if not _are_ids(one):
+        raise ApiError("prompt must be text, token ids, or a list of either.", param="prompt")
+    return (Segment("", trusted=False, ids=tuple(one)),)
+
+
+def _are_ids(found: Any) -> bool:
+    """Whether it is a list of token ids: whole numbers that a model may have."""
+    if not isinstance(found, list) or not found:
+        return False
+    return all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31 for one in found)
 
 
 def read_messages(messages: Any, where: str) -> tuple[Message, ...]:
@@ -190,7 +221,10 @@ def _text_logprobs(tokens: tuple[Token, ...] | None) -> dict[str, Any] | None:
     texts = [token.data.decode("utf-8", "replace") for token in tokens]
     return {
         "tokens": texts,
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [{data.decode("utf-8", "replace"): p for data, p in token.top} for token in tokens],
+        "token_logprobs": [None if math.isnan(token.logprob) else token.logprob for token in tokens],
+        "top_logprobs": [
+            None if math.isnan(token.logprob) else {data.decode("utf-8", "replace"): p for data, p in token.top}
+            for token in tokens
+        ],
         "text_offset": [sum(map(len, texts[:i])) for i in range(len(texts))],
     }

@@ -34,18 +34,20 @@ class Order:
     """A request: how to build what is asked, in which lane, and who is told of it on its way.
 
     `on_piece` is called on the engine's thread with text as it is written; `n_top` asks for the tokens' log P with so
-    many of the likeliest beside them.
+    many of the likeliest beside them, and `reads` for those of the prompt, too.
     """
 
     build: BuildAsk
     lane: Lane | None = None
     on_piece: Callable[[str], None] | None = None
     n_top: int | None = None
+    reads: bool = False
 
     @property
     def watch(self) -> Watch | None:
         """What the engine is to tell."""
-        return None if self.on_piece is None and self.n_top is None else Watch(self.n_top)
+        is_watched = self.on_piece is not None or self.n_top is not None or self.reads
+        return Watch(self.n_top, self.reads) if is_watched else None
 
 
 @dataclass

@@ -16,7 +16,7 @@ from sg_local import prompts
 from sg_local.backends import Generator
 from sg_local.parsing import trimmed
 from sg_local.prompts import Room
-from sg_local.records import Prompt, Segment, Segments
+from sg_local.records import Prompt, Segments
 from sg_local.serve.answers import Ask, ServeSettings, Service, answer_room, check_room, is_scored, task_asked
 from sg_local.serve.api import ApiError, RequestOptions
 from sg_local.serve.choices import Choice, Stream, answer_of
@@ -64,16 +64,17 @@ def chat_choices(service: Service, chat: ChatRequest, settings: ServeSettings) -
 def text_choices(service: Service, text: TextRequest, settings: ServeSettings) -> list[Choice]:
     """The choices of a text request: of each prompt in turn."""
 
-    def build(prompt: str, number: int) -> Callable[[Generator], Ask]:
+    def build(segments: Segments, number: int) -> Callable[[Generator], Ask]:
         def built(generator: Generator) -> Ask:
-            segments = (Segment(prompt, trusted=False),)
+            if segments[0].ids and not getattr(generator, "reads_ids", False):
+                raise ApiError("This engine takes prompts as text only.", param="prompt")
             check_room(generator, segments, settings.n_ctx)
             return _ask(service, settings, text.options, Made(segments), number)
 
         return built
 
     return [
-        Choice(build(prompt, number), text.options, service, i, number)
+        Choice(build(prompt, number), text.options, service, i, number, echo=text.echo, writes=text.writes)
         for i, prompt in enumerate(text.prompts)
         for number in range(text.options.n)
     ]
@@ -161,6 +162,7 @@ def _submit(worker: Worker, choice: Choice, tell: Callable[[str | Ticket], None]
         choice.service.lane,
         tell if wants_pieces else None,
         None if choice.scored else choice.options.n_top,
+        choice.echo,
     )
     ticket = worker.submit(order)
     ticket.future.add_done_callback(lambda _: _quietly(tell, ticket))

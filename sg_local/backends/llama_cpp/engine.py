@@ -50,7 +50,10 @@ class LlamaGenerator:
     A completion's `logprob` and `n_tokens` count the tokens drawn before the end of sequence, the tokens of a stop
     string among them. The text is free of special tokens, but for marks of thinking. `choice` says which format runs
     and why; how far a row's text is independent of the rows around it stands in sg_local.backends.llama_cpp.scheduler.
+    `reads_ids`: a prompt may be given as token ids.
     """
+
+    reads_ids = True
 
     def __init__(self, parts: Parts) -> None:
         self.info = parts.info

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from sg_local.backends.llama_cpp.rows import Row
 from sg_local.backends.llama_cpp.scheduler import Scheduler
 from sg_local.backends.llama_cpp.scoring import Part, Scorer
 from sg_local.backends.session import Lane
+from sg_local.backends.tails import Tail
 
 
 @dataclass
@@ -27,7 +27,10 @@ class Scored:
 
 @dataclass
 class OpenLane:
-    """A lane with its adapter, what waits and what runs in it. `held`: its rows wait for cells of others."""
+    """A lane with its adapter, what waits and what runs in it. `held`: its rows wait for cells of others.
+
+    The prompts of `unread` rows are told token by token before they are written on.
+    """
 
     lane: Lane | None
     adapter: Any
@@ -36,6 +39,7 @@ class OpenLane:
     scorer: Scorer
     inbox: deque[Row]
     parts: deque[Part] = field(default_factory=deque)
+    unread: deque[Row] = field(default_factory=deque)
     scored: dict[int, Scored] = field(default_factory=dict)
     tails: dict[str, Tail] = field(default_factory=dict)
     alone: bool = False
@@ -43,31 +47,26 @@ class OpenLane:
 
     @property
     def is_idle(self) -> bool:
-        return not (self.parts or self.inbox or self.scheduler.waiting or self.scheduler.running)
+        return not (self.parts or self.unread or self.inbox or self.scheduler.waiting or self.scheduler.running)
 
+    def take(self, row: Row) -> None:
+        """A row that has come."""
+        if row.watch is not None:
+            self.tails[row.prompt.id] = Tail(row)
+        reads = row.watch is not None and row.watch.reads
+        (self.unread if reads else self.inbox).append(row)
 
-class Tail:
-    """A row's text as it is told: what may be the beginning of a stop string is held back, and half a character."""
-
-    def __init__(self, row: Row) -> None:
-        self.row = row
-        self._stops = [stop.encode("utf-8", "surrogatepass") for stop in row.prompt.sampling.stop]
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._n_told = 0
-
-    def fresh(self) -> str:
-        """The text that is certain by now and was not told before."""
-        data = self.row.data
-        n_held = 0 if self.row.finish is not None else max((_overlap(data, stop) for stop in self._stops), default=0)
-        end = max(self._n_told, len(data) - n_held)
-        text = self._decoder.decode(bytes(data[self._n_told : end]))
-        self._n_told = end
-        return text
-
-
-def _overlap(data: bytearray, stop: bytes) -> int:
-    """How many bytes at the end could be the beginning of a stop string."""
-    return next((n for n in range(min(len(stop) - 1, len(data)), 0, -1) if data.endswith(stop[:n])), 0)
+    def drop(self, id: str) -> None:
+        """Give up an ask, wherever it is."""
+        self.tails.pop(id, None)
+        for waiting in (self.inbox, self.unread):
+            for row in [row for row in waiting if row.prompt.id == id]:
+                row.sampler.close()
+                waiting.remove(row)
+        self.scheduler.drop(id)
+        for key in [key for key, one in self.scored.items() if one.id == id]:
+            del self.scored[key]
+        self.parts = deque(part for part in self.parts if id != part.question.id)
 
 
 def arrivals(inbox: deque[Row]) -> Iterator[Row | None]:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from sg_local.backends.llama_cpp.sampling import Sampler, Tools, best, log_normaliser
+from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.session import Token, Watch
 from sg_local.records import Completion, Prompt
 
@@ -41,6 +42,11 @@ class Row:
     @property
     def n_new(self) -> int:
         return len(self.tokens) - self.n_prompt
+
+    @property
+    def n_top(self) -> int:
+        """The likeliest tokens that are told beside each."""
+        return 0 if self.watch is None else self.watch.n_top or 0
 
     def completion(self) -> Completion:
         """The finished row as a record. Bytes of a character that was cut off at the end are dropped."""
@@ -90,15 +96,9 @@ class Writer:
             normaliser = log_normaliser(logits, self._scratch)
         row.logprob += float(logits[token]) - normaliser
         if row.watch is not None and row.watch.n_top is not None:
-            row.told.append(self._token(token, logits, normaliser, row.watch.n_top))
+            row.told.append(told(self._vocab, token, logits, normaliser, row.watch.n_top))
         self._append(row, token)
         return normaliser
-
-    def _token(self, token: int, logits: np.ndarray, normaliser: float, n_top: int) -> Token:
-        ids = best(logits, n_top) if n_top else np.empty(0, np.int64)
-        ids = ids[np.argsort(-logits[ids], kind="stable")][:n_top]
-        top = tuple((self._vocab.piece(int(id)), float(logits[id]) - normaliser) for id in ids)
-        return Token(self._vocab.piece(token), float(logits[token]) - normaliser, top)
 
     def _append(self, row: Row, token: int) -> None:
         row.tokens.append(token)
@@ -112,6 +112,14 @@ class Writer:
             row.finish = "length"
         elif len(row.tokens) >= self._n_ctx:
             row.finish = "context"
+
+
+def told(vocab: Vocab, token: int, logits: np.ndarray, normaliser: float, n_top: int) -> Token:
+    """A token in the place that these logits (vocabulary,) are for."""
+    ids = best(logits, n_top) if n_top else np.empty(0, np.int64)
+    ids = ids[np.argsort(-logits[ids], kind="stable")][:n_top]
+    top = tuple((vocab.piece(int(id)), float(logits[id]) - normaliser) for id in ids)
+    return Token(vocab.piece(token), float(logits[token]) - normaliser, top)
 
 
 class PatientWriter(Writer):

@@ -7,6 +7,7 @@ last token of a continuation is never computed: nothing follows it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +16,10 @@ import numpy as np
 
 from sg_local.backends.llama_cpp.context import MAX_SEQUENCES, Context
 from sg_local.backends.llama_cpp.prefix import Prefix
+from sg_local.backends.llama_cpp.rows import told
 from sg_local.backends.llama_cpp.sampling import log_normaliser
+from sg_local.backends.llama_cpp.vocab import Vocab
+from sg_local.backends.session import Token
 from sg_local.records import Score
 
 WINDOW = 64  # prompts looked at together for what they share
@@ -174,24 +178,40 @@ class Scorer:
     def _score_long(self, part: Part, scores: list[float]) -> None:
         """A continuation of more rows than are kept from one decode, in several."""
         [index], question = part.indices, part.question
-        wanted = question.continuations[index]
-        tokens, first = question.tokens + wanted[:-1], len(question.tokens) - 1
-        at = self._start(part)
-        for sequence in part.sequences if at else ():
-            self._context.share(self._prefix.sequence, sequence, at)
-        found = 0.0
-        while at < len(tokens):
-            end = min(len(tokens), at + self._most_rows)
-            if at < first:
-                self._context.put(tokens[at : min(first, end)], at, part.sequences, wants_logits=False)
-            asked = range(max(at, first), end)
-            rows = [self._ask([tokens[i]], i, part.sequences) for i in asked]
+        wanted, start = question.continuations[index], self._start(part)
+        for sequence in part.sequences if start else ():
+            self._context.share(self._prefix.sequence, sequence, start)
+        behind = self._behind(question.tokens + wanted[:-1], start, len(question.tokens) - 1, part.sequences)
+        scores[index] = sum(
+            float(logits[token]) - log_normaliser(logits, self._scratch)
+            for token, logits in zip(wanted, behind, strict=True)
+        )
+
+    def _behind(self, tokens: list[int], start: int, first: int, sequences: list[int]) -> Iterator[np.ndarray]:
+        """Logits (vocabulary,) behind each token from the `first` on: views, each gone with the next.
+
+        The tokens before `start` are there.
+        """
+        while start < len(tokens):
+            end = min(len(tokens), start + self._most_rows)
+            if start < first:
+                self._context.put(tokens[start : min(first, end)], start, sequences, wants_logits=False)
+            rows = [self._ask([tokens[i]], i, sequences) for i in range(max(start, first), end)]
             self._decode()
-            for row, i in zip(rows, asked, strict=True):
-                logits = self._context.logits()[row]
-                found += float(logits[wanted[i - first]]) - log_normaliser(logits, self._scratch)
-            at = end
-        scores[index] = found
+            yield from (self._context.logits()[row] for row in rows)
+            start = end
+
+    def read(self, vocab: Vocab, tokens: list[int], n_top: int) -> list[Token]:
+        """Every token of a prompt, with `n_top` likeliest in its place. Raises NoCells where there is no room."""
+        sequence = self._sequences[0]
+        found = [Token(vocab.piece(tokens[0]), math.nan)]
+        try:
+            for token, logits in zip(tokens[1:], self._behind(tokens[:-1], 0, 0, [sequence]), strict=True):
+                found.append(told(vocab, token, logits, log_normaliser(logits, self._scratch), n_top))
+        finally:
+            self._context.discard()
+            self._context.forget(sequence)
+        return found
 
     def _decode(self) -> None:
         if not self._context.decode():

@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sg_local.backends.llama_cpp.context import MAX_SEQUENCES
-from sg_local.backends.llama_cpp.lanes import OpenLane, Scored, Tail, arrivals
+from sg_local.backends.llama_cpp.lanes import OpenLane, Scored, arrivals
 from sg_local.backends.llama_cpp.prefix import FixedPrefix, shared_length
 from sg_local.backends.llama_cpp.rows import PatientWriter, Row
 from sg_local.backends.llama_cpp.scheduler import Scheduler, Share
@@ -61,10 +61,7 @@ class LlamaSession:
     def add(self, ask: Ask, lane: Lane | None = None, watch: Watch | None = None) -> None:
         opened = self._lane(lane)
         if isinstance(ask, Prompt):
-            row = self._generator.row(ask, watch)
-            if watch is not None:
-                opened.tails[ask.id] = Tail(row)
-            opened.inbox.append(row)
+            opened.take(self._generator.row(ask, watch))
         else:
             self._ask(opened, ask)
         self._where[ask.id] = opened
@@ -73,14 +70,7 @@ class LlamaSession:
         lane = self._where.pop(id, None)
         if lane is None:
             return
-        lane.tails.pop(id, None)
-        for row in [row for row in lane.inbox if row.prompt.id == id]:
-            row.sampler.close()
-            lane.inbox.remove(row)
-        lane.scheduler.drop(id)
-        for key in [key for key, one in lane.scored.items() if one.id == id]:
-            del lane.scored[key]
-        lane.parts = deque(part for part in lane.parts if id != part.question.id)
+        lane.drop(id)
         self._let_go()
 
     def step(self) -> list[Event]:
@@ -91,6 +81,8 @@ class LlamaSession:
         self._switch(lane)
         if lane.parts:
             events += self._score(lane)
+        if lane.unread:
+            events += self._read(lane)
         if not lane.held and lane.scheduler.fill():
             events += self._write(lane)
         for event in events:
@@ -150,7 +142,7 @@ class LlamaSession:
 
     def _close(self, lane: OpenLane) -> None:
         """Forget a lane with all that is under way in it."""
-        for row in lane.inbox:
+        for row in (*lane.inbox, *lane.unread):
             row.sampler.close()
         lane.scheduler.abandon()
         lane.prefix.clear()
@@ -164,7 +156,7 @@ class LlamaSession:
     def _next(self) -> OpenLane | None:
         """The lane whose turn it is; it goes to the end of the order with its last step."""
         busy = [lane for lane in self._lanes.values() if not lane.is_idle]
-        lane = next((lane for lane in busy if lane.parts or not lane.held), None)
+        lane = next((lane for lane in busy if lane.parts or lane.unread or not lane.held), None)
         if lane is None and busy:
             lane = busy[0]
             lane.held = False
@@ -206,6 +198,21 @@ class LlamaSession:
             return self._score_failed(lane, error)
         lane.alone = False
         return self._scored(lane, [lane.parts.popleft() for _ in batch])
+
+    def _read(self, lane: OpenLane) -> list[Event]:
+        """One prompt token by token; then its row is written like others."""
+        row = lane.unread[0]
+        try:
+            row.told = lane.scorer.read(self._parts.vocab, row.tokens, row.n_top)
+        except NoCells:
+            if not self._make_room(lane):
+                lane.scheduler.retreat(limit=1)
+            return []
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the others
+            self.drop(row.prompt.id)
+            return [Failed(row.prompt.id, error)]
+        lane.inbox.append(lane.unread.popleft())
+        return []
 
     def _scored(self, lane: OpenLane, parts: list[Part]) -> list[Event]:
         """The scores that are complete with these parts."""

@@ -10,12 +10,13 @@ over a border happen as in the whole string. Not covered: a user-defined token t
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import llama_cpp as lib
 
 from sg_local.parsing import THOUGHTS
-from sg_local.records import Segment, Segments
+from sg_local.records import Segment, Segments, SgError
 
 NORMAL, UNKNOWN, CONTROL = lib.LLAMA_TOKEN_ATTR_NORMAL, lib.LLAMA_TOKEN_ATTR_UNKNOWN, lib.LLAMA_TOKEN_ATTR_CONTROL
 LSTRIP, RSTRIP = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
@@ -74,7 +75,12 @@ class Vocab:
         return piece
 
     def tokenize(self, segments: Segments, *, bos: bool = True) -> list[int]:
-        """Token ids of the segments' text as one string; special strings count only in trusted segments."""
+        """Token ids of the segments' text as one string; special strings count only in trusted segments.
+
+        A segment of ids stands alone. Raises SgError for an id that is no token.
+        """
+        if segments and segments[0].ids:
+            return self._known(segments[0].ids)
         tokens = [self.bos] if bos and self.add_bos else []
         for part in self._partition(segments):
             if isinstance(part, int):
@@ -82,6 +88,12 @@ class Vocab:
             else:
                 tokens.extend(self.plain(part))
         return tokens
+
+    def _known(self, ids: Sequence[int]) -> list[int]:
+        wrong = next((id for id in ids if not 0 <= id < self.size), None)
+        if wrong is not None:
+            raise SgError(f"{wrong} is no token of this model: it has {self.size}.", "Send text instead.")
+        return list(ids)
 
     def plain(self, text: str) -> list[int]:
         """Token ids of text in which no control token is recognised, without a beginning-of-sequence token."""

@@ -11,6 +11,7 @@ import codecs
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,8 @@ from sg_local.backends.mlx.sampling import RowGrammar, RowSampler
 from sg_local.backends.mlx.scoring import score_continuations
 from sg_local.backends.mlx.tokens import Tokens
 from sg_local.backends.mlx.weights import load_model
+from sg_local.backends.session import Piece
+from sg_local.backends.tails import Tail
 from sg_local.gguf import GgufFile, check_adapter, read_adapter
 from sg_local.records import Completion, Prompt, Score, ScoredPrompt, Segments, SgError
 
@@ -48,6 +51,11 @@ class MlxRow:
     n_new: int = 0
     logprob: float = 0.0
     finish: Literal["stop", "length", "context"] | None = None
+
+    @cached_property
+    def tail(self) -> Tail:
+        """Its text as it is told."""
+        return Tail(self)
 
     def completion(self) -> Completion:
         """The finished row as a record. Bytes of a character that was cut off at the end are dropped."""
@@ -78,6 +86,10 @@ class MlxGenerator:
 
         Raises SgError for a prompt that leaves no room in the context, and for a grammar that does not parse.
         """
+        yield from (found for found in self.written(prompts) if isinstance(found, Completion))
+
+    def written(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion | Piece]:
+        """What `generate` gives, and each row's text as it is written."""
         source = (None if prompt is None else self._row(prompt) for prompt in prompts)
         queue: deque[MlxRow] = deque()
         running: dict[int, MlxRow] = {}
@@ -178,12 +190,14 @@ class MlxGenerator:
         )
         running.update(zip(uids, rows, strict=True))
 
-    def _advance(self, batch: BatchGenerator, running: dict[int, MlxRow]) -> Iterator[Completion]:
+    def _advance(self, batch: BatchGenerator, running: dict[int, MlxRow]) -> Iterator[Completion | Piece]:
         """One step of all running rows; those that end leave."""
         ended = []
         for response in batch.next_generated():
             row = running[response.uid]
             self._append(row, response.token)
+            if text := row.tail.fresh():
+                yield Piece(row.prompt.id, text)
             if row.finish is not None:
                 ended.append(response.uid)
         batch.remove(ended)
