@@ -243,6 +243,15 @@ def test_adapters_that_do_not_fit_are_refused_with_the_tensor(tmp_path):
                 gguf.check_adapter(adapter, file, "b" * 64)
 
 
+@pytest.mark.parametrize(("rows", "rank", "columns"), [(64, 16, 4096), (3, 300, 5000), (1, 1, 1), (7, 1 << 17, 5)])
+def test_a_delta_is_the_product_however_it_is_cut(rows, rank, columns):
+    draw = np.random.default_rng(0)
+    a = draw.standard_normal((rank, columns), dtype=np.float32)
+    b = draw.standard_normal((rows + 4, rank), dtype=np.float32)
+    found = gguf.LoraAdapter("llama", 2.0 * rank, {"x": (a, b)}, {}).delta("x", 2, rows + 2)
+    np.testing.assert_allclose(found, 2 * b[2 : rows + 2] @ a, rtol=1e-3, atol=1e-3 * rank**0.5)
+
+
 def test_embeddings_are_refused_before_anything_is_written(tmp_path):
     pair = (np.zeros((2, 256), np.float32), np.zeros((512, 2), np.float32))
     with pytest.raises(SgError, match="token_embd"):
