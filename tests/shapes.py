@@ -17,6 +17,7 @@ from sg_local.cli.config_commands import Row
 from sg_local.doctor import Finding
 from sg_local.evaluate import Comparison
 from sg_local.job.events import Forecast
+from sg_local.job.review_files import MergeSummary, Reviewed
 from sg_local.job.stale import StaleStage
 from sg_local.records import Funnel, Task
 from sg_local.report.records import Gain, Outcome, ScoredRow
@@ -114,6 +115,8 @@ SHAPES: dict[str, tuple[str, Schema]] = {
     "run": ("The report, or why there is none.", either(REPORT, UNMEASURED)),
     "run --plan": ("What the stages to come will take; null without a model.", schema_of(Forecast | None)),
     "filter": ("How many rows each step left, and what each rule rejected.", record(Funnel)),
+    "review": ("What people decided; `open` rows wait for it, `kept` ones would be trained on.", record(Reviewed)),
+    "review --merge": ("What a merge took over, where two people differ, how far they agree.", record(MergeSummary)),
     "eval": ("The report.", REPORT),
     "eval --show all": ("Single answers.", rows(ANSWER)),
     "predict": ("The answer.", table(output=TEXT)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from sg_local.cli import review as command
 from sg_local.cli.app import app
 from sg_local.cli.config import Environment
 from sg_local.job import review as job_review
+from sg_local.job import review_files
 from sg_local.job.begun import job_for_run
 from sg_local.job.options import Home, Options
 
@@ -67,7 +70,7 @@ def test_who_judged_every_pair_is_asked_about_the_training_alone(job, stop):
     with open("judged.csv", "w") as file:
         file.writelines(["id,keep\n", *(f"{id},yes\n" for id in kept)])
     with job.lock():
-        job_review.import_rows(job, "me", Path("judged.csv"))
+        review_files.import_rows(job, "me", Path("judged.csv"))
     goes_on, asked = stop(False)
     assert not goes_on and len(asked) == 1 and TRAIN in asked[0]
 
@@ -94,3 +97,62 @@ def test_a_review_of_earlier_rows_is_not_the_review_of_these(job, stop):
     with job.lock():
         path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[0])
     assert not stop(True, False)[0]
+
+
+def told(*args):
+    """What a review without a screen printed; AssertionError where it failed."""
+    done = CliRunner().invoke(app, ["review", "r", *args])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def write_rows(path, judged):
+    """A file of judgements: (keep, reason, note) by place of the row."""
+    ids = [row["id"] for row in json.loads(told("--json"))["rows"]]
+    lines = [f"{ids[i]},{','.join(cells)}\n" for i, cells in judged.items()]
+    path.write_text("".join(["id,keep,reason,note\n", *lines]))
+    return str(path)
+
+
+def test_what_was_decided_comes_out_as_json_with_reasons_and_notes(job, own_folder):
+    found = json.loads(told("--json"))
+    assert found["run"] == "r" and (found["accepted"], found["rejected"]) == (0, 0) and found["open"] > 0
+    rows = write_rows(
+        own_folder / "a.csv", {0: ("no", "off the task", "ask bob"), 1: ("yes", "", ""), 2: ("", "", "hm")}
+    )
+    found = json.loads(told("--judge", "ann", "--import", rows, "--json"))
+    assert (found["accepted"], found["rejected"]) == (1, 1)
+    first, second, third = found["rows"][:3]
+    assert (first["judged"], first["reason"], first["notes"]) == ("rejected", "off the task", {"ann": "ask bob"})
+    assert (second["judged"], second["judge"], second["notes"]) == ("accepted", "ann", {})
+    assert (third["judged"], third["notes"]) == ("open", {"ann": "hm"})
+    assert "Nothing changed" in told("--judge", "ann", "--import", rows)
+    told("--judge", "ann", "--export", "out.csv")
+    assert "off the task,ask bob," in Path("out.csv").read_text()
+    assert json.loads(told("--judge", "ann", "--import", "out.csv", "--json")) == found
+
+
+def test_a_merge_tells_how_far_two_reviewers_agree_and_brings_their_notes(job, own_folder):
+    shutil.copytree("runs/r", "theirs/r")
+    mine = {0: ("yes", "", ""), 1: ("yes", "", ""), 2: ("no", "", ""), 3: ("no", "", "")}
+    theirs = {0: ("yes", "", "nice"), 1: ("no", "dull", ""), 2: ("no", "", ""), 3: ("no", "", "")}
+    told("--judge", "ann", "--import", write_rows(own_folder / "mine.csv", mine))
+    rows = write_rows(own_folder / "theirs.csv", theirs)
+    told("--judge", "bob", "--runs", "theirs", "--import", rows)
+    shutil.copytree("runs/r", "copy/r")
+    printed = told("--merge", "theirs/r")
+    assert "ann and bob both judged 4 rows on their own, 3 alike (75%). Cohen's kappa 0." in printed
+    assert "1 note taken over." in printed and "bob rejected it (dull)" in printed
+    found = json.loads(told("--runs", "copy", "--merge", "theirs/r", "--json"))
+    (agreed,) = found["agreements"]
+    assert (agreed["judges"], agreed["n"], agreed["alike"], found["notes"]) == (["ann", "bob"], 4, 3, 1)
+    assert [row["there"] for row in found["conflicts"]] == ["bob rejected it (dull)"]
+    again = json.loads(told("--merge", "theirs/r", "--json"))
+    assert again["agreements"] == found["agreements"] and (again["notes"], again["known"]) == (0, 1)
+
+
+def test_new_pairs_put_notes_aside_with_the_judgements(job, own_folder):
+    told("--judge", "ann", "--import", write_rows(own_folder / "a.csv", {0: ("no", "", "hm")}))
+    again = ["synth", "support_routing", "--backend", "scripted", "--name", "r", "--set", "synth.n_inputs=13", "--redo"]
+    assert CliRunner().invoke(app, again).exit_code == 0
+    assert job.run.path("notes.jsonl.before").exists() and not job.run.path("notes.jsonl").exists()

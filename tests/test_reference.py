@@ -20,6 +20,8 @@ LINES = {
     "run": ("run", *JOB, "--set", "eval.resamples=50"),
     "run --plan": ("run", *JOB, "--plan"),
     "filter": ("filter", "r"),
+    "review": ("review", "r"),
+    "review --merge": ("review", "r", "--merge", "runs/r"),
     "eval": ("eval", "r"),
     "eval --show all": ("eval", "r", "--show", "all"),
     "predict": ("predict", "r", "Where is my parcel?"),

@@ -48,6 +48,16 @@ def press(state, *keys):
     return state, made
 
 
+def press_noting(state, *keys):
+    """The state after the keys, and the rows that they made for either journal."""
+    made, notes = [], []
+    for key in keys:
+        state = review.step(state, key)
+        made += state.new
+        notes += state.new_notes
+    return state, made, notes
+
+
 def typed(text):
     return [{" ": "space", "\n": "ctrl-j"}.get(char, char) for char in text]
 
@@ -68,11 +78,19 @@ def reopened(state, made, **more):
         (["r", "1"], {"row0": (False, "wrong output")}),
         (["r", "4"], {"row0": (False, "duplicate")}),
         (["r", "o", *"odd", "enter"], {"row0": (False, "odd")}),
+        (["r", "o", *"odd", "esc"], {"row0": (False, "")}),
+        (["r"], {"row0": (False, "")}),
         (["r", "esc"], {}),
-        (["r", "z"], {}),
+        (["r", "z"], {"row0": (False, "")}),
+        (["r", "r", "2", "a"], {"row0": (False, ""), "row1": (False, "off the task"), "row2": (True, "")}),
+        (["r", "1", "u"], {}),
+        (["r", "1", "1"], {"row0": (False, "wrong output"), "row1": (True, "")}),
+        (["r", "2", "b", "r"], {"row0": (False, "off the task")}),
+        (["j", "j", "k", "a"], {"row1": (True, "")}),
+        (["down", "down", "up", "a"], {"row1": (True, "")}),
         (["space", "a"], {"row1": (True, "")}),
         (["s", "b", "a"], {"row0": (True, "")}),
-        (["right", "right", "left", "r", "r"], {"row1": (False, "")}),
+        (["right", "right", "left", "r", "r"], {"row1": (False, ""), "row2": (False, "")}),
         (["g", "5", "enter", "a"], {"row4": (True, "")}),
         (["end", "a"], {"row5": (True, "")}),
         (["a", "u"], {}),
@@ -201,7 +219,7 @@ def test_undo_of_a_card_outside_the_view_says_so_and_moving_goes_into_the_view()
 
 def test_pages_scroll_cards_and_thresholds():
     state = make().but(thresholds=(review.MovableThreshold("near_duplicate.threshold", 0.9, 0.05),))
-    assert press(state, "page_down", "down", "page_up")[0].scroll == 1
+    assert press(state.but(below=12), "page_down", "down", "page_up")[0].scroll == 1
     assert press(state, "t", "page_down")[0].scroll == 10 and press(state, "t", "page_down", "down")[0].scroll == 0
 
 
@@ -233,7 +251,9 @@ def test_a_row_the_filters_rejected_can_be_brought_back():
         (["/", *typed("number 4"), "esc"], ["row0", "row2", "row3", "row4", "row5"]),
         (["a", "f", "j", "enter"], ["row2", "row3", "row4", "row5"]),
         (["a", "f", "j", "j", "enter"], ["row0"]),
-        (["r", "r", "f", "j", "j", "j", "enter"], ["row0"]),
+        (["r", "f", "j", "j", "j", "enter"], ["row0"]),
+        (["n", *typed("ask bob"), "enter", "f", "n", "enter"], ["row0"]),
+        (["n", *typed("ask bob"), "enter", "/", *typed("BOB"), "enter"], ["row0"]),
         (["2", "f", "j", "j", "j", "j", "enter"], ["row0"]),
         (["f", "l", "enter", "esc"], ["row0", "row2", "row3", "row4", "row5"]),
     ],
@@ -323,6 +343,144 @@ def test_a_sample_says_what_it_means_for_the_rest():
         review.sample_result(0, 0, 10)
 
 
+# Notes, queues, many rows at once
+
+
+def note(text):
+    return ["n", "ctrl-u", *typed(text), "enter"]
+
+
+def test_a_note_judges_nothing_and_undo_takes_it_back_beyond_the_session():
+    state, made, notes = press_noting(make(), *note("ask bob"), "a", "b", *note("asked"))
+    assert (state.notes["row0"], [row.id for row in made]) == ({"ann": "asked"}, ["row0"])
+    again = reopened(state, made, notes=[from_dict(review.Note, json.loads(to_json(row))) for row in notes])
+    assert again.notes == state.notes and [action.number for action in again.history] == [1, 2, 3]
+    texts, judged = [], []
+    for _ in range(3):
+        again = review.step(again, "u")
+        texts.append(again.notes["row0"].get("ann", ""))
+        judged.append("row0" in again.verdicts)
+    assert texts == ["ask bob", "ask bob", ""] and judged == [True, False, False]
+    assert again.message == "Note taken back." and press(again, "u")[0].message == "Nothing to undo."
+
+
+def test_an_empty_note_takes_it_away_and_the_same_one_changes_nothing():
+    state, _, notes = press_noting(make(), *note("hm"), *note("hm"), "n", "ctrl-u", *typed("no"), "esc", *note(""))
+    assert [row.text for row in notes] == ["hm", ""] and not state.notes["row0"]
+
+
+def test_each_person_has_notes_of_their_own():
+    notes = [review.Note("row0", "bob", "odd"), review.Note("row0", "ann", "fine", 1)]
+    rows = make().rows
+    state = review.open_review(rows, (), notes, judge="ann")
+    state, _, made = press_noting(state, "u")
+    assert state.notes["row0"] == {"bob": "odd"} and [(row.judge, row.text, row.step) for row in made] == [
+        ("ann", "", -1)
+    ]
+
+
+def test_a_reason_after_a_rejection_is_one_action_with_it():
+    state, made = press(make(), "r", "3")
+    assert [(row.step, row.reason) for row in made] == [(1, ""), (1, "unnatural input")]
+    again = reopened(state, made)
+    assert len(again.history) == 1 and press(again, "u")[0].verdicts == {}
+
+
+def test_a_rejection_is_made_with_its_first_key():
+    state, made = press(make(), "r")
+    assert [row.keep for row in made] == [False] and (state.mode, state.cursor, state.about) == (
+        "reason",
+        "row1",
+        "row0",
+    )
+
+
+def test_arrows_scroll_a_long_card_before_they_leave_it():
+    state = make().but(below=2)
+    state, _ = press(state, "down", "down")
+    assert (state.cursor, state.scroll, state.below) == ("row0", 2, 0)
+    assert press(state, "up")[0].scroll == 1
+    state, _ = press(state, "down")
+    assert (state.cursor, state.scroll) == ("row1", 0)
+
+
+@pytest.mark.parametrize("key", ["?", "T"])
+def test_pages_of_text_scroll_and_any_other_key_leaves_them(key):
+    state, _ = press(make(), key, "j", "down", "page_down", "up")
+    assert state.mode != "cards" and state.scroll == 11
+    state, made = press(state, "a")
+    assert (state.mode, state.scroll, made) == ("cards", 0, [])
+
+
+def test_the_queue_begins_where_the_labellers_disagree_most():
+    candidates = [
+        candidate(0),
+        candidate(1, label_asked="billing", votes={"delivery": 3, "technical": 2}),
+        candidate(2, votes={}, vote_share=0.0),
+        candidate(3, votes={"billing": 5}),
+    ]
+    rows = review.build_rows(candidates, {}, LABELS)
+    state = review.open_review(rows, (), labels=LABELS, judge="ann")
+    state, _ = press(state, "d")
+    assert [row.id for row in states.visible(state)] == ["row1", "row2", "row0", "row3"] and state.cursor == "row1"
+    assert rows[3].signals.disagreement == 0 and rows[1].signals.disagreement == pytest.approx(
+        1 - (1.6**2 + 1 + 0.4**2) / 9
+    )
+    assert press(state, "d")[0].view.order == "file"
+
+
+def test_a_texts_disagreement_is_what_its_votes_lack():
+    texts = review.build_rows(
+        [candidate(i, label_asked=None, vote_share=share) for i, share in enumerate((1.0, 0.2))], {}
+    )
+    assert [row.signals.disagreement for row in texts] == [0.0, pytest.approx(0.4)]
+
+
+def far_apart(number, **changes):
+    """A candidate that no other one is near."""
+    return candidate(number, **{"input": " ".join(f"word{number}{letter}" for letter in "abcdef"), **changes})
+
+
+def test_the_surest_rows_are_shown_before_they_are_accepted():
+    candidates = [
+        far_apart(0),
+        far_apart(1, vote_share=0.7),
+        far_apart(2, label_asked="billing"),
+        far_apart(3, input="call Ann Miller on +44 20 7946 0958"),
+        far_apart(4, vote_share=1.0),
+        far_apart(5),
+        far_apart(6, votes={"technical": 5}, output="technical", label_asked="billing"),
+    ]
+    asked = {"row6": Verdict("row6", True, "filters", output="billing")}
+    state = review.open_review(review.build_rows(candidates, asked, LABELS), (), labels=LABELS, judge="ann")
+    state, _ = press(state, "end", "k", *note("hm"), "home", "S")
+    assert state.mode == "confirm" and state.message == "Accept the 2 surest rows? y or n"
+    assert state.bulk == (True, ("row4", "row0"))
+    assert press(state, "n")[1] == []
+    state, made = press(state, "j", "page_down", "y")
+    assert {row.id for row in made} == {"row0", "row4"} and press(state, "u")[0].verdicts == {}
+    assert press(state, "S")[0].message == "No open row of this view is beyond doubt."
+    assert "one by one" in press(state.but(sample=("row0",)), "S")[0].message
+
+
+def test_progress_counts_the_rows_past_the_filters_and_what_was_judged_besides():
+    filters = {"row1": Verdict("row1", False, "filters", "noise", "it holds 'Sure'")}
+    state = make(filters=filters)
+    assert len(review.counted_rows(state)) == 5
+    state, _ = press(state, "f", "s", "enter", "a")
+    assert len(review.counted_rows(state)) == 6
+    assert [row.id for row in review.counted_rows(state.but(sample=("row2",)))] == ["row2"]
+
+
+def test_the_pace_is_the_mean_of_the_gaps_and_breaks_are_cut():
+    pace = review.Pace(100.0)
+    assert pace.judged(110.0).judged(120.0).seconds is None
+    pace = pace.judged(110.0).judged(120.0).judged(9999.0)
+    assert pace.seconds == pytest.approx((10 + 10 + 120) / 3)
+    assert pace.taken_back().judged(9999.0).gaps == pace.gaps
+    assert review.Pace(0.0).taken_back() == review.Pace(0.0)
+
+
 # Exchange
 
 
@@ -410,6 +568,7 @@ def test_an_output_that_does_not_fit_the_schema_is_refused(tmp_path):
         ("id,keep,input\nrow0,yes,\n", "line 2: the input or the output is empty"),
         ('id,keep,input\nrow0,yes,"two\nlines"\nrow1,huh,x\n', "line 4: keep is 'huh'"),
         ("id,keep,input\nrow0,yes,a\0b\n", "line 2: a text holds the control character U+0000"),
+        ("id,keep,note\nrow0,yes,a\0b\n", "line 2: the note holds the control character U+0000"),
         ("id,keep\nrow0,yes,a\n", "line 2: this row has 3 cells"),
         ("keep\nyes\n", "no column 'id'"),
     ],
@@ -418,6 +577,26 @@ def test_every_wrong_line_is_named(tmp_path, text, words):
     with pytest.raises(SgError, match="wrong|column") as caught:
         imported(make(), tmp_path / "a.csv", text)
     assert words in caught.value.message and str(tmp_path / "a.csv") in caught.value.message
+
+
+def test_notes_and_reasons_go_out_and_come_back(tmp_path):
+    state, _, _ = press_noting(make(), "r", "2", "b", *note("=odd"))
+    state = state.but(notes={**state.notes, "row1": {"bob": "hm"}})
+    record = review.export_rows(state)[0]
+    assert (record["reason"], record["note"], record["other_notes"]) == ("off the task", "=odd", "")
+    assert review.export_rows(state)[1]["other_notes"] == "bob: hm"
+    for name in ("a.csv", "a.jsonl", "a.xlsx"):
+        grid = read_grid(exported(state, tmp_path / name))
+        assert (review.import_rows(state, grid), review.import_notes(state, grid)) == ([], {})
+    grid = written_grid(tmp_path, "id,keep,note\nrow0,no,\nrow1,,new\n")
+    assert review.import_notes(state, grid) == {"row0": "", "row1": "new"}
+    assert review.import_notes(state, written_grid(tmp_path, "id,keep\nrow0,no\n")) == {}
+
+
+def written_grid(folder, text):
+    path = folder / "b.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    return read_grid(path)
 
 
 def test_a_broken_json_line_is_named(tmp_path):
@@ -456,15 +635,66 @@ def test_a_merge_takes_over_counts_and_marks_conflicts():
     assert again.rows == ()
 
 
+def test_notes_of_other_people_are_taken_over_once():
+    mine = [review.Note("row0", "ann", "mine", 1), review.Note("row1", "bob", "old")]
+    texts = (("row0", "first"), ("row0", "last"), ("gone", "x"), ("row1", "new"), ("row2", "a"), ("row2", ""))
+    theirs = [review.Note(id, "bob", text, step) for step, (id, text) in enumerate(texts, 1)]
+    found = review.missing_notes(mine, theirs, {"row0", "row1", "row2"})
+    assert found == (review.Note("row0", "bob", "last"),)
+    assert review.missing_notes([*mine, *found], theirs, {"row0", "row1", "row2"}) == ()
+
+
+def journal_of(judge, text):
+    """Verdicts by a letter a row: a label's first one, or x for a rejection; a dot for none."""
+    by_letter = {label[0]: label for label in LABELS}
+    return [
+        Verdict(f"row{i}", letter != "x", judge, "review", output=by_letter.get(letter), step=i + 1)
+        for i, letter in enumerate(text)
+        if letter != "."
+    ]
+
+
+def test_kappa_is_cohens():
+    # 20 and 15 of 50 alike, 10 and 5 not: Wikipedia's example, 0.4
+    mine, theirs = journal_of("ann", "b" * 25 + "x" * 25), journal_of("bob", "b" * 20 + "x" * 5 + "b" * 10 + "x" * 15)
+    (found,) = review.agreements(mine, theirs, {f"row{i}" for i in range(50)})
+    assert (found.judges, found.n, found.alike, found.kappa) == (("ann", "bob"), 50, 35, 0.4)
+    assert found.low < 0.4 < found.high
+
+
+def test_kappa_counts_labels_where_there_are_any():
+    mine, theirs = journal_of("ann", "bdt.x"), journal_of("bob", "bbt.x")
+    ids = {f"row{i}" for i in range(5)}
+    assert [(one.n, one.alike) for one in review.agreements(mine, theirs, ids, LABELS)] == [(4, 3)]
+    assert [(one.n, one.alike) for one in review.agreements(mine, theirs, ids)] == [(4, 4)]
+    assert review.agreements(mine, theirs, {"row3"}) == ()
+
+
+def test_kappa_needs_more_than_one_outcome():
+    (found,) = review.agreements(journal_of("ann", "bb"), journal_of("bob", "bb"), {"row0", "row1"}, LABELS)
+    assert (found.kappa, found.low, found.high, found.alike) == (None, None, None, 2)
+
+
+def test_kappa_is_of_judgements_that_nobody_else_had_influenced():
+    mine, theirs, ids = journal_of("ann", "bxd"), journal_of("bob", "xxd"), {"row0", "row1", "row2"}
+    (before,) = review.agreements(mine, theirs, ids, LABELS)
+    merged = [*mine, *review.merge(mine, theirs, ids).rows, Verdict("row0", False, "ann", "review", step=9)]
+    assert review.agreements(merged, theirs, ids, LABELS) == (before,) and before.alike == 2
+    assert review.agreements(mine, [*mine, *theirs], ids, LABELS) == ()
+    assert review.agreements(mine, [*theirs, Verdict("row1", False, "bob", "undo", step=-2)], ids, LABELS)[0].n == 2
+
+
 # Typing
 
 
 def test_a_pasted_text_is_typed_where_text_is_typed_and_nothing_elsewhere():
     state, made = press(make(labels=()), "i", "ctrl-u", "paste:two\r\nlines\x1b\ta", "enter")
     assert made[0].input == "two\nlines a"
-    for keys in (["paste:aaa"], ["r", "paste:1"], ["A", "paste:y"], ["f", "paste:s"]):
+    for keys in (["paste:aaa"], ["A", "paste:y"], ["f", "paste:s"]):
         state, made = press(make(), *keys)
         assert made == [] and "Pasted" in state.message
+    state, made = press(make(), "r", "paste:1")
+    assert [verdict.reason for verdict in made] == [""] and "Pasted" in state.message
 
 
 def test_a_search_that_is_left_goes_back_to_where_it_began():

@@ -91,7 +91,7 @@ def test_a_key_is_on_disk_before_the_next_card(folder, start):
 def test_quitting_and_coming_back_shows_the_same_card(folder, start):
     review = start()
     review.wait("○ #")
-    review.press("arrr1")
+    review.press("arr1")
     text = review.wait("3 of 33 judged")
     card = re.search(r"○ (#\d+)", text)[1]
     review.press("q")
@@ -101,13 +101,17 @@ def test_quitting_and_coming_back_shows_the_same_card(folder, start):
     assert f"○ {card} not judged" in again.wait("still open")
     again.press("u")
     again.wait("Taken back")
-    assert [row["keep"] for row in judged(folder)] == [True, False, False, True]
+    assert [row["keep"] for row in judged(folder)] == [True, False, False, False, True]
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("r", "Why reject it?"),
+        ("r", "is rejected. Why?"),
+        ("n", "Note:"),
+        ("T", "The task"),
+        ("d", "labellers disagree most"),
+        ("S", "surest"),
         ("f", "Show which rows?"),
         ("?", "another answer of the model"),
         ("A", "open rows? y or n"),
@@ -215,7 +219,7 @@ def test_a_terminal_without_unicode_shows_what_it_can(start):
 def test_a_sample_ends_with_a_bound(folder, start):
     review = start("--sample", "5")
     review.wait("1 of 5")
-    review.press("aaaarr")
+    review.press("aaaar")
     review.wait("1 bad of 5 judged", "at most 65.7% bad (95%)")
     review.press("q")
     assert review.end() == 0
@@ -237,6 +241,45 @@ def test_the_terminal_is_given_back_on_any_way_out(folder, start, way):
     codes = {"q": 0, "ctrl-c": 130, "terminate": 143, "hang up": 129, "failure": 1}
     assert review.end() == codes[way] and review.is_restored() and review.left == before
     assert b"Traceback" not in review.raw
+
+
+@pytest.mark.parametrize("keys", ["a", "r", "r2", "nask bob\r", "Ay", "2u"], ids=repr)
+def test_what_a_key_did_outlives_a_kill(folder, start, keys):
+    review = start()
+    review.wait("○ #")
+    before = (folder / "runs/trial/verdicts.jsonl").read_text()
+    review.press(keys)
+    words = {"a": "1 of 33 judged", "r": "Why?", "r2": "off the task", "Ay": "Accepted 33", "2u": "Taken back"}
+    review.wait(words.get(keys, "Noted"))
+    review.child.kill(signal.SIGKILL)
+    review.end()
+    journals = {name: folder / "runs/trial" / name for name in ("verdicts.jsonl", "notes.jsonl")}
+    kept = {name: path.read_text() for name, path in journals.items() if path.exists()}
+    assert kept != {"verdicts.jsonl": before}
+    again = start()
+    again.wait("INPUT")
+    if keys.startswith("n"):
+        again.press("k")
+        again.wait("note  ann: ask bob")
+    again.press("u")
+    again.wait("Nothing to undo" if keys == "2u" else "aken back")
+    assert all(path.read_text().startswith(kept[name]) for name, path in journals.items() if name in kept)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24)], ids=str)
+def test_progress_pace_and_labels_are_in_sight(start, size):
+    review = start(size=size)
+    review.wait("INPUT")
+    review.press("a")
+    review.wait("1 of 33 judged")
+    review.press("a")
+    review.wait("2 of 33 judged")
+    review.press("r")
+    review.wait("3 of 33 judged", "1 rejected" if size[0] == 60 else "rejected              1", "s a row", "left")
+    review.press("f")
+    review.wait("Show which rows?")
+    review.press("l\r")
+    review.wait("label: billing", "3 of 33 judged", "1 billing", "2 delivery", "3 technical")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "dumb"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,18 +17,21 @@ from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import OPTIONS, Environment
 from sg_local.cli.gathering import job_options
-from sg_local.cli.options import backend_option, runs_option
+from sg_local.cli.options import backend_option, json_option, runs_option
 from sg_local.cli.output import Column
 from sg_local.job.begun import job_for_run
 from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
 from sg_local.job.required import needs
 from sg_local.job.stale import is_trained, training_line
-from sg_local.records import Candidate, SgError
+from sg_local.records import SgError
 from sg_local.review import ReviewState
 from sg_local.run import CANDIDATES
-from sg_local.views.review_end import end_sentence, sample_sentence
+from sg_local.views.review_end import agreement_lines, end_sentence, sample_sentence
 from sg_local.words import brief, counted
+
+if TYPE_CHECKING:
+    from sg_local.job.review_files import ConflictRow
 
 NOT_A_TERMINAL = SgError(
     "The review needs a terminal that can move its cursor.",
@@ -43,6 +49,7 @@ NOT_A_TERMINAL = SgError(
         "sg-local review RUN --export rows.csv      # judge them in a spreadsheet, then:",
         "sg-local review RUN --import rows.csv",
         "sg-local review RUN --merge ../their/runs/RUN",
+        "sg-local review RUN --json                 # what was decided, without a screen",
     ),
 )
 @run_argument
@@ -62,8 +69,13 @@ NOT_A_TERMINAL = SgError(
 )
 @click.option("--import", "source", type=click.Path(path_type=Path), help="Take over judgements from such a file.")
 @click.option(
-    "--merge", "other", type=click.Path(path_type=Path), help="Another copy of the run, or its verdicts.jsonl."
+    "--merge",
+    "other",
+    type=click.Path(path_type=Path),
+    help="Take over another reviewer's judgements and notes, and tell how far you agree: a copy of the run, or its "
+    "verdicts.jsonl.",
 )
+@json_option
 @backend_option
 @runs_option
 @job_options()
@@ -76,6 +88,7 @@ def review_command(
     to: Path | None,
     source: Path | None,
     other: Path | None,
+    as_json: bool,
     options: Options,
 ) -> None:
     """Judge the synthesised pairs yourself, one key each.
@@ -84,17 +97,20 @@ def review_command(
     you judge stands above the filters, also when they are run again.
     """
     from sg_local.job import review as job_review
+    from sg_local.job import review_files
 
     name = job_review.check_judge(judge or environment.user)
     with job_for_run(run, options, environment.home()) as job:
         needs(job, CANDIDATES, "synth")
         if to is not None:
             return export_to(job, name, to)
+        if as_json and source is None and other is None:
+            return output.show_json(dataclasses.asdict(review_files.reviewed(job, name)))
         with job.lock():
             if source is not None:
-                return import_from(job, name, source)
+                return import_from(job, name, source, as_json=as_json)
             if other is not None:
-                return merge_from(job, other)
+                return merge_from(job, other, as_json=as_json)
             state = review_on_screen(job, environment, name, sample)
             if sample is None and not job_review.n_open(state):
                 job_review.finish(job, state)
@@ -158,51 +174,57 @@ def review_before_training(job: OpenRun, environment: Environment) -> bool:
 
 def export_to(job: OpenRun, judge: str, path: Path) -> None:
     """Write every row to a file."""
-    from sg_local.job import review as job_review
+    from sg_local.job import review_files
 
-    job_review.export_rows(job, judge, path)
+    review_files.export_rows(job, judge, path)
     output.say(path)
     output.say(
         f"Next: fill in the column keep with yes or no, then sg-local review {job.run.name} --import {path}", err=True
     )
 
 
-def import_from(job: OpenRun, judge: str, path: Path) -> None:
-    """Take over the judgements of a file, all of them or none."""
-    from sg_local.job import review as job_review
+def import_from(job: OpenRun, judge: str, path: Path, *, as_json: bool = False) -> None:
+    """Take over the judgements and notes of a file, all of them or none."""
+    from sg_local.job import review_files
 
-    verdicts = job_review.import_rows(job, judge, path)
-    kept = sum(verdict.keep for verdict in verdicts)
-    done = f"{review.n_rows(kept)} accepted, {len(verdicts) - kept} rejected; the other lines changed nothing."
-    output.say(done if verdicts else "Nothing changed: every line says what was known.")
-    say_next(job)
+    found = review_files.import_rows(job, judge, path)
+    if as_json:
+        return output.show_json(dataclasses.asdict(review_files.reviewed(job, judge)))
+    kept = sum(verdict.keep for verdict in found.verdicts)
+    done = f"{review.n_rows(kept)} accepted, {len(found.verdicts) - kept} rejected"
+    noted = f", {counted(len(found.notes), 'note')} changed" if found.notes else ""
+    output.say(
+        f"{done}{noted}; the other lines changed nothing."
+        if found.verdicts or found.notes
+        else "Nothing changed: every line says what was known."
+    )
+    return say_next(job)
 
 
-def merge_from(job: OpenRun, other: Path) -> None:
-    """Take over another reviewer's verdicts, and show where the two differ."""
-    from sg_local.job import review as job_review
+def merge_from(job: OpenRun, other: Path, *, as_json: bool = False) -> None:
+    """Take over another reviewer's verdicts and notes, show where the two differ, and how far they agree."""
+    from sg_local.job import review_files
 
-    found = job_review.merge_from(job, other)
+    done = review_files.merge_from(job, other)
+    found, conflicts = done.merge, review_files.conflict_rows(job, done.merge)
+    if as_json:
+        return output.show_json(dataclasses.asdict(review_files.merge_summary(done, conflicts)))
     output.say(
         f"{counted(found.taken, 'verdict')} taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "
         f"{found.known} known before, {found.unknown} for rows that this run does not have."
     )
-    if found.conflicts:
-        _show_conflicts(job, found)
+    if done.n_notes:
+        output.say(f"{counted(done.n_notes, 'note')} taken over.")
+    for line in agreement_lines(done.agreements):
+        output.say(line)
+    if conflicts:
+        _show_conflicts(job, conflicts)
+    return None
 
 
-def _show_conflicts(job: OpenRun, found: review.Merge) -> None:
-    rows = {row.id: (i, row) for i, row in enumerate(job.run.read(CANDIDATES, Candidate), 1)}
+def _show_conflicts(job: OpenRun, conflicts: Sequence[ConflictRow]) -> None:
     columns = [Column("row", True), Column("input"), Column("here"), Column("there")]
-    cells = [
-        (
-            str(rows[c.id][0]),
-            brief(rows[c.id][1].input, 40),
-            review.opinion(c.mine),
-            review.opinion(c.theirs),
-        )
-        for c in found.conflicts
-    ]
+    cells = [(str(row.row), brief(row.input, 40), row.here, row.there) for row in conflicts]
     output.show_table("Conflicts", columns, cells)
     hint = f"The verdicts here stand. Decide with `sg-local review {job.run.name}`: f, then j until it says conflicts."
     output.say(hint, err=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from sg_local import filters, review
@@ -16,8 +17,8 @@ from sg_local.console.review import ReviewScreen
 from sg_local.job import review as job_review
 from sg_local.job.job import OpenRun
 from sg_local.records import SgError
-from sg_local.review import ReviewState
-from sg_local.run import VERDICTS
+from sg_local.review import Pace, ReviewState
+from sg_local.views.records import ReviewView
 from sg_local.views.review import greeting, view_of
 
 
@@ -33,6 +34,7 @@ class Session:
         self.title = f"review of {job.run.name}"
         self.funnel = self._funnel(self.state)
         self.outcomes = job_review.Outcomes(job)
+        self.pace = Pace(time.monotonic())
         self.n_answers = 0
 
     def play(self) -> ReviewState:
@@ -44,6 +46,8 @@ class Session:
                 if keys is None:
                     break
                 for key in keys:
+                    if key in ("up", "down"):
+                        self._draw()  # whether the card has more lines that way is known once it is drawn
                     if key != RESIZED:
                         self._press(key)
                     if self.state.wants == "quit":
@@ -53,8 +57,11 @@ class Session:
 
     def _draw(self) -> None:
         """Draw the state; a scroll past the end of the card is taken back."""
-        scroll = self.screen.show(view_of(self.state, self.title, self.funnel))
-        self.state = self.state.but(scroll=scroll)
+        scroll, below = self.screen.show(self._view(self.state))
+        self.state = self.state.but(scroll=scroll, below=below)
+
+    def _view(self, state: ReviewState) -> ReviewView:
+        return view_of(state, self.title, self.funnel, self.pace)
 
     def _press(self, key: str) -> None:
         """One key: the state machine, the journal, then what it asks for."""
@@ -67,14 +74,18 @@ class Session:
             job_review.remember_place(self.job, self.state)
 
     def _take(self, state: ReviewState) -> None:
-        """Make the state current once its verdicts are on disk."""
-        self.job.run.append(VERDICTS, state.new)
-        self.state = state.but(new=())
+        """Make the state current once what it made is on disk."""
+        before = self.state
+        self.state = job_review.keep(self.job, state)
+        if state.n_actions > before.n_actions and state.new:
+            self.pace = self.pace.judged(time.monotonic())
+        elif len(state.history) < len(before.history) and state.new:
+            self.pace = self.pace.taken_back()
 
     def _funnel(self, state: ReviewState) -> tuple[tuple[str, int], ...]:
         found = filters.funnel(self.job.run, self.job.task)
         kept = sum(row.kept for row in state.rows)
-        return (("asked", found.asked), ("accepted", found.accepted), ("past the filters", kept))
+        return (("inputs asked for", found.asked), ("inputs usable", found.accepted), ("past the filters", kept))
 
     # What the state machine asks for
 
@@ -109,7 +120,7 @@ class Session:
         """Another answer of the model for the row's input."""
         row = review.current(self.state)
         assert row is not None
-        self.screen.show(view_of(self.state.but(message="Asking the model\u2026"), self.title, self.funnel))
+        self.screen.show(self._view(self.state.but(message="Asking the model\u2026")))
         try:
             self.n_answers += 1
             text = review.text_of(self.state, row)[0]

@@ -1,6 +1,7 @@
 """The review screen: one card, side panels, a line for messages, a line of keys. Draws a ReviewView, decides nothing.
 
-Made for 80x24 and everything above; below 70 columns the side panels give way. Only the terminal's own sixteen
+Made for 80x24 and everything above; below 70 columns the side panels give way to a line of progress and one of labels.
+Only the terminal's own sixteen
 colours are used, and nothing is told by colour alone, so that it reads in light and dark themes and with NO_COLOR.
 """
 
@@ -20,7 +21,9 @@ from sg_local.console.cards import HEADING, bar
 from sg_local.console.text import Text
 from sg_local.views.records import ReviewView
 
-SIDE = 23
+SIDE, WITH_SIDE = 23, 70  # columns of the panels, and of a window that has room for them
+LOW = 12  # lines of a window that has room for a message of several lines
+MESSAGE = 3  # lines of a message, at most
 RULE = Segment(" \u2502 ", Style(dim=True))
 
 
@@ -54,37 +57,53 @@ class ReviewScreen:
             self.live.stop()
             self.live = None
 
-    def show(self, view: ReviewView) -> int:
-        """Draw the view at the terminal's present size; how far the card is scrolled, at most to its end."""
+    def show(self, view: ReviewView) -> tuple[int, int]:
+        """Draw the view at the terminal's present size; how many of its lines are above the window, and below."""
         assert self.live is not None
         screenful = Screenful(view)
         self.live.update(screenful, refresh=True)
-        return screenful.scroll
+        return screenful.scroll, screenful.below
 
 
 class Screenful:
-    """A view at the size of the console that prints it. `scroll` is set by printing: the first line shown."""
+    """A view at the size of the console that prints it. Printing sets `scroll`, the first line shown, and `below`, the
+    lines after the last one."""
 
     def __init__(self, view: ReviewView) -> None:
         self.view = view
         self.scroll = view.scroll
+        self.below = 0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        body = max(1, height - 3)
-        side = SIDE if width >= 70 else 0
-        main = width - side - (3 if side else 0)
         keys, n_keys = _keys(self.view, width)
-        left = self._window(console, main, body)
-        panels = _side(self.view, side, body, n_keys) if side else Text("")
-        right = _lines(console, panels, max(1, side), body)
-        lines = [*_lines(console, _header(self.view, width), width, 1)]
-        lines += [[*one, RULE, *other] if side else one for one, other in zip(left, right, strict=True)]
-        lines += [*_lines(console, _message(self.view, width), width, 1), *_lines(console, keys, width, 1)]
+        above = [*_lines(console, _header(self.view, width), width, 1)]
+        below = [*_message(console, self.view, width, height), *_lines(console, keys, width, 1)]
+        if width < WITH_SIDE and height >= LOW:
+            above += _lines(console, _status(self.view, width), width, 1)
+            below = [*_digits(console, self.view, width), *below]
+        middle = self._middle(console, width, max(1, height - len(above) - len(below)), n_keys)
+        lines = [*above, *middle, *below]
         for i, line in enumerate(lines[:height]):
             yield from line
             if i < height - 1:
                 yield Segment.line()
+
+    def _middle(self, console: Console, width: int, height: int, n_keys: int) -> list[list[Segment]]:
+        """The card, and beside it the panels where there is room."""
+        if width < WITH_SIDE:
+            return self._left(console, width, height)
+        left = self._left(console, width - SIDE - 3, height)
+        right = _lines(console, _side(self.view, SIDE, height, n_keys), SIDE, height)
+        return [[*one, RULE, *other] for one, other in zip(left, right, strict=True)]
+
+    def _left(self, console: Console, width: int, height: int) -> list[list[Segment]]:
+        """The card, and under it the reasons that may be given: the card stays where it was."""
+        if self.view.mode != "reason":
+            return self._window(console, width, height)
+        options = console.options.update(width=width, height=None)
+        menu = console.render_lines(review_card.menu(self.view, width), options, pad=True)[: max(0, height - 3)]
+        return [*self._window(console, width, height - len(menu)), *Segment.set_shape(menu, width, len(menu))]
 
     def _window(self, console: Console, width: int, height: int) -> list[list[Segment]]:
         """The card's lines that fit, scrolled, with a mark where more follows. While typing the caret is in sight."""
@@ -96,10 +115,10 @@ class Screenful:
         if self.view.mode == "edit":
             self.scroll = _in_sight(lines, self.scroll, height - 1)
         shown = lines[self.scroll : self.scroll + height - 1]
-        more = len(lines) - self.scroll - len(shown)
-        hint = ": the down key" if self.view.mode == "cards" else ""
-        text = f"\u2193 {more} more line{'s' if more > 1 else ''}{hint}" if more else "\u2191 the up key scrolls back"
-        mark = console.render_lines(Text(text, "dim"), options)
+        self.below = len(lines) - self.scroll - len(shown)
+        hint = ": the down key" if self.view.mode in ("cards", "help", "task", "confirm") else ""
+        text = f"\u2193 {self.below} more line{'s' if self.below > 1 else ''}{hint}"
+        mark = console.render_lines(Text(text if self.below else "\u2191 the up key scrolls back", "dim"), options)
         return Segment.set_shape([*shown, *mark][:height], width, height)
 
 
@@ -117,22 +136,47 @@ def _lines(console: Console, what: RenderableType, width: int, height: int) -> l
 
 
 def _header(view: ReviewView, width: int) -> Text:
-    left = f" {view.title}"
-    right = f"{view.conditions}  {view.position} " if view.conditions else f"{view.position} "
-    room = width - cell_len(right) - 1
-    title = Text(left, no_wrap=True)
-    title.truncate(max(8, room), overflow="ellipsis")
-    gap = " " * max(1, width - title.cell_len - cell_len(right))
-    text = Text(title.plain + gap + right, "reverse bold", no_wrap=True)
+    """The run, what is shown, and the place in it, which is never cut."""
+    position = f" {view.position} "
+    room = max(0, width - cell_len(position))
+    conditions = Text(f"{view.conditions} " if view.conditions else "", no_wrap=True)
+    conditions.truncate(max(0, room - 16), overflow="ellipsis")
+    title = Text(f" {view.title}", no_wrap=True)
+    title.truncate(max(0, room - conditions.cell_len - 1), overflow="ellipsis")
+    gap = " " * max(0, room - title.cell_len - conditions.cell_len)
+    text = Text(title.plain + gap + conditions.plain + position, "reverse bold", no_wrap=True)
     text.truncate(width, overflow="ellipsis")
     return text
 
 
-def _message(view: ReviewView, width: int) -> Text:
-    text = view.message
-    if view.mode in ("search", "jump", "reason_text"):
-        return _field(f"{view.prompt} ", view.buffer, view.caret, width)
-    return Text(f" {text}", "bold" if view.mode == "confirm" else "italic", no_wrap=True, overflow="ellipsis")
+def _status(view: ReviewView, width: int) -> Text:
+    """In a narrow window: how far the review is, on one line."""
+    done, total = view.judged
+    told = [f"{n} {name}" for name, n in view.progress if n and name != "accepted"]
+    parts = (f"{done} of {total} judged", *(view.sample or (*told, *view.pace)))
+    return Text(" " + " \u00b7 ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+
+
+def _digits(console: Console, view: ReviewView, width: int) -> list[list[Segment]]:
+    """In a narrow window: the labels behind the digits, on one line; none where digits mean something else."""
+    if view.mode != "cards" or not view.labels or view.card is None:
+        return []
+    text = Text(" ", no_wrap=True, overflow="ellipsis")
+    for i, (label, _) in enumerate(view.labels[:9], 1):
+        text.append(f"{i} ", "bold").append(f"{label}  ")
+    return _lines(console, text, width, 1)
+
+
+def _message(console: Console, view: ReviewView, width: int, height: int) -> list[list[Segment]]:
+    """What the last key came to, on as many lines as it needs, within reason; or the line that is being typed."""
+    if view.mode in ("search", "jump", "reason_text", "note"):
+        return _lines(console, _field(f"{view.prompt} ", view.buffer, view.caret, width), width, 1)
+    text = Text(view.message, "bold" if view.mode == "confirm" else "italic")
+    lines = list(text.wrap(console, max(1, width - 2))) or [Text("")]
+    n = min(len(lines), MESSAGE) if height >= LOW else 1
+    if len(lines) > n:
+        lines[n - 1].append("\u2026")
+    return [line for one in lines[:n] for line in _lines(console, Text.assemble(" ", one, no_wrap=True), width, 1)]
 
 
 def _field(prompt: str, buffer: str, caret: int, width: int) -> Text:
@@ -164,6 +208,7 @@ def _side(view: ReviewView, width: int, height: int, n_keys: int) -> RenderableT
     track.append("\u2500" * (width - track.cell_len), "dim")
     parts: list[Text] = [_title("Progress"), track, Text(f"{done} of {total} judged")]
     parts += [_count(name, n, width) for name, n in view.progress]
+    parts += map(Text, view.pace)
     if view.sample:
         parts += [Text(""), _title("Sample"), *(Text(line) for line in view.sample)]
     funnel = [Text(""), _title("Funnel"), *(_count(name, n, width) for name, n in view.funnel)]

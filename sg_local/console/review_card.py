@@ -30,21 +30,29 @@ TYPING = " typing: enter saves, esc leaves"
 
 
 def main(view: ReviewView, width: int) -> RenderableType:
-    """What stands on the left: the card, below the menu of the mode where there is one."""
+    """What stands on the left: the card, below the menu of the mode where there is one, or what takes its place."""
     if view.mode == "help":
-        return _menu("Keys", view, width)
+        return Group(menu(view, width), Text(""), Text("The card", "bold"), _page(view.page))
+    if view.mode in ("task", "confirm"):
+        return Group(Text(view.heading, "bold"), _page(view.page))
     if view.mode == "thresholds" and view.play is not None:
         return _play(view.play, width)
-    parts: list[RenderableType] = []
-    if view.mode == "reason":
-        parts += [_menu("Why reject it?", view, width), Text("")]
-    if view.mode == "filter":
-        parts += [_menu("Show which rows?", view, width), Text("")]
+    parts: list[RenderableType] = [menu(view, width), Text("")] if view.mode == "filter" else []
     if view.card is None:
         return Group(
             *parts, Text("\nNo row matches this view.", "bold"), Text("Press f to change it, esc for all kept rows.")
         )
     return Group(*parts, *_card(view.card, view, width))
+
+
+def _page(page: Sequence[tuple[str, str]]) -> Table:
+    """Headings with their texts beside them."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(ratio=1)
+    for heading, text in page:
+        table.add_row(Text(heading), Text(text))
+    return table
 
 
 def _card(card: CardView, view: ReviewView, width: int) -> Iterator[RenderableType]:
@@ -114,7 +122,10 @@ def _facts(card: CardView, width: int) -> Table:
         table.add_row("" if i else "personal", Text.assemble(("! ", "magenta"), f"likely {kind}: ", (text, "bold")))
     if card.doubts:
         table.add_row("doubt", Text.assemble(("! ", "magenta"), " \u00b7 ".join(card.doubts)))
-    table.add_row("row", Text(" \u00b7 ".join(card.facts), "dim"))
+    if card.facts:
+        table.add_row("model", Text(" \u00b7 ".join(card.facts), "dim"))
+    for judge, note in card.notes:
+        table.add_row("note", Text.assemble((f"{judge}: ", "dim"), note))
     return table
 
 
@@ -139,18 +150,18 @@ def _vote(answer: str, count: int, n_samples: int, width: int) -> Text:
     return text
 
 
-def _menu(title: str, view: ReviewView, width: int) -> RenderableType:
+def menu(view: ReviewView, width: int) -> RenderableType:
     """The mode's keys with their values; without values in two columns, so that the card stays in sight."""
     table = Table.grid(padding=(0, 2, 0, 0))
     n = 1 if any(value for _, _, value in view.menu) or width < 44 else 2
     for _ in range(n):
         table.add_column(style="bold", no_wrap=True)
         table.add_column(no_wrap=True)
-        table.add_column(style="bold", no_wrap=n == 2)
+        table.add_column(style="bold" if view.mode == "filter" else "", no_wrap=n == 2)
     half = -(-len(view.menu) // n)
     for i in range(half):
         table.add_row(*(cell for line in view.menu[i::half] for cell in map(Text, line)))
-    return Group(Text(title, "bold"), table)
+    return Group(Text(view.heading, "bold"), table)
 
 
 def _play(play: PlayView, width: int) -> RenderableType:

@@ -1,5 +1,5 @@
-"""The review of a job's rows: opened from the journals, sampled, stamped; and what the state machine asks a model or
-the filters for: another answer, the outcome of moved thresholds, filtering again.
+"""The review of a job's rows: opened from the journals, kept, sampled, stamped; and what the state machine asks a model
+or the filters for: another answer, the outcome of moved thresholds, filtering again.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 from sg_local import filters, prompts, review
@@ -17,9 +16,8 @@ from sg_local.job.job import OpenRun
 from sg_local.job.plan import flat
 from sg_local.reading import read_record
 from sg_local.records import Candidate, Prompt, Sampling, SgError, Verdict, seed_of
-from sg_local.review import Merge, MovableThreshold, ReviewState, View
-from sg_local.run import CANDIDATES, VERDICTS, MadeOtherwise, Run
-from sg_local.tables import read_grid, write_table
+from sg_local.review import MovableThreshold, Note, ReviewState, View
+from sg_local.run import CANDIDATES, NOTES, VERDICTS, MadeOtherwise
 
 PLACE = "review.json"
 
@@ -58,8 +56,16 @@ def check_judge(name: str) -> str:
 def open_state(job: OpenRun, judge: str) -> ReviewState:
     """The review of a job's run as its journals have it."""
     journal = job.run.read(VERDICTS, Verdict)
-    rows, task = rows_of(job, journal), job.task
-    return review.open_review(rows, journal, labels=task.labels, schema=task.schema, judge=judge)
+    rows, notes, task = rows_of(job, journal), job.run.read(NOTES, Note), job.task
+    state = review.open_review(rows, journal, notes, labels=task.labels, schema=task.schema, judge=judge)
+    return state.but(instruction=task.instruction, examples=task.examples)
+
+
+def keep(job: OpenRun, state: ReviewState) -> ReviewState:
+    """The state once what its last key made is on the disk. Hold the lock."""
+    job.run.append(VERDICTS, state.new)
+    job.run.append(NOTES, state.new_notes)
+    return state.but(new=(), new_notes=())
 
 
 def rows_of(job: OpenRun, journal: list[Verdict]) -> tuple[review.ReviewRow, ...]:
@@ -86,6 +92,11 @@ def is_finished(job: OpenRun) -> bool:
 def n_open(state: ReviewState) -> int:
     """How many of the rows that would be trained on nobody has judged."""
     return sum(row.kept and not review.is_judged(state, row) for row in state.rows)
+
+
+def seconds(job: OpenRun) -> float:
+    """What all sittings took."""
+    return _place(job).seconds
 
 
 def note_time(job: OpenRun, seconds: float) -> None:
@@ -128,37 +139,6 @@ def _place(job: OpenRun) -> ReviewPlace:
 
 def _keep_place(job: OpenRun, place: ReviewPlace) -> None:
     job.run.write_json(PLACE, dataclasses.asdict(place))
-
-
-# Files and other people's verdicts
-
-
-def export_rows(job: OpenRun, judge: str, path: Path) -> None:
-    """Write every row to a file, in the form of its name. The run is only read."""
-    write_table(path, review.COLUMNS, review.export_rows(open_state(job, judge)))
-
-
-def import_rows(job: OpenRun, judge: str, path: Path) -> tuple[Verdict, ...]:
-    """Take over the judgements of a file, all of them or none; the verdicts that are new."""
-    grid = read_grid(path)
-    state = open_state(job, judge)
-    verdicts = tuple(review.import_rows(state, grid))
-    if verdicts:
-        job.run.append(VERDICTS, review.judged(state, verdicts).new)
-    return verdicts
-
-
-def merge_from(job: OpenRun, other: Path) -> Merge:
-    """Take over another reviewer's verdicts, from a copy of the run or its verdicts.jsonl."""
-    folder = other if other.is_dir() else other.parent
-    name = VERDICTS if other.is_dir() else other.name
-    if not (folder / name).is_file():
-        hint = "Give another copy of the run folder, or its verdicts.jsonl."
-        raise SgError(f"There are no verdicts at {other}.", hint, exit_code=2)
-    ids = {row.id for row in job.run.read(CANDIDATES, Candidate)}
-    found = review.merge(job.run.read(VERDICTS, Verdict), Run(folder).read(name, Verdict), ids)
-    job.run.append(VERDICTS, found.rows)
-    return found
 
 
 # What the state machine asks for

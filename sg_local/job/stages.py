@@ -25,7 +25,19 @@ from sg_local.job.meter import Meter
 from sg_local.job.prospect import weigh
 from sg_local.job.required import check_base, needs
 from sg_local.records import GATE_NOT_MET, SgError, digest
-from sg_local.run import ADAPTER, ANSWERS, CANDIDATES, INPUTS, REPORT, TRAIN, VALID, VERDICTS, MadeOtherwise, read_json
+from sg_local.run import (
+    ADAPTER,
+    ANSWERS,
+    CANDIDATES,
+    INPUTS,
+    NOTES,
+    REPORT,
+    TRAIN,
+    VALID,
+    VERDICTS,
+    MadeOtherwise,
+    read_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +67,9 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "synth": Stage(synth.synth, (INPUTS, CANDIDATES, VERDICTS), synth.synth_settings, lasting=(INPUTS, CANDIDATES)),
+    "synth": Stage(
+        synth.synth, (INPUTS, CANDIDATES, VERDICTS, NOTES), synth.synth_settings, lasting=(INPUTS, CANDIDATES)
+    ),
     "filter": Stage(
         filtering.filter_rows,
         settings=filtering.filter_settings,

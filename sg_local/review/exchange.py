@@ -1,8 +1,9 @@
 """Rows out to a spreadsheet and judgements back in, checked row by row before anything counts; and one row out to an
 editor and back.
 
-`keep` is empty where nobody has judged the row; the reviewer writes yes or no, and may change `input`, `output` and
-`reason`. An empty `keep` beside a changed text means yes. `source` is synthetic, own, labelled or earlier.
+`keep` is empty where nobody has judged the row; the reviewer writes yes or no, and may change `input`, `output`,
+`reason` and `note`, which needs no judgement. An empty `keep` beside a changed text means yes. `source` is synthetic,
+own, labelled or earlier; `other_notes` are those of other people.
 """
 
 from __future__ import annotations
@@ -12,13 +13,27 @@ from pathlib import Path
 from sg_local.personal import kinds
 from sg_local.reading import read_text
 from sg_local.records import SgError, Verdict
+from sg_local.review.judging import note_of
 from sg_local.review.rows import ReviewRow
 from sg_local.review.state import ReviewState, text_of
 from sg_local.schemas import misfit
 from sg_local.tables import Grid, GridRow, control_in
 from sg_local.words import brief
 
-COLUMNS = ("id", "keep", "reason", "input", "output", "asked", "votes", "source", "filters", "personal")
+COLUMNS = (
+    "id",
+    "keep",
+    "reason",
+    "note",
+    "input",
+    "output",
+    "asked",
+    "votes",
+    "source",
+    "filters",
+    "personal",
+    "other_notes",
+)
 YES, NO = ("yes", "y", "true", "1", "keep", "accept"), ("no", "n", "false", "0", "reject")
 MAX_SHOWN = 5
 INPUT_MARK, OUTPUT_MARK = "# INPUT: the text below this line", "# OUTPUT: the text below this line"
@@ -64,6 +79,7 @@ def _record(state: ReviewState, row: ReviewRow) -> dict[str, str]:
         "id": row.id,
         "keep": "" if verdict is None else "yes" if verdict.keep else "no",
         "reason": "" if verdict is None else verdict.reason,
+        "note": note_of(state, row.id),
         "input": text[0],
         "output": text[1],
         "asked": row.candidate.label_asked or "",
@@ -71,6 +87,7 @@ def _record(state: ReviewState, row: ReviewRow) -> dict[str, str]:
         "source": row.candidate.source or "synthetic",
         "filters": "keep" if row.kept else f"{row.filters.rule}: {row.filters.reason}" if row.filters else "",
         "personal": ", ".join(kinds(*text)),
+        "other_notes": "\n".join(f"{judge}: {note}" for judge, note in others_notes(state, row.id)),
     }
 
 
@@ -89,6 +106,8 @@ def _verdict(state: ReviewState, known: dict[str, ReviewRow], line: GridRow, see
         return f"keep is {keep!r}, not yes, no or empty"
     before = text_of(state, row)
     after = tuple(_text(line, name, old) for name, old in zip(("input", "output"), before, strict=True))
+    if found := control_in(_note(state, line, id)):
+        return f"the note holds {found}"
     if not keep and after == before:
         return None
     wrong = "" if keep in NO else _unfit(state, after)
@@ -99,6 +118,25 @@ def _verdict(state: ReviewState, known: dict[str, ReviewRow], line: GridRow, see
         return wrong
     verdict = _made(state, row, keep in YES or not keep, line.cells.get("reason", "").strip(), after)
     return None if _same(state.verdicts.get(id), verdict) else verdict
+
+
+def import_notes(state: ReviewState, grid: Grid) -> dict[str, str]:
+    """The notes by id that a filled-in file changes; call import_rows first, which checks it. No such column: none."""
+    if "note" not in grid.columns:
+        return {}
+    found = {id: _note(state, line, id) for line in grid.rows if (id := line.cells["id"].strip())}
+    return {id: text for id, text in found.items() if text != note_of(state, id)}
+
+
+def others_notes(state: ReviewState, id: str) -> list[tuple[str, str]]:
+    """The notes of other people on a row: (judge, text)."""
+    return [(judge, text) for judge, text in state.notes.get(id, {}).items() if judge != state.judge]
+
+
+def _note(state: ReviewState, line: GridRow, id: str) -> str:
+    """The note as it came back; what stood there where the file does not say."""
+    old = note_of(state, id)
+    return _text(line, "note", old).strip() if "note" in line.cells else old
 
 
 def _text(line: GridRow, name: str, old: str) -> str:

@@ -1,4 +1,4 @@
-"""What a judgement does: verdicts for the journal, the history that undo walks back, where the cursor goes next."""
+"""What a judgement or a note does: rows for the journals, the history that undo walks back, where the cursor goes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from sg_local.records import Verdict
+from sg_local.review.history import WITHDRAWN, Action, Note, apply, write_down
 from sg_local.review.rows import ReviewRow
-from sg_local.review.state import WITHDRAWN, Action, ReviewState, current, first_open, is_judged, text_of, visible
+from sg_local.review.state import ReviewState, current, first_open, is_judged, text_of, visible
 from sg_local.schemas import misfit
 from sg_local.tables import control_in
 
@@ -41,14 +42,52 @@ def verdict_on(state: ReviewState, row: ReviewRow, keep: bool, reason: str = "")
     return Verdict(row.id, keep, state.judge, RULE, reason, input, output)
 
 
-def decide(state: ReviewState, keep: bool, reason: str = "") -> ReviewState:
+def decide(state: ReviewState, keep: bool) -> ReviewState:
+    """Judge the current row and go on. A rejected one may be given a reason next; rejected again, it keeps its own."""
     row = current(state)
     if row is None:
         return state.but(message="No row matches this view: press f to change it.", mode="cards")
     if keep and (wrong := misfit_of(state, row)):
         return state.but(message=f"Its output does not fit the schema ({wrong}): e edits it.", mode="cards")
-    after = judged(state, [verdict_on(state, row, keep, reason)])
-    return onward(state, after).but(mode="cards", buffer="", caret=0)
+    old = state.verdicts.get(row.id)
+    reason = old.reason if old is not None and (old.keep, old.rule, keep) == (False, RULE, False) else ""
+    after = onward(state, judged(state, [verdict_on(state, row, keep, reason)]))
+    return after.but(mode="cards" if keep else "reason", about=row.id, buffer="", caret=0)
+
+
+def reasoned(state: ReviewState, reason: str) -> ReviewState:
+    """The row just rejected, with a reason: part of the same action, so that one undo takes both back."""
+    assert state.about is not None, "a reason is given to a rejected row"
+    row = replace(state.verdicts[state.about], reason=reason)
+    message = f"#{number_of(state, row.id)} is rejected: {reason}." if reason else ""
+    verdicts = {**state.verdicts, row.id: row}
+    return state.but(verdicts=verdicts, new=(row,), mode="cards", buffer="", caret=0, message=message)
+
+
+def number_of(state: ReviewState, id: str) -> int:
+    """The number of the row with this id."""
+    return next(row.number for row in state.rows if row.id == id)
+
+
+def noted(state: ReviewState, texts: Mapping[str, str]) -> ReviewState:
+    """The state with this reviewer's notes on these rows, by id, as one action. An empty text takes a note away."""
+    number = state.n_actions + 1
+    rows = tuple(Note(id, state.judge, text, number) for id, text in texts.items())
+    before = tuple((row.id, note_of(state, row.id)) for row in rows)
+    history = (*state.history, Action(number, notes=before))
+    return _with_notes(state, rows).but(history=history, n_actions=number)
+
+
+def note_of(state: ReviewState, id: str) -> str:
+    """This reviewer's note on a row; empty where there is none."""
+    return state.notes.get(id, {}).get(state.judge, "")
+
+
+def _with_notes(state: ReviewState, rows: Sequence[Note]) -> ReviewState:
+    notes = {id: dict(texts) for id, texts in state.notes.items()}
+    for row in rows:
+        write_down(notes, row)
+    return state.but(notes=notes, new_notes=tuple(rows))
 
 
 def misfit_of(state: ReviewState, row: ReviewRow) -> str:
@@ -78,26 +117,32 @@ def relabel(state: ReviewState, key: str) -> ReviewState:
 
 
 def undo(state: ReviewState) -> ReviewState:
-    """Take the last action back, by appending the verdicts from before it."""
+    """Take the last action back, by appending what was there before it."""
     if not state.history:
         return state.but(message="Nothing to undo.")
     action = state.history[-1]
     by_id = {row.id: row for row in state.rows}
     rows, verdicts = [], dict(state.verdicts)
     for id, before in action.before:
-        keep = by_id[id].kept if id in by_id else True
-        blank = Verdict(id, keep, state.judge, WITHDRAWN)
+        blank = Verdict(id, by_id[id].kept if id in by_id else True, state.judge, WITHDRAWN)
         rows.append(replace(blank if before is None else replace(before, judge=state.judge), step=-action.number))
-        verdicts[id] = rows[-1]
-        if before is None:
-            del verdicts[id]
-    count = len(action.before)
-    after = state.but(
-        verdicts=verdicts, history=state.history[:-1], new=tuple(rows), cursor=action.before[0][0], scroll=0
+        apply(verdicts, rows[-1])
+    notes = [Note(id, state.judge, text, -action.number) for id, text in action.notes]
+    first = next(id for id, _ in (*action.before, *action.notes))
+    after = _with_notes(state, notes).but(
+        verdicts=verdicts, history=state.history[:-1], new=tuple(rows), mode="cards", cursor=first, scroll=0
     )
-    message = "Taken back." if count == 1 else f"Taken back: {count} verdicts."
     is_shown = any(row.id == after.cursor for row in visible(after))
-    return after.but(message=message if is_shown else f"{message} This row is outside the view: esc shows all.")
+    return after.but(
+        message=_told(action) if is_shown else f"{_told(action)} This row is outside the view: esc shows all."
+    )
+
+
+def _told(action: Action) -> str:
+    """What was taken back, in words."""
+    one, many = ("Taken back.", "verdicts") if action.before else ("Note taken back.", "notes")
+    count = len(action.before) + len(action.notes)
+    return one if count == 1 else f"Taken back: {count} {many}."
 
 
 def edited(state: ReviewState, *, input: str | None = None, output: str | None = None) -> ReviewState:

@@ -17,15 +17,17 @@ from statistics import fmean, pstdev
 from sg_local.records import Candidate, Verdict
 from sg_local.splitting import stretches, words
 
-ORDERS = ("file", "doubt", "votes", "neighbour", "length", "likelihood")
+ORDERS = ("file", "doubt", "votes", "neighbour", "length", "likelihood", "disagreement")
 NEAR = 0.5
+SURE_VOTES = 0.8
 
 
 @dataclass(frozen=True)
 class Signals:
     """Why a row may be bad, each from 0 (fine) to 1.
 
-    `neighbour` is the id of the row whose input shares most words, `similarity` their Jaccard index.
+    `neighbour` is the id of the row whose input shares most words, `similarity` their Jaccard index. `disagreement` is
+    how far the ways of labelling are apart: what was asked for, the votes, what the filters chose.
     """
 
     votes: float = 0.0
@@ -34,6 +36,7 @@ class Signals:
     neighbour: str | None = None
     length: float = 0.0
     likelihood: float = 0.0
+    disagreement: float = 0.0
 
     @property
     def doubt(self) -> float:
@@ -88,6 +91,12 @@ class ReviewRow:
         changed = None if self.filters is None else self.filters.output
         return self.candidate.output if changed is None else changed
 
+    @property
+    def is_sure(self) -> bool:
+        """True where nothing speaks against the row: most votes say what was asked for, with no sign of doubt."""
+        is_voted = self.candidate.output == self.output and self.candidate.vote_share >= SURE_VOTES
+        return is_voted and self.signals.asked == 0.0 and not self.signals.words()
+
 
 def build(
     candidates: Sequence[Candidate], filters: dict[str, Verdict], labels: Sequence[str] = ()
@@ -105,6 +114,7 @@ def build(
             neighbour=plain[near[i][0]].id if near[i][0] >= 0 else None,
             length=lengths[i],
             likelihood=ranks[i],
+            disagreement=_disagreement(row, bool(labels)),
         )
         for i, row in enumerate(plain)
     )
@@ -120,6 +130,24 @@ def _unlike(row: ReviewRow, has_labels: bool) -> float:
     return 1.0 if has_labels or not one | other else 1.0 - len(one & other) / len(one | other)
 
 
+def _disagreement(row: ReviewRow, has_labels: bool) -> float:
+    """The chance that two ways of labelling, drawn at random, name two labels; of a text, what its votes lack.
+
+    A vote for what is no label counts as one for another label.
+    """
+    candidate = row.candidate
+    if not has_labels:
+        return (1.0 - candidate.vote_share + _unlike(row, has_labels)) / 2
+    votes = {answer: count / max(1, candidate.n_samples) for answer, count in candidate.votes.items()}
+    votes[""] = votes.get("", 0.0) + max(0.0, 1.0 - sum(votes.values()))
+    asked = [] if candidate.label_asked is None else [{candidate.label_asked: 1.0}]
+    ways = [votes, {row.output: 1.0}, *asked]
+    shares: dict[str, float] = defaultdict(float)
+    for label, share in (pair for way in ways for pair in way.items()):
+        shares[label] += share
+    return 1.0 - sum((share / len(ways)) ** 2 for share in shares.values())
+
+
 def order_key(order: str, row: ReviewRow) -> tuple[float, int]:
     """The sort key that puts the most doubtful rows of this order first."""
     signals = row.signals
@@ -130,6 +158,7 @@ def order_key(order: str, row: ReviewRow) -> tuple[float, int]:
         "neighbour": signals.similarity,
         "length": signals.length,
         "likelihood": signals.likelihood,
+        "disagreement": signals.disagreement,
     }[order]
     return (-weight, row.number)
 

@@ -1,9 +1,4 @@
-"""The state of a review: rows, verdicts, where the reviewer stands, and what the last key asked for.
-
-A person's verdicts carry the number of the action that wrote them (`Verdict.step`); taking an action back appends
-rows with that number negated. So the journal alone gives back the whole history, and undo has no limit, not even
-the end of a session.
-"""
+"""The state of a review: rows, verdicts and notes, where the reviewer stands, and what the last key asked for."""
 
 from __future__ import annotations
 
@@ -14,11 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sg_local.personal import kinds
-from sg_local.records import Verdict
+from sg_local.records import Pair, Verdict
+from sg_local.review.history import Action, Note, past_of
 from sg_local.review.rows import ReviewRow, order_key
 
-FILTERS = "filters"
-WITHDRAWN = "undo"
 MERGED = "conflict"
 REASONS = ("wrong output", "off the task", "unnatural input", "duplicate", "personal or unsafe")
 SHOW = ("kept", "rejected", "all")
@@ -31,7 +25,7 @@ class View:
     """Which rows are shown, and in what order.
 
     `show` goes by the filters' verdict, `judged` by the people's; `max_votes` shows rows with at most that share;
-    `personal` those with likely personal data.
+    `personal` those with likely personal data, `noted` those with a note. `text` is looked for in notes, too.
     """
 
     show: str = "kept"
@@ -42,6 +36,7 @@ class View:
     text: str = ""
     personal: bool = False
     order: str = "file"
+    noted: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,28 +66,26 @@ class Play:
 
 
 @dataclass(frozen=True)
-class Action:
-    """One thing the reviewer did: its number, and each row's verdict before it."""
-
-    number: int
-    before: tuple[tuple[str, Verdict | None], ...]
-
-
-@dataclass(frozen=True)
 class ReviewState:
     """Everything the screen shows and the next key acts on.
 
-    `mode` says what keys mean: cards, reason, reason_text, edit, search, jump, filter, confirm, thresholds, help.
-    `schema` is the one that outputs fit, as JSON text; empty where they are free text.
-    `new` holds the verdicts that the last key made, for the journal. `wants` asks the program around for `quit`,
-    `editor`, `regenerate`, `play` (thresholds moved) or `save` (keep them). `origin` is where a search began.
+    `mode` says what keys mean: cards, reason, reason_text, note, edit, search, jump, filter, confirm, thresholds, help,
+    task. `instruction` and `examples` are the task's; `schema` is the one that outputs fit, as JSON text; empty where
+    they are free text. `notes` holds texts by row id and judge.
+    `new` and `new_notes` hold what the last key made, for the journals. `wants` asks the program around for `quit`,
+    `editor`, `regenerate`, `play` (thresholds moved) or `save` (keep them). `origin` is where a search began. `about`
+    is the row just rejected, which may get a reason. `scroll` lines of the screen are above its upper edge, and `below`
+    ones under its lower edge.
     """
 
     rows: tuple[ReviewRow, ...]
     labels: tuple[str, ...] = ()
     schema: str = ""
+    instruction: str = ""
+    examples: tuple[Pair, ...] = ()
     judge: str = "me"
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     history: tuple[Action, ...] = ()
     n_actions: int = 0
     view: View = View()
@@ -104,13 +97,17 @@ class ReviewState:
     edits: str = "output"
     origin: tuple[View, str | None] = (View(), None)
     bulk: tuple[bool, tuple[str, ...]] = (True, ())
+    question: str = ""
     thresholds: tuple[MovableThreshold, ...] = ()
     saved: tuple[MovableThreshold, ...] = ()
     selected: int = 0
     play: Play | None = None
+    about: str | None = None
     scroll: int = 0
+    below: int = 0
     message: str = ""
     new: tuple[Verdict, ...] = ()
+    new_notes: tuple[Note, ...] = ()
     wants: str = ""
 
     def but(self, **changes: Any) -> ReviewState:
@@ -121,58 +118,25 @@ class ReviewState:
 def open_review(
     rows: Sequence[ReviewRow],
     journal: Iterable[Verdict],
+    notes: Iterable[Note] = (),
     *,
     labels: Sequence[str] = (),
     schema: str = "",
     judge: str = "me",
 ) -> ReviewState:
-    """The state a journal leads to: verdicts, undo history, the first open row as cursor."""
-    verdicts: dict[str, Verdict] = {}
-    history: list[Action] = []
-    n_actions = 0
-    for row in journal:
-        if row.judge == FILTERS:
-            continue
-        if row.judge == judge and row.step:
-            n_actions = max(n_actions, abs(row.step))
-            _remember(history, row, verdicts.get(row.id))
-        _apply(verdicts, row)
+    """The state that the journals lead to: verdicts, notes, undo history, the first open row as cursor."""
+    past = past_of(journal, notes, judge)
     state = ReviewState(
         rows=tuple(rows),
         labels=tuple(labels),
         schema=schema,
         judge=judge,
-        verdicts=verdicts,
-        history=tuple(history),
-        n_actions=n_actions,
+        verdicts=past.verdicts,
+        notes=past.notes,
+        history=past.actions,
+        n_actions=past.n_actions,
     )
     return state.but(cursor=first_open(state))
-
-
-def person_verdicts(journal: Iterable[Verdict]) -> dict[str, Verdict]:
-    """The people's last verdict by id; a withdrawn one counts as none."""
-    verdicts: dict[str, Verdict] = {}
-    for row in journal:
-        if row.judge != FILTERS:
-            _apply(verdicts, row)
-    return verdicts
-
-
-def _apply(verdicts: dict[str, Verdict], row: Verdict) -> None:
-    if row.rule == WITHDRAWN:
-        verdicts.pop(row.id, None)
-    else:
-        verdicts[row.id] = row
-
-
-def _remember(history: list[Action], row: Verdict, before: Verdict | None) -> None:
-    """Add a journal row to the history, or take its action off."""
-    if row.step < 0:
-        history[:] = [action for action in history if action.number != -row.step]
-    elif history and history[-1].number == row.step:
-        history[-1] = Action(row.step, (*history[-1].before, (row.id, before)))
-    else:
-        history.append(Action(row.step, ((row.id, before),)))
 
 
 def text_of(state: ReviewState, row: ReviewRow) -> tuple[str, str]:
@@ -208,6 +172,15 @@ def in_conflict(state: ReviewState, row: ReviewRow) -> bool:
     return verdict is not None and verdict.rule == MERGED
 
 
+def decision(state: ReviewState, row: ReviewRow) -> str:
+    """What people decided on a row, in a word: open, accepted, rejected or conflict."""
+    if in_conflict(state, row):
+        return "conflict"
+    if not is_judged(state, row):
+        return "open"
+    return "accepted" if is_kept(state, row) else "rejected"
+
+
 def visible(state: ReviewState) -> list[ReviewRow]:
     """The rows of the view in its order; in a sample, the sample's rows."""
     if state.sample:
@@ -222,6 +195,7 @@ def matches(state: ReviewState, row: ReviewRow) -> bool:
     """True when the view's conditions hold for the row."""
     view = state.view
     text = text_of(state, row)
+    notes = tuple(state.notes.get(row.id, {}).values())
     return (
         (view.show == "all" or row.kept == (view.show == "kept"))
         and _judged_as(state, row, view.judged)
@@ -229,7 +203,8 @@ def matches(state: ReviewState, row: ReviewRow) -> bool:
         and (view.rule is None or row.rule == view.rule)
         and (view.max_votes is None or row.candidate.vote_share <= view.max_votes)
         and (not view.personal or bool(kinds(*text)))
-        and (not view.text or any(view.text.lower() in part.lower() for part in text))
+        and (not view.noted or bool(notes))
+        and (not view.text or any(view.text.lower() in part.lower() for part in (*text, *notes)))
     )
 
 
@@ -243,6 +218,14 @@ def _judged_as(state: ReviewState, row: ReviewRow, judged: str) -> bool:
     if judged == "conflicts":
         return in_conflict(state, row)
     return is_judged(state, row) and is_kept(state, row) == (judged == "accepted")
+
+
+def counted_rows(state: ReviewState) -> list[ReviewRow]:
+    """The rows that progress counts: the sample; else those past the filters, and what people judged besides."""
+    if state.sample:
+        chosen = set(state.sample)
+        return [row for row in state.rows if row.id in chosen]
+    return [row for row in state.rows if row.kept or is_judged(state, row)]
 
 
 def current(state: ReviewState) -> ReviewRow | None:
@@ -266,5 +249,6 @@ def describe(view: View) -> str:
         f"votes at most {view.max_votes:.0%}" if view.max_votes is not None else "",
         f"text: {view.text}" if view.text else "",
         "personal data" if view.personal else "",
+        "with a note" if view.noted else "",
     ]
     return ", ".join(part for part in parts if part)

@@ -121,7 +121,8 @@ class CardView:
 
     `votes` are (answer, count), most first. `asked` is the text that the input was written for, where it differs.
     `neighbour` is its number, the similarity in [0, 1], and its input in stretches (text, differs from this row's).
-    `source` says whose row it is where no model wrote it. `personal` holds (kind, text) of what looks personal.
+    `source` says whose row it is where no model wrote it. `personal` holds (kind, text) of what looks personal, `notes`
+    (judge, text).
     """
 
     number: int
@@ -142,6 +143,7 @@ class CardView:
     facts: tuple[str, ...] = ()
     source: str = ""
     personal: tuple[tuple[str, str], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ class PlayView:
 class ReviewView:
     """The whole screen of a review. `mode` is the state machine's; `menu` holds (key, name, value) for it.
 
-    `find` is a text to mark in the card.
+    `heading` stands above the menu, and above the `page` of (heading, text) that takes the card's place. `pace` says
+    how fast it goes and how long it will. `find` is a text to mark in the card.
     """
 
     title: str
@@ -189,5 +192,8 @@ class ReviewView:
     scroll: int = 0
     find: str = ""
     menu: tuple[tuple[str, str, str], ...] = ()
+    heading: str = ""
+    page: tuple[tuple[str, str], ...] = ()
+    pace: tuple[str, ...] = ()
     play: PlayView | None = None
     sample: tuple[str, ...] = ()

@@ -2,112 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from sg_local import personal, review
-from sg_local.records import EARLIER, LABELLED, OWN
-from sg_local.review import ReviewRow, ReviewState
-from sg_local.views.records import CardView, PlayView, ReviewView
-from sg_local.views.review_end import sample_lines
+from sg_local.records import LABELLED, Candidate
+from sg_local.review import Pace, ReviewRow, ReviewState
+from sg_local.views.records import CardView, ReviewView
+from sg_local.views.review_end import pace_lines, sample_lines
+from sg_local.views.review_play import play_view
+from sg_local.views.review_words import HELP, KEYS, LEGEND, PROMPTS, SOURCES
 from sg_local.words import brief, counted
 
-KEYS = {
-    "cards": (
-        ("a", "accept"),
-        ("r", "reject"),
-        ("?", "keys"),
-        ("q", "quit"),
-        ("u", "undo"),
-        ("e", "edit"),
-        ("space", "skip"),
-        ("f", "filter"),
-        ("o", "order"),
-        ("/", "search"),
-        ("b", "back"),
-        ("A/R", "all"),
-        ("g", "jump"),
-        ("t", "thresholds"),
-        ("i", "edit input"),
-        ("E", "in $EDITOR"),
-        ("G", "regenerate"),
-    ),
-    "reason": (("1-5", "the reason"), ("enter", "no reason"), ("o", "another"), ("esc", "do not reject")),
-    "reason_text": (("enter", "reject"), ("esc", "do not reject")),
-    "edit": (("enter", "save"), ("esc", "leave it"), ("ctrl-j", "new line"), ("ctrl-u", "clear to the left")),
-    "search": (("enter", "keep the search"), ("esc", "back to where it began")),
-    "jump": (("enter", "go"), ("esc", "stay")),
-    "filter": (("letter", "next value"), ("c", "clear"), ("enter", "done")),
-    "confirm": (("y", "yes"), ("any other key", "no")),
-    "thresholds": (
-        ("up/down", "choose"),
-        ("left/right", "move"),
-        ("enter", "save"),
-        ("esc", "leave as it was"),
-        ("page down", "more rows"),
-    ),
-    "help": (("any key", "back"),),
-}
-HELP = (
-    ("a enter", "accept", "and go to the next open row"),
-    ("r", "reject", "then a digit for the reason"),
-    ("1-9", "relabel", "and accept (classification)"),
-    ("e i", "edit", "output, input: here"),
-    ("E", "edit", "both in $EDITOR"),
-    ("u", "undo", "without limit, ever"),
-    ("space b", "skip, back", "arrows too; home and end"),
-    ("g", "jump", "to a row by its number"),
-    ("/", "search", "rows with this text"),
-    ("f", "filter", "by label, rule, personal data, ..."),
-    ("o", "order", "most doubtful first, ..."),
-    ("A R", "all", "accept, reject all rows shown"),
-    ("G", "regenerate", "another answer of the model"),
-    ("t", "thresholds", "move one and see what it does"),
-    ("up down", "scroll", "a long card"),
-    ("esc", "reset", "show all kept rows again"),
-    ("q", "quit", "the next time goes on here"),
-)
-MEANINGS = {
-    "grounding.threshold": "how much less of an output than of the examples' may stand in its input",
-    "input_length.sigmas": "inputs this many deviations around the examples' length",
-    "input_length.widest": "inputs at least this many times shorter or longer",
-    "output_length.sigmas": "outputs this many deviations around the examples' length",
-    "output_length.widest": "outputs at least this many times shorter or longer",
-    "copied_example.threshold": "reject inputs this much like an example",
-    "near_duplicate.threshold": "reject inputs this much like an earlier one",
-    "vote_share.threshold": "reject below this share of equal votes",
-    "agreement.threshold": "outputs this much alike agree",
-    "relevance.threshold": "nats a token that the input must add to its output",
-    "balance.ratio": "rows of a label, at most this times the rarest label's",
-    "balance.at_least": "rows of a label that balance leaves in any case",
-}
-"""What each threshold of the filters means, by its setting's name."""
-
-SOURCES = {
-    OWN: "own input",
-    LABELLED: "own labelled row",
-    EARLIER: "written for an earlier version of the task",
-}
-"""Whose row it is, by its source."""
-
-STALE = "The rows were filtered by other rules: with these numbers as they are, filtering again changes them."
-PROMPTS = {"search": "Search:", "jump": "Row number:", "reason_text": "Reason:"}
+PREVIEWED = 200
+N_EXAMPLES = 5
 
 
-def view_of(state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...]) -> ReviewView:
-    """The screen for a state. `funnel` holds the counts from before the review."""
+def view_of(
+    state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...], pace: Pace | None = None
+) -> ReviewView:
+    """The screen for a state. `funnel` holds the counts from before the review; `pace` is that of this sitting.
+
+    Progress, funnel and labels count the whole review, or the whole sample; the position alone is one in the view.
+    """
     rows = review.visible(state)
     at = next((i for i, row in enumerate(rows, 1) if row.id == state.cursor), 0)
     kept = [row for row in state.rows if review.is_kept(state, row)]
     counts = Counter(review.text_of(state, row)[1] for row in kept)
     conditions = review.describe(state.view) if not state.sample else "sample"
     order = "" if state.view.order == "file" else review.ORDER_WORDS[state.view.order]
+    scope = review.counted_rows(state)
+    judged = sum(review.is_judged(state, row) for row in scope)
     return ReviewView(
         title=title,
         position=f"{at or chr(0x2013)} of {len(rows)}",
         conditions=" | ".join(filter(None, (conditions, order))),
         card=_card(state) if rows else None,
-        progress=_progress(state),
-        judged=(sum(review.is_judged(state, row) for row in rows), len(rows)),
+        progress=_progress(state, scope),
+        judged=(judged, len(scope)),
+        pace=pace_lines(pace, len(scope) - judged),
         funnel=(*funnel, ("kept now", len(kept))),
         labels=tuple((label, counts[label]) for label in state.labels),
         mode=state.mode,
@@ -120,7 +53,9 @@ def view_of(state: ReviewState, title: str, funnel: tuple[tuple[str, int], ...])
         scroll=state.scroll,
         find=state.view.text,
         menu=_menu(state),
-        play=_play(state) if state.mode == "thresholds" else None,
+        heading=_heading(state),
+        page=_page(state),
+        play=play_view(state) if state.mode == "thresholds" else None,
         sample=sample_lines(state),
     )
 
@@ -134,12 +69,12 @@ def _keys(state: ReviewState) -> tuple[tuple[str, str], ...]:
     return (*keys[:2], (f"1-{n}", "label"), *keys[2:])
 
 
-def _progress(state: ReviewState) -> tuple[tuple[str, int], ...]:
-    judged = [row for row in state.rows if review.is_judged(state, row)]
+def _progress(state: ReviewState, scope: list[ReviewRow]) -> tuple[tuple[str, int], ...]:
+    judged = [row for row in scope if review.is_judged(state, row)]
     accepted = sum(review.is_kept(state, row) for row in judged)
     counts = [("accepted", accepted), ("rejected", len(judged) - accepted)]
     counts.append(("edited", sum(review.is_edited(state, row) for row in judged)))
-    conflicts = sum(review.in_conflict(state, row) for row in state.rows)
+    conflicts = sum(review.in_conflict(state, row) for row in judged)
     return tuple([*counts, ("in conflict", conflicts)] if conflicts else counts)
 
 
@@ -153,7 +88,7 @@ def _card(state: ReviewState) -> CardView | None:
     return CardView(
         number=row.number,
         id=row.id,
-        decision=_decision(state, row),
+        decision=review.decision(state, row),
         who=_who(state, row),
         input=texts[0],
         output=texts[1],
@@ -170,24 +105,20 @@ def _card(state: ReviewState) -> CardView | None:
         reason="" if row.kept or row.filters is None else row.filters.reason,
         neighbour=_neighbour(state, row),
         doubts=row.signals.words(),
-        facts=(
-            counted(candidate.n_tokens, "token"),
-            f"log p {candidate.logprob / max(1, candidate.n_tokens):.2f}",
-            f"seed {candidate.seed}",
-        )
-        if not is_labelled
-        else ("input and output as given",),
+        facts=_facts(candidate) if not is_labelled else ("input and output as given",),
+        notes=tuple(state.notes.get(row.id, {}).items()),
         source=SOURCES.get(candidate.source, ""),
         personal=tuple(dict.fromkeys((one.kind, one.text) for text in texts for one in personal.found(text))),
     )
 
 
-def _decision(state: ReviewState, row: ReviewRow) -> str:
-    if review.in_conflict(state, row):
-        return "conflict"
-    if not review.is_judged(state, row):
-        return "open"
-    return "accepted" if review.is_kept(state, row) else "rejected"
+def _facts(candidate: Candidate) -> tuple[str, ...]:
+    """How long the model's answer is, and how sure it was, where its engine told."""
+    if not candidate.n_tokens:
+        return ()
+    sure = math.exp(min(0.0, candidate.logprob / candidate.n_tokens))
+    told = (f"{sure:.0%} sure of each, on average",) if candidate.logprob else ()
+    return (counted(candidate.n_tokens, "token"), *told)
 
 
 def _who(state: ReviewState, row: ReviewRow) -> str:
@@ -204,8 +135,8 @@ def _labels(row: ReviewRow) -> tuple[tuple[str, str], ...]:
     """The label, where asking and voting agree on it; else what each way says, and what is trained on."""
     asked, voted = row.candidate.label_asked, brief(row.candidate.output, 24)
     if asked == voted == row.output:
-        return (("asked and voted alike", row.output),)
-    found = (("asked", asked or ""), ("voted", voted), ("trains as", row.output))
+        return (("asked for, and what most votes say", row.output),)
+    found = (("asked for", asked or ""), ("most votes", voted), ("trains as", row.output))
     return tuple((how, label) for how, label in found if label)
 
 
@@ -228,56 +159,61 @@ def _menu(state: ReviewState) -> tuple[tuple[str, str, str], ...]:
         return HELP
     if state.mode == "reason":
         reasons = tuple((str(i), reason, "") for i, reason in enumerate(review.REASONS, 1))
-        return (*reasons, ("enter", "no reason", ""), ("o", "another reason", ""))
+        return (*reasons, ("o", "another reason", ""))
     if state.mode == "filter":
-        view = state.view
-        votes = "any" if view.max_votes is None else f"at most {view.max_votes:.0%}"
-        return (
-            ("s", "by the filters", view.show),
-            ("j", "judged by people", view.judged),
-            *((("l", "label", view.label or "any"),) if state.labels else ()),
-            ("w", "rejected by rule", view.rule or "any"),
-            ("v", "votes for the answer", votes),
-            ("p", "personal data", "likely" if view.personal else "any"),
-            ("c", "clear", ""),
-        )
+        return _filter_menu(state)
     return ()
 
 
-def _play(state: ReviewState) -> PlayView:
-    pairs = zip(state.thresholds, state.saved, strict=False)
-    shown = tuple((now.name, f"{now.value:g}", f"{was.value:g}") for now, was in pairs)
-    before = {row.id: row.kept for row in state.rows}
-    now = before if state.play is None else {**before, **state.play.keep}
-    beside = (state.play.below, state.play.above) if state.play is not None else ({}, {})
-    return PlayView(
-        thresholds=shown,
-        selected=state.selected,
-        kept_before=sum(before.values()),
-        kept_now=None if state.play is None else sum(now.values()),
-        kept_beside=(sum(beside[0].values()), sum(beside[1].values())) if all(beside) else None,
-        meaning=MEANINGS.get(state.thresholds[state.selected].name, ""),
-        labels=_balance(state, before, now),
-        edge=_edge(state, before, now),
-        note=STALE if now != before and state.thresholds == state.saved else "",
+def _filter_menu(state: ReviewState) -> tuple[tuple[str, str, str], ...]:
+    view = state.view
+    return (
+        ("s", "by the filters", view.show),
+        ("j", "judged by people", view.judged),
+        *((("l", "label", view.label or "any"),) if state.labels else ()),
+        ("w", "rejected by rule", view.rule or "any"),
+        ("v", "votes for the answer", "any" if view.max_votes is None else f"at most {view.max_votes:.0%}"),
+        ("p", "personal data", "likely" if view.personal else "any"),
+        ("n", "note", "with one" if view.noted else "any"),
+        ("c", "clear", ""),
     )
 
 
-def _balance(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, int, int], ...]:
-    """Rows past the filters for each label: before, and now."""
-    ids = {label: [row.id for row in state.rows if row.output == label] for label in state.labels}
-    return tuple((label, sum(before[id] for id in of), sum(now[id] for id in of)) for label, of in ids.items())
+def _heading(state: ReviewState) -> str:
+    """What stands above a menu or a page."""
+    if state.mode == "reason" and state.about is not None:
+        return f"#{review.number_of(state, state.about)} is rejected. Why? Or just go on."
+    if state.mode == "confirm":
+        return review.n_rows(len(state.bulk[1]))
+    return {"help": "Keys", "filter": "Show which rows?", "task": "The task"}.get(state.mode, "")
 
 
-def _edge(state: ReviewState, before: dict[str, bool], now: dict[str, bool]) -> tuple[tuple[str, str], ...]:
-    """The rows that change now, then those that one more step either way would change."""
-    edge = [("+" if now[row.id] else "-", row) for row in state.rows if now[row.id] != before[row.id]]
-    if state.play is not None:
-        for row in state.rows:
-            others = {step[row.id] for step in (state.play.below, state.play.above) if row.id in step}
-            if now[row.id] == before[row.id] and (not now[row.id]) in others:
-                edge.append((">" if now[row.id] else "<", row))
-    return tuple((sign, f"#{row.number} {row.input} -> {row.output}") for sign, row in edge)
+def _page(state: ReviewState) -> tuple[tuple[str, str], ...]:
+    """Headings with their texts: the task, the rows in question, or what a card's lines say."""
+    if state.mode == "task":
+        return _task(state)
+    if state.mode == "confirm":
+        by_id = {row.id: row for row in state.rows}
+        rows = [by_id[id] for id in state.bulk[1]]
+        lines = [
+            (f"#{row.number}", " \u2192 ".join(map(brief, review.text_of(state, row)))) for row in rows[:PREVIEWED]
+        ]
+        more = len(rows) - PREVIEWED
+        return (*lines, ("", f"and {more} more")) if more > 0 else tuple(lines)
+    return LEGEND if state.mode == "help" else ()
+
+
+def _task(state: ReviewState) -> tuple[tuple[str, str], ...]:
+    """The instruction, where labels mean something in it, too; the labels with their digits; some examples."""
+    digits = [f"{i if i < 10 else ' '} {label}" for i, label in enumerate(state.labels, 1)]
+    examples = [f"{brief(pair.input)} \u2192 {brief(pair.output)}" for pair in state.examples[:N_EXAMPLES]]
+    pages = (
+        ("asks", state.instruction),
+        ("labels", "\n".join(digits)),
+        ("schema", state.schema),
+        ("examples", "\n".join(examples)),
+    )
+    return tuple((heading, text) for heading, text in pages if text)
 
 
 def greeting(state: ReviewState) -> str:

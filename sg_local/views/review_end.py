@@ -1,9 +1,9 @@
-"""What a review comes to, in words: how far it is, and what a random sample says of all rows."""
+"""What a review comes to, in words: how far it is, how long the rest takes, a sample's bound, how far people agree."""
 
 from __future__ import annotations
 
 from sg_local import review
-from sg_local.review import ReviewState
+from sg_local.review import Agreement, Pace, ReviewState
 from sg_local.words import counted
 
 
@@ -55,3 +55,40 @@ def sample_of(state: ReviewState) -> review.SampleResult | None:
     bad = sum(not review.is_kept(state, row) or review.is_edited(state, row) for row in judged)
     rest = sum(row.kept for row in state.rows) - len(state.sample)
     return review.sample_result(len(judged), bad, max(0, rest))
+
+
+def pace_lines(pace: Pace | None, n_open: int) -> tuple[str, ...]:
+    """How long a row takes, and about how long the open ones will; nothing before it can be told."""
+    seconds = None if pace is None else pace.seconds
+    if seconds is None:
+        return ()
+    shown = f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
+    return (f"{shown} s a row", f"{_about(seconds * n_open)} left") if n_open else (f"{shown} s a row",)
+
+
+def _about(seconds: float) -> str:
+    """A time to come, no finer than it can be known: <1 min, 14 min, 1 h 10 min."""
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min" if minutes else "<1 min"
+    hours, rest = divmod(round(minutes, -1), 60)
+    return f"{hours} h {rest:02d} min"
+
+
+def agreement_lines(agreements: tuple[Agreement, ...]) -> tuple[str, ...]:
+    """How far reviewers agree, a sentence for each two."""
+    return tuple(map(_agreement, agreements)) or (
+        "No row was judged by two people on their own: no agreement to tell.",
+    )
+
+
+def _agreement(found: Agreement) -> str:
+    one, other = found.judges
+    alike = f"{one} and {other} both judged {review.n_rows(found.n)} on their own, {found.alike} alike"
+    alike += f" ({found.alike / found.n:.0%})."
+    if found.kappa is None:
+        return f"{alike} Cohen's kappa needs rows of more than one outcome."
+    return (
+        f"{alike} Cohen's kappa {found.kappa:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}): "
+        "1 is full agreement, 0 what chance gives."
+    )

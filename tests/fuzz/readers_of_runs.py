@@ -35,6 +35,7 @@ from sg_local.reading import read_record
 from sg_local.records import Answer, Candidate, InputRow, TrainStep, Verdict
 from sg_local.report import read_report
 from sg_local.report.facts import answer_lines, gain_lines, reliability_lines, systems_by_family
+from sg_local.review import Note
 from sg_local.run import ANSWERS, REPORT, STAGES, Run
 from sg_local.training import TrainingRow
 from sg_local.views.runs import own_rows, run_facts
@@ -51,6 +52,7 @@ JOURNALS = (
     _journal("inputs", InputRow, sound.lines(sound.INPUTS)),
     _journal("candidates", Candidate, sound.lines(sound.CANDIDATES)),
     _journal("verdicts", Verdict, sound.lines(sound.VERDICTS)),
+    _journal("notes", Note, sound.lines([Note(id, "me", "ask bob", 2) for id in sound.IDS])),
     _journal("train", TrainingRow, sound.lines([TrainingRow(id, "a", "b", 2.0) for id in sound.IDS])),
     _journal("answers", Answer, sound.lines(sound.ANSWERS)),
     _journal("trials", Trial, sound.lines([Trial("t", 0.5, 2.0, 10.0, 20.0, "base", "tuned", 4, 30)] * 2)),
