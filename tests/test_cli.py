@@ -349,6 +349,7 @@ def test_what_filtering_again_makes_out_of_date_is_marked_everywhere(finished):
     for line in (("runs", "show", "trial"), ("predict", "trial", "x"), ("report", "trial"), ("eval", "trial")):
         said = run(*line)
         assert "Out of date: train" in said.output and "`sg-local train trial --redo`" in said.output, line
+    assert "Out of date: train" in Path("trial.html").read_text()
     stale = json.loads(run("runs", "show", "trial", "--json").stdout)["stale"]
     assert [one["stage"] for one in stale] == ["train", "eval"] and stale[0]["command"] == "train trial --redo"
     run("train", "trial", "--redo")

@@ -237,6 +237,12 @@ def test_the_reliability_says_what_a_threshold_leaves(tmp_path):
     assert "fitted on 4 rows" in page
 
 
+def test_a_notice_stands_above_the_first_figure_and_is_escaped(run):
+    text = report.render(run, f"Out of date: {EVIL}")
+    assert EVIL not in text and 0 < text.index("Out of date: &lt;script&gt;") < text.index("<figure>")
+    assert 'role="note"' not in report.render(run)
+
+
 def test_a_report_from_before_there_were_probabilities_has_no_such_part(tmp_path):
     job = job_of(tmp_path)
     found = evaluate(job)

@@ -49,12 +49,18 @@ def show_verdict(run: Run, unmeasured: str = "") -> None:
 
 
 def note_stale(run: Run, stages: tuple[str, ...] = STAGES) -> None:
-    """Say on stderr which of these stages of a run are out of date, where any is. Damaged rows are another's matter."""
+    """Say on stderr which of these stages of a run are out of date, where any is."""
+    if told := stale_note(run, stages):
+        output.note(told)
+
+
+def stale_note(run: Run, stages: tuple[str, ...] = STAGES) -> str:
+    """Which of these stages are out of date, as it is typed here, or nothing. Damaged rows are another's matter."""
     from sg_local.job.stale import out_of_date
 
     with contextlib.suppress(SgError):
-        if told := out_of_date(run, stages):
-            output.note(on_the_command_line(told, COMMANDS))
+        return on_the_command_line(out_of_date(run, stages), COMMANDS)
+    return ""
 
 
 def _plain_scores(card: VerdictCard) -> None:

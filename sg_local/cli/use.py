@@ -12,7 +12,7 @@ from sg_local.cli.app import Command
 from sg_local.cli.complete import run_argument
 from sg_local.cli.config import Environment
 from sg_local.cli.options import json_option, runs_option
-from sg_local.cli.show import note_stale
+from sg_local.cli.show import note_stale, stale_note
 from sg_local.run import open_run
 from sg_local.words import brief
 
@@ -76,7 +76,7 @@ def report_command(run: str, out: Path | None, opens: bool, runs: Path, as_json:
     if as_json:
         output.show_json(report.plain(report.read_report(found)))
         return
-    path = report.write_page(found, out or Path(f"{found.name}.html"))
+    path = report.write_page(found, out or Path(f"{found.name}.html"), stale_note(found))
     click.echo(path)
     if opens:
         import webbrowser

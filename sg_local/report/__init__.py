@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 
-def write_page(run: Run, path: Path) -> Path:
+def write_page(run: Run, path: Path, notice: str = "") -> Path:
     """Write the page; the run is only read. Raises SgError where it was not evaluated yet."""
-    write_text(path, render(run))
+    write_text(path, render(run, notice))
     return path
 
 
-def render(run: Run) -> str:
-    """The page's HTML."""
+def render(run: Run, notice: str = "") -> str:
+    """The page's HTML; the notice stands above all else, for what a reader must know before the figures."""
     import jinja2
 
     from sg_local.report.facts import gather
@@ -54,7 +54,7 @@ def render(run: Run) -> str:
         finalize=_plain_text,
     )
     environment.filters["numbered"] = lambda name: (name, "number")
-    return environment.get_template("page.html").render(gather(run))
+    return environment.get_template("page.html").render(gather(run), notice=notice)
 
 
 def _plain_text(value: Any) -> Any:
