@@ -81,7 +81,7 @@ def lengths(texts: Mapping[str, Sequence[str]]) -> str:
         )
         .properties(width=WIDTH, height=64)
     )
-    header = alt.Header(labelColor=INK, labelFontSize=12, labelAnchor="start", title=None)
+    header = alt.Header(labelColor=INK, labelFontSize=12, labelAnchor="start", labelOrient="top", title=None)
     chart = chart.facet(row=alt.Row("group:N", sort=list(texts), header=header, title=None)).resolve_scale(
         y="independent"
     )
