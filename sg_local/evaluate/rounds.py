@@ -21,9 +21,9 @@ from sg_local.evaluate.calibrating import WAYS as PROBABLE
 from sg_local.evaluate.calibrating import calibration, channel_means, label_means
 from sg_local.evaluate.canaries import measured
 from sg_local.evaluate.job import EvalQuestion, Evaluation, dev_questions, with_context
-from sg_local.evaluate.journal import AnswerJournal
+from sg_local.evaluate.journal import AnswerJournal, Ask
 from sg_local.evaluate.retain import Memory, remember, retained
-from sg_local.evaluate.systems import EACH, EXAMPLES, MODELS, SAME, SYSTEMS, System
+from sg_local.evaluate.systems import EACH, EXAMPLES, MODELS, SAME, SYSTEMS, TRAINED, System
 from sg_local.prompts import Form
 from sg_local.records import Answer, SgError
 from sg_local.report.memory import Canaries
@@ -85,6 +85,7 @@ def answer_all(journal: AnswerJournal, questions: Questions, models: Sequence[st
     for model, adapter in weights.items():
         logger.info("weights: %s", "the base" if adapter is None else adapter)
         journal.use_adapter(adapter)
+        bind(contest, answering[model])
         for system in answering[model]:
             journal.part += 1
             answer(contest, system)
@@ -113,6 +114,36 @@ def _weights(job: Evaluation, models: Sequence[str]) -> dict[str, Path | None]:
 
 def _retained(memories: Mapping[str, Memory]) -> RetainResult | None:
     return retained(memories[BASE], memories[TUNED]) if memories else None
+
+
+def bind(contest: Contest, systems: Sequence[System]) -> None:
+    """Let the systems that ask the same prompts be answered together, so that these are read once."""
+    job, groups = contest.job, dict[tuple[str, bool], list[tuple[System, Form]]]()
+    for form in job.forms:
+        for system in (one.in_form(form.name) for one in systems if one.form == EACH):
+            groups.setdefault((form.name, False), []).append((system, form))
+            if len(job.forms) > 1:
+                groups.setdefault((form.name, True), []).append((system.on_trial(), form))
+    groups[TRAINED, False] = [(system, job.form) for system in systems if system.form == TRAINED]
+    for group in groups.values():
+        asks = [ask_of(job, *one) for one in sorted(group, key=lambda one: one[0].way != "restricted")]
+        contest.journal.bind(ask for ask in asks if ask is not None)
+
+
+def ask_of(job: Evaluation, system: System, form: Form) -> Ask | None:
+    """What a system asks of the model in a prompt form; None where it asks nothing, or other prompts."""
+    settings = job.settings
+    if system.way == "greedy":
+        return Ask(system.name, system.title, Greedy(form))
+    if system.way == "restricted":
+        return Ask(system.name, system.title, Restricted(form))
+    if system.way == "vote":
+        way = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, job.gate)
+        return Ask(f"{system.name}_raw", system.title, way)
+    if system.way == "typical":
+        way = Typical(form, settings.mbr, settings.mbr_temperature, settings.vote_top_k, job.gate)
+        return Ask(f"{system.name}_raw", system.title, way)
+    return None
 
 
 def answer(contest: Contest, system: System) -> None:
@@ -152,25 +183,27 @@ def best_form(contest: Contest, system: System) -> Form:
 
 def greedy(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
     """Free text, the likeliest token each time."""
-    return contest.journal.ask(system.name, system.title, Greedy(form), questions)
+    return _asked(contest, system, form, questions)
 
 
 def voted(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
     """The majority of several samples; a row without a winner gets the greedy answer of the system it builds on."""
-    settings = contest.job.settings
-    way = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, contest.job.gate)
-    return _drawn(contest, system, way, questions)
+    return _drawn(contest, system, form, questions)
 
 
 def typical(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
     """The sample most like the others; a row without one gets the greedy answer of the system it builds on."""
-    settings = contest.job.settings
-    way = Typical(form, settings.mbr, settings.mbr_temperature, settings.vote_top_k, contest.job.gate)
-    return _drawn(contest, system, way, questions)
+    return _drawn(contest, system, form, questions)
 
 
-def _drawn(contest: Contest, system: System, way: Vote, questions: Questions) -> list[Answer]:
-    raw = contest.journal.ask(f"{system.name}_raw", system.title, way, questions)
+def _asked(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    ask = ask_of(contest.job, system, form)
+    assert ask is not None, system.way
+    return contest.journal.ask(ask.name, ask.title, ask.way, questions)
+
+
+def _drawn(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
+    raw = _asked(contest, system, form, questions)
     plain = contest.journal.given[system.on]
     replies = [
         Reply(vote.text, vote.scores) if vote.text else Reply(one.text) for vote, one in zip(raw, plain, strict=True)
@@ -185,7 +218,7 @@ def with_rows(contest: Contest, system: System, form: Form, questions: Questions
 
 def restricted(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:
     """The likeliest label."""
-    return contest.journal.ask(system.name, system.title, Restricted(form), questions)
+    return _asked(contest, system, form, questions)
 
 
 def calibrated(contest: Contest, system: System, form: Form, questions: Questions) -> list[Answer]:

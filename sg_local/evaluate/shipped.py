@@ -14,7 +14,7 @@ from pathlib import Path
 from sg_local import prompts
 from sg_local.evaluate.answering import Greedy, Restricted, Way, segments
 from sg_local.evaluate.job import EvalQuestion, Evaluation, OnEvent
-from sg_local.evaluate.journal import AnswerJournal
+from sg_local.evaluate.journal import AnswerJournal, Ask
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.evaluate.systems import SYSTEMS, System
 from sg_local.prompts import Form, Room
@@ -60,9 +60,11 @@ def score_file(job: Evaluation, file: AskedFile, report: Report, on_event: OnEve
     """
     questions = [EvalQuestion(row.index, row.input, job.task.examples, row.outputs) for row in report.rows]
     journal = AnswerJournal(job, on_event, file=FILE_ANSWERS)
-    texts = _texts_of_report(job, report)
-    for system, way in _ways(job, file).items():
-        given = journal.ask(f"{system.name}_{file.prompt}", system.title, way, questions)
+    texts, ways = _texts_of_report(job, report), _ways(job, file)
+    asks = {system: Ask(f"{system.name}_{file.prompt}", system.title, way) for system, way in ways.items()}
+    journal.bind(reversed(asks.values()))  # held to labels first: what that reads serves the free text
+    for system, one in asks.items():
+        given = journal.ask(one.name, one.title, one.way, questions)
         texts[system] = [answer.text for answer in given]
     _forget_other_rows(journal, questions)
     board = Scoreboard(job.task, texts, [one.wanted for one in questions], job.settings.seed, job.settings.resamples)

@@ -26,7 +26,8 @@ WRITTEN = 1.5  # passes for a token that is written
 RECOMPUTED = 1.0  # once more forward, in layers whose activations are not kept
 TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own products
 LABEL_ENDS = 1  # tokens behind a label
-VERSION = 2  # of how work is counted; a new one makes the paces that were kept void
+READ_AGAIN = 1.0  # of a prompt that another system has just read: its last token
+VERSION = 3  # of how work is counted; a new one makes the paces that were kept void
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
 
 
@@ -110,17 +111,19 @@ def _answered(job: OpenRun, rows: RowsAhead, system: System) -> float:
     A calibrated system decides the answers of another anew, and an ensemble does: what they score besides is counted.
     """
     from sg_local.evaluate.calibrating import MOST_CHANNEL
-    from sg_local.evaluate.systems import EACH
+    from sg_local.evaluate.systems import EACH, TRAINED
 
     settings: EvalSettings = job.plan["eval"]
     if system.way == "ensemble":
         counts = (rows.n_tests, min(MOST_CHANNEL, settings.n_calibration))
         return sum(_channel(job, rows, n, settings.ensemble) for n in counts)
     scored, written = _scored(job, rows), WRITTEN * rows.n_output
+    has_read = system.way == "greedy" and bool(job.task.labels) or system.way == "vote" and system.form == TRAINED
+    read = READ_AGAIN if has_read else rows.n_input
     each = {
-        "greedy": rows.n_input + written,
+        "greedy": read + written,
         "with rows": rows.n_input + written,
-        "vote": rows.n_input + settings.n_votes * written,
+        "vote": read + settings.n_votes * written,
         "typical": rows.n_input + settings.mbr * written,
         "restricted": scored,
         "calibrated": scored,
@@ -140,7 +143,8 @@ def _files_answers(job: OpenRun, rows: RowsAhead) -> float:
     """
     if not (job.plan["eval"].score_files and makes_weights(job.trainer)):
         return 0.0
-    each = rows.n_input + WRITTEN * rows.n_output + (_scored(job, rows) if job.task.labels else 0.0)
+    read = READ_AGAIN + _scored(job, rows) if job.task.labels else rows.n_input
+    each = read + WRITTEN * rows.n_output
     return len(job.plan["export"].types) * (rows.n_tests * each + rows.n_shared)
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.context import Context
+from sg_local.backends.llama_cpp.kept import Kept
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.prefix import Prefix
 from sg_local.backends.llama_cpp.probe import EngineChoice
 from sg_local.backends.llama_cpp.referee import Referee
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
-from sg_local.backends.llama_cpp.scheduler import Scheduler
+from sg_local.backends.llama_cpp.scheduler import Scheduler, Share
 from sg_local.backends.llama_cpp.scoring import Scorer, ScoreRequest
 from sg_local.backends.llama_cpp.session import LlamaSession
 from sg_local.backends.llama_cpp.trial import Trial, check_survives
@@ -64,6 +65,7 @@ class LlamaGenerator:
         candidates = Candidates(parts.vocab.size)
         self.tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
         self._prefix = Prefix(parts.context)
+        self._kept = Kept(parts.context)
         self.referee = Referee(parts.model, parts.vocab.size, parts.context.plan, self)
         self.adapter: object | None = None
         self._in_use: object | None = None
@@ -79,13 +81,14 @@ class LlamaGenerator:
         Raises SgError for a prompt that leaves no room in the context and for a grammar that does not parse.
         """
         writer = Writer(self.tools, self._context.plan.n_ctx, self.referee)
-        scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts))
+        share = Share(list(range(self._context.plan.n_parallel, 0, -1)), self._kept.give_up, self._kept)
+        scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts), share)
         with self._alone():
             yield from scheduler.run()
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
         """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
-        scorer = Scorer(self._context, self._prefix, self._vocab.size)
+        scorer = Scorer(self._context, self._prefix, self._vocab.size, kept=self._kept)
         with self._alone():
             yield from scorer.run((self.question(prompt) for prompt in prompts), self.referee.settled)
 
@@ -96,8 +99,18 @@ class LlamaGenerator:
         if self.adapter is not None:
             self.free_adapter(self.adapter)
         self.adapter = adapter
+        self._kept.clear()
         self._prefix.clear()
         self._context.clear()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Calls that ask the same prompts: what one has read, the next need not read (backends.together)."""
+        self._kept.open()
+        try:
+            yield
+        finally:
+            self._kept.close()
 
     def session(self) -> LlamaSession:
         """A session; the generator does nothing else until `release`."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from sg_local.backends import available
 from sg_local.backends.llama_cpp.context import Context
+from sg_local.backends.llama_cpp.kept import Kept
 from sg_local.backends.llama_cpp.prefix import Prefix, common_length
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.records import Completion, SgError
@@ -46,11 +47,12 @@ class RowGroup:
 class Share:
     """What schedulers on one context share: the free sequences, and how one asks the others for cells.
 
-    `yields` is called when the pool is full; True when that has made room.
+    `yields` is called when the pool is full; True when that has made room. `kept` are prompts of earlier calls.
     """
 
     free: list[int]
     yields: Callable[[], bool] = lambda: False
+    kept: Kept | None = None
 
 
 class Scheduler:
@@ -70,7 +72,7 @@ class Scheduler:
         self._source = iter(rows)
         self._n_parallel = self._limit = context.plan.n_parallel
         share = share or Share(list(range(self._n_parallel, 0, -1)))
-        self._free, self._yields = share.free, share.yields
+        self._free, self._yields, self._kept = share.free, share.yields, share.kept
         self._queue: deque[Row] = deque()
         self._groups: list[RowGroup] = []
 
@@ -161,6 +163,8 @@ class Scheduler:
         """The sequence that shares most with these tokens, and how much; the last token is left to compute."""
         most = len(tokens) - 1
         best, length = self._prefix.sequence, min(most, self._prefix.common(tokens))
+        if self._kept is not None and (kept := self._kept.donor(tokens))[1] > length:
+            return kept
         for group in self._groups:
             limit = min(most, group.n_done)
             if limit > length and tokens[length] == group.tokens[length]:
@@ -206,6 +210,8 @@ class Scheduler:
             if row is None:
                 groups.append(group)
                 continue
+            if self._kept is not None and not group.rows[0].n_new:
+                self._kept.keep(group.tokens, group.rows[0].sequence)
             self._writer.write(group.rows, logits[row])
             done.extend(self._release(row) for row in group.rows if row.finish is not None)
             groups.extend(RowGroup([row], group.n_done) for row in group.rows if row.finish is None)

@@ -15,6 +15,7 @@ from itertools import islice
 import numpy as np
 
 from sg_local.backends.llama_cpp.context import MAX_SEQUENCES, Context
+from sg_local.backends.llama_cpp.kept import FIRST, Kept
 from sg_local.backends.llama_cpp.prefix import Prefix
 from sg_local.backends.llama_cpp.rows import told
 from sg_local.backends.llama_cpp.sampling import log_normaliser
@@ -73,11 +74,17 @@ class Scorer:
     """Scores the questions of one iterator in the order they come. `sequences` are free for it."""
 
     def __init__(
-        self, context: Context, prefix: Prefix, vocab_size: int, sequences: range = range(1, MAX_SEQUENCES)
+        self,
+        context: Context,
+        prefix: Prefix,
+        vocab_size: int,
+        sequences: range = range(1, MAX_SEQUENCES),
+        kept: Kept | None = None,
     ) -> None:
         self._context = context
         self._prefix = prefix
-        self._sequences = sequences
+        self._kept = kept if kept is not None and kept.is_open else None
+        self._sequences = sequences if self._kept is None else range(1, FIRST)
         self._scratch = np.empty(vocab_size, np.float32)
 
     def run(self, questions: Iterable[ScoreRequest], settle: Settle) -> Iterator[Score]:
@@ -90,10 +97,19 @@ class Scorer:
             parts = [part for question in window for part in self.parts(question)]
             while parts:
                 batch = self.batch(parts)
-                self.score(batch, results)
+                self._score_with_room(batch, results)
                 parts = parts[len(batch) :]
             for question in window:
                 yield Score(question.id, settle(question, tuple(results[id(question)])))
+
+    def _score_with_room(self, batch: list[Part], results: dict[int, list[float]]) -> None:
+        """Prompts that are kept give way where they leave no room."""
+        try:
+            self.score(batch, results)
+        except NoCells:
+            if self._kept is None or not self._kept.give_up():
+                raise
+            self.score(batch, results)
 
     def parts(self, question: ScoreRequest) -> Iterator[Part]:
         """The question's continuations in portions that leave half a batch to the prompt."""
@@ -146,6 +162,8 @@ class Scorer:
             logits = self._context.logits()
             for part in parts:
                 self._read(part, logits, results[id(part.question)])
+                if self._kept is not None:
+                    self._kept.keep(part.question.tokens, part.sequences[0])
         finally:
             self._context.discard()
             for sequence in [sequence for part in parts for sequence in part.sequences]:
