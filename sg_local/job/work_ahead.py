@@ -27,6 +27,7 @@ RECOMPUTED = 1.0  # once more forward, in layers whose activations are not kept
 TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own products
 LABEL_ENDS = 1  # tokens behind a label
 READ_AGAIN = 1.0  # of a prompt that another system has just read: its last token
+ASKED_OF = 4  # outputs that an input is held against, its own among them
 VERSION = 3  # of how work is counted; a new one makes the paces that were kept void
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
 
@@ -63,8 +64,9 @@ def _synth(job: OpenRun, rows: RowsAhead) -> float:
     if settings.steer and settings.style == "continue" and not labels:
         asked += rows.n_asked * (drawn + WRITTEN * rows.n_output)
     n = rows.n_inputs - rows.n_labelled
-    answered = n * (rows.n_input + WRITTEN * settings.n_votes * rows.n_output)
-    scored = n * _scored(job, rows) if labels else 4.0 * n * pair
+    scored = n * (_scored(job, rows) if labels else rows.n_input + ASKED_OF * rows.n_output)
+    read = READ_AGAIN if settings.score_labels else rows.n_input
+    answered = n * (read + WRITTEN * settings.n_votes * rows.n_output)
     channel = _channel(job, rows, n, settings.n_orders) if settings.channel else 0.0
     return n_rounds * rows.n_shared + asked + answered + (scored if settings.score_labels else 0.0) + channel
 

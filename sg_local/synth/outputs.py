@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from sg_local import prompts
+from sg_local.backends.together import together
 from sg_local.channel import Channel, channel_scores, orders_of
 from sg_local.records import (
     LABELLED,
@@ -80,15 +81,16 @@ def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
     """Candidates for these inputs in order: `n_votes` samples each, the majority kept."""
     fitted = [prompts.fitted_answer(job.output_room, job.task, job.form, row.input) for row in inputs]
     built = [prompt.segments for prompt in fitted]
-    scores = _label_scores(job, inputs, built)
     channel = _channel_scores(job, inputs)
-    relevance = _relevance(job, inputs, built)
-    asks = list(_vote_prompts(job, inputs, built))
-    answers = in_order(asks, job.generator.generate(asks))
-    for row, prompt, label_scores, by_label in zip(inputs, fitted, scores, channel, strict=True):
-        drawn = [next(answers) for _ in range(job.settings.n_votes)]
-        candidate = _candidate(job, row, drawn, label_scores, prompt.n_dropped)
-        yield replace(candidate, relevance=relevance.get(row.id), channel_scores=by_label)
+    with together(job.generator):
+        scores = _label_scores(job, inputs, built)
+        relevance = _relevance(job, inputs, built)
+        asks = list(_vote_prompts(job, inputs, built))
+        answers = in_order(asks, job.generator.generate(asks))
+        for row, prompt, label_scores, by_label in zip(inputs, fitted, scores, channel, strict=True):
+            drawn = [next(answers) for _ in range(job.settings.n_votes)]
+            candidate = _candidate(job, row, drawn, label_scores, prompt.n_dropped)
+            yield replace(candidate, relevance=relevance.get(row.id), channel_scores=by_label)
 
 
 def _vote_prompts(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> Iterator[Prompt]:
@@ -132,16 +134,21 @@ def _relevance(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segme
     asked = [(i, row.label_asked) for i, row in enumerate(inputs) if row.label_asked and not job.task.labels]
     if not (asked and job.settings.score_labels) or len(built) <= N_OTHERS:
         return {}
+    by_prompt: dict[int, list[int]] = {}  # what is asked behind each input: each is read once
+    for place, (i, _) in enumerate(asked):
+        for k in range(N_OTHERS + 1):
+            by_prompt.setdefault((i + k) % len(built), []).append(place)
+    said = [prompts.answer_text(job.form, text) for _, text in asked]
     asks = [
-        ScoredPrompt(row_id(inputs[i].id, k), built[(i + k) % len(built)], (said,), end=True, ending=job.form.end)
-        for i, text in asked
-        for said in [prompts.answer_text(job.form, text)]
-        for k in range(N_OTHERS + 1)
+        ScoredPrompt(inputs[j].id, built[j], tuple(said[place] for place in places), end=True, ending=job.form.end)
+        for j, places in by_prompt.items()
     ]
-    scores = [score.logprobs[0] for score in in_order(asks, job.generator.score(asks))]
+    scores: dict[tuple[int, int], float] = {}
+    for (j, places), score in zip(by_prompt.items(), in_order(asks, job.generator.score(asks)), strict=True):
+        scores |= {(place, j): value for place, value in zip(places, score.logprobs, strict=True)}
     found = {}
     for place, (i, text) in enumerate(asked):
-        own, *others = scores[place * (N_OTHERS + 1) : (place + 1) * (N_OTHERS + 1)]
+        own, *others = (scores[place, (i + k) % len(built)] for k in range(N_OTHERS + 1))
         n_tokens = 1 + len(job.generator.tokenize((Segment(text, False),), bos=False))
         found[inputs[i].id] = round((own - sum(others) / N_OTHERS) / n_tokens, 4)
     return found
