@@ -175,22 +175,54 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}
+FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "IQ4_XS": 30}
+
+
+def by_llama_cpp(base: Path, target: Path, type: str, importance: dict[str, np.ndarray]) -> Path:
+    """llama.cpp's own quantiser, with this importance matrix where there is one."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread = FILE_TYPES[type], 1
+    rows = [
+        (name.encode(), values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), values.size)
+        for name, values in importance.items()
+    ]
+    entries = (llama_cpp.llama_model_imatrix_data * (len(rows) + 1))(*rows, (None, None, 0))
+    if rows:
+        params.imatrix = entries
+    assert llama_cpp.llama_model_quantize(bytes(base), bytes(target), ctypes.byref(params)) == 0
+    return target
+
+
+@pytest.mark.parametrize("type", gguf.WEIGHTED_TYPES)
+@pytest.mark.parametrize("kv_heads", (1, 4), ids=("shared-values", "own-values"))
+@pytest.mark.parametrize("odd", (False, True), ids=("columns-divide", "columns-do-not"))
+def test_weighted_types_are_encoded_as_llama_cpp_does_with_an_importance_matrix(tmp_path, type, kv_heads, odd):
+    width = {"width": 96, "ffn": 288, "heads": 3, "kv_heads": 3} if odd else {"kv_heads": kv_heads}
+    base = write_model(tmp_path / "m.gguf", TinySpec(type="F32", head_type="F32", layers=17, tied=odd, **width))
+    draw = np.random.default_rng(0)
+    with gguf.GgufFile(base) as ours:
+        matrices = [tensor for tensor in ours.tensors.values() if gguf.is_matrix(tensor)]
+        importance = {one.name: draw.gamma(0.3, size=one.columns).astype(np.float32) for one in matrices}
+        plain = gguf.plain_type(type)
+        with gguf.GgufFile(by_llama_cpp(base, tmp_path / "q.gguf", plain, importance)) as theirs:
+            wanted = {tensor.name: tensor.type for tensor in theirs.tensors.values()}
+            assert gguf.mix(ours.tensors, plain, gguf.ARCHITECTURES["llama"]) == wanted
+            assert theirs.value("general.file_type") == gguf.FILE_TYPES[plain]
+            for one in matrices:
+                encoded = gguf.quantize(ours.dequantize(one.name), wanted[one.name], importance[one.name])
+                assert np.array_equal(encoded, theirs.rows(theirs.tensors[one.name])), one.name
 
 
 @pytest.mark.parametrize("type", gguf.EXPORT_TYPES)
 @pytest.mark.parametrize("odd", (False, True), ids=("columns-divide", "columns-do-not"))
 def test_types_per_tensor_are_those_llama_cpp_chooses(tmp_path, type, odd):
     """Same mixes, same fall-backs: against llama_model_quantize on an F32 model of nine layers."""
-    import llama_cpp
-
     width = {"width": 96, "ffn": 288, "heads": 3, "kv_heads": 3} if odd else {}
     spec = TinySpec(type="F32", head_type="F32", layers=9, tied=odd, **width)
     base = write_model(tmp_path / "m.gguf", spec)
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.nthread = FILE_TYPES[type], 1
-    target = tmp_path / "q.gguf"
-    assert llama_cpp.llama_model_quantize(bytes(base), bytes(target), ctypes.byref(params)) == 0
+    target = by_llama_cpp(base, tmp_path / "q.gguf", type, {})
     with gguf.GgufFile(base) as ours, gguf.GgufFile(target) as theirs:
         wanted = {tensor.name: tensor.type for tensor in theirs.tensors.values()}
         assert gguf.mix(ours.tensors, type, gguf.ARCHITECTURES["llama"]) == wanted

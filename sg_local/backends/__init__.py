@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sg_local.backends.openai.address import HERE, Access
 from sg_local.backends.settings import Beside as Beside
@@ -32,6 +32,9 @@ from sg_local.records import (
     TokenExample,
     TrainStep,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -67,6 +70,14 @@ class Generator(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Inputs(Protocol):
+    """What flows into a model's matrices while a generator computes."""
+
+    def means(self) -> Mapping[str, np.ndarray]:
+        """The mean square of each input so far, float32 (columns,), by the matrix's name in the file."""
+        ...
 
 
 class Trainer(Protocol):
@@ -122,6 +133,8 @@ class Backend:
     """Named in menus and help."""
     asks: bool = False
     """It works by asking a server, whose address it needs."""
+    watches: bool = False
+    """It can tell what flows into a model's matrices (`open_watched`)."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -137,6 +150,7 @@ BACKENDS: Mapping[str, Backend] = {
         extra="llama",
         probe="import llama_cpp; print('GPU offload' if llama_cpp.llama_supports_gpu_offload() else 'CPU')",
         use="writes and scores text; every job needs it",
+        watches=True,
     ),
     "torch": Backend(
         module="sg_local.backends.torch",
@@ -262,6 +276,19 @@ def open_generator(
     more = (access, beside) if backend.asks else ()
     generator: Generator = module.open_generator(model, settings or EngineSettings(), *more)
     return wire.Wire(generator) if wire.is_open() else generator
+
+
+def watches(generator: str) -> bool:
+    """Whether this generator can tell what flows into a model's matrices."""
+    backend = BACKENDS.get(choose_generator(generator))
+    return backend is not None and backend.watches
+
+
+def open_watched(name: str, model: Path, settings: EngineSettings) -> tuple[Generator, Inputs]:
+    """A generator on a model that `watches`, and what flows into the model's matrices from now on."""
+    module = importlib.import_module(find_backend(GENERATORS, choose_generator(name), "backend").module)
+    opened: tuple[Generator, Inputs] = module.open_watched(model, settings)
+    return opened
 
 
 def open_trainer(name: str, model: Path) -> Trainer:

@@ -167,7 +167,8 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
     multiple=True,
     metavar="TYPE",
     shell_complete=type_names,
-    help="auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or Q4_0; may be repeated.",
+    help="auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q5_K_M_imat, Q4_K_M_imat, IQ4_XS_imat or "
+    "Q3_K_M_imat (_imat: by importance); may be repeated.",
 )
 @click.option(
     "--may-lose",

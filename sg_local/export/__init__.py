@@ -2,8 +2,8 @@
 
 Re-quantising a merged base to its own type erases a fine-tune without a word; here every fused file is measured
 against base + adapter before it gets its name. Not covered: adapters other than LoRA on the blocks' seven matrices,
-models other than the dense ones of gguf.architectures, importance matrices. `refuse_early` says before any work
-whether a base and settings can lead to an export: a preflight calls it.
+models other than the dense ones of gguf.architectures. `refuse_early` says before any work whether a base and settings
+can lead to an export: a preflight calls it.
 """
 
 from sg_local.export.carried import told_of_rows

@@ -8,14 +8,18 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sg_local import __version__
+from sg_local.backends import watches
 from sg_local.export.gate import Findings, Reference, run_gate
+from sg_local.export.importance import has_rows, importance_of
 from sg_local.export.job import Export, ExportEvent, FusedFile, OnEvent
 from sg_local.export.naming import BEFORE, names_of
 from sg_local.export.provenance import provenance_fields
@@ -27,12 +31,15 @@ from sg_local.gguf import (
     FLOATS,
     GRIDS,
     PREFIX,
+    SAMPLE_WEIGHTS,
+    WEIGHTED_TYPES,
     GgufFile,
     LoraAdapter,
     MergeSettings,
     Retained,
     Weighed,
     merge,
+    plain_type,
     plan_merge,
     weigh,
 )
@@ -41,6 +48,8 @@ from sg_local.records import SgError, digest
 logger = logging.getLogger(__name__)
 
 REJECTED = ".rejected"
+IMATRIX = "quantize.imatrix."  # llama.cpp's keys for what an importance matrix was made of
+SMALL_SAMPLE = 1 << 16  # weights of a tensor: types of few bits take ten times as long to encode
 MIN_ALIKE = 8  # tensors of one type from which their scatter can be told
 _MOST_SPREAD = 0.5  # of a chance, at its most: that of an even one
 
@@ -54,6 +63,7 @@ class Fuser:
         self.adapter_digest = adapter_digest
         self.on_event = on_event
         self.names = names_of(job)
+        self._looks: dict[str, bool] = {}
 
     def fingerprint(self, type: str) -> str:
         """What makes a file come out as it does: the same fingerprint, the same file."""
@@ -70,26 +80,51 @@ class Fuser:
         return own_digest(self.job)
 
     def candidates(self) -> list[str]:
-        """The types that `auto` tries, smallest file first; of equal ones, the base's own grid first."""
-        sizes = {type: self.size_of(type) for type in (*self._same(), *EXPORT_TYPES)}
+        """The types that `auto` tries, smallest file first; of equal ones, the base's own grid first, weighted last."""
+        weighted = WEIGHTED_TYPES if self.can_weigh else ()
+        sizes = {type: self.size_of(type) for type in (*self._same(), *EXPORT_TYPES, *weighted)}
         return sorted(sizes, key=lambda type: sizes[type])
+
+    @property
+    def can_weigh(self) -> bool:
+        """Whether an importance matrix can be made: the engine tells what flows, and there are rows to tell it of."""
+        return watches(self.job.engine) and has_rows(self.job)
+
+    @cached_property
+    def importance(self) -> Mapping[str, np.ndarray]:
+        """How much each column of each matrix counts, measured when a weighted type first asks."""
+        self.on_event(ExportEvent("importance", self.job.base.name))
+        return importance_of(self.job)
+
+    def settings_of(self, type: str, fields: Mapping[str, Any] | None = None) -> MergeSettings:
+        """How a type is merged, with this metadata."""
+        importance = self.importance if type in WEIGHTED_TYPES else {}
+        return MergeSettings(plain_type(type), self.job.settings.seed, fields or {}, importance)
 
     def size_of(self, type: str) -> int:
         """Bytes of the file to come, but for its provenance."""
         with GgufFile(self.job.source) as source:
-            return plan_merge(source, self.adapter, MergeSettings(type)).size_bytes
+            return plan_merge(source, self.adapter, MergeSettings(plain_type(type))).size_bytes
 
     def looks_fit(self, type: str) -> bool:
         """Whether a sample of the rows lets the type hope to hold the delta on enough tensors.
 
         A tensor counts by the chance that its share reaches the gate; a type is given up when even one standard
         deviation more of them would not do. A small model's sample is whole, so that there nothing is left to chance;
-        the tensors that are known to lose the delta then soon decide.
+        the tensors that are known to lose the delta then soon decide. A weighted type is looked at without its weights
+        first: what loses the delta so is not worth measuring them.
         """
+        if type not in self._looks:
+            fits = type not in WEIGHTED_TYPES or self._sample_fits(plain_type(type))
+            self._looks[type] = fits and self._sample_fits(type)
+        return self._looks[type]
+
+    def _sample_fits(self, type: str) -> bool:
         settings, rows, n_lost = self.job.settings, list[Weighed](), 0
         n_tensors = len(self.adapter.pairs)
+        n_weights = SAMPLE_WEIGHTS if type in ("same", *EXPORT_TYPES) else SMALL_SAMPLE
         with GgufFile(self.job.source) as source:
-            for row in weigh(source, self.adapter, MergeSettings(type, settings.seed)):
+            for row in weigh(source, self.adapter, self.settings_of(type), n_weights):
                 rows.append(row)
                 n_lost += not row.error and row.share < settings.min_retained
                 n_left = n_tensors - n_lost
@@ -137,7 +172,7 @@ class Fuser:
         return ("same",) if keeps and not types <= set(FLOATS) else ()
 
     def _merge(self, partial: Path, name: str, type: str, reference: Reference) -> list[Retained]:
-        settings = MergeSettings(type, self.job.settings.seed, self._fields(type, reference))
+        settings = self.settings_of(type, self._fields(type, reference))
         with GgufFile(self.job.source) as source:
             wanted = plan_merge(source, self.adapter, settings).size_bytes
             progress = MergeProgress(name, wanted, self.on_event)
@@ -152,6 +187,8 @@ class Fuser:
             PREFIX + "export.seed": job.settings.seed,
             PREFIX + "export.template": "base" if job.settings.plain_template else "task",
         }
+        if type in WEIGHTED_TYPES:
+            fields |= {IMATRIX + "dataset": "the run's training rows", IMATRIX + "entries_count": len(self.importance)}
         template = carried_template(job, add_bos=reference.add_bos)
         return fields if template is None else {**fields, "tokenizer.chat_template": template}
 

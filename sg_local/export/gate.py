@@ -37,7 +37,7 @@ from sg_local.prompts import (
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segments, Task
 
 ALLOWED = ("general.file_type", "general.quantization_version", "tokenizer.chat_template", *NAMES)
-OURS = "sg_local."
+OURS = ("sg_local.", "quantize.imatrix.")
 LOAD_TIMEOUT_S = 900
 LOADS = "loads and answers"
 CLOSE_NLL, CLOSE_SHARE = 0.05, 0.01  # nats per token, and share: where the adapter gains nothing, the room to lose

@@ -24,9 +24,9 @@ RESULTS = "export.json"
 class ExportSettings:
     """What is written, and what it must hold to be kept. Lengths are in tokens.
 
-    `types` holds auto, same, or names of gguf.EXPORT_TYPES; none: only the adapter and its Modelfile. `from_f16` is
-    an unquantised GGUF of the same model to merge into; `mlx` and `hf` are folders to write besides: the merged model
-    as mlx-lm and transformers load it, in `hf` with the adapter in peft's form.
+    `types` holds auto, same, or names of gguf.EXPORT_TYPES and WEIGHTED_TYPES; none: only the adapter and its
+    Modelfile. `from_f16` is an unquantised GGUF of the same model to merge into; `mlx` and `hf` are folders to write
+    besides: the merged model as mlx-lm and transformers load it, in `hf` with the adapter in peft's form.
 
     `without_demonstrations` leaves the task's examples out of whatever is written: templates, Modelfile, card.
 
@@ -212,8 +212,8 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class ExportEvent:
-    """Where an export stands. `phase`: reference, weigh, merge, gate, gated, write. `done` of `wanted` are bytes in
-    `merge` and steps elsewhere; `fused` is set when a file has met its gate (`gated`)."""
+    """Where an export stands. `phase`: reference, weigh, importance, merge, gate, gated, write. `done` of `wanted` are
+    bytes in `merge` and steps elsewhere; `fused` is set when a file has met its gate (`gated`)."""
 
     phase: str
     file: str

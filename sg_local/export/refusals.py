@@ -9,7 +9,7 @@ from sg_local.export.folder_gate import missing_packages
 from sg_local.export.huggingface import PROVENANCE, check_source
 from sg_local.export.job import ExportSettings
 from sg_local.export.template import task_template
-from sg_local.gguf import EXPORT_TYPES, FLOATS, GgufFile, check_model, read_config
+from sg_local.gguf import EXPORT_TYPES, FLOATS, WEIGHTED_TYPES, GgufFile, check_model, read_config
 from sg_local.prompts import Form
 from sg_local.records import SgError, Task
 
@@ -46,7 +46,7 @@ def check_carried(settings: ExportSettings, task: Task, form: Form) -> None:
 
 def check_types(types: Sequence[str]) -> None:
     """Raise SgError for a name that is no export type."""
-    known = ("auto", "same", *EXPORT_TYPES)
+    known = ("auto", "same", *EXPORT_TYPES, *WEIGHTED_TYPES)
     wrong = next((type for type in types if type not in known), None)
     if wrong is not None:
         hint = f"`export.types` takes one of: {', '.join(known)}."

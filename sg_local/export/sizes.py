@@ -11,7 +11,7 @@ import numpy as np
 from sg_local.export.huggingface import FolderPlan
 from sg_local.export.job import ExportSettings
 from sg_local.export.refusals import adaptable, wanted_folders
-from sg_local.gguf import EXPORT_TYPES, GgufFile, LoraAdapter, MergeSettings, plan_merge
+from sg_local.gguf import EXPORT_TYPES, WEIGHTED_TYPES, GgufFile, LoraAdapter, MergeSettings, plain_type, plan_merge
 from sg_local.records import SgError
 
 
@@ -40,16 +40,17 @@ def sizes_by_type(source: Path, adapter: LoraAdapter) -> dict[str, int]:
     """Bytes of a fused file by its type, smallest first."""
     sizes = {}
     with GgufFile(source) as file:
-        for type in ("same", *EXPORT_TYPES):
+        for type in ("same", *EXPORT_TYPES, *WEIGHTED_TYPES):
             with contextlib.suppress(SgError):  # a base without a grid to keep
-                sizes[type] = plan_merge(file, adapter, MergeSettings(type)).size_bytes
+                sizes[type] = plan_merge(file, adapter, MergeSettings(plain_type(type))).size_bytes
     return dict(sorted(sizes.items(), key=lambda item: item[1]))
 
 
 def smallest_type(base: Path, settings: ExportSettings) -> tuple[str, int]:
-    """The type whose file is the smallest, and its bytes."""
+    """The type whose file is the smallest, and its bytes; none of those that want an importance matrix."""
     source = Path(settings.from_f16) if settings.from_f16 else base
-    return next(iter(sizes_by_type(source, _hollow(base)).items()))
+    sizes = sizes_by_type(source, _hollow(base))
+    return next((type, n_bytes) for type, n_bytes in sizes.items() if type not in WEIGHTED_TYPES)
 
 
 def _hollow(base: Path) -> LoraAdapter:

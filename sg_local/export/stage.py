@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.backends.trying import rewritten
+from sg_local.export.auto import fuse_auto, known_auto
 from sg_local.export.card import model_card
 from sg_local.export.folder import check_folders, make_folders
 from sg_local.export.fused import REJECTED, Fuser, check_disk, check_disks
@@ -26,6 +27,7 @@ from sg_local.facts import EXPORT_FACTS, read_facts
 from sg_local.files import file_digest, publish, write_text
 from sg_local.gguf import (
     PREFIX,
+    WEIGHTED_TYPES,
     GgufFile,
     LoraAdapter,
     check_adapter,
@@ -111,9 +113,18 @@ def check(job: Export) -> LoraAdapter:
     job.run.root.mkdir(parents=True, exist_ok=True)
     fuser = Fuser(job, adapter, "", lambda event: None)
     fixed = [type for type in job.settings.types if type != "auto"]
+    _check_rows(fuser, fixed)
     smallest = [fuser.candidates()[0]] if "auto" in job.settings.types else []
     check_disks([(job.run.root, sum(fuser.size_of(type) for type in (*fixed, *smallest))), *needs])
     return adapter
+
+
+def _check_rows(fuser: Fuser, types: Sequence[str]) -> None:
+    """Raise SgError for a weighted type where nothing tells what counts."""
+    weighted = next((type for type in types if type in WEIGHTED_TYPES), None)
+    if weighted is not None and not fuser.can_weigh:
+        message = f"{weighted} is encoded by what counts for the rows that trained the adapter: there are none here."
+        raise SgError(message, "Choose `type=auto`, or a type without `_imat`.")
 
 
 def place_adapter(job: Export) -> str:
@@ -153,35 +164,13 @@ def _fuse_all(fuser: Fuser, reference: Callable[[], Reference]) -> list[FusedFil
     known = {fused.fingerprint: fused for fused in _earlier(fuser.job)}
     found: dict[str, FusedFile] = {}
     for type in fuser.job.settings.types:
-        file = _known_auto(fuser, known) if type == "auto" else known.get(fuser.fingerprint(type))
+        file = known_auto(fuser, known) if type == "auto" else known.get(fuser.fingerprint(type))
         if file is not None:
             logger.info("type %s was exported before as %s, sha256 %s", type, file.file, file.sha256)
         if file is None:
-            file = _fuse_auto(fuser, reference()) if type == "auto" else fuser.fuse(type, reference())
+            file = fuse_auto(fuser, reference()) if type == "auto" else fuser.fuse(type, reference())
         found[file.file] = file
     return list(found.values())
-
-
-def _known_auto(fuser: Fuser, known: dict[str, FusedFile]) -> FusedFile | None:
-    """The file that `auto` chose before, if it would come out the same."""
-    ours = (known.get(fuser.fingerprint(type)) for type in fuser.candidates())
-    return next((file for file in ours if file is not None and file.auto and file.passed), None)
-
-
-def _fuse_auto(fuser: Fuser, reference: Reference) -> FusedFile:
-    """The smallest type that passes. Trials that fail leave no file behind, unless all do."""
-    last: FusedFile | None = None
-    for type in fuser.candidates():
-        fuser.on_event(ExportEvent("weigh", type))
-        if not fuser.looks_fit(type):
-            logger.info("type %s passed over: a sample of its tensors loses the delta", type)
-            continue
-        if last is not None:
-            fuser.job.run.path(last.file).unlink(missing_ok=True)
-        last = replace(fuser.fuse(type, reference), auto=True)
-        if last.passed:
-            return last
-    return last if last is not None else replace(fuser.fuse("F16", reference), auto=True)
 
 
 def _earlier(job: Export) -> list[FusedFile]:

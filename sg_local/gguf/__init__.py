@@ -12,10 +12,10 @@ from sg_local.gguf.config import (
     why_not_trainable,
 )
 from sg_local.gguf.layout import rows_to_gguf, rows_to_hf
-from sg_local.gguf.merge import MergeSettings, Weighed, copy_with_fields, merge, plan_merge, weigh
+from sg_local.gguf.merge import SAMPLE_WEIGHTS, MergeSettings, Weighed, copy_with_fields, merge, plan_merge, weigh
 from sg_local.gguf.provenance import FACTS, PREFIX, Origin, adopt, shown_facts
 from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
-from sg_local.gguf.quant_mix import EXPORT_TYPES, bits, fitting, is_matrix, mix
+from sg_local.gguf.quant_mix import EXPORT_TYPES, IMPORTANCE, WEIGHTED_TYPES, bits, fitting, is_matrix, mix, plain_type
 from sg_local.gguf.quants import decodes, dequantize, ggml, quantize
 from sg_local.gguf.reader import Field, GgufFile, Tensor
 from sg_local.gguf.shape import ModelConfig, Yarn
@@ -37,8 +37,11 @@ __all__ = [
     "FLOATS",
     "GRIDS",
     "HEAD_NORMS",
+    "IMPORTANCE",
     "PREFIX",
+    "SAMPLE_WEIGHTS",
     "TYPES",
+    "WEIGHTED_TYPES",
     "Field",
     "FilePlan",
     "GgufFile",
@@ -73,6 +76,7 @@ __all__ = [
     "mix",
     "pack_field",
     "pack_fields",
+    "plain_type",
     "plan_merge",
     "quantize",
     "read_adapter",

@@ -41,11 +41,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MergeSettings:
-    """`type` is one of EXPORT_TYPES or `same`; `fields` replaces or adds metadata (None: drop the key)."""
+    """`type` is one of EXPORT_TYPES or `same`; `fields` replaces or adds metadata (None: drop the key).
+
+    `importance` says of each matrix, by its name, how much every column counts when it is encoded (quants.quantize).
+    """
 
     type: str
     seed: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
+    importance: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def plan_merge(source: GgufFile, adapter: LoraAdapter, settings: MergeSettings) -> FilePlan:
@@ -112,7 +116,7 @@ def _weigh(
     tensor: Tensor, plan: TensorPlan, settings: MergeSettings, sample: Sequence[tuple[Slab, np.ndarray]]
 ) -> Weighed:
     """One tensor's share, from some of its rows and their deltas."""
-    rounding = Rounding(settings.type == "same", _generator(settings, plan), Measure(scatters=True))
+    rounding = _rounding(settings, plan, Measure(scatters=True))
     for slab, delta in sample:
         _merge_rows(slab, delta, plan.type, rounding)
     n_rows = sum(slab.stop - slab.start for slab, _ in sample)
@@ -131,11 +135,20 @@ def _stripes(tensor: Tensor, n_weights: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Rounding:
-    """How a tensor's rows are rounded (`on_grid`: stochastically, on the base's grid) and where this is measured."""
+    """How a tensor's rows are rounded (`on_grid`: stochastically, on the base's grid) and where this is measured.
+
+    `importance`: how much every column counts, float32 (columns,); None: all alike.
+    """
 
     on_grid: bool
     rng: np.random.Generator
     measure: Measure
+    importance: np.ndarray | None = None
+
+
+def _rounding(settings: MergeSettings, plan: TensorPlan, measure: Measure) -> Rounding:
+    importance = settings.importance.get(plan.name)
+    return Rounding(settings.type == "same", _generator(settings, plan), measure, importance)
 
 
 def _generator(settings: MergeSettings, plan: TensorPlan) -> np.random.Generator:
@@ -148,9 +161,9 @@ def _tensor_chunks(
 ) -> Iterator[np.ndarray]:
     tensor = source.tensors[plan.name]
     if plan.name not in adapter.pairs:
-        yield from _copied(source, tensor, plan.type)
+        yield from _copied(source, tensor, plan.type, settings.importance.get(plan.name))
         return
-    rounding = Rounding(settings.type == "same", _generator(settings, plan), Measure())
+    rounding = _rounding(settings, plan, Measure())
     slabs = (Slab(source.rows(tensor, *slab), tensor.type, *slab) for slab in source.slabs(tensor))
     if rounding.on_grid:  # its draws follow the order of rows
         for slab in slabs:
@@ -183,7 +196,7 @@ def _merge_side_by_side(
         own = Measure()
         if is_measured:
             return _merge_rows(slab, delta, plan.type, replace(rounding, measure=own)), own
-        return quantize(dequantize(slab.raw, slab.type) + delta, plan.type), own
+        return quantize(dequantize(slab.raw, slab.type) + delta, plan.type, rounding.importance), own
 
     begun = (
         partial(work, slab, adapter.delta(plan.name, slab.start, slab.stop), number % each == 0)
@@ -217,12 +230,12 @@ def _merge_rows(slab: Slab, delta: np.ndarray, type: str, rounding: Rounding) ->
     if rounding.on_grid and type not in FLOATS:
         new = add_on_grid(slab.raw, delta, type, rounding.rng)
     else:
-        new = quantize(old + delta, type)
+        new = quantize(old + delta, type, rounding.importance)
     rounding.measure.add(old, dequantize(new, type), delta)
     return new
 
 
-def _copied(source: GgufFile, tensor: Tensor, type: str) -> Iterator[np.ndarray]:
+def _copied(source: GgufFile, tensor: Tensor, type: str, importance: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """An untouched tensor's rows, encoded anew only where the type changes."""
     slabs = (source.rows(tensor, *slab) for slab in source.slabs(tensor))
     if type == tensor.type:
@@ -230,7 +243,7 @@ def _copied(source: GgufFile, tensor: Tensor, type: str) -> Iterator[np.ndarray]
         return
 
     def encoded(raw: np.ndarray) -> np.ndarray:
-        return quantize(dequantize(raw, tensor.type), type)
+        return quantize(dequantize(raw, tensor.type), type, importance)
 
     yield from _side_by_side(partial(encoded, raw) for raw in slabs)
 

@@ -33,6 +33,8 @@ _DECODERS = {
     "Q4_K": "dequantize_row_q4_K",
     "Q5_K": "dequantize_row_q5_K",
     "Q6_K": "dequantize_row_q6_K",
+    "IQ4_NL": "dequantize_row_iq4_nl",
+    "IQ4_XS": "dequantize_row_iq4_xs",
 }
 _MIN_SHARE = 1 << 18  # weights per thread below which a thread costs more than it brings
 
@@ -75,8 +77,12 @@ def decode_into(raw: np.ndarray, type: str, out: np.ndarray) -> None:
     library.ggml_fp32_to_bf16_row(wide.ctypes.data, out.ctypes.data, out.size)
 
 
-def quantize(weights: np.ndarray, type: str) -> np.ndarray:
-    """Float32 (rows, columns) as stored rows, uint8 (rows, row_bytes). Raises SgError for a misfit row length."""
+def quantize(weights: np.ndarray, type: str, importance: np.ndarray | None = None) -> np.ndarray:
+    """Float32 (rows, columns) as stored rows, uint8 (rows, row_bytes). Raises SgError for a misfit row length.
+
+    `importance`, float32 (columns,), says how much an error in each column counts; it needs ggml, and is left aside
+    without.
+    """
     kind = TYPES[type]
     weights = np.ascontiguousarray(weights, np.float32)
     rows, columns = weights.shape
@@ -88,10 +94,12 @@ def quantize(weights: np.ndarray, type: str) -> np.ndarray:
     if library is None:
         return _quantize_slowly(weights, kind)
     out = np.empty((rows, kind.row_bytes(columns)), np.uint8)
+    weighed = None if importance is None else np.ascontiguousarray(importance, np.float32)
 
     def encode(start: int, stop: int) -> None:
         source, target = weights[start:stop].ctypes.data, out[start:stop].ctypes.data
-        library.ggml_quantize_chunk(kind.id, source, target, 0, stop - start, columns, None)
+        at = None if weighed is None else weighed.ctypes.data
+        library.ggml_quantize_chunk(kind.id, source, target, 0, stop - start, columns, at)
 
     _by_rows(encode, rows, columns)
     return out

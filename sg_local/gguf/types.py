@@ -82,6 +82,7 @@ FILE_TYPES: dict[str, int] = {
     "Q5_K_S": 16,
     "Q5_K_M": 17,
     "Q6_K": 18,
+    "IQ4_XS": 30,
     "BF16": 32,
 }
 FILE_TYPE_NAMES = {number: name for name, number in FILE_TYPES.items()}

@@ -91,7 +91,8 @@ TRAIN = {
     "precision": "Precision of the base's arithmetic: auto or bf16.",
 }
 EXPORT = {
-    "types": "File types to write: auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0; none: the adapter alone.",
+    "types": "File types to write: auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, or by importance Q5_K_M_imat,"
+    " Q4_K_M_imat, IQ4_XS_imat, Q3_K_M_imat; none: the adapter alone.",
     "seed": "Random seed that chooses the rows of the checks.",
     "plain_template": "Leave the model's own chat template in the file.",
     "from_f16": "An unquantised GGUF of the same model to merge into.",
@@ -182,7 +183,7 @@ def choices_of(field: str) -> tuple[str, ...]:
     """The words that a setting may have by the last part of its name; empty where it takes any value."""
     from sg_local.filters import POLICIES
     from sg_local.filters.settings import EVIDENCE
-    from sg_local.gguf.quant_mix import EXPORT_TYPES
+    from sg_local.gguf.quant_mix import EXPORT_TYPES, WEIGHTED_TYPES
 
-    words = {"policy": POLICIES, "evidence": EVIDENCE, "types": ("auto", "same", *EXPORT_TYPES)}
+    words = {"policy": POLICIES, "evidence": EVIDENCE, "types": ("auto", "same", *EXPORT_TYPES, *WEIGHTED_TYPES)}
     return words.get(field, ())

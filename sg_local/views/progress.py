@@ -55,6 +55,7 @@ def synth_progress(event: SynthEvent) -> Progress:
 EXPORT_PHASES = {
     "reference": "answers of base + adapter",
     "weigh": "would it fit:",
+    "importance": "what counts for the run's rows:",
     "gate": "checking",
     "write": "writing",
 }

@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import llama_cpp as lib
 
 from sg_local.backends import EngineSettings
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
+from sg_local.backends.llama_cpp.importance import InputSquares
 from sg_local.backends.llama_cpp.model import Facts, check_file, describe, load
 from sg_local.backends.llama_cpp.probe import EngineChoice, ProbeRequest, SpeedTrial, choose, held, unprobed
 from sg_local.backends.llama_cpp.trial import Trial, check_survives
@@ -28,6 +30,7 @@ __all__ = [
     "LlamaGenerator",
     "SpeedTrial",
     "open_generator",
+    "open_watched",
     "opened_for_trial",
     "opened_untried",
     "trial_of",
@@ -78,6 +81,16 @@ def opened_for_trial(model: Path, settings: EngineSettings, *, is_second: bool) 
     return LlamaGenerator(_parts(loaded, question, facts, unprobed(question), settings))
 
 
+def open_watched(model: Path, settings: EngineSettings) -> tuple[LlamaGenerator, InputSquares]:
+    """A generator on the file as given, and what flows into its matrices from now on (importance.py)."""
+    facts, watched = check_file(model), InputSquares()
+    question = _question(model, settings)
+    check_survives(Trial(model, question.cache, settings.gpu_layers))
+    loaded = load(model, settings.gpu_layers)
+    parts = _parts(loaded, question, facts, unprobed(question), settings, watched.callback)
+    return LlamaGenerator(replace(parts, trial=Trial(model, question.cache))), watched
+
+
 def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
     cache = _cache(settings)
     return ProbeRequest(
@@ -96,13 +109,18 @@ def _cache(settings: EngineSettings) -> Path:
 
 
 def _parts(
-    loaded: object, question: ProbeRequest, facts: Facts, choice: EngineChoice, settings: EngineSettings
+    loaded: object,
+    question: ProbeRequest,
+    facts: Facts,
+    choice: EngineChoice,
+    settings: EngineSettings,
+    on_node: Any = None,
 ) -> Parts:
     """The engine's parts around a loaded model, which is freed where they cannot be made."""
     try:
         vocab = Vocab(loaded)
         follows = settings.n_threads is None and not lib.llama_supports_gpu_offload()
-        plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads, follows)
+        plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads, follows, on_node=on_node)
         context = Context(loaded, vocab.size, plan)
     except BaseException:
         lib.llama_model_free(loaded)

@@ -31,6 +31,7 @@ class ContextPlan:
     """`n_ctx` bounds one sequence, in tokens; `n_parallel` sequences run at a time, `n_batch` tokens in one decode.
 
     Where it `follows` the machine, `n_threads` are the most; how many compute is then the matter of `threads`.
+    `on_node` is a callback of ctypes that sees every node of the graph computed; its owner keeps it alive.
     """
 
     n_ctx: int
@@ -38,6 +39,7 @@ class ContextPlan:
     n_threads: int
     follows: bool = False
     n_batch: int = N_BATCH
+    on_node: Any = None
 
 
 class Context:
@@ -183,6 +185,8 @@ class Context:
         # which is "" or one character, says 0 or 1 at no cost.
         params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, type(params.abort_callback))
         params.abort_callback_data = ctypes.addressof(self._flag)
+        if self.plan.on_node is not None:
+            params.cb_eval = self.plan.on_node
         log().clear()
         pointer = lib.llama_init_from_model(model, params)
         if not pointer:
