@@ -15,12 +15,15 @@ from typing import Any, Literal
 from sg_local.cache import Cached
 from sg_local.cli.config_commands import Row
 from sg_local.doctor import Finding
-from sg_local.evaluate import Comparison
+from sg_local.evaluate import BaseScores, Comparison
+from sg_local.export import FusedFile, FusedFolder, Inspection
+from sg_local.gguf import GgufInfo
 from sg_local.job.events import Forecast
 from sg_local.job.review_files import MergeSummary, Reviewed
+from sg_local.job.search import Setting, Trial
 from sg_local.job.stale import StaleStage
 from sg_local.records import Funnel, Task
-from sg_local.report.records import Gain, Outcome, ScoredRow
+from sg_local.report.records import FileScore, Gain, Outcome, ScoredRow
 from sg_local.tasks.advice import Advice
 from sg_local.tasks.listing import ListedTask
 
@@ -54,6 +57,18 @@ def record(cls: Any) -> Schema:
     return table(**{one.name: schema_of(hints[one.name]) for one in dataclasses.fields(cls)})
 
 
+def made(cls: Any) -> Schema:
+    """An exported file or folder as export.json has it: with its verdict, and null for what could not be computed."""
+    shares = {"type": "object", "additionalProperties": MAYBE_NUMBER}
+    found = {name: shares if schema == NUMBERS else schema for name, schema in record(cls)["properties"].items()}
+    return table(**found, passed=schema_of(bool))
+
+
+def without(schema: Schema, *names: str) -> Schema:
+    """An object's schema without some of its properties."""
+    return table(**{name: one for name, one in schema["properties"].items() if name not in names})
+
+
 def table(**properties: Schema) -> Schema:
     """An object that has all of these properties; others may stand beside them."""
     return {"type": "object", "properties": properties, "required": list(properties)}
@@ -72,6 +87,7 @@ def either(*schemas: Schema) -> Schema:
 
 
 TEXT, COUNT, NUMBER = schema_of(str), schema_of(int), schema_of(float)
+NUMBERS = schema_of(Mapping[str, float])
 TEXTS, MAYBE_NUMBER, MAYBE_TEXT = rows(TEXT), schema_of(float | None), schema_of(str | None)
 SYSTEM = table(score=NUMBER, low=NUMBER, high=NUMBER, n=COUNT, irrelevant=NUMBER, title=TEXT, role=TEXT, family=TEXT)
 REPORT = table(
@@ -109,19 +125,44 @@ SHOWN_RUN = table(
     funnel=schema_of(Funnel | None),
 )
 MODEL = table(name=TEXT, summary=TEXT, path=MAYBE_TEXT, size_bytes=schema_of(int | None), architecture=TEXT)
+SHOWN_MODEL = table(
+    name=TEXT,
+    path=MAYBE_TEXT,
+    card={"type": "object"},
+    file=either(without(record(GgufInfo), "chat_template"), {"type": "null"}),
+    training=schema_of(Mapping[str, int]),
+)
+EXPORT = table(
+    adapter=TEXT,
+    adapter_sha256=TEXT,
+    fused=rows(made(FusedFile)),
+    folders=rows(made(FusedFolder)),
+    written=TEXTS,
+    seconds=NUMBER,
+)
+TRIAL = {**record(Trial)["properties"], "gain": MAYBE_NUMBER}
+SEARCHED = table(chosen=record(Setting), worst_gain=NUMBER, trials=rows(table(**TRIAL)))
+ANSWERED = {"type": "object", "properties": {"answer": TEXT, "error": TEXT}, "required": ["answer"]}
 UNMEASURED = table(run=TEXT, unmeasured=TEXT)
 ANSWER = table(index=COUNT, input=TEXT, wanted=TEXTS, base=TEXT, answer=TEXT, base_score=NUMBER, score=NUMBER)
 SHAPES: dict[str, tuple[str, Schema]] = {
     "run": ("The report, or why there is none.", either(REPORT, UNMEASURED)),
     "run --plan": ("What the stages to come will take; null without a model.", schema_of(Forecast | None)),
+    "export": ("What was written, as export.json has it.", EXPORT),
     "filter": ("How many rows each step left, and what each rule rejected.", record(Funnel)),
     "review": ("What people decided; `open` rows wait for it, `kept` ones would be trained on.", record(Reviewed)),
     "review --merge": ("What a merge took over, where two people differ, how far they agree.", record(MergeSummary)),
     "eval": ("The report.", REPORT),
     "eval --show all": ("Single answers.", rows(ANSWER)),
-    "predict": ("The answer.", table(output=TEXT)),
+    "eval --base": ("What the untuned model scores.", record(BaseScores)),
+    "eval --file": ("What one file of your own scores.", record(FileScore)),
+    "predict": ("The answer; for lines of standard input one on each line.", table(output=TEXT)),
+    "predict --probabilities": ("The same with the labels' probabilities.", table(output=TEXT, probabilities=NUMBERS)),
+    "predict FILE": ("One object on each line: the row's own columns with the answer behind them.", ANSWERED),
     "label": ("The label.", table(output=TEXT)),
     "report": ("The report.", REPORT),
+    "inspect": ("What a GGUF file holds.", record(Inspection)),
+    "tune-settings": ("The chosen setting and every trial.", SEARCHED),
     "runs ls": ("The runs of the folder. A run that cannot be read has `broken`, which says why.", rows(RUN)),
     "runs show": ("One run: `settings` is its run.json, `stale` names stages that are out of date.", SHOWN_RUN),
     "runs compare": ("Runs side by side, `pairs` against the first one.", record(Comparison)),
@@ -129,6 +170,7 @@ SHAPES: dict[str, tuple[str, Schema]] = {
     "tasks show": ("The task.", record(Task)),
     "tasks check": ("What is wrong or doubtful; empty where nothing is.", rows(record(Advice))),
     "models ls": ("Base models.", rows(MODEL)),
+    "models show": ("A model: its card, what its file says, and the bytes that training takes by place.", SHOWN_MODEL),
     "cache ls": ("What is kept, by model.", rows(record(Cached))),
     "config show": ("Settings with their values as they are, not as text.", rows(record(Row))),
     "doctor": ("Findings about this machine.", rows(record(Finding))),

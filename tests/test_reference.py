@@ -12,7 +12,10 @@ import pytest
 from click.testing import CliRunner
 from reference import DOCS, PAGES
 from shapes import ERROR, SHAPES
+from tiny_models import TinySpec, write_model
+from tiny_walk import TASK, small_settings
 
+import sg_local as sg
 from sg_local.cli.app import app
 
 JOB = ("support_routing", "--backend", "scripted", "--yes", "--name", "r", "--set", "synth.n_inputs=40")
@@ -24,7 +27,10 @@ LINES = {
     "review --merge": ("review", "r", "--merge", "runs/r"),
     "eval": ("eval", "r"),
     "eval --show all": ("eval", "r", "--show", "all"),
+    "eval --base": ("eval", "support_routing", "--base", "--backend", "scripted", "--tests", "8"),
     "predict": ("predict", "r", "Where is my parcel?"),
+    "predict --probabilities": ("predict", "r", "Where is my parcel?", "--probabilities"),
+    "predict FILE": ("predict", "r", "one.csv"),
     "label": ("label", "support_routing", "Where is my parcel?", "--backend", "scripted"),
     "report": ("report", "r"),
     "runs ls": ("runs", "ls"),
@@ -37,9 +43,18 @@ LINES = {
     "cache ls": ("cache", "ls"),
     "config show": ("config", "show"),
     "doctor": ("doctor",),
+    "tune-settings": (
+        *("tune-settings", "support_routing", "--backend", "scripted", "--tests", "8", "--epochs", "1"),
+        *("--temperatures", "0.7", "--set", "synth.n_inputs=40", "--set", "eval.resamples=20"),
+    ),
 }
-OTHERS = {"inspect", "export", "models show", "tune-settings"}
-"""Commands whose --json is a file's own form: a GGUF's facts, export.json, a model card, the trials of a search."""
+REAL = {
+    "export": ("export", "real"),
+    "eval --file": ("eval", "real", "--file", "base.gguf"),
+    "inspect": ("inspect", "base.gguf"),
+    "models show": ("models", "show", "base.gguf"),
+}
+"""Those that need real weights: of a tiny random model."""
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -57,15 +72,47 @@ def place(tmp_path_factory):
     finally:
         os.chdir(before)
     assert done.exit_code == 0, done.output
+    (folder / "one.csv").write_text("no,input\n1,Where is my parcel?\n", encoding="utf-8")
     return folder
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """A folder with a tiny random model and one run of it, made once."""
+    folder = tmp_path_factory.mktemp("real")
+    base = write_model(folder / "base.gguf", TinySpec(layers=1))
+    settings = small_settings({"types": ("Q8_0",), "min_gain": -9.0})
+    place = {"runs": folder / "runs", "home": folder / "home", "name": "real"}
+    with sg.open_job({**TASK, "name": "route"}, model=base, settings=settings, **place) as job:
+        for stage in (job.synth, job.filter, job.train, job.export, job.evaluate):
+            stage()
+    return folder
+
+
+def held_to_its_schema(name, line, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SG_LOCAL_HOME", str(folder / "home"))
+    done = CliRunner().invoke(app, [*line, "--json"])
+    assert done.exit_code == 0, done.output
+    jsonschema.validate(json.loads(done.stdout), SHAPES[name][1])
+
+
+@pytest.mark.parametrize("name", LINES)
 def test_a_command_prints_what_its_schema_says(name, place, monkeypatch):
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("SG_LOCAL_HOME", str(place / "home"))
-    printed = json.loads(CliRunner().invoke(app, [*LINES[name], "--json"]).stdout)
-    jsonschema.validate(printed, SHAPES[name][1])
+    held_to_its_schema(name, LINES[name], place, monkeypatch)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_command_of_real_weights_prints_what_its_schema_says(name, real, monkeypatch):
+    held_to_its_schema(name, REAL[name], real, monkeypatch)
+
+
+def test_a_model_that_is_not_here_is_shown_by_the_same_schema(place, monkeypatch):
+    held_to_its_schema("models show", ("models", "show", "qwen3-0.6b"), place, monkeypatch)
+
+
+def test_every_schema_is_held_to_a_real_output():
+    assert LINES.keys() | REAL.keys() == SHAPES.keys() and not LINES.keys() & REAL.keys()
 
 
 def test_an_error_is_what_its_schema_says(place, monkeypatch):
@@ -85,4 +132,4 @@ def with_json(group=app, path=()):
 
 
 def test_every_command_with_json_has_a_schema():
-    assert {re.sub(r" --.*", "", name) for name in SHAPES} == set(with_json()) - OTHERS
+    assert {re.sub(r" (--|FILE).*", "", name) for name in SHAPES} == set(with_json())
