@@ -81,7 +81,8 @@ def answers() -> str:
         f"# What --json prints\n\n{MADE}\n\nOne JSON document on standard output. Keys may be added in later versions; "
         "none of these goes away without a note in the changelog.",
         "## Errors\n\nWith `--json` an error is one line on standard error; standard output stays empty, unless the "
-        f"command had printed its result before (a gate that is not met).\n\n{_block(ERROR)}",
+        f"command had printed its result before (a gate that is not met). `about` names an entry of "
+        f"[troubleshooting](troubleshooting.md), as `sg-local help` takes it.\n\n{_block(ERROR)}",
     ]
     parts += [f"## {name}\n\n{told}\n\n{_block(schema)}" for name, (told, schema) in SHAPES.items()]
     return "\n\n".join(parts) + "\n"

@@ -177,4 +177,4 @@ SHAPES: dict[str, tuple[str, Schema]] = {
 }
 """By command: a sentence, and the schema of what it prints."""
 
-ERROR = table(error=TEXT, hint=TEXT, exit_code=COUNT)
+ERROR = table(error=TEXT, hint=TEXT, exit_code=COUNT, about=TEXT)

@@ -491,7 +491,7 @@ def test_help_tells_every_environment_variable_that_is_read():
 def test_with_json_an_error_is_one_line_of_it(args, code):
     failed = run(*args, code=code)
     told = json.loads(failed.stderr)
-    assert failed.stdout == "" and set(told) == {"error", "hint", "exit_code"} and told["exit_code"] == code
+    assert failed.stdout == "" and set(told) == {"error", "hint", "exit_code", "about"} and told["exit_code"] == code
 
 
 def test_help_on_what_is_no_command_suggests_the_nearest():

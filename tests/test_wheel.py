@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("sg_local", "tasks", "models", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("sg_local", "tasks", "models", "docs", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
 MAIN = "import sys; from sg_local.cli import main; main(sys.argv[1:])"
 
@@ -59,6 +59,10 @@ def test_tasks_and_models_are_listed_in_an_empty_folder(site, tmp_path):
     assert {row["name"] for row in tasks} == {path.stem for path in (ROOT / "tasks").glob("*.toml")}
     models = json.loads(installed(site, tmp_path, "models", "ls", "--json"))
     assert {path.stem for path in (ROOT / "models").glob("*.toml")} <= {row["name"] for row in models}
+
+
+def test_the_entries_that_errors_name_are_there(site, tmp_path):
+    assert installed(site, tmp_path, "help", "too-few-pairs").startswith("Too few pairs\n")
 
 
 def test_a_shipped_task_runs_in_an_empty_folder(site, tmp_path):

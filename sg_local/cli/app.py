@@ -24,6 +24,7 @@ from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
 from sg_local.cli.process import ending_by_signal, interruption, open_streams, silence
+from sg_local.cli.troubles import entry_of
 from sg_local.files import NO_SPACE, keep_private
 from sg_local.home import stay_offline
 from sg_local.records import SgError
@@ -193,13 +194,13 @@ def _tell(text: str) -> None:
 def _fail(error: SgError | click.ClickException | OSError, *, as_json: bool = False) -> int:
     """Say what went wrong on stderr; the exit code. With `as_json` it is one line that programs can read."""
     sorry = as_sg_error(error)
-    hint = on_the_command_line(sorry.hint, COMMANDS)
+    hint, about = on_the_command_line(sorry.hint, COMMANDS), entry_of(error)
     try:
         if as_json:
-            told = {"error": sorry.message, "hint": hint, "exit_code": sorry.exit_code}
+            told = {"error": sorry.message, "hint": hint, "exit_code": sorry.exit_code, "about": about}
             click.echo(json.dumps(told, ensure_ascii=False), err=True)
         else:
-            show_error(sorry.message, hint)
+            show_error(sorry.message, hint, about)
     except OSError:
         silence()
     return sorry.exit_code
@@ -242,12 +243,12 @@ def _options(ctx: click.Context | None) -> list[str]:
     return [opt for param in ctx.command.get_params(ctx) if not getattr(param, "hidden", False) for opt in param.opts]
 
 
-def show_error(message: str, hint: str) -> None:
-    """One sentence and a hint on stderr: a card on a terminal, plain lines elsewhere."""
+def show_error(message: str, hint: str, about: str) -> None:
+    """One sentence and a hint on stderr: a card on a terminal, which says where to read on; plain lines elsewhere."""
     if sys.stderr.isatty():
         from sg_local.console import cards
 
-        cards.show_error(message, hint)
+        cards.show_error(message, hint, f"sg-local help {about}")
         return
     say(f"Error: {message}", err=True)
     if hint:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import click
 
 from sg_local import __version__
+from sg_local.cli import troubles
 from sg_local.cli.config import VARIABLES
 from sg_local.cli.output import say
 
 ENVIRONMENT = "environment"
+WIDTH = 100
 GROUPS = {
     "Settings and engines": ("preset", "sets", "seed", "form", "backend", "trainer", "no_fast_copy"),
     "Limits": ("ram_bytes", "disk_bytes", "whole_s"),
@@ -51,11 +54,13 @@ def environment_help(ctx: click.Context) -> str:
 @click.argument("words", nargs=-1)
 @click.pass_context
 def help_word(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Show the help of a command."""
+    """Show the help of a command, or an entry of the page on troubles."""
     at = ctx.parent
     assert at is not None
     if words == (ENVIRONMENT,):
         say(environment_help(ctx))
+        return
+    if len(words) == 1 and at.parent is None and _is_trouble(words[0]):
         return
     for word in words:
         if not isinstance(at.command, click.Group):
@@ -64,6 +69,16 @@ def help_word(ctx: click.Context, words: tuple[str, ...]) -> None:
         assert found is not None
         at = click.Context(found, parent=at, info_name=word)
     say(at.get_help())
+
+
+def _is_trouble(word: str) -> bool:
+    """Show the entry of that name, or all names; False where the word is neither."""
+    found = troubles.entries() if word == troubles.PAGE or "-" in word else {}
+    if word in found:
+        say(troubles.shown_entry(*found[word], min(shutil.get_terminal_size().columns, WIDTH)))
+    elif found and word == troubles.PAGE:
+        say(troubles.listed())
+    return word in found or word == troubles.PAGE
 
 
 @click.command("version", hidden=True)

@@ -33,12 +33,13 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def show_error(message: str, hint: str) -> None:
-    """One sentence and a hint, on stderr."""
+def show_error(message: str, hint: str, more: str) -> None:
+    """One sentence, a hint, and the command that tells more, on stderr."""
     console = stderr()
     lines = [Text(message)]
     if hint:
         lines += [Text(""), Text.assemble(("Hint: ", "bold"), hint)]
+    lines.append(Text.assemble(("More: ", "bold"), more))
     width = min(console.width, WIDTH)
     console.print(Panel(Group(*lines), title=Text("Error", TITLE), title_align="left", border_style="red", width=width))
 

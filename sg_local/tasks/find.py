@@ -9,7 +9,7 @@ from sg_local.words import did_you_mean
 
 
 def shipped_folder(kind: str) -> Path:
-    """The folder of `tasks` or `models` that came with sg-local: inside a wheel, or beside the package."""
+    """The folder of `tasks`, `models` or `docs` that came with sg-local: inside a wheel, or beside the package."""
     here = Path(__file__).parent.parent
     installed = here / "shipped" / kind
     return installed if installed.is_dir() else here.parent / kind
