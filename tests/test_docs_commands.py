@@ -187,6 +187,7 @@ def office(own_folder, monkeypatch):
     (own_folder / "home" / "config.toml").write_text(SETTINGS + OFF, encoding="utf-8")
     monkeypatch.setenv("SG_LOCAL_HOME", str(own_folder / "home"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr("webbrowser.open", lambda url: True)
     names = [team for team, _ in zip([*test_docs_own_data.TEAMS] * 17, range(50), strict=False)]
     rows = [[f"{n}.1.", test_docs_own_data.mail(team, n), team] for n, team in enumerate(names)]
     test_docs_own_data.write_sheet(own_folder / "mails.csv", ["Received", "Body", "Team"], rows)
