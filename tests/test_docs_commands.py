@@ -23,6 +23,7 @@ import test_docs_privacy
 import test_docs_scale
 from click.testing import CliRunner
 from pages import CODE, PAGES, ROOT
+from terminal import Terminal
 from tiny_models import TinySpec, write_model
 from tiny_walk import TASK, small_settings
 
@@ -89,7 +90,10 @@ WALKED = {
     "own_data.md": test_docs_own_data.COMMANDS,
     "privacy.md": test_docs_privacy.COMMANDS,
     "scale.md": [shlex.join(words) for words in (test_docs_scale.SERVE, test_docs_scale.RUN)],
-    **{name: lines_of(name) for name in ("README.md", "tutorial.md", "own_rows.md", "predict.md", "runs.md")},
+    **{
+        name: lines_of(name)
+        for name in ("README.md", "tutorial.md", "own_rows.md", "predict.md", "runs.md", "review.md")
+    },
     **{name: lines_of(name) for name in ("serve.md", "tasks.md", "file_scores.md")},
     "other_servers.md": [line for line in lines_of("other_servers.md") if line.startswith("export")],
 }
@@ -244,6 +248,20 @@ def test_runs(office):
     for line in sorted(WALKED["runs.md"], key=lambda line: line == rename):
         typed(*shlex.split(line))
     assert (office / "runs" / "mails-v2").is_dir()
+
+
+def test_review(office):
+    run_named("RUN")
+    shutil.copytree(office / "runs", office.parent / "their" / "runs")
+    for line in WALKED["review.md"]:
+        words = shlex.split(line)
+        if {"--export", "--import", "--merge"} & set(words):
+            typed(*words)
+        else:
+            terminal = Terminal(words, office, (100, 30), SG_LOCAL_HOME=str(office / "home"))
+            terminal.wait("billing")
+            terminal.press("q")
+            assert terminal.end() == 0, terminal.text()
 
 
 def test_serve(office):
