@@ -134,7 +134,7 @@ def in_sentences():
 @pytest.mark.parametrize(("page", "line"), sorted(set(in_sentences())))
 def test_a_command_in_a_sentence_has_the_options_that_there_are(page, line):
     group, words = app, shlex.split(re.sub(r"\s+", " ", line))
-    context = click.Context(app)
+    context = click.Context(app, **app.context_settings)  # a command's first context settles its --help
     while words and (words[0].startswith("-") or isinstance(group, click.Group)):
         word = words.pop(0)
         if word.startswith("-"):
