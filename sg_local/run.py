@@ -68,6 +68,7 @@ GAINED = {
     "may_lose": None,
     "precision": "auto",
     "layout": "lead",
+    "shown": ("all",),
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

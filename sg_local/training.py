@@ -157,18 +157,22 @@ def usable(job: Training) -> tuple[list[TrainingRow], list[TokenExample], tuple[
 def token_examples(job: Training) -> list[TokenExample | None]:
     """Each row as prompt tokens, answer tokens and end-of-sequence; None for one that the context cannot hold."""
     end, room = _end_token(job.generator, job.form), job.room
-    return [_token_example(job, room, row, end) for row in job.rows]
+    turns = prompts.in_turn(job.settings.shown, len(job.rows), job.seed)
+    forms = (dataclasses.replace(job.form, n_shown=n) for n in turns)
+    return [_token_example(job, form, room, row, end) for form, row in zip(forms, job.rows, strict=True)]
 
 
-def _token_example(job: Training, room: Room, row: TrainingRow, end: tuple[int, ...]) -> TokenExample | None:
+def _token_example(
+    job: Training, form: Form, room: Room, row: TrainingRow, end: tuple[int, ...]
+) -> TokenExample | None:
     """One row as tokens. A demonstration that trains is not shown itself: its answer would be there to copy.
 
     An answer that a person made longer than serving would let it be takes its room from the demonstrations.
     """
     shown = tuple(pair for pair in job.task.examples if pair.input != row.input)
-    answer = prompts.answer_text(job.form, row.output)
+    answer = prompts.answer_text(form, row.output)
     try:
-        segments = prompts.fitted_answer(room.for_answer(answer), job.task, job.form, row.input, shown).segments
+        segments = prompts.fitted_answer(room.for_answer(answer), job.task, form, row.input, shown).segments
     except TooLong:
         return None
     prompt = room.tokenize(segments)

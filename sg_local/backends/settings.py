@@ -45,7 +45,8 @@ class TrainSettings:
 
     `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
     `share_prefix` computes what all rows begin with once per step; `layout` is one of prompts.LAYOUTS, `precision` one
-    of `training.precision.PRECISIONS`.
+    of `training.precision.PRECISIONS`; `shown` holds how many demonstrations rows show, in turn, the last of which is
+    for use (prompts.shown).
     """
 
     rank: int = 16
@@ -65,6 +66,7 @@ class TrainSettings:
     checkpoint_every: int = 10
     share_prefix: bool = True
     layout: str = "lead"
+    shown: tuple[str, ...] = ("all",)
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None

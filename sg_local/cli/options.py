@@ -222,7 +222,7 @@ def preset_option(command: Decorated) -> Decorated:
     """--preset."""
     return click.option(
         "--preset",
-        metavar="recommended|paper|FILE",
+        metavar="recommended|lean|paper|FILE",
         shell_complete=preset_names,
         default="recommended",
         show_default=True,

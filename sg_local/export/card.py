@@ -129,9 +129,12 @@ def _task(job: Export) -> str:
     shown = "\n\n".join(
         f"{_block('Input: ' + pair.input)}\n\n{_block('Output: ' + pair.output)}" for pair in job.carried.examples
     )
-    if not job.carried.examples and job.task.examples:
+    trained_with = job.form.shown(job.task.examples)
+    if not trained_with:
+        shown = "None: the model was trained to answer without any."
+    elif not job.carried.examples:
         shown = (
-            f"Left out: the {len(job.task.examples)} that stood in every prompt of the training. "
+            f"Left out: the {len(trained_with)} that stood in every prompt of the training. "
             "The parity table says how many answers stay the same without them."
         )
     labels = f"\n\nLabels: {', '.join(job.task.labels)}" if job.task.labels else ""

@@ -8,14 +8,13 @@ from sg_local.words import counted
 
 def told_of_rows(job: Export) -> str:
     """One sentence on the demonstrations inside what is exported; empty for a task that has none."""
-    examples = job.task.examples
-    if not examples:
+    if not job.form.shown(job.task.examples):
         return ""
     if job.settings.without_demonstrations:
         return "the examples are left out of what is exported; it was trained with them, so see the gate for the cost"
     merged = (job.settings.types or job.settings.mlx or job.settings.hf) and not job.settings.plain_template
     places = ["the merged files' chat template"] if merged else []
     return (
-        f"whoever gets the files can read the task's {counted(len(examples), 'example')}, in "
+        f"whoever gets the files can read the task's {counted(len(job.carried.examples), 'example')}, in "
         f"{', '.join([*places, 'Modelfile'])} and README.md; export.without_demonstrations=true leaves them out"
     )

@@ -116,7 +116,8 @@ class Export:
     @property
     def carried(self) -> Task:
         """The task as whoever gets the files may read it."""
-        return replace(self.task, examples=()) if self.settings.without_demonstrations else self.task
+        bare = self.settings.without_demonstrations
+        return replace(self.task, examples=() if bare else self.form.shown(self.task.examples))
 
     @property
     def source(self) -> Path:

@@ -1,16 +1,18 @@
 """The layout of a run's prompts: recorded when it begins, and kept by its adapter however settings change.
 
 The base writes and labels rows in the layout that it finds natural (`OpenRun.form`); training, and all that asks the
-tuned model, use the run's own (`train.layout`, prompts.leads). Runs that have none recorded are of the first one.
+tuned model, use the run's own (`train.layout`, prompts.leads). Runs that have none recorded are of the first one. How
+many demonstrations the tuned model is shown (`train.shown`, prompts.shown) is kept by its adapter alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sg_local import prompts
-from sg_local.prompts import LEAD, Form
+from sg_local.prompts import EVERY, LEAD, Form
 from sg_local.run import ADAPTER
 
 if TYPE_CHECKING:
@@ -25,14 +27,22 @@ def as_recorded(plan: Plan, record: Mapping[str, Any]) -> Plan:
     return plan.changed("train", {"layout": record.get("layout", LEAD)})
 
 
-def training_form(job: OpenRun) -> Form:
-    """The form that rows train in."""
-    return prompts.in_layout(job.form, job.plan["train"].layout)
+def training_form(job: OpenRun, base: Form | None = None) -> Form:
+    """The form that rows train in, with as many demonstrations as use will show; `base` is the base's, if known."""
+    settings = job.plan["train"]
+    return _as_set(job.form if base is None else base, settings.layout, settings.shown)
 
 
-def tuned_form(job: OpenRun) -> Form:
-    """The form that the run's adapter was trained in; where there is none yet, the one that it will be."""
-    return prompts.in_layout(job.form, tuned_layout(job))
+def tuned_form(job: OpenRun, base: Form | None = None) -> Form:
+    """The form that the run's adapter was trained in; where there is none yet, the one that it will be.
+
+    `base` is the base's form, if known.
+    """
+    return _as_set(job.form if base is None else base, tuned_layout(job), _tuned_with(job, "shown", (EVERY,)))
+
+
+def _as_set(form: Form, layout: str, shown: Sequence[str]) -> Form:
+    return replace(prompts.in_layout(form, layout), n_shown=prompts.numbers(shown)[-1])
 
 
 def asked_form(job: OpenRun, *, base: bool) -> Form:
@@ -42,6 +52,11 @@ def asked_form(job: OpenRun, *, base: bool) -> Form:
 
 def tuned_layout(job: OpenRun) -> str:
     """The layout of the run's adapter: its stamp says it, whatever has been set since."""
-    stamp = job.run.stamp("train") if job.run.path(ADAPTER).exists() else None
-    layout: str = job.plan["train"].layout if stamp is None else stamp["settings"].get("layout", LEAD)
+    layout: str = _tuned_with(job, "layout", LEAD)
     return layout
+
+
+def _tuned_with(job: OpenRun, name: str, before: Any) -> Any:
+    """A setting of training as the run's adapter was made with, `before` where its stamp lacks it; else as set."""
+    stamp = job.run.stamp("train") if job.run.path(ADAPTER).exists() else None
+    return getattr(job.plan["train"], name) if stamp is None else stamp["settings"].get(name, before)

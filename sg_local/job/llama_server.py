@@ -12,7 +12,7 @@ from sg_local.job.begun import job_for_run
 from sg_local.job.export import export_job
 from sg_local.job.job import OpenRun
 from sg_local.job.label_bias import kept_bias, measure_bias
-from sg_local.job.layouts import tuned_layout
+from sg_local.job.layouts import tuned_form
 from sg_local.job.options import Home, Options
 from sg_local.job.required import needs
 from sg_local.models.header import header_info
@@ -96,13 +96,15 @@ def _served(job: OpenRun, *, bare: bool) -> ServedAdapter:
     from sg_local.export.template import task_template
 
     info = header_info(job.base.path)
-    form = prompts.in_layout(prompts.form_of(info, job.form_name, job.base.template), tuned_layout(job))
+    form = tuned_form(job, prompts.form_of(info, job.form_name, job.base.template))
     bias = kept_bias(job) if job.task.labels and not bare else None
     return ServedAdapter(
         name=job.run.name,
         base=job.base.path.resolve(),
         adapter=job.run.path(ADAPTER).resolve(),
-        template=task_template(job.task, form, add_bos=info.add_bos, examples=() if bare else None),
+        template=task_template(
+            job.task, form, add_bos=info.add_bos, examples=() if bare else form.shown(job.task.examples)
+        ),
         labels=tuple(prompts.answer_text(form, label) for label in job.task.labels),
         n_ctx=min(job.n_ctx, info.n_ctx_train),
         bias=tuple(zip(bias.tokens, bias.bias, strict=True)) if bias is not None and bias.is_offered else (),

@@ -68,9 +68,9 @@ def open_job(
 
     `model` is a known model's name or the path of a GGUF file (None: the embedded SmolLM2-135M); `name` defaults to
     task and model; `settings` holds stage settings, such as {"synth": {"n_inputs": 80}, "train": {"epochs": 2}};
-    `home` holds models and caches. Further options: `seed` (int), `preset` ("recommended", "paper", a file), `form`
-    ("auto", "chat", "plain"), `backend` and `trainer` (by name), and `redo` (make again what was made otherwise).
-    With backend "openai" the server at `endpoint` writes; `allow_remote` lets that be another machine.
+    `home` holds models and caches. Further options: `seed` (int), `preset` ("recommended", "lean", "paper", a file),
+    `form` ("auto", "chat", "plain"), `backend` and `trainer` (by name), and `redo` (make again what was made
+    otherwise). With backend "openai" the server at `endpoint` writes; `allow_remote` lets that be another machine.
 
     `inputs` is a file of your own unlabelled inputs, which take the place of invented ones; `rows` one of labelled
     rows, which train, and measure where the task has no test rows; `columns` says which columns are meant, such as

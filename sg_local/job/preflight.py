@@ -15,7 +15,7 @@ from sg_local import prompts
 from sg_local.backends import GENERATORS, TRAINERS, find_backend, makes_weights, needs_model
 from sg_local.backends.tokenizing import tokenizer
 from sg_local.job.endpoint import check_named, check_offer
-from sg_local.job.layouts import tuned_layout
+from sg_local.job.layouts import training_form, tuned_form
 from sg_local.models.find import check_trains
 from sg_local.models.header import header_info
 from sg_local.prompts import Form, TooLong
@@ -52,9 +52,8 @@ class Ahead:
         """The form that rows are to train in, or that the adapter trained in; without a run (`alone`) the base's."""
         if self.job.alone:
             return self.form
-        train = "train" in self.stages
-        layout = self.job.plan["train"].layout if train else tuned_layout(self.job)
-        return prompts.in_layout(self.form, layout)
+        trains = "train" in self.stages
+        return (training_form if trains else tuned_form)(self.job, self.form)
 
     @property
     def exports(self) -> bool:
@@ -67,6 +66,7 @@ def check(job: OpenRun, stages: Collection[str]) -> None:
     ahead = Ahead(job, stages)
     check_engines(ahead)
     check_planted(ahead)
+    check_shown(ahead)
     if not needs_model(job.backend):
         return
     for one in CHECKS:
@@ -87,6 +87,12 @@ def check_planted(ahead: Ahead) -> None:
         from sg_local.evaluate import check_canaries
 
         check_canaries(ahead.job.plan["eval"].canaries)
+
+
+def check_shown(ahead: Ahead) -> None:
+    """Rows can be told how many examples to show."""
+    if "train" in ahead.stages:
+        prompts.numbers(ahead.job.plan["train"].shown)
 
 
 def check_model(ahead: Ahead) -> None:

@@ -29,6 +29,7 @@ from sg_local.prompts.layout import (
 )
 from sg_local.prompts.leads import LAYOUTS, LEAD, WHOLE, in_layout
 from sg_local.prompts.lists import continue_input_prompt, continue_output_prompt
+from sg_local.prompts.shown import EVERY, in_turn, numbers
 from sg_local.prompts.steps import check_syntax
 from sg_local.prompts.templates import (
     DATE,
@@ -46,6 +47,7 @@ from sg_local.prompts.templates import (
 
 __all__ = [
     "DATE",
+    "EVERY",
     "LAYOUTS",
     "LEAD",
     "WHOLE",
@@ -75,12 +77,14 @@ __all__ = [
     "forms",
     "forms_of",
     "in_layout",
+    "in_turn",
     "is_asked",
     "length_limit",
     "majority",
     "manner_of",
     "match_label",
     "normalise",
+    "numbers",
     "parse_output",
     "plain_head",
     "plain_turn",

@@ -37,8 +37,9 @@ def conversation_prompt(task: Task, form: Form, messages: Messages, examples: Se
 
 def fitted_conversation(room: Room, task: Task, form: Form, messages: Messages) -> Fitted:
     """`conversation_prompt` with as many demonstrations as the room allows. Raises TooLong where none helps."""
-    for n_dropped in range(len(task.examples) + 1):
-        segments = conversation_prompt(task, form, messages, task.examples[n_dropped:])
+    shown = form.shown(task.examples)
+    for n_dropped in range(len(shown) + 1):
+        segments = conversation_prompt(task, form, messages, shown[n_dropped:])
         if room.holds(segments):
             return Fitted(segments, n_dropped)
     n_tokens = len(room.tokenize(segments))

@@ -27,9 +27,9 @@ MAX_TOKENS = 500
 def answer_prompt(task: Task, form: Form, text: str, examples: Sequence[Pair] | None = None) -> Segments:
     """The prompt that training, evaluation and serving share: instruction, demonstrations, the new input.
 
-    `examples` defaults to the task's own; fewer are given where the context is too small.
+    `examples` defaults to the task's own, of which the form may show fewer; fewer are given where the context is small.
     """
-    shown = task.examples if examples is None else examples
+    shown = form.shown(task.examples if examples is None else examples)
     if form.template is None:
         return (Segment(plain_head(task, form, shown) + plain_turn(form, text), trusted=False),)
     return render(form, answer_messages(task, text, shown))
@@ -106,7 +106,7 @@ def fitted_answer(room: Room, task: Task, form: Form, text: str, examples: Seque
 
     Raises TooLong where the instruction and the input alone are too long.
     """
-    shown = tuple(task.examples if examples is None else examples)
+    shown = form.shown(task.examples if examples is None else examples)
     for n_dropped in range(len(shown) + 1):
         segments = answer_prompt(task, form, text, shown[n_dropped:])
         if room.holds(segments):

@@ -24,7 +24,7 @@ import jinja2.exceptions
 
 from sg_local.parsing import THOUGHTS
 from sg_local.prompts.sandbox import expand
-from sg_local.records import ModelInfo, Segment, Segments, SgError
+from sg_local.records import ModelInfo, Pair, Segment, Segments, SgError
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Form:
     to the answer. `cue` is what the prompt ends with after the template's own cue: a closed block of thinking, or what
     the layout puts there (prompts.leads), and `inset` what then stands before each earlier answer, too. `end` is the
     special token that ends an answer's turn where that is not `eos`. `add_bos` says whether the tokenizer adds `bos` by
-    itself (None: unknown).
+    itself (None: unknown). `n_shown` is how many demonstrations a prompt shows at most (None: all).
     """
 
     name: str
@@ -57,6 +57,12 @@ class Form:
     cue: str = ""
     end: str = ""
     inset: str = ""
+    n_shown: int | None = None
+
+    def shown(self, examples: Sequence[Pair]) -> tuple[Pair, ...]:
+        """Those of the demonstrations that a prompt shows: the last ones, which stand nearest to its input."""
+        n_left_out = 0 if self.n_shown is None else max(0, len(examples) - self.n_shown)
+        return tuple(examples[n_left_out:])
 
     @property
     def gap(self) -> str:
@@ -69,7 +75,8 @@ class Form:
         empty; 0.1.0 knew none of these.
         """
         data = dataclasses.asdict(replace(self, add_bos=None))
-        return {key: value for key, value in data.items() if value or key not in ("cue", "end", "inset")}
+        later = {"cue": "", "end": "", "inset": "", "n_shown": None}
+        return {key: value for key, value in data.items() if key not in later or value != later[key]}
 
 
 PLAIN = Form("plain")
