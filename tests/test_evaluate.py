@@ -374,7 +374,7 @@ def board_of(**texts):
     wanted = [("red",), ("blue",)] * 20
     task = dataclasses.replace(TASK, tests=())
     rows = {system: list(texts[system.name]) * 20 for system in SYSTEMS if system.name in texts}
-    return Scoreboard(task, rows, wanted, 0, 200)
+    return Scoreboard(task, rows, ["in", "red"] * 20, wanted, 0, 200)
 
 
 def gain_of(**texts):
@@ -406,6 +406,13 @@ def test_free_text_against_restricted_is_not_like_with_like():
 def test_irrelevant_answers_name_no_label():
     found = board_of(base=("it is red I think", "no idea")).results()["base"]
     assert (found.irrelevant, found.score, found.metrics["authors_label"]) == (50, 0, 50)
+
+
+def test_answers_that_repeat_the_input_are_counted_where_text_is_written():
+    board = board_of(base=(" in", "In"), tuned=("red", "red"))
+    written = dataclasses.replace(board, task=dataclasses.replace(board.task, kind="generation", labels=()))
+    assert {name: found.copied for name, found in written.results().items()} == {"base": 50, "tuned": 50}
+    assert board.results()["base"].copied is None
 
 
 @pytest.fixture(scope="module")

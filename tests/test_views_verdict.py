@@ -9,7 +9,7 @@ from tiny_runs import SETTINGS, TASK, job_of
 from sg_local.evaluate import SYSTEMS, evaluate
 from sg_local.records import TestRow
 from sg_local.report import read_report, write_report
-from sg_local.report.records import Excluded
+from sg_local.report.records import Excluded, ScoredRow
 from sg_local.run import Run
 from sg_local.views.verdict import end_card, notes, verdict_card
 from sg_local.views.ways import TYPED, headline, served_note, uses
@@ -145,3 +145,17 @@ def test_every_way_of_asking_can_be_typed_and_a_plain_question_gets_what_is_serv
     assert {system.asked for system in SYSTEMS} - {""} == set(TYPED)
     plain = {one.name for one in SYSTEMS if one.asked and not TYPED[one.asked] and one.role == "tuned"}
     assert plain == {one.name for one in SYSTEMS if one.serves == "classification"}
+
+
+def test_repeated_inputs_are_told_where_any_answer_is_one():
+    report = report_of(
+        {"base": 40.0, "tuned": 50.0}, rows=(ScoredRow(0, "a", ("a",), {}), ScoredRow(1, "b", ("c",), {}))
+    )
+
+    def told(base, tuned):
+        found = {"base": base, "tuned": tuned}
+        systems = {name: dataclasses.replace(report.systems[name], copied=found[name]) for name in found}
+        return [one for one in notes(dataclasses.replace(report, systems=systems)) if "repeat the input" in one]
+
+    assert told(None, None) == told(0.0, 0.0) == []
+    assert told(2.0, 31.2) == ["Answers that repeat the input as it stands, in percent: 31 (base 2; right answers 50)."]

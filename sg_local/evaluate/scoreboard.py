@@ -28,10 +28,11 @@ GATE = re.compile(r"\s*(\w+)(?:\s*-\s*(\w+))?(?:\.(low|high))?\s*(>=|<=|>|<)\s*(
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """All answers of one evaluation: `texts[system][i]` answers the question whose right outputs are `wanted[i]`."""
+    """All answers of one evaluation: `texts[system][i]` answers `inputs[i]`, whose right outputs are `wanted[i]`."""
 
     task: Task
     texts: Mapping[System, Sequence[str]]
+    inputs: Sequence[str]
     wanted: Sequence[tuple[str, ...]]
     seed: int = 0
     rounds: int = 2000
@@ -80,7 +81,15 @@ class Scoreboard:
             system.against if system.against in (one.name for one in self.texts) else BASE,
             system.form,
             metrics.by_field(self.texts[system], self.wanted) if self.task.schema else None,
+            copied=self.copied(system),
         )
+
+    def copied(self, system: System) -> float | None:
+        """The share of answers, in percent, that repeat the input as it stands; None for classification."""
+        if self.task.kind == "classification":
+            return None
+        pairs = zip(self.texts[system], self.inputs, strict=True)
+        return _percent([float(text.strip() == asked.strip()) for text, asked in pairs])
 
     def confusion(self, system: System) -> tuple[tuple[int, ...], ...]:
         """Counts by right label and answered label; the last column counts answers that are no label."""

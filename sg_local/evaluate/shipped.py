@@ -67,7 +67,8 @@ def score_file(job: Evaluation, file: AskedFile, report: Report, on_event: OnEve
         given = journal.ask(one.name, one.title, one.way, questions)
         texts[system] = [answer.text for answer in given]
     _forget_other_rows(journal, questions)
-    board = Scoreboard(job.task, texts, [one.wanted for one in questions], job.settings.seed, job.settings.resamples)
+    inputs, wanted = ([getattr(one, name) for one in questions] for name in ("input", "wanted"))
+    board = Scoreboard(job.task, texts, inputs, wanted, job.settings.seed, job.settings.resamples)
     return _scored(board, file)
 
 

@@ -90,8 +90,8 @@ def build_report(
     """Every figure, in percent, and each test row's scores; `seconds` is what the answers took."""
     job = journal.job
     texts = {system: [answer.text for answer in answers] for system, answers in journal.public.items()}
-    wanted = [question.wanted for question in questions]
-    board = Scoreboard(job.task, texts, wanted, job.settings.seed, job.settings.resamples)
+    inputs, wanted = ([getattr(one, name) for one in questions] for name in ("input", "wanted"))
+    board = Scoreboard(job.task, texts, inputs, wanted, job.settings.seed, job.settings.resamples)
     info, stamps = job.generator.info, {stage: job.run.stamp(stage) or {} for stage in STAGES}
     return Report(
         run=job.run.name,

@@ -47,8 +47,8 @@ def evaluate_base(job: Evaluation, on_event: OnEvent = lambda event: None) -> Ba
     journal = AnswerJournal(job, on_event, keeps=False)
     settled = answer_all(journal, questions, (BASE,))
     texts = {system: [answer.text for answer in answers] for system, answers in journal.public.items()}
-    wanted = [question.wanted for question in questions]
-    board = Scoreboard(job.task, texts, wanted, job.settings.seed, job.settings.resamples)
+    inputs, wanted = ([getattr(one, name) for one in questions] for name in ("input", "wanted"))
+    board = Scoreboard(job.task, texts, inputs, wanted, job.settings.seed, job.settings.resamples)
     info = job.generator.info
     return BaseScores(
         task=job.task.name,

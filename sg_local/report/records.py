@@ -30,7 +30,8 @@ class SystemResult:
     `irrelevant` is the share of answers that name no label, or say nothing; `against` is the base that answers in the
     same way, labels only against labels only; `form` is the prompt form, empty where there was no prompt. `by_field` is
     the percentage of right values by field, for a task with a schema; `reliability` says how far probabilities of
-    labels mean what they say, where a label was chosen by its scores.
+    labels mean what they say, where a label was chosen by its scores; `copied` is the share of answers that repeat the
+    input as it stands, for a task of generation.
     """
 
     score: float
@@ -46,6 +47,7 @@ class SystemResult:
     form: str = ""
     by_field: Mapping[str, float] | None = None
     reliability: Reliability | None = None
+    copied: float | None = None
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def notes(report: Report) -> tuple[str, ...]:
         found.append(f"{counted(n_out, 'test row', 'were')} left out: {said}.")
     found += [
         *_fields(report),
+        *_copies(report),
         *_reliability(report),
         *(one for file in report.files or () for one in file_notes(file)),
     ]
@@ -141,6 +142,20 @@ def _fields(report: Report) -> list[str]:
     worst = sorted(served.by_field.items(), key=lambda one: one[1])[:3]
     least = ", ".join(f"{path} {score:.0f}" for path, score in worst if score < 100)
     return [f"JSON, in percent: {', '.join(said)}." + (f" Least right: {least}." if least else "")]
+
+
+def _copies(report: Report) -> list[str]:
+    """How many answers repeat their input as it stands, where any does, beside how many should."""
+    served = report.systems[report.served]
+    base = report.systems[served.against]
+    if served.copied is None or base.copied is None or not (served.copied or base.copied):
+        return []
+    right = sum(row.input.strip() in (output.strip() for output in row.outputs) for row in report.rows)
+    share = 100 * right / len(report.rows)
+    return [
+        f"Answers that repeat the input as it stands, in percent: {served.copied:.0f} (base {base.copied:.0f}; "
+        f"right answers {share:.0f})."
+    ]
 
 
 def _reliability(report: Report) -> list[str]:
