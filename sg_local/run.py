@@ -69,6 +69,7 @@ GAINED = {
     "precision": "auto",
     "layout": "lead",
     "shown": ("all",),
+    "generations": 1,
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

@@ -86,7 +86,7 @@ def test_an_adapter_keeps_its_layout_whatever_is_set_later(finished, layout):
 
 def test_planted_secrets_train_in_the_layout_in_which_they_are_ranked(finished, monkeypatch):
     works = []
-    monkeypatch.setattr(train, "_train_anew", lambda work, on_step: works.append(work) or work.run.root.mkdir())
+    monkeypatch.setattr(train, "train_anew", lambda work, on_step: works.append(work) or work.run.root.mkdir())
     with reopened(finished, train={"layout": LEAD}, eval={"canaries": 2}) as job:
         train.train_canaries(job, lambda event: None)
         (work,) = works

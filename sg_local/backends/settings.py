@@ -46,7 +46,7 @@ class TrainSettings:
     `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
     `share_prefix` computes what all rows begin with once per step; `layout` is one of prompts.LAYOUTS, `precision` one
     of `training.precision.PRECISIONS`; `shown` holds how many demonstrations rows show, in turn, the last of which is
-    for use (prompts.shown).
+    for use (prompts.shown). `generations` is how many trainings stand in a row, each on labels of the one before.
     """
 
     rank: int = 16
@@ -67,6 +67,7 @@ class TrainSettings:
     share_prefix: bool = True
     layout: str = "lead"
     shown: tuple[str, ...] = ("all",)
+    generations: int = 1
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sg_local.backends import Trainer
     from sg_local.evaluate import Canary
+    from sg_local.filters import Kept
     from sg_local.records import TrainStep
     from sg_local.training import Sets, Trained, Training
 
@@ -35,6 +36,7 @@ def train(job: OpenRun, tell: Listener) -> str:
     from sg_local import training
     from sg_local.backends import open_trainer
     from sg_local.backends.training.precision import BF16
+    from sg_local.job.generations import rows_of_last
 
     trainer = open_trainer(job.trainer, job.base.path)
     tell(Said(f"  trainer: {trainer.note}"))
@@ -54,7 +56,7 @@ def train(job: OpenRun, tell: Listener) -> str:
         tell(Moved("train", step))
 
     try:
-        done = training.train(training_job(job, trainer, before), on_step)
+        done = training.train(training_job(job, trainer, before, rows_of_last(job, tell)), on_step)
     except NoRows as error:
         from sg_local.filters.remedies import starved
 
@@ -78,11 +80,16 @@ def launch_line(job: OpenRun, folder: Path) -> str:
     return f"torchrun --nproc-per-node 2 -m sg_local.backends.torch {folder}"
 
 
-def training_job(job: OpenRun, trainer: Trainer | None, before: Callable[[Sets], None] = lambda sets: None) -> Training:
-    """The training room's view of a job."""
+def training_job(
+    job: OpenRun,
+    trainer: Trainer | None,
+    before: Callable[[Sets], None] = lambda sets: None,
+    kept: Sequence[Kept] | None = None,
+) -> Training:
+    """The training room's view of a job; `kept` are other rows than those that the filters kept."""
     from sg_local import filters, training
 
-    kept = filters.kept_rows(job.run)
+    kept = filters.kept_rows(job.run) if kept is None else kept
     labelled = frozenset(row.id for row in kept if row.candidate.source == LABELLED)
     weight = weight_of(len(labelled), len(kept) - len(labelled), job.plan["own"])
     rows = tuple(
@@ -137,7 +144,7 @@ def train_examples(job: OpenRun, tell: Listener) -> Path:
         n_ctx=job.n_ctx,
         max_tokens=job.plan["eval"].max_tokens,
     )
-    _train_anew(work, lambda step: tell(Moved("eval", step)))
+    train_anew(work, lambda step: tell(Moved("eval", step)))
     return work.run.path(ADAPTER)
 
 
@@ -157,12 +164,12 @@ def train_canaries(job: OpenRun, tell: Listener) -> tuple[Path, tuple[Canary, ..
     tell(Said(f"  a second adapter is trained, with {len(more)} planted secrets; it stays in {CANARIES}/ of the run"))
     folder = Run(job.run.path(CANARIES))  # asked in the adapter's own layout, whatever has been set since
     work = replace(work, run=folder, form=tuned_form(job), rows=(*work.rows, *more), facts={})
-    _train_anew(work, lambda step: tell(Moved("eval", step)))
+    train_anew(work, lambda step: tell(Moved("eval", step)))
     trained = {row.id for row in work.run.read(TRAIN, TrainingRow)}
     return work.run.path(ADAPTER), tuple(one for one in planted if one.id in trained)
 
 
-def _train_anew(work: Training, on_step: Callable[[TrainStep], None]) -> None:
+def train_anew(work: Training, on_step: Callable[[TrainStep], None]) -> None:
     """Train, or read back; what other settings or steps left in the folder gives way."""
     from sg_local import training
 

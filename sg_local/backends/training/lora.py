@@ -157,6 +157,7 @@ def check_settings(settings: TrainSettings) -> None:
         ("max_grad_norm", settings.max_grad_norm > 0, "above 0"),
         ("valid_every", settings.valid_every >= 1, "at least 1"),
         ("checkpoint_every", settings.checkpoint_every >= 1, "at least 1"),
+        ("generations", settings.generations >= 1, "at least 1"),
         ("patience", settings.patience >= 0, "0 (never stop early) or more"),
         ("precision", settings.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ("time_s", settings.time_s is None or settings.time_s > 0, "above 0 seconds"),

@@ -1,0 +1,73 @@
+"""A second opinion that training made: rows labelled anew by the scores of a tuned model, and whether to train on them.
+
+The tuned model labels every accepted input, those among them that the policies of its own training threw away. Each
+label's mean score is taken off, the surer half of every label stays, and the other rules judge as before. What people
+have judged, and rows that they labelled, stay as they are.
+
+Nobody knows the right labels, so what speaks for the new ones is how they agree with the labels that the inputs were
+written for, beyond chance: a generation whose agreement is below that of the one before has learned something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sg_local.filters import JUDGE, Kept, final_verdicts, judge, kept_rows
+from sg_local.filters.balance import output_of
+from sg_local.filters.labels import calibrated, kappa
+from sg_local.filters.settings import FilterSettings
+from sg_local.records import LABELLED, Candidate, Pair, Task
+from sg_local.run import CANDIDATES, Run
+
+Scores = Mapping[str, Sequence[float]]
+"""log P(label | input) in nats, one for each label of the task, by the candidate's id."""
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """The rows to train on next, and Cohen's kappa of all new labels with the asked ones (None: none were asked)."""
+
+    rows: tuple[Kept, ...]
+    kappa: float | None
+
+
+def unlabelled(run: Run) -> list[Candidate]:
+    """The candidates that a model may label anew: those whose label no person gave."""
+    return [row for row in run.read(CANDIDATES, Candidate) if row.source != LABELLED]
+
+
+def relabelled(run: Run, task: Task, settings: FilterSettings, scores: Scores) -> Relabelled:
+    """The rows of a run with the labels that these scores give; candidates without scores are left out."""
+    candidates = [row for row in run.read(CANDIDATES, Candidate) if row.id in scores or row.source == LABELLED]
+    scored = [replace(row, label_scores=tuple(scores[row.id])) for row in candidates if row.id in scores]
+    best = calibrated(scored, task.labels)
+    anew = [row if row.source == LABELLED else _labelled(row, best[row.id], scores[row.id]) for row in candidates]
+    verdicts, _ = judge(anew, task, replace(settings, policy="ranked", evidence="direct"))
+    people = {id for id, verdict in final_verdicts(run).items() if verdict.judge != JUDGE}
+    kept = {row.id: row for row in kept_rows(run) if row.id in people}
+    rows = [
+        kept.get(row.id) if row.id in people else Kept(row.id, Pair(row.input, output_of(row, verdict)), row)
+        for row, verdict in zip(anew, verdicts, strict=True)
+        if verdict.keep or row.id in people
+    ]
+    return Relabelled(tuple(row for row in rows if row is not None), agreement(candidates, best))
+
+
+def agreement(candidates: Sequence[Candidate], labels: Mapping[str, str]) -> float | None:
+    """Cohen's kappa of labels with those that inputs were written for; None where none was asked for."""
+    asked = {row.id: row.label_asked for row in candidates if row.label_asked and row.id in labels}
+    return round(kappa(asked, dict(labels)).kappa, 4) if asked else None
+
+
+def first_agreement(run: Run, task: Task) -> float | None:
+    """That of the untuned model's calibrated labels, where rows were scored when they were written."""
+    candidates = unlabelled(run)
+    best = calibrated(candidates, task.labels)
+    return agreement(candidates, best) if best else None
+
+
+def _labelled(row: Candidate, label: str, scores: Sequence[float]) -> Candidate:
+    """A candidate as if it had been written for this label and all votes were for it."""
+    votes = {label: row.n_samples}
+    return replace(row, label_asked=label, label_scores=tuple(scores), output=label, votes=votes, vote_share=1.0)

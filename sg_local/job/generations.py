@@ -1,0 +1,71 @@
+"""Several trainings in a row: each model labels the rows anew for the next one, which begins from the base again.
+
+The trainings before the last are kept inside the run, in `generation-1` and so on, and go on after a kill as the run's
+own does. One whose labels agree less with the asked ones than those before did (filters.relabelling) ends the row: the
+run's own training is then made from the rows that it had.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sg_local.filters import Kept
+from sg_local.filters.relabelling import Relabelled, first_agreement, relabelled, unlabelled
+from sg_local.job.events import Listener, Moved, Said
+from sg_local.job.job import OpenRun
+from sg_local.job.train import train_anew, training_job
+from sg_local.run import ADAPTER, Run
+from sg_local.words import counted
+
+logger = logging.getLogger(__name__)
+
+
+def rows_of_last(job: OpenRun, tell: Listener) -> list[Kept]:
+    """The rows that the run's own training is made from, after the trainings before it.
+
+    Those that the filters kept where there is one training only, and for a task of generation.
+    """
+    from sg_local import filters
+
+    rows, n = filters.kept_rows(job.run), job.plan["train"].generations
+    if n < 2 or not job.task.labels:
+        return rows
+    before = first_agreement(job.run, job.task)
+    for generation in range(1, n):
+        tell(Said(f"  training {generation} of up to {n}: {counted(len(rows), 'row')}"))
+        found = _next(job, generation, rows, tell)
+        logger.info("generation %d: kappa %s, before %s, %d rows", generation, found.kappa, before, len(found.rows))
+        said = _kappas(found.kappa, before)
+        if found.kappa is None or (before is not None and found.kappa < before):
+            tell(Said(f"  its labels agree less with the asked ones than those before ({said}): the rows stay"))
+            return rows
+        tell(Said(f"  its labels agree with the asked ones ({said}): they train the next"))
+        rows, before = list(found.rows), found.kappa
+    return rows
+
+
+def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -> Relabelled:
+    """Train on these rows beside the run's own training; the rows as that model labels them."""
+    from sg_local import evaluate
+    from sg_local.backends import open_trainer
+    from sg_local.job.evaluate import evaluation_of
+
+    folder = Run(job.run.path(f"generation-{generation}"))
+    trainer = open_trainer(job.trainer, job.base.path)
+    work = training_job(job, trainer, lambda sets: job.close(), rows)
+    settings = work.settings
+    alone = replace(settings, generations=1, time_s=None if settings.time_s is None else settings.time_s / 2)
+    work = replace(work, run=folder, settings=alone, facts={})
+    train_anew(work, lambda step: tell(Moved("train", step)))
+    candidates = unlabelled(job.run)
+    judge = replace(evaluation_of(job), run=folder, form=work.form)
+    scores = evaluate.label_scores(judge, folder.path(ADAPTER), [row.input for row in candidates], lambda event: None)
+    found = {row.id: one for row, one in zip(candidates, scores, strict=True)}
+    return relabelled(job.run, job.task, job.plan["filter"], found)
+
+
+def _kappas(now: float | None, before: float | None) -> str:
+    said = "none were asked for" if now is None else f"kappa {now:.2f}"
+    return said if before is None else f"{said}, before {before:.2f}"
