@@ -70,6 +70,7 @@ GAINED = {
     "layout": "lead",
     "shown": ("all",),
     "generations": 1,
+    "soft": 0.0,
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

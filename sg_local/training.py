@@ -52,7 +52,8 @@ class Training:
     `before` is called with the finished sets, before the trainer starts: to tell of them, to let go of the generator.
     `base_name` and `facts` (settings of the stages before, the funnel) travel in the adapter's metadata. `n_ctx` and
     `max_tokens` are the context and the longest answer that serving will have, in tokens. `labelled` are the ids of the
-    rows that a person has labelled; `valid_share` of these may validate, before any other.
+    rows that a person has labelled; `valid_share` of these may validate, before any other. `shares` holds what part of
+    its weight a row trains with each of several outputs, by its id, where that is not all with its own (soft targets).
     """
 
     run: Run
@@ -70,6 +71,7 @@ class Training:
     max_tokens: int = prompts.MAX_TOKENS
     labelled: frozenset[str] = frozenset()
     valid_share: float = 0.0
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def room(self) -> Room:
@@ -131,7 +133,7 @@ def prepare(job: Training) -> Sets:
     job.run.replace(VALID, [rows[i] for i in split.valid])
     train, valid = (tuple(examples[i] for i in part) for part in (split.train, split.valid))
     logger.info("%d rows train, %d validate; %d do not fit the context", len(train), len(valid), len(dropped))
-    return Sets(train, valid, dropped)
+    return Sets(in_shares(job, train), valid, dropped)
 
 
 def hand_over(job: Training, model: Path) -> Path:
@@ -157,9 +159,31 @@ def usable(job: Training) -> tuple[list[TrainingRow], list[TokenExample], tuple[
 def token_examples(job: Training) -> list[TokenExample | None]:
     """Each row as prompt tokens, answer tokens and end-of-sequence; None for one that the context cannot hold."""
     end, room = _end_token(job.generator, job.form), job.room
+    return [_token_example(job, form, room, row, end) for _, (form, row) in _in_forms(job)]
+
+
+def in_shares(job: Training, examples: tuple[TokenExample, ...]) -> tuple[TokenExample, ...]:
+    """The examples that train, each row that has shares once for each output, weighed by its share.
+
+    The weighed sum of their losses is the cross-entropy against the shares.
+    """
+    if not job.shares:
+        return examples
+    end, room, rows = _end_token(job.generator, job.form), job.room, dict(_in_forms(job))
+    found: list[TokenExample] = []
+    for example in examples:
+        form, row = rows[example.id]
+        for output, share in job.shares.get(example.id, {row.output: 1.0}).items():
+            one = dataclasses.replace(row, output=output, weight=row.weight * share)
+            made = _token_example(job, form, room, one, end)
+            found += [] if made is None else [made]
+    return tuple(found)
+
+
+def _in_forms(job: Training) -> list[tuple[str, tuple[Form, TrainingRow]]]:
+    """Each row with the form that shows it as many demonstrations as its turn has, behind its id."""
     turns = prompts.in_turn(job.settings.shown, len(job.rows), job.seed)
-    forms = (dataclasses.replace(job.form, n_shown=n) for n in turns)
-    return [_token_example(job, form, room, row, end) for form, row in zip(forms, job.rows, strict=True)]
+    return [(row.id, (dataclasses.replace(job.form, n_shown=n), row)) for n, row in zip(turns, job.rows, strict=True)]
 
 
 def _token_example(
@@ -222,11 +246,11 @@ def _finish(job: Training, sets: Sets, adapter: Adapter, steps: Sequence[TrainSt
     curve = _whole_curve(job.run, steps)
     trained = Trained(
         adapter=adapter,
-        n_train=len(sets.train),
+        n_train=len({example.id for example in sets.train}),
         n_valid=len(sets.valid),
         dropped=sets.dropped,
         curve=curve,
-        warnings=warnings_of(len(sets.train), curve),
+        warnings=warnings_of(len({example.id for example in sets.train}), curve),
         seconds=round(time.monotonic() - started, 1),
     )
     job.run.write_stamp("train", _stamped(job), (ADAPTER,), (ADAPTER, TRAIN, VALID), **dataclasses.asdict(trained))
@@ -257,6 +281,7 @@ def _stamped(job: Training) -> dict[str, Any]:
         "base": job.generator.info.digest,
         "trainer": type(job.trainer).__name__,
         "split seed": job.seed,
+        **({"shares": digest(job.shares)} if job.shares else {}),
         **({"labelled": [digest(sorted(job.labelled)), job.valid_share]} if job.labelled else {}),
     }
 

@@ -46,7 +46,8 @@ class TrainSettings:
     `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
     `share_prefix` computes what all rows begin with once per step; `layout` is one of prompts.LAYOUTS, `precision` one
     of `training.precision.PRECISIONS`; `shown` holds how many demonstrations rows show, in turn, the last of which is
-    for use (prompts.shown). `generations` is how many trainings stand in a row, each on labels of the one before.
+    for use (prompts.shown). `generations` is how many trainings stand in a row, each on labels of the one before;
+    `soft` is the share of a label's target that the scores on the row decide, 0 to 1.
     """
 
     rank: int = 16
@@ -68,6 +69,7 @@ class TrainSettings:
     layout: str = "lead"
     shown: tuple[str, ...] = ("all",)
     generations: int = 1
+    soft: float = 0.0
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None

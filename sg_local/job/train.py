@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sg_local.training import Sets, Trained, Training
 
 N_NAMED = 5
+LEAST_SHARE = 0.05
+"""Labels with a smaller share of a row's target are left out: each costs a reading of the row."""
 EXAMPLES = "examples"
 """The folder inside a run where the tune on the demonstrations alone is kept."""
 CANARIES = "canaries"
@@ -112,7 +114,32 @@ def training_job(
         max_tokens=job.plan["eval"].max_tokens,
         labelled=labelled,
         valid_share=job.plan["own"].valid,
+        shares=shares_of(job, kept),
     )
+
+
+def shares_of(job: OpenRun, kept: Sequence[Kept]) -> dict[str, dict[str, float]]:
+    """What part of each row's weight goes to which label, by the row's id: soft targets, as `train.soft` asks.
+
+    That part of a target is what the scores on the rows say, the rest its own label. Rows that people labelled, edited
+    or judged have none: their label is right.
+    """
+    from sg_local import filters
+    from sg_local.filters.labels import probabilities
+
+    soft = job.plan["train"].soft
+    if not (soft and job.task.labels):
+        return {}
+    people = {id for id, verdict in filters.final_verdicts(job.run).items() if verdict.judge != filters.JUDGE}
+    rows = {row.id: row for row in kept if row.candidate.source != LABELLED and row.id not in people}
+    found = probabilities([row.candidate for row in rows.values()], job.task.labels, job.plan["filter"].evidence)
+    shares: dict[str, dict[str, float]] = {}
+    for id, said in found.items():
+        own = rows[id].pair.output
+        mixed = {label: soft * p + (1 - soft) * (label == own) for label, p in zip(job.task.labels, said, strict=True)}
+        large = {label: share for label, share in mixed.items() if share >= LEAST_SHARE}
+        shares[id] = {label: round(share / sum(large.values()), 4) for label, share in large.items()}
+    return shares
 
 
 def train_examples(job: OpenRun, tell: Listener) -> Path:

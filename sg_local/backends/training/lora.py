@@ -158,6 +158,7 @@ def check_settings(settings: TrainSettings) -> None:
         ("valid_every", settings.valid_every >= 1, "at least 1"),
         ("checkpoint_every", settings.checkpoint_every >= 1, "at least 1"),
         ("generations", settings.generations >= 1, "at least 1"),
+        ("soft", 0 <= settings.soft <= 1, "from 0 to 1"),
         ("patience", settings.patience >= 0, "0 (never stop early) or more"),
         ("precision", settings.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ("time_s", settings.time_s is None or settings.time_s > 0, "above 0 seconds"),
