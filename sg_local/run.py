@@ -71,6 +71,7 @@ GAINED = {
     "shown": ("all",),
     "generations": 1,
     "soft": 0.0,
+    "n_seeds": 1,
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

@@ -47,7 +47,8 @@ class TrainSettings:
     `share_prefix` computes what all rows begin with once per step; `layout` is one of prompts.LAYOUTS, `precision` one
     of `training.precision.PRECISIONS`; `shown` holds how many demonstrations rows show, in turn, the last of which is
     for use (prompts.shown). `generations` is how many trainings stand in a row, each on labels of the one before;
-    `soft` is the share of a label's target that the scores on the row decide, 0 to 1.
+    `soft` is the share of a label's target that the scores on the row decide, 0 to 1; `n_seeds` adapters make their
+    mean (training.averaging).
     """
 
     rank: int = 16
@@ -70,6 +71,7 @@ class TrainSettings:
     shown: tuple[str, ...] = ("all",)
     generations: int = 1
     soft: float = 0.0
+    n_seeds: int = 1
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None

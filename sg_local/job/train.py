@@ -40,7 +40,7 @@ def train(job: OpenRun, tell: Listener) -> str:
     from sg_local.backends.training.precision import BF16
     from sg_local.job.generations import rows_of_last
 
-    trainer = open_trainer(job.trainer, job.base.path)
+    trainer = averaged(job, open_trainer(job.trainer, job.base.path))
     tell(Said(f"  trainer: {trainer.note}"))
     if job.plan["train"].precision == BF16:
         tell(Said("  the base computes in bfloat16, as `train.precision` asks"))
@@ -68,10 +68,26 @@ def train(job: OpenRun, tell: Listener) -> str:
     return _summary(done, steps[-1] if steps else None)
 
 
+def averaged(job: OpenRun, trainer: Trainer) -> Trainer:
+    """The trainer, or one that leaves the mean of its adapters of several seeds, where the settings ask for it."""
+    from sg_local.backends import makes_weights
+    from sg_local.backends.training.averaging import Averaged
+
+    n_seeds = job.plan["train"].n_seeds
+    return Averaged(trainer, n_seeds) if n_seeds > 1 and makes_weights(job.trainer) else trainer
+
+
 def prepare(job: OpenRun) -> Path:
-    """Write the training as files, for trainers that another program starts; the folder."""
+    """Write the training as files, for trainers that another program starts; the folder.
+
+    Raises SgError (usage) where it would be several trainings.
+    """
     from sg_local import training
 
+    settings = job.plan["train"]
+    if settings.n_seeds > 1 or settings.generations > 1:
+        hint = "Set `train.n_seeds=1` and `train.generations=1`, or train without `prepare`."
+        raise SgError("Several trainings in one cannot be started by another program.", hint, exit_code=2)
     return training.hand_over(training_job(job, None), job.base.path)
 
 

@@ -159,6 +159,7 @@ def check_settings(settings: TrainSettings) -> None:
         ("checkpoint_every", settings.checkpoint_every >= 1, "at least 1"),
         ("generations", settings.generations >= 1, "at least 1"),
         ("soft", 0 <= settings.soft <= 1, "from 0 to 1"),
+        ("n_seeds", settings.n_seeds >= 1, "at least 1"),
         ("patience", settings.patience >= 0, "0 (never stop early) or more"),
         ("precision", settings.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ("time_s", settings.time_s is None or settings.time_s > 0, "above 0 seconds"),
