@@ -13,11 +13,12 @@ shipped one with few rows, as a trial of the machinery; `--full` takes all that 
 preset's numbers. Options behind `--` go to every job: settings (`synth.n_inputs=80`, `eval.mbr=16`) and options of
 `open_job` (`model=NAME`).
 
-`free` is the tuned model's greedy text and `served` what `predict` gives, in percent of the task's metric; `untuned`
-the strongest untuned system of the task, picked on the test rows by its mean over seeds. Gains are paired by test row,
-means over seeds, with 95 % bootstrap intervals that resample the tasks, and the rows inside each: over the arm `as is`
-and over the strongest untuned system, for classification, generation and all tasks. An arm that fails on a task (a
-training that diverges) is named at the end, and has no part in that task. The last line is one JSON object.
+`prompt` is the tokens of the tuned model's prompts on the mean. `free` is the tuned model's greedy text and `served`
+what `predict` gives, in percent of the task's metric; `untuned` the strongest untuned system of the task, picked on the
+test rows by its mean over seeds. Gains are paired by test row, means over seeds, with 95 % bootstrap intervals that
+resample the tasks, and the rows inside each: over the arm `as is` and over the strongest untuned system, for
+classification, generation and all tasks. An arm that fails on a task (a training that diverges) is named at the end,
+and has no part in that task. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ from own_data import (
 from quality import note, options_of, split_at
 
 import sg_local as sg
-from sg_local import filters, metrics
+from sg_local import filters, metrics, prompts
 from sg_local.evaluate import is_untuned
+from sg_local.evaluate.answering import answer_room
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.rounds import Contest, answer
 from sg_local.evaluate.stage import clean_questions
@@ -178,7 +180,7 @@ def tuned(at: Setting, arm: Arm, written: Rows, hear: Any) -> dict[str, Any]:
             job.filter(listen=hear)
             job.train(listen=hear)
             scores = answers_of(job)
-        return row_of(arm, scores, job)
+        return row_of(arm, scores, job, prompt_tokens(job))
 
 
 def answered_before(at: Setting) -> Path:
@@ -204,7 +206,15 @@ def answers_of(job: sg.Job) -> Scores:
     }
 
 
-def row_of(arm: Arm, scores: Scores, job: sg.Job) -> dict[str, Any]:
+def prompt_tokens(job: sg.Job) -> float:
+    """The tokens of the prompt that asks the tuned model about a test row, on the mean."""
+    work = evaluation_of(job.opened)
+    room = answer_room(work)
+    built = (prompts.fitted_answer(room, work.task, work.form, text).segments for text in work.test_inputs)
+    return round(float(np.mean([len(room.tokenize(one)) for one in built])), 1)
+
+
+def row_of(arm: Arm, scores: Scores, job: sg.Job, n_tokens: float) -> dict[str, Any]:
     """The figures of an arm; `systems` are means in percent."""
     run = job.opened.run
     means = {name: round(100 * float(np.mean(list(found.values()))), 2) for name, found in scores.items()}
@@ -217,6 +227,7 @@ def row_of(arm: Arm, scores: Scores, job: sg.Job) -> dict[str, Any]:
         "trained": len(list(run.lines(TRAIN))),
         "steps": ((run.stamp("train") or {}).get("adapter") or {}).get("n_steps"),
         "seconds": (run.stamp("train") or {}).get("seconds"),
+        "prompt": n_tokens,
         "policy": (run.stamp("filter") or {}).get("funnel", {}).get("policy", ""),
         "systems": means,
         "scores": scores,
@@ -273,14 +284,15 @@ def as_scored(which: str, rows: Sequence[dict[str, Any]], untuned: dict[str, str
 def line_of(row: dict[str, Any]) -> str:
     """One line of the first table."""
     figures = f"{row['n']:4} {row['free']:6.1f} {row['served']:6.1f} {row['trained']:5} {row['steps'] or 0:5}"
-    return f"{row['task'][:24]:24} {row['seed']:4} {row['arm'][:36]:36} {figures} {row['seconds'] or 0:6.0f}s"
+    costs = f"{row['prompt']:6.0f} {row['seconds'] or 0:6.0f}s"
+    return f"{row['task'][:24]:24} {row['seed']:4} {row['arm'][:36]:36} {figures} {costs}"
 
 
 def print_tables(
     rows: Sequence[dict[str, Any]], tasks: Sequence[dict[str, Any]], pooled: Sequence[dict[str, Any]]
 ) -> None:
     """Every arm of every task and seed; each task's means; the gains by arm, over all tasks and by task."""
-    print(f"{'task':24} seed {'arm':36} {'n':>4}   free served  rows steps   took")
+    print(f"{'task':24} seed {'arm':36} {'n':>4}   free served  rows steps prompt   took")
     for row in rows:
         print(line_of(row))
     print(f"\n{'task':24} {'base':>6} untuned, which of them        free as is, and of each arm")

@@ -74,7 +74,8 @@ def test_it_shares_rows_and_base_answers_resumes_with_more_arms_and_ends_with_js
     arm = runs / "support_routing-s0-arm-train.lr-1e-3"
     assert (arm / "candidates.jsonl").read_bytes() == written and not (arm / "report.json").exists()
     kept = (arm / "answers.jsonl").read_bytes()
-    code, more = found("train.lr=1e-3", "twice: train.epochs=2", "bad: filter.policy=nonsense")
-    assert code == 1 and [one["arm"] for one in more["rows"][:3]] == [arms.AS_IS, "train.lr=1e-3", "twice"]
+    code, more = found("train.lr=1e-3", "lean: train.epochs=2 train.shown=0", "bad: filter.policy=nonsense")
+    assert code == 1 and [one["arm"] for one in more["rows"][:3]] == [arms.AS_IS, "train.lr=1e-3", "lean"]
+    assert more["rows"][2]["prompt"] < 0.5 * more["rows"][1]["prompt"] == 0.5 * more["rows"][0]["prompt"]
     assert more["rows"][:2] == first["rows"][:2] and (arm / "answers.jsonl").read_bytes() == kept
     assert "bad: " in more["failed"]["support_routing seed 0"]
