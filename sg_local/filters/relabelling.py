@@ -56,10 +56,10 @@ def relabelled(run: Run, task: Task, settings: FilterSettings, scores: Scores) -
 
 def agreement(candidates: Sequence[Candidate], labels: Mapping[str, str]) -> float | None:
     """Cohen's kappa of labels with those that inputs were written for; None where none was asked for."""
-    asked: dict[str, str | None] = {
-        row.id: row.label_asked for row in candidates if row.label_asked and row.id in labels
-    }
-    return round(kappa(asked, dict(labels)).kappa, 4) if asked else None
+    asked: dict[str, str | None] = {row.id: row.label_asked for row in candidates if row.id in labels}
+    if not any(asked.values()):
+        return None
+    return round(kappa(asked, dict(labels)).kappa, 4)
 
 
 def first_agreement(run: Run, task: Task) -> float | None:
