@@ -120,6 +120,16 @@ def test_long_inputs_and_more_votes_are_more_work(tmp_path, routing, model):
     assert passes("train", train={"share_prefix": False}) > 2 * passes("train")
 
 
+def test_several_trainings_in_one_are_so_much_more_work(tmp_path, routing, fluent, model):
+    def passes(task, **settings):
+        job = begun(tmp_path, task, model, train=settings)
+        return work_of(job, "train", rows_ahead(job)).passes
+
+    one = passes(routing)
+    assert passes(routing, n_seeds=3) == pytest.approx(3 * one) and passes(routing, generations=2) > 2 * one
+    assert passes(fluent, generations=2) == passes(fluent)
+
+
 def test_what_scores_labels_besides_is_work(tmp_path, routing, model):
     def passes(stage, **settings) -> float:
         job = begun(tmp_path, routing, model, **settings)

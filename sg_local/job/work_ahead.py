@@ -156,7 +156,10 @@ def _n_valid(rows: RowsAhead) -> int:
 
 
 def _train(job: OpenRun, rows: RowsAhead) -> float:
-    """Steps forward and back over the shared tokens and the rows' own, and the validation in between."""
+    """Steps forward and back over the shared tokens and the rows' own, and the validation in between.
+
+    As often as there are trainings in a row, each of which but the last labels the rows anew, and seeds of the last.
+    """
     from sg_local.backends.training.holding import share_recomputed
     from sg_local.job import resources
 
@@ -170,7 +173,9 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     validated = n_rounds * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
     way, _ = resources.training_of(job)
     passes = TRAINED + RECOMPUTED * share_recomputed(job.base.path, way)
-    return passes * n_steps * (shared + size * own) + validated
+    n_before = settings.generations - 1 if job.task.labels else 0
+    one = passes * n_steps * (shared + size * own) + validated
+    return (settings.n_seeds + n_before) * one + n_before * rows.n_inputs * _scored(job, rows)
 
 
 def n_train_steps(settings: TrainSettings, n_rows: int) -> int:

@@ -1,0 +1,29 @@
+"""Every way of training at once on a tiny random model, to an exported file: lean prompts, soft targets, generations,
+a mean of seeds."""
+
+from __future__ import annotations
+
+from tiny_models import TinySpec, write_model
+from tiny_walk import TASK, small_settings
+
+import sg_local as sg
+from sg_local.gguf import read_adapter
+from sg_local.job.layouts import tuned_form
+from sg_local.run import ADAPTER
+
+
+def test_a_run_trained_in_every_way_is_exported_evaluated_and_asked(tmp_path):
+    base = write_model(tmp_path / "base.gguf", TinySpec(layers=1))
+    settings = small_settings({"types": ("Q8_0",), "min_gain": -9.0})
+    settings["train"] |= {"shown": "all,0", "soft": 0.5, "generations": 2, "n_seeds": 2, "epochs": 2}
+    places = {"runs": tmp_path / "runs", "name": "r", "home": tmp_path / "home"}
+    with sg.open_job(TASK, model=base, settings=settings, **places) as job:
+        report = job.run()
+        assert report is not None and report.n == 3 and tuned_form(job.opened).n_shown == 0
+        assert job.predict(["My parcel is late."])[0] in TASK["labels"]
+    first = read_adapter(job.folder / "generation-1" / ADAPTER)
+    mean = read_adapter(job.folder / ADAPTER)
+    for name, (a, _) in mean.pairs.items():
+        assert len(a) == 8 and len(first.pairs[name][0]) == 4 and mean.scale(name) == first.scale(name) == 2.0
+    card = (job.folder / "README.md").read_text()
+    assert "trained to answer without any" in card and all(pair["input"] not in card for pair in TASK["examples"])
