@@ -72,6 +72,7 @@ GAINED = {
     "generations": 1,
     "soft": 0.0,
     "n_seeds": 1,
+    "lr_by_width": False,
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

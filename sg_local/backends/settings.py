@@ -48,7 +48,8 @@ class TrainSettings:
     of `training.precision.PRECISIONS`; `shown` holds how many demonstrations rows show, in turn, the last of which is
     for use (prompts.shown). `generations` is how many trainings stand in a row, each on labels of the one before;
     `soft` is the share of a label's target that the scores on the row decide, 0 to 1; `n_seeds` adapters make their
-    mean (training.averaging).
+    mean (training.averaging). With `lr_by_width` a model narrower than a 7B gets a higher rate than `lr`
+    (training.rates).
     """
 
     rank: int = 16
@@ -72,6 +73,7 @@ class TrainSettings:
     generations: int = 1
     soft: float = 0.0
     n_seeds: int = 1
+    lr_by_width: bool = False
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None

@@ -89,6 +89,7 @@ TRAIN = {
     "generations": "Trainings in a row, each on the rows as the model before labels them (classification); 1: one.",
     "soft": "How far each row's label scores, not its label alone, are what is trained on, from 0 to 1; 0: not at all.",
     "n_seeds": "Adapters trained with a seed each, whose mean is the run's; 1: one.",
+    "lr_by_width": "Take `lr` for that of a 7B, and a higher one for a narrower model.",
     "time_s": "Train no longer than this, in seconds or as 20m, 1h30; none: no limit.",
     "seed": "Random seed of the training; set by --seed.",
     "n_threads": "Processor threads; none: chosen by the engine.",

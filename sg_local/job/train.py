@@ -18,7 +18,7 @@ from sg_local.run import ADAPTER, TRAIN, MadeOtherwise, Run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sg_local.backends import Trainer
+    from sg_local.backends import Trainer, TrainSettings
     from sg_local.evaluate import Canary
     from sg_local.filters import Kept
     from sg_local.records import TrainStep
@@ -121,7 +121,7 @@ def training_job(
         generator=job.generator,
         trainer=trainer,
         rows=rows,
-        settings=job.plan["train"],
+        settings=settings_of(job),
         seed=job.seed,
         before=before,
         base_name=job.base.name,
@@ -132,6 +132,19 @@ def training_job(
         valid_share=job.plan["own"].valid,
         shares=shares_of(job, kept),
     )
+
+
+def settings_of(job: OpenRun) -> TrainSettings:
+    """The settings of a run's training, its learning rate as the model's width wants it where that is asked for."""
+    from sg_local.backends import needs_model
+    from sg_local.backends.training.rates import rate_for
+    from sg_local.gguf import read_config
+
+    settings: TrainSettings = job.plan["train"]
+    if not settings.lr_by_width or not needs_model(job.backend):
+        return settings
+    shape = read_config(job.base.path)
+    return replace(settings, lr=rate_for(settings.lr, shape.hidden, shape.architecture))
 
 
 def shares_of(job: OpenRun, kept: Sequence[Kept]) -> dict[str, dict[str, float]]:
@@ -172,7 +185,7 @@ def train_examples(job: OpenRun, tell: Listener) -> Path:
         hint = "Leave `tuned_examples` off, or give the task three examples."
         raise SgError(f"Task {job.task.name} has too few examples ({len(pairs)}) to tune on them alone.", hint)
     steps = (job.run.stamp("train") or {})["adapter"]["n_steps"]
-    settings = job.plan["train"]
+    settings = settings_of(job)
     epochs = steps / ceil(len(pairs) / settings.batch_size)
     work = training.Training(
         run=Run(job.run.path(EXAMPLES)),
