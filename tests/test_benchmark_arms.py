@@ -76,6 +76,6 @@ def test_it_shares_rows_and_base_answers_resumes_with_more_arms_and_ends_with_js
     kept = (arm / "answers.jsonl").read_bytes()
     code, more = found("train.lr=1e-3", "lean: train.epochs=2 train.shown=0", "bad: filter.policy=nonsense")
     assert code == 1 and [one["arm"] for one in more["rows"][:3]] == [arms.AS_IS, "train.lr=1e-3", "lean"]
-    assert more["rows"][2]["prompt"] < 0.5 * more["rows"][1]["prompt"] == 0.5 * more["rows"][0]["prompt"]
+    assert more["rows"][2]["prompt"] < 0.6 * more["rows"][1]["prompt"] == 0.6 * more["rows"][0]["prompt"]
     assert more["rows"][:2] == first["rows"][:2] and (arm / "answers.jsonl").read_bytes() == kept
     assert "bad: " in more["failed"]["support_routing seed 0"]
