@@ -8,6 +8,7 @@ from tiny_walk import TASK, small_settings
 
 import sg_local as sg
 from sg_local.gguf import read_adapter
+from sg_local.job import generations
 from sg_local.job.layouts import tuned_form
 from sg_local.run import ADAPTER
 
@@ -27,3 +28,18 @@ def test_a_run_trained_in_every_way_is_exported_evaluated_and_asked(tmp_path):
         assert len(a) == 8 and len(first.pairs[name][0]) == 4 and mean.scale(name) == first.scale(name) == 2.0
     card = (job.folder / "README.md").read_text()
     assert "trained to answer without any" in card and all(pair["input"] not in card for pair in TASK["examples"])
+
+
+def test_a_generation_that_ends_the_row_is_the_run_s_own_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(generations, "first_agreement", lambda run, task: 1.0)
+    base = write_model(tmp_path / "base.gguf", TinySpec(layers=1))
+    settings = small_settings({"types": "none"})
+    settings["train"] |= {"generations": 2, "epochs": 2}
+    steps = []
+    with sg.open_job(TASK, model=base, settings=settings, runs=tmp_path, name="r", home=tmp_path / "home") as job:
+        job.synth()
+        job.filter()
+        job.train(listen=lambda event: steps.append(event.at.step) if isinstance(event, sg.Moved) else None)
+    assert steps == sorted(set(steps)) and len(steps) > 2
+    first, own = (read_adapter(folder / ADAPTER) for folder in (job.folder / "generation-1", job.folder))
+    assert all((own.pairs[name][1] == b).all() for name, (_, b) in first.pairs.items())

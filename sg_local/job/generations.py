@@ -1,22 +1,25 @@
 """Several trainings in a row: each model labels the rows anew for the next one, which begins from the base again.
 
 The trainings before the last are kept inside the run, in `generation-1` and so on, and go on after a kill as the run's
-own does. One whose labels agree less with the asked ones than those before did (filters.relabelling) ends the row: the
-run's own training is then made from the rows that it had.
+own does. One whose labels agree less with the asked ones than those before did (filters.relabelling) ends the row: it
+is then the run's own training, from the rows that it had.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sg_local.files import artefact
 from sg_local.filters import Kept
 from sg_local.filters.relabelling import Relabelled, first_agreement, relabelled, unlabelled
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
 from sg_local.job.train import train_anew, training_job
 from sg_local.run import ADAPTER, Run
+from sg_local.training import WORK
 from sg_local.words import counted
 
 logger = logging.getLogger(__name__)
@@ -40,10 +43,19 @@ def rows_of_last(job: OpenRun, tell: Listener) -> list[Kept]:
         said = _kappas(found.kappa, before)
         if found.kappa is None or (before is not None and found.kappa < before):
             tell(Said(f"  its labels agree less with the asked ones than those before ({said}): the rows stay"))
+            _go_on_from(job, generation)
             return rows
         tell(Said(f"  its labels agree with the asked ones ({said}): they train the next"))
         rows, before = list(found.rows), found.kappa
     return rows
+
+
+def _go_on_from(job: OpenRun, generation: int) -> None:
+    """Let the run's own training go on from that of a generation, which is the same work and finished."""
+    mine, theirs = job.run.path(WORK), job.run.path(f"generation-{generation}") / WORK
+    if job.plan["train"].n_seeds == 1 and theirs.exists() and not mine.exists():
+        with artefact(mine) as partial:
+            shutil.copytree(theirs, partial)
 
 
 def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -> Relabelled:
