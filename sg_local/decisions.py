@@ -80,7 +80,7 @@ def read_request(data: Mapping[str, Any]) -> Request:
         raise Unfit("images are not covered: send texts", "assets")
     model, questions = data.get("model"), data.get("questions")
     if model is not None and not isinstance(model, str):
-        raise Unfit("the model is no text", "model")
+        raise Unfit("the model is not a text", "model")
     if data.get("state") is None:
         raise Unfit("there is no state to decide on", "state")
     if not isinstance(questions, dict) or not questions:
@@ -96,10 +96,10 @@ def read_question(id: str, data: object) -> Question:
     place = ("questions", id)
     _check_text(id, *place)
     if not isinstance(data, dict):
-        raise Unfit("the question is no object", *place)
+        raise Unfit("the question is not an object", *place)
     kind = data.get("type")
     if kind not in KINDS:
-        raise Unfit(f"the type is none of {', '.join(KINDS)}", *place, "type")
+        raise Unfit(f"the type is not one of {', '.join(KINDS)}", *place, "type")
     if unknown := sorted(set(data) - FIELDS):
         raise Unfit(f"a question has no {unknown[0]!r}", *place, unknown[0])
     instructions = _optional(data.get("instructions"), *place, "instructions").strip()

@@ -67,7 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
     data = reading.read_json(path, RESTORE, exit_code=1)
     if isinstance(data, dict):
         return data
-    raise SgError(f"{path}: this is no object.", RESTORE)
+    raise SgError(f"{path}: this is not an object.", RESTORE)
 
 
 def task_in(path: Path, data: Any) -> Task:

@@ -21,7 +21,7 @@ from sg_local.records import SgError
 T = TypeVar("T")
 Identity = tuple[int, int, int]
 
-HINT = "Mend or delete this line; the rows after it are kept."
+HINT = "Fix or delete this line; the rows after it are kept."
 
 
 @dataclass
@@ -90,7 +90,7 @@ class JournalFile:
             except ValueError as error:
                 raise self._wrong(number, f"this line is not JSON ({error})") from error
             if not isinstance(data, dict):
-                raise self._wrong(number, "this line is no object")
+                raise self._wrong(number, "this line is not an object")
             end += len(line)
             yield end, data
 

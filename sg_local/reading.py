@@ -45,7 +45,7 @@ def open_file(path: Path, *, exit_code: int = 2) -> BinaryIO:
         hint = "Check the path and its permissions."
         raise SgError(f"{path} cannot be read: {error.strerror}.", hint, exit_code=exit_code) from error
     except ValueError as error:  # a NUL or a lone surrogate in the name
-        raise SgError(f"{str(path)!r} is no file name.", "Check the path.", exit_code=exit_code) from error
+        raise SgError(f"{str(path)!r} is not a file name.", "Check the path.", exit_code=exit_code) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         hint = "Name a file: a folder, a pipe or a device cannot be read."
@@ -121,7 +121,7 @@ def as_record(cls: type[T], data: Any, place: str, hint: str, *, exit_code: int 
         raise SgError(f"{place}: {error.message}.", error.hint or hint, exit_code=exit_code) from error
 
 
-def read_toml(path: Path, hint: str = "Mend this line.") -> dict[str, Any]:
+def read_toml(path: Path, hint: str = "Fix this line.") -> dict[str, Any]:
     """A TOML file's tables. Raises SgError (usage) that names the line."""
     return parse_toml(read_text(path, MAX_TOML_BYTES), path, hint)
 
@@ -167,14 +167,14 @@ def check_plain(data: Any) -> None:
             kind = type(one)
             if kind is str:
                 if not one.isascii() and LONE.search(one):
-                    raise ValueError("half of a surrogate pair, which is no character")
+                    raise ValueError("half of a surrogate pair, which is not a character")
             elif kind is dict:
                 deeper += one
                 deeper += one.values()
             elif kind is list:
                 deeper += one
             elif kind is float and one - one != 0:
-                raise ValueError(f"{one} is no JSON value")
+                raise ValueError(f"{one} is not a JSON value")
         if not deeper:
             return
         level = deeper
@@ -201,7 +201,7 @@ def _decoded(data: bytes, path: Path, line: int, exit_code: int) -> str:
 
 def _refuse(constant: str) -> None:
     """NaN and the infinities are Python's, not JSON's."""
-    raise ValueError(f"{constant} is no JSON value")
+    raise ValueError(f"{constant} is not a JSON value")
 
 
 def _brief(error: BaseException) -> str:

@@ -172,7 +172,7 @@ class Run:
             return not damaged
         raise MadeOtherwise(
             f"Stage {stage} of run {self.name} was made with {different}.",
-            "Use `redo` to make it again, or another `name` for a new run.",
+            "Make it again with `redo`, or start a new run with another `name`.",
         )
 
     def damaged(self, stage: str) -> tuple[str, ...]:
@@ -220,7 +220,7 @@ class Run:
             for path in (Path(folder, name) for name in (*folders, *files)):
                 if path.is_symlink():
                     hint = "Put the file itself there, or begin a run of your own with another `name`."
-                    raise SgError(f"{path} is a link: nothing is written into a run through links.", hint)
+                    raise SgError(f"{path} is a link, and nothing is written into a run through links.", hint)
         if self.root.stat().st_uid == os.getuid():
             self.root.chmod(0o700)
 

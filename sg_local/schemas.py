@@ -43,7 +43,7 @@ def unfit(schema: Any) -> str:
     if len(json.dumps(schema, ensure_ascii=False)) > MAX_BYTES:
         return f"it is longer than {MAX_BYTES // 1000} kB"
     if not isinstance(schema.get("$schema", ""), str):
-        return "$schema is no text"
+        return "$schema is not a text"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a pattern may mean in later versions of Python
@@ -156,7 +156,7 @@ def _wrong_pattern(parts: Sequence[dict[str, Any]]) -> str:
             try:
                 regex.compile(pattern)
             except (regex.error, OverflowError, RecursionError) as error:
-                return f"the pattern {pattern!r} is no regular expression ({error})"
+                return f"the pattern {pattern!r} is not a regular expression ({error})"
     return ""
 
 

@@ -84,7 +84,7 @@ def test_a_run_is_asked_and_measured_untuned_before_it_is_trained(own_folder):
 
 
 def test_options_of_a_base_go_with_base_alone(own_folder):
-    assert "--model goes with --base" in run("predict", "r", "x", "--model", "m", code=2).stderr
+    assert "--model needs --base" in run("predict", "r", "x", "--model", "m", code=2).stderr
     refused = run("predict", "support_routing", "x", code=2).stderr
     assert "it is a task" in refused and "`--base`" in refused
     assert "neither a run nor a task named 'nothing'" in run("predict", "nothing", "x", "--base", code=2).stderr

@@ -77,7 +77,7 @@ def test_the_job_runs_and_ends_with_a_verdict(finished_runs, finished):
 def test_a_finished_job_says_so_and_does_nothing(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.root.rglob("*.jsonl")}
     result = run(*JOB)
-    assert result.stderr.count("finished before") == 4
+    assert result.stderr.count("already finished") == 4
     assert {path: path.stat().st_mtime_ns for path in finished.root.rglob("*.jsonl")} == before
 
 
@@ -198,7 +198,7 @@ def test_filtering_again_needs_no_redo_and_is_remembered(finished):
 def test_run_with_redo_makes_again_only_what_differs(finished):
     run(*JOB, "--set", "eval.n_votes=3", code=1)
     result = run(*JOB, "--set", "eval.n_votes=3", "--redo")
-    assert result.stderr.count("finished before") == 3 and "eval: done" in result.stderr
+    assert result.stderr.count("already finished") == 3 and "eval: done" in result.stderr
 
 
 def test_synthesis_done_again_puts_the_old_rows_and_verdicts_aside(finished):
@@ -215,7 +215,7 @@ def test_an_export_that_is_refused_is_evaluated_all_the_same_and_exits_with_thre
     monkeypatch.setattr(stages, "perform", refuse)
     monkeypatch.setattr(stages, "makes_weights", lambda trainer: True)
     result = run(*JOB, code=3)
-    assert "The evaluation goes on" in result.stderr and "eval: finished before" in result.stderr
+    assert "The evaluation continues" in result.stderr and "eval: already finished" in result.stderr
     assert "Error: fused-Q4_0.gguf did not pass" in result.stderr and "base, best prompt" in result.stdout
 
 
@@ -307,7 +307,7 @@ def untested(own_folder):
 def test_a_job_without_test_rows_ends_with_its_files_and_says_that_nothing_was_measured(untested):
     job = ("run", untested, "--backend", "scripted", "--yes", "--name", "bare", *SMALL)
     done = run(*job)
-    assert "eval: skipped, the task has no test rows" in done.stderr
+    assert "eval: skipped: the task has no test rows" in done.stderr
     assert (
         "There are no test rows, so nothing was measured." in done.stdout
         and "sg-local eval bare --tests" in done.stdout
@@ -460,15 +460,16 @@ def test_the_list_of_commands_says_what_each_says_of_itself():
 )
 def test_help_and_version_are_words_too(words, option):
     assert run(*words).stdout.strip() == run(*option).stdout.strip()
-    assert "help " not in run("--help").stdout.split("Look around")[1]
+    assert "help " not in run("--help").stdout.split("Manage")[1]
 
 
 def test_options_stand_in_groups_the_common_ones_first():
     text = run("run", "--help").stdout
-    headings = ["Options:", "Settings and engines:", "Limits:", "Your own rows:", "Output:", "Examples:"]
+    headings = ["Options:", "Your own data:", "Limits:", "Settings and engines:", "Output:", "Examples:"]
     places = [text.index(heading) for heading in headings]
     assert places == sorted(places) and text.count("--seed") == 2  # once in an example
-    assert text.index("--yes") < places[1] < text.index("--preset") < places[2] < text.index("--ram") < places[3]
+    assert text.index("--yes") < places[1] < text.index("--rows") < places[2] < text.index("--ram") < places[3]
+    assert places[3] < text.index("--preset") < text.index("--set ") < text.index("--endpoint") < places[4]
     assert "Output:" not in run("runs", "ls", "--help").stdout
 
 

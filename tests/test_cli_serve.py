@@ -84,7 +84,7 @@ def test_all_trained_runs_of_one_base(served, runs):
         (("nobody",), "There is no run named 'nobody'"),
         (("untrained",), "no adapter.gguf yet"),
         (("one", "stranger"), "made from other"),
-        (("one", "two", "--base"), "--base serves one"),
+        (("one", "two", "--base"), "--base serves the base model of one"),
         (("one", "--set", "serve.queu=3"), "serve.queu"),
         (("one", "--set", "serve.queue=many"), "serve.queue"),
     ],

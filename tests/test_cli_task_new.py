@@ -62,9 +62,9 @@ def test_what_is_missing_is_said_with_its_options(mails):
         ((*FROM_ROWS[:5], "--columns", "input=Text", *SAID), "no column 'Text'"),
         (
             (*FROM_ROWS[:5], "--columns", "input=Body,output=Date", "--label=a", "--label=b", *SAID),
-            "mails.csv:2: the output '0.1.2026' is none of the labels",
+            "mails.csv:2: the output '0.1.2026' is not one of the labels",
         ),
-        ((*FROM_ROWS, *SAID, "--question", "q"), "no decision request"),
+        ((*FROM_ROWS, *SAID, "--question", "q"), "not a decision request"),
         ((*FROM_ROWS, *SAID, "--label", "a"), "Only the label 'a' is given"),
         (("tasks", "new", "x.json", *SAID), "written as TOML"),
     ):

@@ -48,7 +48,7 @@ def test_what_is_no_length_of_time_is_refused_with_an_example(made, text: str) -
 def test_a_time_budget_reaches_the_trainer_and_is_remembered(made) -> None:
     run("train", "r", "--time", "20m")
     assert made.stamp("train")["settings"]["time_s"] == 1200.0
-    assert "finished before" in run("train", "r").stderr
+    assert "already finished" in run("train", "r").stderr
 
 
 def test_run_takes_a_time_budget_too(made) -> None:

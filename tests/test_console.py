@@ -155,23 +155,23 @@ CARD_AT_THE_END = VerdictCard(
 def test_the_verdict_names_a_tune_on_the_examples_as_such():
     rival = dataclasses.replace(CARD_AT_THE_END.gains[0], over_untuned=False)
     text = "\n".join(drawn(verdict(dataclasses.replace(CARD_AT_THE_END, gains=(rival,)), 100), 100, 30))
-    assert "The tuned model is better than a tune on the examples alone: +11.7 points" in text
+    assert "The tuned model is better than training on the examples alone: +11.7 points" in text
 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_verdict_begins_with_the_outcome_and_loses_no_figure(width):
-    card = dataclasses.replace(CARD_AT_THE_END, headline="38 -> 97 % against the model as it comes.")
+    card = dataclasses.replace(CARD_AT_THE_END, headline="38 -> 97 % from untuned to tuned.")
     text = "\n".join(drawn(verdict(card, width), width, 30))
     assert text.index("38 -> 97 %") < text.index("\u2714")
-    assert "\u2714 The tuned model is better than the best untuned way: +11.7 points" in text
-    for words in ("96.7", "91.7 \u2013 100.0", "irrelevant", "36.7", "+1.7 to +23.3", "~ tuned", "a trivial system",
+    assert "\u2714 The tuned model is better than the best untuned setup: +11.7 points" in text
+    for words in ("96.7", "91.7 \u2013 100.0", "irrelevant", "36.7", "+1.7 to +23.3", "~ tuned", "a trivial baseline",
                   "sha256 f9afa2942152", "predict a-run-with-quite-a-long-name-of-its-own 'TEXT'"):  # fmt: skip
         assert words in text
 
 
 def test_a_gain_that_a_trivial_system_reaches_is_no_success():
     text = "\n".join(drawn(verdict(dataclasses.replace(CARD_AT_THE_END, marked=True), 80), 80, 30))
-    assert "~ The tuned model is better, but a trivial system reaches that too" in text and "\u2714 The" not in text
+    assert "~ The tuned model is better, but a trivial baseline does as well" in text and "\u2714 The" not in text
 
 
 def test_a_run_that_was_not_measured_says_why_in_place_of_scores():

@@ -36,7 +36,7 @@ def test_generation_meets_the_copied_input(tmp_path):
     report = evaluate(job_of(tmp_path, REWRITE, pairs=pairs))
     assert report.systems["copy_input"].score == 100
     assert report.gain("tuned", "base").reached_by == ("copy_input",)
-    assert "trivial system reaches this too (copy the input)" in report.outcomes[0].sentence
+    assert "trivial baseline does as well (copy the input)" in report.outcomes[0].sentence
     assert "base_restricted" not in report.systems
 
 
@@ -457,7 +457,7 @@ def test_what_is_no_gate_is_a_usage_error(text):
 
 
 def test_a_gate_on_an_unknown_system_lists_the_known_ones(judged):
-    with pytest.raises(SgError, match="names no system") as error:
+    with pytest.raises(SgError, match="names a system that was not measured") as error:
         require(judged, [parse_gate("tuned-base_synthetic>1")])
     assert "tuned-base" in error.value.hint
 

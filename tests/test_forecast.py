@@ -281,7 +281,7 @@ def test_every_stage_is_told_and_summed_up(tmp_path, routing, model):
     assert "expected:" in first and "train" in first and "of memory at most" in first
     assert "of 256 asked for" in second and f"{found.rows.n_shared} shared" in second
     assert [row[0] for row in cells(found)] == [*ALL, "together"]
-    assert cells(found)[0][-1] == "as it took before"
+    assert cells(found)[0][-1] == "an earlier run"
 
 
 def test_an_unknown_stage_makes_the_sum_unknown(tmp_path, routing, model):

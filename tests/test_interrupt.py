@@ -56,7 +56,7 @@ def test_ctrl_c_ends_a_synthesis_at_a_row_and_the_same_line_goes_on(tmp_path, mo
     for journal, n_rows in JOURNALS.items():
         stopped = sg_local(tmp_path / "often", journal, n_rows)
         assert stopped.returncode == 130, stopped.stderr
-        assert "Interrupted. The same line goes on" in stopped.stderr
+        assert "Interrupted. Run the same command again" in stopped.stderr
         rows = (often / journal).read_bytes()
         assert rows.endswith(b"\n") and (once / journal).read_bytes().startswith(rows)
         assert not list(often.glob("stages/*"))

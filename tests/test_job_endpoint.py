@@ -178,7 +178,7 @@ def test_the_command_line_takes_an_endpoint_and_offline_takes_none(own_folder, b
     assert endpoint.address in typed(*line)
     assert KEY not in (own_folder / "runs" / "r" / "run.json").read_text()
     assert "--endpoint" in typed("run", "--help")
-    assert "asks the Hub" in typed("--offline", "models", "pull", "owner/repo/file.gguf", code=2)
+    assert "needs the network" in typed("--offline", "models", "pull", "owner/repo/file.gguf", code=2)
 
 
 def test_label_takes_an_endpoint_and_another_machine_only_where_allowed(own_folder, base, endpoint):

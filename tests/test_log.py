@@ -87,7 +87,7 @@ def test_verbose_says_it_on_stderr_and_only_there(tmp_path):
 
 def test_it_is_said_where_the_option_stands():
     done = CliRunner().invoke(app, ["runs", "ls", "--verbose"])
-    assert done.exit_code == 2 and "It stands before the command: `sg-local --verbose runs ls`." in done.stderr
+    assert done.exit_code == 2 and "It goes before the command: `sg-local --verbose runs ls`." in done.stderr
 
 
 def test_nobody_listens_once_the_command_is_done(tmp_path):
@@ -100,7 +100,7 @@ def test_nobody_listens_once_the_command_is_done(tmp_path):
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
     line = ["runs", "ls", "--runs", str(tmp_path)]
     done = CliRunner().invoke(app, line, env={"SG_LOCAL_HOME": str(tmp_path), "SG_LOCAL_LOG": f"{tmp_path}/no/log"})
-    assert done.exit_code == 1 and "Error: The system refused" in done.stderr and f"{tmp_path}/no/log" in done.stderr
+    assert done.exit_code == 1 and f"Error: Cannot access {tmp_path}/no/log" in done.stderr
 
 
 def test_all_of_the_rooms_at_debug_does_not_open_the_texts(tmp_path, caplog):

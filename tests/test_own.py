@@ -368,9 +368,9 @@ def test_a_changed_instruction_asks_for_redo_and_keeps_the_inputs(routing, tmp_p
     task = replace(routing, instruction=routing.instruction + " Think of who can help.")
     with pytest.raises(MadeOtherwise, match="another version of task routing.*another instruction") as refused:
         job(task, tmp_path)
-    assert f"the {len(kept)} inputs written before are judged anew and answered again" in refused.value.hint
+    assert f"the {len(kept)} inputs written before are checked and answered again" in refused.value.hint
     again, said = done(task, tmp_path, ("synth", "filter"), redo=True)
-    assert said[0].startswith(f"Another instruction: the {len(kept)} inputs written before are judged anew")
+    assert said[0].startswith(f"Another instruction: the {len(kept)} inputs written before are checked")
     rows = inputs_of(again)
     assert {row.source for row in rows[: len(kept)]} == {"earlier"} and [row.input for row in rows[: len(kept)]] == kept
     assert [row.label_asked for row in rows] == [row.label_asked for row in inputs_of(before)[:0]] or rows[

@@ -373,7 +373,7 @@ def test_one_answer_comes_with_what_speaks_for_it(here):
 @pytest.mark.parametrize("text", ["mails2.csv", "./x/y.jsonl", "~/my mails.XLSX", "/a b/c.csv.gz"])
 def test_a_name_of_no_file_is_not_answered(here, text):
     assert looks_like_a_file(text)
-    assert "--text takes it as a text" in run("team", text, code=2).stderr
+    assert "add --text to treat it as text" in run("team", text, code=2).stderr
     assert run("team", text, "--text").stdout
 
 
@@ -389,8 +389,8 @@ def test_a_file_may_be_taken_as_a_text(here):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["team", "hello", "--out", "a.csv"], "--out is for the answers to a file"),
-        (["team", "-", "--out", "a.csv"], "--out is for the answers to a file"),
+        (["team", "hello", "--out", "a.csv"], "--out needs a file of rows"),
+        (["team", "-", "--out", "a.csv"], "--out needs a file of rows"),
         (["team", "hello", "--jsonl"], "--jsonl is for standard input"),
         (["team", "mails.csv", "--out", "a.pdf"], "a.pdf: rows are not written to such a file"),
         (["team", "mails.csv", "--columns", "input=Boddy"], "Did you mean Body?"),
@@ -401,7 +401,7 @@ def test_a_file_may_be_taken_as_a_text(here):
         (["team", "hello", "--votes", "3", "--probabilities"], "have no probabilities of labels"),
         (["team", "hello", "--free", "--probabilities"], "have no probabilities of labels"),
         (["team", "hello", "--votes", "3", "--labels", "calibrated"], "Votes are written, not calibrated"),
-        (["team", "hello", "--free", "--labels", "calibrated"], "say different things"),
+        (["team", "hello", "--free", "--labels", "calibrated"], "contradict each other"),
         (["team", "hello", "--votes", "1"], "'--votes'"),
     ],
 )

@@ -52,14 +52,14 @@ def test_guesses_are_doubtful_and_the_way_without_training_is_named(own_folder, 
     found = told(own_folder, rows(150, 1 / 3, seed))
     assert found.is_doubtful and not found.is_sure and found.z < 2
     said = weighed_lines("r", found)
-    assert "may not pay" in said[1] and said[2].endswith("sg-local label r FILE")
+    assert "may not help" in said[1] and said[2].endswith("sg-local label r FILE")
 
 
 def test_a_person_s_own_rows_are_worth_training_on(own_folder):
     right = [Candidate(f"l{i}", f"mine {i}", LABELS[0], {}, 0, 1.0, source=LABELLED) for i in range(ENOUGH_RIGHT)]
     found = told(own_folder, [*rows(150, 1 / 3), *right])
     assert (found.n, found.n_right, found.is_doubtful, found.is_sure) == (150, ENOUGH_RIGHT, False, False)
-    assert "rows of your own are right" in prospect_lines(found)[1]
+    assert "rows have labels of your own" in prospect_lines(found)[1]
 
 
 def test_nothing_is_said_of_few_rows_and_of_free_text(own_folder):
@@ -107,7 +107,7 @@ def asked(own_folder, monkeypatch):
 
 def test_a_no_ends_well_with_what_else_to_do_and_a_yes_goes_on(asked, own_folder):
     stopped = asked("n\n")
-    assert stopped.exit_code == 0 and "may not pay" in stopped.stderr
+    assert stopped.exit_code == 0 and "may not help" in stopped.stderr
     assert "Next: sg-local label r FILE --out labels.csv" in stopped.stdout
     assert "train: started" not in stopped.stderr and not (own_folder / "runs" / "r" / "adapter.gguf").exists()
     assert "train: started" in asked("y\n").stderr
@@ -115,4 +115,4 @@ def test_a_no_ends_well_with_what_else_to_do_and_a_yes_goes_on(asked, own_folder
 
 def test_tune_anyway_asks_nothing_and_says_it_all_the_same(asked):
     done = asked("", "--tune-anyway")
-    assert done.exit_code == 0 and "may not pay" in done.stderr and "Go on" not in done.stderr
+    assert done.exit_code == 0 and "may not help" in done.stderr and "Go on" not in done.stderr

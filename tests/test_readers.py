@@ -82,7 +82,7 @@ def test_test_rows_are_a_file(here, tests):
     [
         ('{"input": "\\ud83d", "output": "b"}', "surrogate"),
         ("[" * 100_000, "levels"),
-        ("7", "no object"),
+        ("7", "not an object"),
         ('{"input": 1, "output": "b"}', "a number, not a text"),
         ('{"input": "a", "output": NaN}', "NaN"),
     ],
@@ -209,7 +209,7 @@ def test_a_fact_that_run_json_lacks_is_named(here):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("false", "no object"),
+        ("false", "not an object"),
         ('{"id": 5}', "id is not a text"),
         ('{"id": "a", "votes": "x"}', "votes is not an object"),
         ('{"id": "a", "label_scores": [[1]]}', "label_scores[0] is not a number"),

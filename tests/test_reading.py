@@ -72,9 +72,9 @@ def test_another_encoding_is_named_with_its_line(write):
 
 JSON = [
     ("{", "line 1"),
-    ("NaN", "NaN is no JSON value"),
-    ("[-Infinity]", "-Infinity is no JSON value"),
-    ("[1e999]", "inf is no JSON value"),
+    ("NaN", "NaN is not a JSON value"),
+    ("[-Infinity]", "-Infinity is not a JSON value"),
+    ("[1e999]", "inf is not a JSON value"),
     ('{"a": "\\ud800"}', "surrogate"),
     ('{"\\udfff": 1}', "surrogate"),
     ("[" * 101 + "]" * 101, "more than 100 levels"),
@@ -96,7 +96,7 @@ def test_a_whole_surrogate_pair_is_a_character():
 
 TOML = [
     ("a = \n\n", ":1: this is not TOML"),
-    ("a = 1\nb = inf", "inf is no JSON value"),
+    ("a = 1\nb = inf", "inf is not a JSON value"),
     ("a = " + "[" * 5000, "more than 100 levels"),
     ("a = " + "[" * 150 + "]" * 150, "more than 100 levels"),
     ("a" + ".a" * 50_000 + " = 1", "a key of more than 100 parts"),

@@ -117,7 +117,7 @@ def test_a_finished_run_has_nothing_left_to_do(route, sealed):
             path.unlink()
     before = contents(route)
     result = sg_local("run", "route.toml", "--name", "route", "--yes", "--backend", "scripted")
-    assert [f"{stage}: finished before" in result.stderr for stage in FINISHED_STAGES] == [True] * 4
+    assert [f"{stage}: already finished" in result.stderr for stage in FINISHED_STAGES] == [True] * 4
     after = contents(route)
     assert {name: after[name] for name in before} == before
 

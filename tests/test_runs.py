@@ -103,7 +103,7 @@ def test_a_renamed_run_goes_on_under_its_name_alone(runs):
     assert str(Path("runs/one")) not in text and '"run": "mails"' in (runs / "mails" / "report.json").read_text()
     assert Run(runs / "mails").settings["set"]["export"]["hf"] == inside.replace("/one/", "/mails/")
     again = run("run", "support_routing", "--name", "mails", *SMALL)
-    assert again.stderr.count("finished before") == 4
+    assert again.stderr.count("already finished") == 4
     assert json.loads(run("report", "mails", "--json").stdout)["run"] == "mails"
     assert len(run("predict", "mails", "Where is my parcel?").stdout.splitlines()) == 1
 

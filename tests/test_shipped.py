@@ -181,9 +181,9 @@ def test_an_exported_file_is_scored_once_the_run_is_evaluated(office):
 def test_any_file_is_scored_from_the_command_line_and_the_run_stays_finished(office):
     other = write_model(office / "other.gguf", TinySpec(layers=1, type="Q8_0"))
     said = typed(office, "eval", "RUN", "--file", str(other))
-    assert "points against the adapter" in said.stdout and "eval: finished before" in said.stderr
+    assert "points against the adapter" in said.stdout and "eval: already finished" in said.stderr
     shown = typed(office, "eval", "RUN")
-    assert "finished before" in shown.stderr and "other.gguf" in shown.stdout
+    assert "already finished" in shown.stderr and "other.gguf" in shown.stdout
     rows = json.loads(typed(office, "eval", "RUN", "--file", str(other), "--prompt", "chat", "--json").stdout)
     assert rows["prompt"] == "chat" and rows["gains"]["file-tuned"]["gain"] <= 100
     typed(office, "eval", "RUN", "--file", str(other), "--gate", "file>100", code=3)
@@ -206,7 +206,7 @@ def test_a_second_export_scores_its_file_at_once_and_an_old_score_does_not_stay(
     run = Run(office / "runs" / "RUN")
     made = {row["file"] for row in json.loads(run.path("export.json").read_text())["fused"]}
     assert len(made) == 2 and {one.file for one in read_report(run).files} >= made
-    assert "finished before" in typed(office, "eval", "RUN").stderr
+    assert "already finished" in typed(office, "eval", "RUN").stderr
 
 
 def test_a_score_of_other_bytes_leaves_the_table(tmp_path):

@@ -130,7 +130,7 @@ def test_a_refused_command_leaves_run_json_as_it_was(finished):
 def test_a_command_that_worked_is_remembered(finished):
     run("train", "r", "--set", "epochs=3", "--redo")
     assert json.loads(finished.path(RUN).read_text())["set"]["train"] == {"epochs": "3"}
-    assert "finished before" in run("train", "r").stderr
+    assert "already finished" in run("train", "r").stderr
 
 
 def test_a_new_run_that_is_refused_leaves_nothing(own_folder, monkeypatch):

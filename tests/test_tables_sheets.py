@@ -129,7 +129,7 @@ def test_a_sheet_that_claims_endless_cells_is_refused(tmp_path, row):
 def test_entities_are_not_unfolded(tmp_path):
     doc = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><worksheet'
     path = changed(book(tmp_path / "a.xlsx", ["text"], ["a"]), "<worksheet", doc)
-    assert "no readable XLSX" in said(lambda: read_table(path))
+    assert "not a readable XLSX" in said(lambda: read_table(path))
 
 
 def test_damaged_workbooks_end_in_one_sentence(tmp_path):
@@ -174,13 +174,13 @@ def test_an_archive_of_a_later_kind_is_refused(tmp_path):
     at = data.index(b"PK\x01\x02")
     data[at + 6] = 255  # the version of zip that is needed to read it
     path.write_bytes(data)
-    assert "is no whole XLSX (zip file version" in said(lambda: read_table(path))
+    assert "is not a complete XLSX file (zip file version" in said(lambda: read_table(path))
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04", b"", b"text\n"])
 def test_what_is_no_archive_is_refused(tmp_path, data):
     (tmp_path / "a.xlsx").write_bytes(data)
-    assert "is no whole XLSX" in said(lambda: read_table(tmp_path / "a.xlsx"))
+    assert "is not a complete XLSX file" in said(lambda: read_table(tmp_path / "a.xlsx"))
 
 
 def test_texts_that_look_like_escapes_come_back():

@@ -42,7 +42,7 @@ def test_labels_stay_strings(tmp_path):
         ('kind = "classification"', 'kind = "sorting"', 3, "kind is 'sorting'"),
         ('instruction = "Say yes or no."', 'instruction = ""', 4, "instruction is missing"),
         ('labels = ["yes", "no"]', "labels = [true, false]", 5, "labels must be strings"),
-        ('labels = ["yes", "no"]', 'labels = ["yes", "yes"]', 5, "stands twice"),
+        ('labels = ["yes", "no"]', 'labels = ["yes", "yes"]', 5, "listed twice"),
         ('labels = ["yes", "no"]', 'labels = ["yes"]', 5, "two labels or more"),
         ('labels = ["yes", "no"]', 'labels = ["yes", "\\u001b[2Jno"]', 5, "labels holds a control character"),
         ('labels = ["yes", "no"]', 'labels = ["yes", "n\\no"]', 5, "labels holds a control character"),
@@ -52,11 +52,11 @@ def test_labels_stay_strings(tmp_path):
         ('input = "Is water wet?"\n', "", 6, "example 1 has no text as input"),
         ('input = "Is water wet?"', 'inptu = "Is water wet?"', 7, "unknown key 'inptu' in example 1"),
         ('output = "no"', 'output = "no"\nweight = 2', 12, "unknown key 'weight' in test 1"),
-        ('output = "yes"', 'output = "yes"\ntests = "rows.jsonl"', 9, "tests stands under [[examples]]"),
-        ("[[tests]]", '[[tests]]\nlabels = ["a", "b"]', 10, "labels stands under [[tests]]"),
-        ("[[examples]]", 'output = "yes"\n[[examples]]', 6, "output stands outside any row"),
+        ('output = "yes"', 'output = "yes"\ntests = "rows.jsonl"', 9, "tests comes after [[examples]]"),
+        ("[[tests]]", '[[tests]]\nlabels = ["a", "b"]', 10, "labels comes after [[tests]]"),
+        ("[[examples]]", 'output = "yes"\n[[examples]]', 6, "output is outside any row"),
         ('labels = ["yes", "no"]', 'lables = ["yes", "no"]', 5, "unknown key 'lables'"),
-        ('labels = ["yes", "no"]', '[schema]\ninstruction = "x"', 6, "instruction stands under [schema]"),
+        ('labels = ["yes", "no"]', '[schema]\ninstruction = "x"', 6, "instruction comes after [schema]"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, old, new, line, says):
@@ -133,7 +133,7 @@ def test_other_tests_are_drawn_or_read_in_the_spelling_of_the_labels(tmp_path):
 
 def test_a_test_output_that_is_no_label_is_named(tmp_path):
     task = tasks.read_task(write(tmp_path, GOOD))
-    with pytest.raises(SgError, match="rows.jsonl:1: the output 'maybe' is no label of task answer") as error:
+    with pytest.raises(SgError, match="rows.jsonl:1: the output 'maybe' is not a label of task answer") as error:
         tasks.tests_of(task, write(tmp_path, '{"input": "a", "outputs": ["no", "maybe"]}\n', "rows.jsonl"))
     assert error.value.exit_code == 2
 
@@ -150,7 +150,7 @@ def test_a_spreadsheet_beside_the_task_holds_its_tests(tmp_path):
     task = tasks.read_task(write(tmp_path, text))
     assert [(row.input, row.outputs) for row in task.tests] == [("a\n\nb", ("yes",)), ("c", ("no",))]
     write(tmp_path, 'Question;Answer\n"a\n\nb";YES\nc;maybe\n', "rows.csv")
-    with pytest.raises(SgError, match="rows.csv:5: the output 'maybe' is no label"):
+    with pytest.raises(SgError, match="rows.csv:5: the output 'maybe' is not a label"):
         tasks.read_task(tmp_path / "task.toml")
 
 
@@ -184,7 +184,7 @@ def test_examples_may_stand_in_a_file(tmp_path):
     with pytest.raises(SgError, match="shots.jsonl:1: an example has one output, not 2"):
         tasks.read_task(write(tmp_path, head + '"shots.jsonl"'))
     write(tmp_path, "text,label\na,maybe\n", "shots.csv")
-    with pytest.raises(SgError, match="shots.csv:2: the output 'maybe' is no label"):
+    with pytest.raises(SgError, match="shots.csv:2: the output 'maybe' is not a label"):
         tasks.read_task(write(tmp_path, head + '"shots.csv"'))
 
 

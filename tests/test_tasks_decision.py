@@ -102,7 +102,7 @@ def test_what_is_given_beside_the_request_stands(made):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"type": "rank"}, "type is none of choice, noul, score"),
+        ({"type": "rank"}, "type is not one of choice, noul, score"),
         ({"instructions": ""}, "no instructions"),
         ({"criteria": {"one": None}}, "2 to 255 options"),
         ({"criteria": {"one": 1, "two": 2}}, "criteria.one: this is neither a text"),

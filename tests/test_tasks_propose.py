@@ -84,7 +84,7 @@ def test_spellings_of_a_label_are_one_label_and_a_slip_is_pointed_at(proposed):
     assert proposal.draft.labels[:3] == ("Billing", "Delivery", "Technical")
     told = "\n".join(proposal.told)
     assert "1 other spelling is read as the commonest one" in told
-    assert ":37: the label 'Biling' stands once: if 'Billing' is meant" in told
+    assert ":37: the label 'Biling' occurs once: if you mean 'Billing'" in told
 
 
 def test_repeats_are_taken_once_and_contradictions_left_out(proposed):
@@ -134,7 +134,7 @@ def test_what_is_given_stands(proposed):
     [
         ([("a", ""), ("b", "")], Draft("x"), "no row with an output"),
         ([("a", "yes"), ("b", "yes")], Draft("x", kind="classification"), "all rows have the output 'yes'"),
-        ([("a", "yes"), ("b", "maybe")], Draft("x", labels=("yes", "no")), "rows.csv:3: the output 'maybe' is none"),
+        ([("a", "yes"), ("b", "maybe")], Draft("x", labels=("yes", "no")), "rows.csv:3: the output 'maybe' is not one"),
         ([("a", "yes"), ("a", "no")], Draft("x", kind="classification"), "no row to show"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -80,6 +80,6 @@ def test_test_rows_are_written_to_a_file_beside_the_task(routing, tmp_path):
 def test_a_task_that_would_not_read_back_leaves_no_file(routing, tmp_path, changed):
     with pytest.raises(SgError) as error:
         write_task({tmp_path / "mine.toml": task_toml(dataclasses.replace(routing, **changed)), tmp_path / "rows": ""})
-    assert ("instruction" in changed) == ("would hold what is no text" in error.value.message)
+    assert ("instruction" in changed) == ("would contain what is not text" in error.value.message)
     assert error.value.exit_code == 2 and str(tmp_path / "mine.toml") in error.value.message
     assert ".partial" not in error.value.message and list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ def test_a_task_is_written_by_answering_questions(start, tmp_path):
         ("What should the model do?", "Say whether the review is happy or sad."),
         ("c for classification", "c"),
         ("The labels", "happy"),
-        ("Two labels at least.", "happy, sad"),
+        ("Give at least two labels.", "happy, sad"),
         ("Example 1, input:", "I love it."),
         ("Example 1, output", "glad"),
         ("not one of the labels", "Happy"),
@@ -115,7 +115,7 @@ def test_a_form_that_is_left_goes_on_where_it_was(start, tmp_path):
     form.press("\x03")
     assert form.end() == 130 and pastes_plainly(form) and not (tmp_path / "mail.toml").exists()
     again = start("tasks", "new", "mail")
-    answer(again, ("Go on with it?", "y"), ("Before: Half a sent", ""), ("Example 2, output", "2"))
+    answer(again, ("Continue it?", "y"), ("Before: Half a sent", ""), ("Example 2, output", "2"))
     answer(again, ("Example 3, input", ""), ("Test row 1, input", ""))
     assert again.end() == 0
     text = (tmp_path / "mail.toml").read_text()
@@ -193,7 +193,7 @@ def test_a_file_is_answered_under_a_bar_and_a_missing_one_asked_about(start, tmp
         assert words in done.text()
     for key, code in (("n", 2), ("y", 0)):
         asked = start("predict", "trial", "mails2.csv")
-        asked.wait("There is no file mails2.csv. Answer this as a text? [y/N]:")
+        asked.wait("There is no file mails2.csv. Treat it as text? [y/N]:")
         asked.press(f"{key}\r")
         assert asked.end() == code
 

@@ -83,7 +83,7 @@ def test_each_number_of_epochs_trains_anew_on_the_same_rows(own_folder):
         "1,2",
     )
     result = run(*line, "--all")
-    assert result.stderr.count("synth: finished before") == 1 and result.stderr.count("train: done") == 2
+    assert result.stderr.count("synth: already finished") == 1 and result.stderr.count("train: done") == 2
     assert [t["epochs"] for t in json.loads(run(*line, "--json").stdout)["trials"]] == [1.0, 2.0]
 
 

@@ -60,7 +60,7 @@ def test_a_gain_over_a_tune_on_the_examples_says_so(run):
 
 def test_the_notes_tell_the_prompt_what_leaked_and_what_was_forgotten(run):
     served, *said = verdict_card(run).notes
-    assert served.startswith("predict and serve answer as \u201ctuned, labels only\u201d")
+    assert served.startswith("predict and serve use \u201ctuned, labels only\u201d")
     assert len(said) == 4 and "1 test row was left out: 1 like an example, 0 like a training row." in said
     assert said[2].startswith("Probabilities, temperature 1.00 from 0 validating rows: calibration error")
     assert "Perplexity on a neutral text:" in said[3]
@@ -86,12 +86,12 @@ def scored(run, **scores):
 
 def test_the_headline_is_against_the_model_as_it_comes_and_the_best_untrained_way(run):
     report = scored(run, base=38.0, tuned_restricted=97.2, base_calibrated=90.0, tuned=98.0, majority_label=99.0)
-    wanted = "38 -> 97 % against the model as it comes; the best untrained way here reaches 90 %."
+    wanted = "38 -> 97 % from untuned to tuned; the best untuned setup reaches 90 %."
     assert headline(report) == wanted
     write_report(run, report)
     assert verdict_card(run).headline == wanted
     written = dataclasses.replace(report, metric="rouge_l")
-    assert headline(written).startswith("38 -> 97 ROUGE-L against")
+    assert headline(written).startswith("38 -> 97 ROUGE-L from untuned")
 
 
 def test_the_strongest_way_is_one_that_can_be_typed(run):
@@ -103,7 +103,7 @@ def test_the_strongest_way_is_one_that_can_be_typed(run):
     assert [use.score for use in found] == sorted((use.score for use in found), reverse=True)
     assert (found[0].name, found[0].score) == ("base_calibrated", 90.0)
     said = served_note(run, report)
-    assert "predict and serve answer as \u201ctuned, labels only\u201d" in said
+    assert "predict and serve use \u201ctuned, labels only\u201d" in said
     assert said.endswith(f"sg-local predict {run.typed} --base --labels calibrated FILE")
 
 
@@ -122,12 +122,12 @@ def test_a_stronger_base_in_another_form_than_its_best_is_held_against_that_form
         assert uses(run, changed)[0].name == name
         return served_note(run, changed)
 
-    assert "(surely so)" in said("worse", "open") and "(which may be chance)" in said("open", "worse")
+    assert "(significant)" in said("worse", "open") and "(may be chance)" in said("open", "worse")
 
 
 def test_of_a_stronger_tuned_way_it_is_said_that_chance_was_not_tested(run):
     said = served_note(run, scored(run, tuned_restricted=70.0, tuned_calibrated=80.0))
-    assert "80.0 against 70.0 (whether by chance was not tested)" in said
+    assert "80.0 against 70.0 (the difference was not tested)" in said
     assert said.endswith(f"{run.typed} --labels calibrated FILE")
 
 
@@ -138,7 +138,7 @@ def test_every_command_finds_the_run_where_it_lies(run):
 
 
 def test_where_nothing_is_stronger_the_served_way_stands(run):
-    assert served_note(run, scored(run, tuned_restricted=70.0, tuned=70.0)).endswith("is stronger on these test rows.")
+    assert served_note(run, scored(run, tuned_restricted=70.0, tuned=70.0)).endswith("available on these test rows.")
 
 
 def test_every_way_of_asking_can_be_typed_and_a_plain_question_gets_what_is_served():

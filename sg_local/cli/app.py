@@ -43,29 +43,29 @@ class Listing:
     summary: str
 
 
-JOB, USE, LOOK = "The job", "Use what came out", "Look around"
+JOB, USE, LOOK = "The job", "Use the result", "Manage"
 COMMANDS = {
-    "run": Listing("run", JOB, "Make a model good at a task: all stages, going on where an earlier try stopped."),
-    "synth": Listing("stage", JOB, "Let the model write training pairs for a task."),
-    "filter": Listing("stage", JOB, "Judge the synthesised pairs by rules, and show the funnel."),
-    "review": Listing("review", JOB, "Judge the synthesised pairs yourself, one key each."),
+    "run": Listing("run", JOB, "Train a model for a task: every stage, continuing where an earlier run stopped."),
+    "synth": Listing("stage", JOB, "Generate training pairs for a task with the model itself."),
+    "filter": Listing("stage", JOB, "Filter the generated pairs by rules, and show what was rejected and why."),
+    "review": Listing("review", JOB, "Review the generated pairs yourself, one key each."),
     "train": Listing("stage", JOB, "Finetune a LoRA adapter on the kept pairs."),
     "export": Listing("stage", JOB, "Write the GGUF files that other programs load."),
-    "eval": Listing("eval", JOB, "Measure the tuned model against its base, with intervals."),
-    "tune-settings": Listing("tune_settings", JOB, "Search temperature and epochs over several tasks for a preset."),
-    "serve": Listing("serve", USE, "Answer OpenAI-style requests with the tuned model, on this machine."),
-    "predict": Listing("predict", USE, "Answer one text, each line of standard input, or every row of a file."),
-    "label": Listing("label", USE, "Label a text, lines or a file's rows with the untuned model, at once."),
-    "report": Listing("use", USE, "Write the report of a run as one HTML page."),
-    "inspect": Listing("use", USE, "Say what a GGUF file holds and where it came from."),
-    "runs": Listing("runs", LOOK, "List, show, compare, tag, rename and delete runs."),
-    "tasks": Listing("tasks", LOOK, "List, show, write and check task files."),
-    "models": Listing("models", LOOK, "List, show, add, download and remove base models."),
-    "cache": Listing("cache", LOOK, "List and delete what is kept to be faster the second time."),
-    "doctor": Listing(
-        "doctor", LOOK, "Say what this machine can do, with which model, and how to mend what it cannot."
+    "eval": Listing("eval", JOB, "Measure the improvement over the base model, with confidence intervals."),
+    "tune-settings": Listing(
+        "tune_settings", JOB, "Find the best temperature and epochs over several tasks, and save a preset."
     ),
-    "config": Listing("config_commands", LOOK, "Show the settings in force and where each one came from."),
+    "serve": Listing("serve", USE, "Serve tuned models on this machine through an OpenAI-compatible API."),
+    "predict": Listing("predict", USE, "Run the tuned model on a text, on lines of standard input, or on a file."),
+    "label": Listing("label", USE, "Label a text, lines or a file with the untuned model, without training."),
+    "report": Listing("use", USE, "Write a run's report as one HTML page."),
+    "inspect": Listing("use", USE, "Show what a GGUF file holds and where it came from."),
+    "runs": Listing("runs", LOOK, "List, show, compare, tag, rename and delete runs."),
+    "tasks": Listing("tasks", LOOK, "List, show, create and check task files."),
+    "models": Listing("models", LOOK, "List, show, add, download and remove base models."),
+    "cache": Listing("cache", LOOK, "Show or clear cached files."),
+    "doctor": Listing("doctor", LOOK, "Check this machine, and say how to fix problems."),
+    "config": Listing("config_commands", LOOK, "Show the current settings and where each one comes from."),
     "completion": Listing("completion", LOOK, "Print the completion script for bash, zsh or fish."),
 }
 
@@ -179,7 +179,7 @@ class Program(CommandGroup):
 
 def _end(code: int) -> int:
     """Say that the command was interrupted; the exit code."""
-    _tell("Interrupted. The same line goes on where this stopped.")
+    _tell("Interrupted. Run the same command again to continue.")
     return code
 
 
@@ -213,10 +213,11 @@ def as_sg_error(error: SgError | click.ClickException | OSError) -> SgError:
     if isinstance(error, click.ClickException):
         return _from_click(error)
     if error.errno in NO_SPACE:
-        hint = "Free some space and run the same line again: finished rows are kept."
+        hint = "Free some space and run the same command again: finished rows are kept."
         return SgError(f"{NO_SPACE[error.errno]}.", hint)
-    place = f" {error.filename}" if error.filename else ""
-    return SgError(f"The system refused{place}: {error.strerror or error}.", "Check the path and its permissions.")
+    reason = error.strerror or error
+    message = f"Cannot access {error.filename}: {reason}." if error.filename else f"Operating system error: {reason}."
+    return SgError(message, "Check the path and its permissions.")
 
 
 def _from_click(error: click.ClickException) -> SgError:
@@ -234,7 +235,7 @@ def _before_the_command(option: str, ctx: click.Context | None) -> str:
     if ctx is None or ctx.parent is None or option not in _options(ctx.find_root()):
         return ""
     words = ctx.command_path.partition(" ")[2]
-    return f"It stands before the command: `sg-local {option} {words}`."
+    return f"It goes before the command: `sg-local {option} {words}`."
 
 
 def _options(ctx: click.Context | None) -> list[str]:
@@ -274,12 +275,12 @@ def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> 
     ),
 )
 @click.version_option(__version__, prog_name="sg-local", message="%(prog)s %(version)s")
-@click.option("--offline", is_flag=True, help="Ask no server at all: neither an endpoint nor the Hub.")
-@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is decided, and why.")
-@click.option("--log-texts", is_flag=True, help="Let prompts and completions into the log too.")
+@click.option("--offline", is_flag=True, help="Contact no server: neither an endpoint nor the Hugging Face Hub.")
+@click.option("-v", "--verbose", is_flag=True, help="Explain decisions on standard error.")
+@click.option("--log-texts", is_flag=True, help="Include prompts and completions in the log.")
 @click.pass_context
 def app(ctx: click.Context, offline: bool, verbose: bool, log_texts: bool) -> None:
-    """Make a local language model good at one task, using nothing but the model itself."""
+    """Finetune a local language model for one task, on data that it writes itself."""
     environment = replace(Environment.read(os.environ), offline=offline)
     stay_offline()
     set_brief_waits()

@@ -32,7 +32,7 @@ asked_argument = click.argument("run", shell_complete=asked_names)
 
 def base_options(command: Decorated) -> Decorated:
     """--base, and what a base alone is asked with: --model, --form."""
-    help = "Ask the untuned model. RUN may then be a task that has no run."
+    help = "Use the untuned model; RUN may then be a task without a run."
     return click.option("--base", is_flag=True, help=help)(model_option(form_option(command)))
 
 
@@ -41,7 +41,7 @@ def open_asked(name: str, options: Options, environment: Environment, *, base: b
     ctx = click.get_current_context()
     typed = {one for one in BASE_ONLY if ctx.get_parameter_source(one) is ParameterSource.COMMANDLINE}
     if typed and not base:
-        raise SgError(f"--{min(typed)} goes with --base: a run has its own.", "Leave it out.", exit_code=2)
+        raise SgError(f"--{min(typed)} needs --base: a run has its own.", "Leave it out.", exit_code=2)
     given = options.given - (set(BASE_ONLY) - typed)
     with waiting(OPENING):
         return job_for_asking(name, dataclasses.replace(options, given=given), environment.home(), base=base)

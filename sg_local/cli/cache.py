@@ -19,20 +19,20 @@ from sg_local.words import did_you_mean, size
 
 @click.group("cache", cls=CommandGroup, examples=("sg-local cache ls", "sg-local cache clear"))
 def cache_command() -> None:
-    """List and delete what is kept to be faster the second time."""
+    """Show or clear cached files."""
 
 
 @cache_command.command("ls", examples=("sg-local cache ls", "sg-local cache ls --json"))
 @json_option
 @click.pass_obj
 def ls(environment: Environment, as_json: bool) -> None:
-    """Show what fills the cache, by model. All of it can be made again."""
+    """Show what is in the cache, by model. All of it can be rebuilt."""
     lines = lines_of(environment)
     if as_json:
         output.show_json([dataclasses.asdict(line) for line in lines])
         return
     if not lines:
-        output.say(f"Nothing is kept in {environment.data}.", err=True)
+        output.say(f"The cache in {environment.data} is empty.", err=True)
         return
     columns = [Column("what"), Column("model"), Column("files", True), Column("size", True)]
     rows = [(line.kind, line.model, str(len(line.paths)), size(line.size_bytes)) for line in lines]
@@ -44,17 +44,19 @@ def ls(environment: Environment, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def clear(environment: Environment, model: str | None, yes: bool) -> None:
-    """Delete what is kept, or only the faster copies of one MODEL. Runs and models stay."""
+    """Delete the cache, or only the faster copies of one MODEL. Runs and models stay."""
     kept = lines_of(environment)
     lines = [line for line in kept if model in (None, line.model)]
     if model is not None and not lines:
         known = sorted({line.model for line in kept} - {""})
-        raise SgError(f"Nothing is kept for {model}.", did_you_mean(model, known) or "See `cache ls`.", exit_code=2)
+        raise SgError(f"Nothing is cached for {model}.", did_you_mean(model, known) or "See `cache ls`.", exit_code=2)
     n_bytes = sum(line.size_bytes for line in lines)
     if not yes and lines:
         if not sys.stdin.isatty():
-            raise SgError("The cache is not cleared: nobody can be asked.", "Add --yes.", exit_code=2)
-        click.confirm(f"Delete {size(n_bytes)} of what can be made again?", abort=True, err=True)
+            raise SgError(
+                "The cache was not cleared: not a terminal, so cannot ask for confirmation.", "Add --yes.", exit_code=2
+            )
+        click.confirm(f"Delete {size(n_bytes)} of cached files?", abort=True, err=True)
     output.say(f"{size(cache.clear(lines))} freed", err=True)
 
 

@@ -32,18 +32,18 @@ OPTIONS = {
 
 
 VARIABLES = {
-    "SG_LOCAL_HOME": "One folder for the config file, model cards and caches, in place of the XDG folders.",
-    **{variable: f"As --{option}." for option, variable in OPTIONS.items()},
-    "SG_LOCAL_ENDPOINT_KEY": "The key that is sent to the server of --endpoint.",
-    "SG_LOCAL_API_KEY": "As --api-key of serve.",
-    "SG_LOCAL_LOG": "A file to which every decision is appended.",
-    "SG_LOCAL_LOG_TEXTS": "1 lets prompts and completions into that file.",
-    "NO_COLOR": "Set to anything: no colours.",
-    "VISUAL, EDITOR": "The editor for a row under review.",
-    "XDG_CONFIG_HOME, XDG_CACHE_HOME": "Where the config file and the caches are, without SG_LOCAL_HOME.",
-    "HF_HUB_CACHE, HF_HOME": "Where the Hugging Face cache is: models in it are found and downloads go there.",
-    "OLLAMA_MODELS": "Where Ollama keeps models, which are found too.",
-    "LLAMA_CACHE": "Where llama.cpp keeps models, which are found too.",
+    "SG_LOCAL_HOME": "One folder for config file, model cards and cache, instead of the XDG folders.",
+    **{variable: f"Same as --{option}." for option, variable in OPTIONS.items()},
+    "SG_LOCAL_ENDPOINT_KEY": "API key for the server given by --endpoint.",
+    "SG_LOCAL_API_KEY": "Same as --api-key of serve.",
+    "SG_LOCAL_LOG": "Append a log of every decision to this file.",
+    "SG_LOCAL_LOG_TEXTS": "Set to 1 to include prompts and completions in that log.",
+    "NO_COLOR": "If set, output has no colours.",
+    "VISUAL, EDITOR": "Editor for rows under review.",
+    "XDG_CONFIG_HOME, XDG_CACHE_HOME": "Folders of the config file and the cache, unless SG_LOCAL_HOME is set.",
+    "HF_HUB_CACHE, HF_HOME": "The Hugging Face cache: models are found there and downloaded to it.",
+    "OLLAMA_MODELS": "Where Ollama keeps its models, which can be used here.",
+    "LLAMA_CACHE": "Where llama.cpp keeps its models, which can be used here.",
 }
 """Every variable that is read, and what it does: `sg-local help environment` and the docs show them."""
 
@@ -130,10 +130,10 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
     from sg_local.reading import read_toml
 
-    data = read_toml(path, "Mend or delete the line.")
+    data = read_toml(path, "Fix or delete this line.")
     wrong = [key for key, value in data.items() if not isinstance(value, (str, int, dict)) or isinstance(value, bool)]
     if wrong:
-        raise SgError(f"{path}: {wrong[0]} is neither a text nor a whole number.", "Mend or delete it.", exit_code=2)
+        raise SgError(f"{path}: {wrong[0]} must be a text or a whole number.", "Fix or delete it.", exit_code=2)
     options = {key: str(value) for key, value in data.items() if not isinstance(value, dict)}
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:

@@ -39,7 +39,7 @@ SHOWN = ("model", "backend", "trainer", "form", "seed", "preset", "runs")
     "config", cls=CommandGroup, examples=("sg-local config show", "sg-local config show synth", "sg-local config path")
 )
 def config_command() -> None:
-    """Show the settings in force and where each one came from."""
+    """Show the current settings and where each one comes from."""
 
 
 @config_command.command("path", heals=True, examples=("sg-local config path", "$EDITOR $(sg-local config path)"))
@@ -66,15 +66,16 @@ def path(environment: Environment) -> None:
 def show(environment: Environment, stage: str | None, kind: Any, as_json: bool, options: Options) -> None:
     """Show every setting with its value, where it came from, and what it means.
 
-    Flags and environment variables are taken into account as any other command would take them. STAGE shows the
-    settings of one stage only.
+    Options and environment variables count as in any other command. STAGE shows the settings of one stage only.
     """
     layers = (*environment.home().layers, ("--set", options.settings))
     found = make_plan([preset_layer(options.preset, kind), *layers])
     rows = [] if stage else [_option_row(name, options, environment) for name in SHOWN]
     chosen = found.stages if stage is None else {name: own for name, own in found.stages.items() if name == stage}
     if not chosen:
-        raise click.BadParameter(f"{stage!r} is no stage; there are {', '.join(found.stages)}", param_hint="STAGE")
+        raise click.BadParameter(
+            f"there is no stage {stage!r}; the stages are {', '.join(found.stages)}", param_hint="STAGE"
+        )
     for name, settings in chosen.items():
         rows += [
             Row(dotted, value, found.source(dotted), meaning(dotted).replace("`", ""))

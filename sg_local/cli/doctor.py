@@ -31,9 +31,9 @@ STATUS = {"ok": "ok", "warn": "warning", "fail": "missing"}
 @json_option
 @click.pass_obj
 def doctor_command(environment: Environment, model: str | None, as_json: bool) -> None:
-    """Say what this machine can do, with which model, and how to mend what it cannot.
+    """Check this machine, and say how to fix problems.
 
-    Exits with 1 when the main job cannot run here.
+    Exit code 1: the main job cannot run here.
     """
     from sg_local import doctor
 
@@ -77,7 +77,7 @@ def _show(checks: Sequence[Finding]) -> None:
 
         cards.show_findings(views_of(checks), verdict_of(checks))
         return
-    columns = [Column("status"), Column("what"), Column("found"), Column("to mend it")]
+    columns = [Column("status"), Column("what"), Column("found"), Column("fix")]
     rows = [(STATUS[c.status], f"{c.topic}: {c.name}", _found(c), c.mend) for c in checks]
     output.show_table("Doctor", columns, rows)
     output.say(verdict_of(checks))

@@ -20,7 +20,7 @@ def edited(text: str, editor: str, name: str = "text.txt") -> str:
             done = subprocess.run([*shlex.split(editor), str(path)], check=False)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise SgError(f"{editor} cannot be started: {reason}.", "Set EDITOR to another one.") from error
+            raise SgError(f"{editor} cannot be started: {reason}.", "Set EDITOR to another editor.") from error
         if done.returncode != 0:
-            raise SgError(f"{editor} ended with an error: nothing changed.", "Set EDITOR to another one.")
+            raise SgError(f"{editor} exited with an error, so nothing was changed.", "Set EDITOR to another editor.")
         return read_text(path)

@@ -81,7 +81,7 @@ class Wanted:
     "--columns",
     metavar="input=NAME,output=NAME",
     default="",
-    help="The columns of that file.  [default: by their names]",
+    help="Which columns of that file to use.  [default: recognised by name]",
 )
 @click.option(
     "--gate",
@@ -89,35 +89,37 @@ class Wanted:
     multiple=True,
     metavar="GATE",
     shell_complete=gate_names,
-    help="Exit with 3 unless this holds, in points.",
+    help="Exit with code 3 unless this holds, such as tuned-base>=2 (points).",
 )
-@click.option("--show", type=Choice(tuple(evaluate.SHOW)), help="List single answers, against the base's.")
+@click.option(
+    "--show", type=Choice(tuple(evaluate.SHOW)), help="List individual answers, beside those of the base model."
+)
 @click.option(
     "--system",
     metavar="SYSTEM",
     shell_complete=system_names,
-    help="Whose answers to list.  [default: what predict and serve give]",
+    help="Whose answers to list.  [default: the system that predict and serve use]",
 )
 @click.option(
     "--abstain",
     type=click.FloatRange(0, 1),
     metavar="P",
-    help='Say what is left, and right, where less probable labels are "unsure".',
+    help='Also report what is left, and how much of it is right, if less probable labels become "unsure".',
 )
 @click.option(
     "--file",
     type=click.Path(path_type=Path),
     metavar="GGUF",
-    help="Let this file answer, and pair it with the adapter: merged, quantised anew, by whomever.",
+    help="Score this GGUF file on the test rows, whoever made it, and compare it with the adapter.",
 )
 @click.option(
     "--prompt",
     type=Choice(evaluate.PROMPTS),
     default=evaluate.RUNS,
     show_default=True,
-    help="Ask the file in the run's prompts, or by its own chat template.",
+    help="Prompt the file as the run does, or with its own chat template.",
 )
-@click.option("--retain", is_flag=True, help="Measure what tuning cost elsewhere, too.")
+@click.option("--retain", is_flag=True, help="Also measure forgetting outside the task.")
 @endpoint_options
 @trainer_option
 @set_option
@@ -137,12 +139,12 @@ def eval_command(
     options: Options,
     **wanted: Any,
 ) -> None:
-    """Measure the tuned model against its base, with intervals.
+    """Measure the improvement over the base model, with confidence intervals.
 
     A gate compares a score or a gain with a number of points: `tuned>=80`, `tuned-base>=2`, `tuned-base.low>0`. Other
-    test rows or settings need no --redo: answers that still count are kept. With --base only the untuned model is
-    measured, nothing is written, and RUN may be a task that has no run. With --file a GGUF answers the same rows; its
-    systems are called `file` and `file_restricted` in a gate, such as `file-tuned.low>-2`.
+    test rows or settings need no --redo: answers that are still valid are reused. With --base only the untuned model
+    is measured, nothing is written, and RUN may be a task without a run. With --file a GGUF file answers the same rows;
+    gates call it `file` and `file_restricted`, as in `file-tuned.low>-2`.
     """
     from sg_local import tasks
 
@@ -150,7 +152,7 @@ def eval_command(
     gates = [evaluate.parse_gate(gate) for gate in asked.gates]
     options = _with_said(options, {"retain": retain or None, "abstain": abstain})
     if base and (retain or options.redo or asked.show or asked.system or asked.file):
-        message = "--retain, --redo, --show, --system and --file need a run, and --base measures the untuned model."
+        message = "--retain, --redo, --show, --system and --file need a run, but --base measures the untuned model."
         raise SgError(message, "Leave one of them out.", exit_code=2)
     with open_asked(run, options, environment, base=base) as job:
         chosen = None if options.tests == TASK else options.tests
@@ -240,9 +242,9 @@ def show_base(found: evaluate.BaseScores, model: str) -> None:
     for one in card.values():
         if one.reliability is not None:
             output.say(f"{one.title}: {reliability_note(one.reliability)}")
-    output.say(f"The best prompt is the {found.chosen['base']} one, chosen on the examples, never on test rows.")
+    output.say(f"Prompt format: {found.chosen['base']}, chosen on the examples, never on test rows.")
     if n_out := len(found.excluded.examples) + len(found.excluded.training):
-        output.say(f"{counted(n_out, 'test row', 'were')} left out: too like an example or a training row.")
+        output.say(f"{counted(n_out, 'test row', 'were')} left out: too similar to an example or a training row.")
 
 
 def show(job: OpenRun, asked: Wanted) -> None:

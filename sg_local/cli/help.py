@@ -15,12 +15,22 @@ from sg_local.cli.output import say
 ENVIRONMENT = "environment"
 WIDTH = 100
 GROUPS = {
-    "Settings and engines": ("preset", "sets", "seed", "form", "backend", "trainer", "no_fast_copy"),
+    "Your own data": ("inputs", "rows", "own_columns"),
     "Limits": ("ram_bytes", "disk_bytes", "whole_s"),
-    "Your own rows": ("inputs", "rows", "own_columns"),
+    "Settings and engines": (
+        "preset",
+        "sets",
+        "seed",
+        "form",
+        "backend",
+        "endpoint",
+        "ask_remote",
+        "trainer",
+        "no_fast_copy",
+    ),
     "Output": ("runs", "notify", "as_json", "help"),
 }
-"""Options that stand under a heading of their own, by parameter name; all others come first."""
+"""Options that stand under a heading of their own, in this order, by parameter name; all others come first."""
 FEW = 8
 """So many options need no headings."""
 
@@ -31,10 +41,10 @@ Records = Sequence[tuple[str, tuple[str, str]]]
 def write_options(formatter: click.HelpFormatter, records: Records) -> None:
     """A command's options: its own first, then those that many commands share, by group."""
     shared = {name for names in GROUPS.values() for name in names} if len(records) > FEW else set()
-    own = [record for name, record in records if name not in shared]
-    groups = {"Options": own}
+    groups = {"Options": [record for name, record in records if name not in shared]}
+    told = dict(records)
     for heading, names in GROUPS.items() if shared else ():
-        groups[heading] = [record for name, record in records if name in names]
+        groups[heading] = [told[name] for name in names if name in told]
     for heading, found in groups.items():
         if found:
             with formatter.section(heading):
@@ -44,7 +54,7 @@ def write_options(formatter: click.HelpFormatter, records: Records) -> None:
 def environment_help(ctx: click.Context) -> str:
     """The environment variables, as help shows them."""
     formatter = ctx.make_formatter()
-    formatter.write_text("A flag stands above its variable, a variable above the config file.")
+    formatter.write_text("An option overrides its environment variable, which overrides the config file.")
     with formatter.section("Environment variables"):
         formatter.write_dl(list(VARIABLES.items()))
     return formatter.getvalue().rstrip("\n")

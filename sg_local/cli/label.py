@@ -66,7 +66,7 @@ def labelled_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     type=Choice(AGAINST),
     default=INSTANT.against,
     show_default=True,
-    help="The inputs over which each label's mean score is taken off.",
+    help="Which inputs to calibrate the labels with.",
 )
 @model_option
 @form_option
@@ -77,16 +77,16 @@ def labelled_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @job_options()
 @click.pass_obj
 def label_command(environment: Environment, /, task: str, against: Against, options: Options, **typed: Any) -> None:
-    """Label a text, lines or a file's rows with the untuned model, at once.
+    """Label a text, lines or a file with the untuned model, without training.
 
-    Nothing is trained, and no run is begun. TASK is a task with labels, or a run, whose model it then is. TEXT is the
-    name of a file of rows (CSV, TSV, XLSX, JSON lines, plain lines), or else the text to label. Without it, or with -,
-    each line of standard input is one input.
+    TASK is a task with labels, or a run, whose task and model are then used; no run is created. TEXT is a file of rows
+    (CSV, TSV, XLSX, JSON lines, plain lines), or else the text itself. Without it, or with -, each line of standard
+    input is one input.
 
-    Each label's mean score over known inputs is taken off first: those of the task's run or, without one, 64 that the
-    model writes, once for each task. --against rows takes the file's own rows instead, which saves that time and is
-    right where no label is far commoner than the others. With --out the same command continues after a kill. Exit codes
-    are those of predict.
+    Labels are calibrated first: each label's mean score over some inputs is subtracted, so that a label that the model
+    prefers anyway does not always win. These are the inputs of the task's run or, without one, 64 that the model
+    writes once for each task. --against rows uses the file's own rows instead: faster, and accurate if no label is
+    much more common than the others. With --out, run the same command again to continue. Exit codes as for predict.
     """
     wanted = Wanted.of(base=True, redo=options.redo, **typed)
     source = source_of(wanted)

@@ -38,13 +38,17 @@ def models_command() -> None:
 @models_command.command(
     "ls", examples=("sg-local models ls", "sg-local models ls --found", "sg-local models ls --json")
 )
-@click.option("--found", is_flag=True, help="Every model on this machine: Ollama's, LM Studio's and llama.cpp's too.")
+@click.option(
+    "--found",
+    is_flag=True,
+    help="List every model on this machine, including those of Ollama, LM Studio and llama.cpp.",
+)
 @click.pass_obj
 @json_option
 def ls(environment: Environment, found: bool, as_json: bool) -> None:
-    """List the models that are known, and whether they are on this machine.
+    """List known models, and whether they are on this machine.
 
-    Any name that is listed can be given as --model; nothing is copied.
+    Any listed name works as --model; nothing is copied.
     """
     from sg_local import models
 
@@ -58,7 +62,7 @@ def ls(environment: Environment, found: bool, as_json: bool) -> None:
     output.show_table("Models", columns, [model_cells(entry, found) for entry in entries])
     if len(entries) < len(every) and not found:
         n = len(every) - len(entries)
-        output.say(f"More of other programs' models are here: {n}. See sg-local models ls --found", err=True)
+        output.say(f"Other programs have {n} more on this machine: sg-local models ls --found", err=True)
     output.say(f"Get one with: {PULL} NAME", err=True)
 
 
@@ -78,7 +82,7 @@ def _text(value: Any) -> str | None:
 @click.pass_obj
 @json_option
 def show(environment: Environment, model: str, as_json: bool) -> None:
-    """Show what is known of a model: a name, or the path of a GGUF file."""
+    """Show the details of a model, given by name or by the path of a GGUF file."""
     from sg_local import models
     from sg_local.backends.training.memory import needs_by_place
     from sg_local.gguf.config import check_model
@@ -117,7 +121,7 @@ def _show_card(card: Card, as_json: bool) -> None:
     reason = models.why_not_trained(card)
     if reason:
         output.note(reason)
-    output.say(f"It is not on this machine. Get it with: {card.get}", err=True)
+    output.say(f"Not on this machine. Get it with: {card.get}", err=True)
 
 
 @models_command.command("add", examples=("sg-local models add my-model ~/models/my-model.Q4_K_M.gguf",))
@@ -146,11 +150,11 @@ def add(environment: Environment, name: str, path: Path) -> None:
 def pull(environment: Environment, name: str) -> None:
     """Download a model from the Hugging Face Hub: the one command that uses the network.
 
-    A download that broke off is gone on with. The file goes into the Hugging Face cache, where every other program
-    that knows the Hub finds it as well.
+    An interrupted download continues where it stopped. The file goes into the Hugging Face cache, where other programs
+    find it, too.
     """
     if environment.offline:
-        raise SgError("Nobody may be asked, and a download asks the Hub.", "Leave out `offline`.", exit_code=2)
+        raise SgError("A download needs the network, which --offline forbids.", "Leave out `offline`.", exit_code=2)
     go_online()
     from sg_local import models
 
@@ -205,7 +209,7 @@ class DownloadLine:
 def rm(environment: Environment, name: str, yes: bool) -> None:
     """Remove a model: a name that `models add` gave, or a file from the Hugging Face cache.
 
-    Its faster copies in the cache go with it. The file that a name of yours stands for stays, and so do other programs'
+    Its faster copies in the cache are deleted, too. A file that you gave a name stays, and so do other programs'
     models.
     """
     from sg_local import models
@@ -215,7 +219,9 @@ def rm(environment: Environment, name: str, yes: bool) -> None:
     paths = [*models.removal(name, environment.models), *copies]
     if not yes:
         if not sys.stdin.isatty():
-            raise SgError(f"{name} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)
+            raise SgError(
+                f"{name} was not deleted: not a terminal, so cannot ask for confirmation.", "Add --yes.", exit_code=2
+            )
         click.confirm(f"Delete {' and '.join(map(str, paths))}?", abort=True, err=True)
     freed = models.remove(paths)
     for path in paths:

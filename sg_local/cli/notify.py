@@ -61,5 +61,5 @@ notify_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=note_the_end,
-    help="Ring, and show a notice on the desktop, at the end.",
+    help="Ring the bell and show a desktop notification at the end.",
 )

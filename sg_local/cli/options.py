@@ -78,7 +78,7 @@ def runs_option(command: Decorated) -> Decorated:
         show_default=True,
         envvar=OPTIONS["runs"],
         show_envvar=True,
-        help="The folder that holds the runs.",
+        help="Folder with the runs.",
     )(command)
 
 
@@ -95,32 +95,32 @@ def set_option(command: Decorated) -> Decorated:
         multiple=True,
         metavar=SET_METAVAR,
         shell_complete=setting_names,
-        help="Change one setting; may be given many times. `sg-local config show` lists them.",
+        help="Change a setting; repeatable. `sg-local config show` lists them all.",
     )(command)
 
 
 def time_option(command: Decorated) -> Decorated:
     """--time 20m: a budget for the training."""
-    help = "Train no longer than this: the epochs are cut to what fits."
+    help = "Time limit for training: epochs are cut to fit."
     return click.option("--time", "time_s", type=Duration(), metavar=Duration.name, help=help)(command)
 
 
 def budget_options(command: Decorated) -> Decorated:
     """--ram 12G, --disk 15G, --time 45m: for the whole job."""
-    fits = "rows, epochs, batch and the like are chosen to fit."
+    fits = "rows, epochs and batch size are chosen to fit."
     time = click.option(
-        "--time", "whole_s", type=Duration(), metavar=Duration.name, help=f"Time for the whole job: {fits}"
+        "--time", "whole_s", type=Duration(), metavar=Duration.name, help=f"Time limit for the whole job: {fits}"
     )
-    disk = click.option("--disk", "disk_bytes", type=Size(), metavar=Size.name, help="Disk for the whole job.")
-    ram = click.option("--ram", "ram_bytes", type=Size(), metavar=Size.name, help="Memory for the whole job.")
+    disk = click.option("--disk", "disk_bytes", type=Size(), metavar=Size.name, help="Disk limit for the whole job.")
+    ram = click.option("--ram", "ram_bytes", type=Size(), metavar=Size.name, help="Memory limit for the whole job.")
     return ram(disk(time(command)))
 
 
 def own_rows_options(command: Decorated) -> Decorated:
     """--inputs FILE, --rows FILE, --columns input=...,output=...."""
-    inputs = "Your own inputs, without answers: they take the place of invented ones. CSV, XLSX, JSON lines, text."
-    rows = "Your own inputs with right answers: they train, and measure where the task has no test rows."
-    columns = "The columns of these files.  [default: by their names]"
+    inputs = "Your own unlabelled inputs, used instead of generated ones. CSV, XLSX, JSON lines or text."
+    rows = "Your own labelled rows, for training; some are held back for testing if the task has no test rows."
+    columns = "Which columns of these files to use.  [default: recognised by name]"
     metavar = "input=NAME,output=NAME"
     file = click.Path(path_type=Path)
     command = click.option("--columns", "own_columns", metavar=metavar, default="", help=columns)(command)
@@ -130,20 +130,18 @@ def own_rows_options(command: Decorated) -> Decorated:
 
 def abstain_option(command: Decorated) -> Decorated:
     """--abstain P."""
-    help = 'Answer "unsure" where the likeliest label is less probable than this.'
+    help = 'Answer "unsure" if the most likely label is less probable than this.'
     return click.option("--abstain", type=click.FloatRange(0, 1), metavar="P", help=help)(command)
 
 
 def redo_option(command: Decorated) -> Decorated:
     """--redo."""
-    return click.option("--redo", is_flag=True, help="Make it again although it is finished.")(command)
+    return click.option("--redo", is_flag=True, help="Redo even if finished.")(command)
 
 
 def name_option(command: Decorated) -> Decorated:
     """--name RUN."""
-    return click.option("--name", metavar="RUN", help="The run's name.  [default: from the task and the model]")(
-        command
-    )
+    return click.option("--name", metavar="RUN", help="Name of the run.  [default: made from task and model]")(command)
 
 
 def model_option(command: Decorated) -> Decorated:
@@ -154,7 +152,7 @@ def model_option(command: Decorated) -> Decorated:
         shell_complete=model_names,
         envvar=OPTIONS["model"],
         show_envvar=True,
-        help="The base model.  [default: smollm2-135m-instruct]",
+        help="Base model.  [default: smollm2-135m-instruct]",
     )(command)
 
 
@@ -167,14 +165,14 @@ def backend_option(command: Decorated) -> Decorated:
         show_default=True,
         envvar=OPTIONS["backend"],
         show_envvar=True,
-        help="What writes and scores text.",
+        help="Generation engine.",
     )(command)
 
 
 def endpoint_options(command: Decorated) -> Decorated:
     """--backend, --endpoint, --allow-remote."""
-    url = "With --backend openai: the server that lets its model write, such as http://127.0.0.1:8000/v1."
-    remote = "Let the endpoint be another machine: the task and its rows go there."
+    url = "Server to generate with, such as http://127.0.0.1:8000/v1 (needs --backend openai)."
+    remote = "Allow an endpoint on another machine: the task and its rows are sent there."
     command = click.option("--allow-remote", "ask_remote", is_flag=True, help=remote)(command)
     return backend_option(click.option("--endpoint", metavar="URL", help=url)(command))
 
@@ -188,7 +186,7 @@ def trainer_option(command: Decorated) -> Decorated:
         show_default=True,
         envvar=OPTIONS["trainer"],
         show_envvar=True,
-        help="What finetunes.",
+        help="Training engine.",
     )(command)
 
 
@@ -201,7 +199,7 @@ def form_option(command: Decorated) -> Decorated:
         show_default=True,
         envvar=OPTIONS["form"],
         show_envvar=True,
-        help="How prompts are laid out.",
+        help="Prompt format.",
     )(command)
 
 
@@ -214,7 +212,7 @@ def seed_option(command: Decorated) -> Decorated:
         show_default=True,
         envvar=OPTIONS["seed"],
         show_envvar=True,
-        help="Decides every random draw.",
+        help="Random seed.",
     )(command)
 
 
@@ -228,14 +226,14 @@ def preset_option(command: Decorated) -> Decorated:
         show_default=True,
         envvar=OPTIONS["preset"],
         show_envvar=True,
-        help="The settings to start from.",
+        help="Preset of settings to start from.",
     )(command)
 
 
 def fast_copy_option(command: Decorated) -> Decorated:
     """--no-fast-copy."""
     return click.option(
-        "--no-fast-copy", is_flag=True, help="Run the model's file as given, never a faster copy of its weights."
+        "--no-fast-copy", is_flag=True, help="Use the model file as it is, never a faster copy of its weights."
     )(command)
 
 

@@ -67,7 +67,7 @@ class Wanted:
     def of(cls, base: bool, labels: str | None, columns: str | None, free: bool = False, **more: Any) -> Wanted:
         """From the options as they are typed."""
         if free and labels not in (None, "free"):
-            raise SgError("--free and --labels say different things.", "Give one of them.", exit_code=2)
+            raise SgError("--free and --labels contradict each other.", "Give one of them.", exit_code=2)
         chosen = "free" if free else labels or Asking.labels
         probabilities, abstain = more.pop("probabilities"), more.pop("abstain") or 0.0
         votes = more.pop("votes", None) or 0
@@ -77,19 +77,21 @@ class Wanted:
 
 def rows_options(command: Decorated) -> Decorated:
     """What is answered and where the answers go: the options that predict and label share."""
-    jsonl = "Read a JSON object a line from standard input, and write such lines."
-    is_text = "Take TEXT as a text, also where a file has that name."
+    jsonl = "Read one JSON object per line from standard input, and write one per line."
+    is_text = "Treat TEXT as text, even if a file has that name."
     for option in (
-        click.option("--redo", is_flag=True, help="Replace the file that --out names."),
+        click.option("--redo", is_flag=True, help="Overwrite the file given by --out."),
         click.option("--text", "is_text", is_flag=True, help=is_text),
         click.option("--jsonl", is_flag=True, help=jsonl),
         abstain_option,
-        click.option("--probabilities", is_flag=True, help="Give the probability of every label, too."),
+        click.option("--probabilities", is_flag=True, help="Also give the probability of every label."),
         click.option(
-            "--columns", metavar="input=NAME", help="The column that holds the inputs.  [default: by its name]"
+            "--columns", metavar="input=NAME", help="Which column holds the inputs.  [default: recognised by name]"
         ),
         click.option(
-            "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a file's answers to this file."
+            "--out",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write the answers to this file; for a file of rows.",
         ),
     ):
         command = option(command)
@@ -113,11 +115,11 @@ def rows_options(command: Decorated) -> Decorated:
 @click.argument("text", required=False, shell_complete=row_names)
 @rows_options
 @click.option(
-    "--votes", type=click.IntRange(2), metavar="N", help="Let N samples elect each answer; gives their share."
+    "--votes", type=click.IntRange(2), metavar="N", help="Sample N answers and take the majority; also gives its share."
 )
 @click.option("--labels", type=Choice(LABELS), help="How a label is chosen.  [default: likeliest]")
 @base_options
-@click.option("--free", is_flag=True, help="Write the answer freely, not only a label or JSON that fits the schema.")
+@click.option("--free", is_flag=True, help="Do not restrict answers to labels, or to JSON that fits the schema.")
 @endpoint_options
 @set_option
 @runs_option
@@ -126,15 +128,15 @@ def rows_options(command: Decorated) -> Decorated:
 @job_options()
 @click.pass_obj
 def predict_command(environment: Environment, /, run: str, options: Options, **typed: Any) -> None:
-    """Answer one text, each line of standard input, or every row of a file.
+    """Run the tuned model on a text, on lines of standard input, or on a file.
 
-    TEXT is the name of a file of rows (CSV, TSV, XLSX, JSON lines, plain lines), or else the text to answer. Without
-    it, or with -, each line of standard input is one input, and each line of output its answer. With --base the untuned
-    model answers, of any architecture that llama.cpp runs, and RUN may be a task that has no run.
+    TEXT is a file of rows (CSV, TSV, XLSX, JSON lines, plain lines), or else the text itself. Without it, or with -,
+    each line of standard input is one input, and each line of output its answer. With --base the untuned model answers
+    (any architecture that llama.cpp runs), and RUN may be a task without a run.
 
-    A row that cannot be answered is passed over and says why in its own line. Exit codes: 0 every row was answered;
-    4 all but some, which are counted on stderr; 1 the work failed; 2 the command or a file is wrong; 130 interrupted.
-    With --out the same command then continues.
+    A row that cannot be answered is skipped, and its line says why. Exit codes: 0 every row was answered; 4 some rows
+    could not be answered (counted on stderr); 1 failure; 2 wrong command or file; 130 interrupted. With --out, run the
+    same command again to continue.
     """
     wanted = Wanted.of(redo=options.redo, **typed)
     source = source_of(wanted)
@@ -169,8 +171,8 @@ def source_of(wanted: Wanted) -> Path | str | None:
         hint = "Give it in quotes, name a file of rows, or pipe lines into the command."
         raise SgError("There is no text to answer.", hint, exit_code=2)
     if wanted.out is not None and not isinstance(found, Path):
-        hint = "Without a file the answers go to standard output: > FILE keeps them."
-        raise SgError("--out is for the answers to a file.", hint, exit_code=2)
+        hint = "Other answers go to standard output: save them with > FILE."
+        raise SgError("--out needs a file of rows.", hint, exit_code=2)
     return found
 
 
@@ -182,8 +184,8 @@ def _file_or_text(text: str, is_text: bool) -> Path | str:
     if not is_text and streams.looks_like_a_file(text):
         missing = f"There is no file {text}."
         asked = sys.stdin.isatty() and sys.stderr.isatty()
-        if not (asked and click.confirm(f"{missing} Answer this as a text?", err=True)):
-            raise SgError(missing, "Check the path; --text takes it as a text.", exit_code=2)
+        if not (asked and click.confirm(f"{missing} Treat it as text?", err=True)):
+            raise SgError(missing, "Check the path, or add --text to treat it as text.", exit_code=2)
     return text
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sg_local.job.review_files import ConflictRow
 
 NOT_A_TERMINAL = SgError(
-    "The review needs a terminal that can move its cursor.",
+    "The review needs an interactive terminal.",
     "Use `--export FILE.csv` and `--import FILE.csv` to judge the rows in a spreadsheet.",
     exit_code=2,
 )
@@ -58,21 +58,23 @@ NOT_A_TERMINAL = SgError(
     envvar=OPTIONS["judge"],
     show_envvar=True,
     metavar="NAME",
-    help="Your name in the journal.  [default: the user]",
+    help="Reviewer's name, saved with each judgement.  [default: your user name]",
 )
-@click.option("--sample", type=click.IntRange(min=1), help="Judge so many random rows and bound the rate of bad ones.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), help="Review this many random rows and estimate the share of bad ones."
+)
 @click.option(
     "--export",
     "to",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the rows as .csv, .tsv, .xlsx or .jsonl.",
 )
-@click.option("--import", "source", type=click.Path(path_type=Path), help="Take over judgements from such a file.")
+@click.option("--import", "source", type=click.Path(path_type=Path), help="Read judgements from such a file.")
 @click.option(
     "--merge",
     "other",
     type=click.Path(path_type=Path),
-    help="Take over another reviewer's judgements and notes, and tell how far you agree: a copy of the run, or its "
+    help="Merge another reviewer's judgements and notes, and show how well you agree: a copy of the run, or its "
     "verdicts.jsonl.",
 )
 @json_option
@@ -91,10 +93,10 @@ def review_command(
     as_json: bool,
     options: Options,
 ) -> None:
-    """Judge the synthesised pairs yourself, one key each.
+    """Review the generated pairs yourself, one key each.
 
-    Every key is on disk before the next card: quit when you like, the next review goes on at the same card. What
-    you judge stands above the filters, also when they are run again.
+    Every judgement is saved at once: quit whenever you like, and the next review continues at the same card. Your
+    judgements override the filters, even when those run again.
     """
     from sg_local.job import review as job_review
     from sg_local.job import review_files
@@ -226,5 +228,7 @@ def _show_conflicts(job: OpenRun, conflicts: Sequence[ConflictRow]) -> None:
     columns = [Column("row", True), Column("input"), Column("here"), Column("there")]
     cells = [(str(row.row), brief(row.input, 40), row.here, row.there) for row in conflicts]
     output.show_table("Conflicts", columns, cells)
-    hint = f"The verdicts here stand. Decide with `sg-local review {job.run.name}`: f, then j until it says conflicts."
+    hint = (
+        f"The verdicts here are kept. Decide with `sg-local review {job.run.name}`: f, then j until it says conflicts."
+    )
     output.say(hint, err=True)

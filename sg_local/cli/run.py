@@ -91,12 +91,14 @@ def tell(line: str) -> None:
     "--tests",
     type=TestRows(own=True),
     metavar="N|FILE|task",
-    help="Number of test rows to use, or a file of test rows. The run remembers it; task takes the task's own again.",
+    help="Number of test rows to use, or a file of them; the run remembers it. `task` goes back to the task's own.",
 )
 @own_rows_options
-@click.option("--plan", "only_plan", is_flag=True, help="Only tell the memory, disk and time that it will take.")
-@click.option("--yes", is_flag=True, help="Ask nothing: do not stop for the review.")
-@click.option("--tune-anyway", is_flag=True, help="Do not ask whether to train where the rows doubt that it pays.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only estimate the memory, disk and time that it will take.")
+@click.option("--yes", is_flag=True, help="Ask nothing, and skip the review.")
+@click.option(
+    "--tune-anyway", is_flag=True, help="Train without asking, even if the rows suggest that it will not help."
+)
 @redo_option
 @notify_option
 @json_option
@@ -112,15 +114,15 @@ def run_command(
     as_json: bool,
     options: Options,
 ) -> None:
-    """Make a model good at a task: all stages, going on where an earlier try stopped.
+    """Train a model for a task: every stage, continuing where an earlier run stopped.
 
-    TASK is a .toml file, a Super-NaturalInstructions .json file, or the name of a task that came with sg-local.
-    On a terminal it stops for the review of the synthesised pairs, unless --yes. The same line again goes on where
-    it stopped; --redo makes those stages again that were made with other settings.
+    TASK is a .toml file, a Super-NaturalInstructions .json file, or the name of a task that comes with sg-local. On a
+    terminal it stops once, so that you can review the generated pairs, unless --yes is given. Run the same command
+    again to continue; --redo repeats the stages that were made with other settings.
 
-    Before training it says whether the rows show that the model knows the task. Where they do not, it asks on a
-    terminal whether to train (no ends with exit code 0 and what to do instead), unless --tune-anyway; with --yes or
-    without a terminal it says so and trains.
+    Before training it says whether the rows show that the model knows the task. If they do not, it asks on a terminal
+    whether to train (no: exit code 0, and what to do instead), unless --tune-anyway is given; with --yes or without a
+    terminal it says so and trains.
     """
     found = read_task(task, options.tests, options.own_columns)
     with waiting(OPENING):
@@ -187,7 +189,7 @@ def _trains(job: OpenRun, tune_anyway: bool) -> bool:
         tell(line)
     if tune_anyway or not found.is_doubtful:
         return True
-    if click.confirm("Go on, to the review and the training?", default=True, err=True):
+    if click.confirm("Continue with the review and the training?", default=True, err=True):
         return True
     for line, what in untuned_commands(job.run.name):
         output.say(f"Next: {line}   # {what}")

@@ -43,7 +43,7 @@ def ls(tag: str | None, runs: Path, as_json: bool) -> None:
         output.show_json(rows)
         return
     if not rows:
-        output.say(f"No runs in {runs} yet. Begin one with: sg-local run TASK", err=True)
+        output.say(f"No runs in {runs} yet. Start one with: sg-local run TASK", err=True)
         return
     columns = [Column("run"), Column("stage"), Column("base", True), Column("tuned", True), Column("size", True)]
     cells = [run_cells(row) for row in rows]
@@ -60,7 +60,7 @@ def ls(tag: str | None, runs: Path, as_json: bool) -> None:
 @runs_option
 @json_option
 def show(run: str, runs: Path, as_json: bool) -> None:
-    """Show what a run was made from, its stages, its files and its funnel."""
+    """Show a run's origin, stages, files and funnel."""
     from sg_local.job.stale import stale_stages
     from sg_local.views.runs import own_rows, run_facts, stage_costs
     from sg_local.views.verdict import artefacts
@@ -112,16 +112,16 @@ def funnel_of(run: Run) -> Any:
 @runs_option
 @json_option
 def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
-    """Show what runs gain, and the settings that differ.
+    """Compare the scores, gains and settings of runs.
 
-    The answers that runs serve are compared on the test rows that they share, each run with the first one.
+    Each run is compared with the first one, on the test rows that both have.
     """
     from sg_local import evaluate
     from sg_local.views.comparison import difference_sentence, run_columns, run_rows, setting_rows
 
     found = [open_run(runs, name) for name in names]
     if len(found) < 2:
-        raise SgError("One run alone cannot be compared.", "Name another run behind it.", exit_code=2)
+        raise SgError("One run alone cannot be compared.", "Name two runs or more.", exit_code=2)
     told = evaluate.compare(found)
     for run in found:
         note_stale(run)
@@ -141,10 +141,10 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
 @runs_command.command("tag", examples=("sg-local runs tag RUN paper", "sg-local runs tag RUN paper --remove"))
 @run_argument
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
-@click.option("--remove", is_flag=True, help="Take the tags away.")
+@click.option("--remove", is_flag=True, help="Remove the tags.")
 @runs_option
 def tag(run: str, tags: tuple[str, ...], remove: bool, runs: Path) -> None:
-    """Mark a run with words, by which `runs ls --tag` finds it."""
+    """Tag a run, so that `runs ls --tag` finds it."""
     from sg_local.job import naming
 
     found = open_run(runs, run)
@@ -157,31 +157,37 @@ def tag(run: str, tags: tuple[str, ...], remove: bool, runs: Path) -> None:
 @click.argument("name")
 @runs_option
 def rename(run: str, name: str, runs: Path) -> None:
-    """Give a run another name, which serving and reports then use, too.
+    """Rename a run; serving and reports use the new name.
 
-    Files outside its folder stay as they are: write a folder for llama-server again.
+    Files outside its folder keep the old name: export a llama-server folder again.
     """
     from sg_local.job import naming
 
     found = open_run(runs, run)
     new = naming.rename(found, name)
-    output.say(f"{found.name} is now {new.name}. To go on with it: sg-local run TASK --name {new.name}", err=True)
+    output.say(f"{found.name} is now {new.name}. To continue it: sg-local run TASK --name {new.name}", err=True)
 
 
 @runs_command.command("rm", examples=("sg-local runs rm RUN", "sg-local runs rm RUN --yes"))
 @run_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--shred", "shreds", is_flag=True, help="Overwrite its files first, where the disk lets that count.")
+@click.option(
+    "--shred", "shreds", is_flag=True, help="Overwrite its files first (of little use on SSDs and copy-on-write disks)."
+)
 @runs_option
 def rm(run: str, yes: bool, shreds: bool, runs: Path) -> None:
     """Delete a run and everything in it."""
     found = open_run(runs, run)
     if not yes:
         if not sys.stdin.isatty():
-            raise SgError(f"Run {found.name} is not deleted: nobody can be asked.", "Add --yes.", exit_code=2)
+            raise SgError(
+                f"Run {found.name} was not deleted: not a terminal, so cannot ask for confirmation.",
+                "Add --yes.",
+                exit_code=2,
+            )
         click.confirm(f"Delete {found.root} and everything in it?", abort=True, err=True)
     elif Path(run).name != found.name:
-        message = f"Run {found.name} is not deleted: with --yes its whole name must be given."
+        message = f"Run {found.name} was not deleted: with --yes, give its full name."
         raise SgError(message, f"Type it: `runs rm {found.name} --yes`.", exit_code=2)
     with found.lock():
         (shred if shreds else remove)(found.root)

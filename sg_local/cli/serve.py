@@ -37,17 +37,17 @@ HOST, PORT = "127.0.0.1", 8080
     ),
 )
 @click.argument("names", metavar="[RUN]...", nargs=-1, shell_complete=asked_names)
-@click.option("--all", "every", is_flag=True, help="Serve all trained runs of one base: of RUN's where one is given.")
+@click.option("--all", "every", is_flag=True, help="Serve all trained runs of one base model (RUN's, if given).")
 @base_options
 @click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
-@click.option("--allow-remote", is_flag=True, help="Let other machines in; needs --api-key.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 picks a free port.")
+@click.option("--allow-remote", is_flag=True, help="Accept other machines; needs --api-key.")
 @click.option(
-    "--api-key", default="", envvar="SG_LOCAL_API_KEY", show_envvar=True, help="What clients must send as their key."
+    "--api-key", default="", envvar="SG_LOCAL_API_KEY", show_envvar=True, help="API key that clients must send."
 )
-@click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="Let pages of this origin in (CORS).")
-@click.option("--quiet", is_flag=True, help="Tell no line for each request.")
-@click.option("--free", is_flag=True, help="Write answers freely, not only labels or JSON that fits the schema.")
+@click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="Allow web pages of this origin (CORS).")
+@click.option("--quiet", is_flag=True, help="Do not log requests.")
+@click.option("--free", is_flag=True, help="Do not restrict answers to labels, or to JSON that fits the schema.")
 @abstain_option
 @backend_option
 @set_option
@@ -66,10 +66,10 @@ def serve_command(
     options: Options,
     **door: Any,
 ) -> None:
-    """Answer OpenAI-style requests with the tuned model, on this machine.
+    """Serve tuned models on this machine through an OpenAI-compatible API.
 
-    The model's name in a request says which run answers; `base` is the untuned base. A conversation gets the tuned
-    task's answer. With --base the untuned model answers, and RUN may be a task that has no run.
+    The model name in a request selects the run; `base` is the untuned model. A conversation is answered by the tuned
+    task. With --base only the untuned model is served, and RUN may be a task without a run.
     """
     from sg_local import serve
 
@@ -94,7 +94,7 @@ def _opened(
 
     if base:
         if len(names) != 1 or every:
-            raise SgError("--base serves one run's base or one task's.", "Name one of them.", exit_code=2)
+            raise SgError("--base serves the base model of one run or task.", "Name exactly one.", exit_code=2)
         with open_asked(names[0], options, environment, base=True) as job:
             service = service_of(job, base=True, free=manner.free, abstain=manner.abstain)
             job.adapted(base=True)

@@ -66,10 +66,10 @@ def _next(line: str) -> None:
 @job_options()
 @click.pass_obj
 def synth_command(environment: Environment, task: str, options: Options) -> None:
-    """Let the model write training pairs for a task.
+    """Generate training pairs for a task with the model itself.
 
-    Writes inputs.jsonl and candidates.jsonl into the run folder, row by row: stop it when you like, the same line
-    goes on.
+    Writes inputs.jsonl and candidates.jsonl into the run folder, row by row. Stop it whenever you like: run the same
+    command again to continue.
     """
     with waiting(OPENING):
         opened = job_for_task(read_task(task, None), options, environment.home(), ("synth",))
@@ -92,10 +92,10 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
 @job_options("filter")
 @click.pass_obj
 def filter_command(environment: Environment, run: str, as_json: bool, options: Options) -> None:
-    """Judge the synthesised pairs by rules, and show the funnel.
+    """Filter the generated pairs by rules, and show what was rejected and why.
 
-    Needs no model. A rule's settings may be changed and the rules applied again at any time; what people judged
-    stays. A changed setting is remembered by the run.
+    Needs no model. Change settings and filter again as often as you like: people's judgements stay, and the run
+    remembers the settings.
     """
     from sg_local import filters
 
@@ -126,7 +126,7 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
 @trainer_option
 @set_option
 @time_option
-@click.option("--prepare", is_flag=True, help="Only write the job as files, for torchrun or mlx.launch to train.")
+@click.option("--prepare", is_flag=True, help="Only write the training job to disk, for torchrun or mlx.launch.")
 @runs_option
 @redo_option
 @notify_option
@@ -135,7 +135,7 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
 def train_command(environment: Environment, run: str, prepare: bool, options: Options) -> None:
     """Finetune a LoRA adapter on the kept pairs.
 
-    Stop it when you like: the same line goes on from the last checkpoint.
+    Stop it whenever you like: run the same command again to continue from the last checkpoint.
     """
     with job_for_run(run, options, environment.home()) as job:
         if prepare:
@@ -168,24 +168,24 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
     metavar="TYPE",
     shell_complete=type_names,
     help="auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q5_K_M_imat, Q4_K_M_imat, IQ4_XS_imat or "
-    "Q3_K_M_imat (_imat: by importance); may be repeated.",
+    "Q3_K_M_imat (_imat: weighted by importance); repeatable.",
 )
 @click.option(
     "--may-lose",
     type=click.FloatRange(min=0),
     metavar="POINTS",
-    help="Pass only what surely loses no more score than this on the run's own rows.",
+    help="Accept only files that lose no more than this, with 95 % confidence, on the run's own rows.",
 )
 @click.option("--from-f16", metavar="FILE", help="Merge into this unquantised GGUF of the same model.")
-@click.option("--mlx", metavar="DIR", help="Write a folder for mlx-lm besides.")
-@click.option("--hf", metavar="DIR", help="Write a folder for transformers besides, and the adapter for peft.")
-@click.option("--plain-template", is_flag=True, help="Leave the model's own chat template in the file.")
-@click.option("--without-demonstrations", is_flag=True, help="Leave the task's examples out of all that is written.")
+@click.option("--mlx", metavar="DIR", help="Also write a folder for mlx-lm.")
+@click.option("--hf", metavar="DIR", help="Also write a folder for transformers, and the adapter for peft.")
+@click.option("--plain-template", is_flag=True, help="Keep the model's own chat template in the file.")
+@click.option("--without-demonstrations", is_flag=True, help="Leave the task's examples out of every exported file.")
 @click.option(
     "--llama-server",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write only a folder for llama-server: this run and the others of its base.",
+    help="Only write a folder for llama-server, with this run and the others of its base model.",
 )
 @set_option
 @runs_option
@@ -209,8 +209,8 @@ def export_command(
 ) -> None:
     """Write the GGUF files that other programs load.
 
-    Each file is measured against base + adapter before it gets its name, and the table says what was found; one that
-    lost the tuning is refused, and the exit code is 3.
+    Each file is checked against base + adapter, and a table shows the results. A file that lost the tuning is refused,
+    with exit code 3.
     """
     given: dict[str, Any] = {name: value for name, value in places.items() if value is not None}
     given |= {"types": types} if types else {}

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from sg_local.console.asking import Asking
 
 BACK, EDITOR = "<", "e"
-HELP = "Answer < to go a step back, e to write a long text in $EDITOR. Texts of several lines may be pasted. Ctrl-C "
-HELP += "leaves: what you gave is kept."
+HELP = (
+    "Type < to go back a step, or e to write a long text in $EDITOR. You can paste several lines. Ctrl-C quits; your "
+)
+HELP += "answers are kept."
 
 
 def draft_file(path: Path) -> Path:
@@ -58,7 +60,7 @@ class Sitting:
         except SgError as error:
             output.note(f"The draft cannot be read: {error.message}")
             return form_of(draft)
-        output.note(f"There is a draft of this task ({self.kept}). Go on with it? (Y/n)")
+        output.note(f"There is a draft of this task ({self.kept}). Continue it? (Y/n)")
         answer = self._ask(is_text=False)
         if answer.strip().lower().startswith("n"):
             self.kept.unlink()

@@ -24,7 +24,7 @@ from sg_local.tasks.lint import lint
 LACKING = {
     "kind": ("kind", "--kind classification with a --label for each one, or --kind generation"),
     "instruction": ("instruction", "--instruction 'Say what the model is to do.'"),
-    "examples": ("example", "--example INPUT OUTPUT, best three times"),
+    "examples": ("example", "--example INPUT OUTPUT, ideally three times"),
 }
 
 
@@ -45,13 +45,13 @@ LACKING = {
     type=click.Path(exists=True, path_type=Path),
     help="Labelled rows (CSV, JSON lines, ...), a decision request, or a JSON file with the fields.",
 )
-@click.option("--columns", metavar="input=NAME,output=NAME", help="Which columns of the rows are meant.")
-@click.option("--question", metavar="ID", help="Which question of a decision request is meant.")
+@click.option("--columns", metavar="input=NAME,output=NAME", help="Which columns of the rows to use.")
+@click.option("--question", metavar="ID", help="Which question of a decision request to use.")
 @click.option("--kind", type=Choice(KINDS), help="What the outputs are: one of the labels, or free text.")
-@click.option("--instruction", help="What the model is told to do.")
-@click.option("--label", "labels", multiple=True, help="A label; give each one.")
-@click.option("--example", "examples", nargs=2, multiple=True, metavar="INPUT OUTPUT", help="A demonstration.")
-@click.option("--force", is_flag=True, help="Replace the files where they exist.")
+@click.option("--instruction", help="What the model should do.")
+@click.option("--label", "labels", multiple=True, help="A label; repeatable.")
+@click.option("--example", "examples", nargs=2, multiple=True, metavar="INPUT OUTPUT", help="An example; repeatable.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.pass_obj
 def new(
     environment: Environment,
@@ -63,7 +63,7 @@ def new(
     force: bool,
     **given: Any,
 ) -> None:
-    """Write a task file: a guided form on a terminal, or from --from or the options in a script."""
+    """Create a task file: with a guided form, --from a file, or from options."""
     path = _as_toml(path)
     _check_free([path], force)
     draft = Draft(path.stem, **given)

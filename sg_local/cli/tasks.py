@@ -26,14 +26,14 @@ from sg_local.tasks.toml import task_toml
     examples=("sg-local tasks ls", "sg-local tasks new my_task.toml", "sg-local tasks check my_task.toml"),
 )
 def tasks_command() -> None:
-    """List, show, write and check task files."""
+    """List, show, create and check task files."""
 
 
 @tasks_command.command("ls", examples=("sg-local tasks ls", "sg-local tasks ls my_tasks --json"))
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @json_option
 def ls(folder: Path | None, as_json: bool) -> None:
-    """List the tasks that came with sg-local, or those in a folder."""
+    """List the tasks that come with sg-local, or those in a folder."""
     from sg_local import tasks
 
     paths = sorted([*folder.glob("*.toml"), *folder.glob("*.json")]) if folder else tasks.shipped_tasks()
@@ -46,7 +46,7 @@ def ls(folder: Path | None, as_json: bool) -> None:
     output.show_table("Tasks", columns, cells)
     for row in rows:
         if row.fault:
-            output.note(f"Not read: {row.fault}")
+            output.note(f"Skipped: {row.fault}")
 
 
 def _brief(text: str, length: int = 60) -> str:
@@ -60,9 +60,9 @@ def _brief(text: str, length: int = 60) -> str:
 )
 @task_argument
 @json_option
-@click.option("--toml", "as_toml", is_flag=True, help="Print the task as a task file, with its test rows in it.")
+@click.option("--toml", "as_toml", is_flag=True, help="Print it as a task file, including its test rows.")
 def show(task: str, as_json: bool, as_toml: bool) -> None:
-    """Show a task and the prompt it becomes."""
+    """Show a task and its prompt."""
     from sg_local import tasks
 
     found = tasks.load_task(task)
@@ -92,10 +92,10 @@ def show(task: str, as_json: bool, as_toml: bool) -> None:
 @json_option
 @click.pass_obj
 def check(environment: Environment, /, task: str, as_json: bool, **given: Any) -> None:
-    """Say what is wrong or doubtful in a task file, with advice.
+    """Check a task file for errors and weaknesses, with advice.
 
-    With --model, also whether its context holds the inputs beside the examples. Exits with 1 when something would make
-    the results misleading.
+    With --model, also check that inputs and examples fit the model's context. Exit code 1: something would make the
+    results misleading.
     """
     from sg_local import tasks
     from sg_local.job.advice import advise
@@ -111,7 +111,7 @@ def check(environment: Environment, /, task: str, as_json: bool, **given: Any) -
         columns = [Column("level"), Column("where"), Column("finding"), Column("advice")]
         output.show_table(found.task.name, columns, [(a.level, a.place, a.finding, a.advice) for a in advice])
     else:
-        output.say(f"{found.task.name}: nothing to complain about.")
+        output.say(f"{found.task.name}: no problems found.")
     if any(item.level == "error" for item in advice):
         click.get_current_context().exit(1)
 

@@ -38,9 +38,9 @@ class Numbers(click.ParamType[Any]):
         try:
             numbers = tuple(float(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 0.6,0.8", param, ctx)
+            self.fail(f"{value!r} is not a list of numbers, such as 0.6,0.8", param, ctx)
         if any(not 0 < number < math.inf for number in numbers):
-            self.fail(f"{value!r} holds a number that is not above zero", param, ctx)
+            self.fail(f"{value!r} contains a number that is not above zero", param, ctx)
         return numbers
 
 
@@ -66,13 +66,13 @@ class Numbers(click.ParamType[Any]):
     type=Numbers(),
     default=SearchSettings.epochs,
     show_default=_listed(SearchSettings.epochs),
-    help="Passes over the rows to try.",
+    help="Numbers of epochs to try.",
 )
+@click.option("--tests", "n_tests", type=click.IntRange(1), metavar="N", help="Number of each task's test rows to use.")
 @click.option(
-    "--tests", "n_tests", type=click.IntRange(1), metavar="N", help="Judge on so many of each task's test rows."
+    "--all", "everything", is_flag=True, help="Try every setting on every task, even if it can no longer win."
 )
-@click.option("--all", "everything", is_flag=True, help="Try every setting on every task, even where it cannot win.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the preset here as well.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the preset here.")
 @notify_option
 @name_option
 @model_options
@@ -92,11 +92,11 @@ def tune_settings_command(
     options: Options,
     **axes: Any,
 ) -> None:
-    """Search temperature and epochs over several tasks for a preset.
+    """Find the best temperature and epochs over several tasks, and save a preset.
 
-    Every setting is judged by the tuned model's score minus the base's on the TEST ROWS of the tasks named here, and
-    the one wins whose worst gain is the highest (maximin, as in SELF-GUIDE). Those rows prove no gain any more:
-    use the preset on other tasks. Stop it when you like, the same line goes on.
+    Each setting is judged by its gain over the base on the TEST ROWS of the tasks given here; the setting whose worst
+    gain is highest wins (maximin, as in SELF-GUIDE). Those rows can no longer prove a gain: use the preset on other
+    tasks. Stop it whenever you like: run the same command again to continue.
     """
     from sg_local.job import trials
     from sg_local.job.preset_file import write_preset

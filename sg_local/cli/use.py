@@ -26,10 +26,10 @@ from sg_local.words import brief
 def inspect_command(
     environment: Environment, file: Path, base: Path | None, adapter: Path | None, as_json: bool
 ) -> None:
-    """Say what a GGUF file holds and where it came from.
+    """Show what a GGUF file holds and where it came from.
 
-    The base and the adapter that it was made from are checked by their digests where they are given, where its run
-    folder knows them, and the base where it is among this machine's models. The exit code is 1 when one is another.
+    The base and the adapter that it was made from are compared by SHA-256 if they are given or found on this machine.
+    Exit code 1: one of them is a different file.
     """
     from sg_local import export
 
@@ -43,8 +43,7 @@ def inspect_command(
     pairs = [(key.replace("_", " "), value) for key, value in found.items() if key not in ("provenance", "verified")]
     pairs += [(f"sg-local: {key}", value) for key, value in found["provenance"].items()]
     pairs += [
-        (f"the {key} at hand", "is the one recorded" if same else "is ANOTHER")
-        for key, same in found["verified"].items()
+        (f"{key} on this machine", "matches" if same else "DOES NOT MATCH") for key, same in found["verified"].items()
     ]
     output.show_pairs(str(file), [(name, brief(value)) for name, value in pairs if value not in ("", None, {}, [])])
     if not all(found["verified"].values()):
@@ -64,11 +63,11 @@ def _on_the_shelf(name: str, environment: Environment) -> Path | None:
 )
 @run_argument
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it.  [default: RUN.html]")
-@click.option("--open", "opens", is_flag=True, help="Show the page in the browser.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @runs_option
 @json_option
 def report_command(run: str, out: Path | None, opens: bool, runs: Path, as_json: bool) -> None:
-    """Write the report of a run as one HTML page."""
+    """Write a run's report as one HTML page."""
     from sg_local import report
 
     found = open_run(runs, run)
@@ -82,4 +81,4 @@ def report_command(run: str, out: Path | None, opens: bool, runs: Path, as_json:
         import webbrowser
 
         if not webbrowser.open(path.resolve().as_uri()):
-            output.note("No browser could be started here: open the file yourself.")
+            output.note("No browser could be started: open the file yourself.")

@@ -18,7 +18,7 @@ from sg_local.console.typed import Typed, type_key
 from sg_local.words import counted, shown
 
 MARK, NEXT_MARK = "> ", "| "
-SEVERAL = "(several lines: a line that holds only a full stop ends the text)"
+SEVERAL = "(several lines: end the text with a line that holds only a full stop)"
 SHOWN_LINES = 12
 PASTE_GAP_S = 0.03
 """Keys that come this soon behind an enter were not typed: the lines of a pasted text."""

@@ -157,6 +157,6 @@ def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> Rendera
         found = Text.assemble(finding.found, (f"  {finding.why}" if finding.why else "", "dim"))
         table.add_row(Text(mark, style), Text(finding.name), found)
         if finding.mend:
-            table.add_row("", "", Text.assemble(("to mend it: ", "dim"), (finding.mend, "bold")))
+            table.add_row("", "", Text.assemble(("fix: ", "dim"), (finding.mend, "bold")))
     body = Group(table, Text(""), Text(verdict, "bold"))
     return Panel(body, title="Doctor", title_align="left", width=width)

@@ -16,9 +16,9 @@ MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~"
 HEADLINES = {
     "better": "The tuned model is better than {rival}",
     "worse": "The tuned model is worse than {rival}",
-    "open": "No difference to {rival} is shown",
+    "open": "Not shown to differ from {rival}",
 }
-MARKED = "The tuned model is better, but a trivial system reaches that too"
+MARKED = "The tuned model is better, but a trivial baseline does as well"
 CHOSEN = "\u25b8"
 ROLES = {"base": "", "tuned": "bold", "trivial": "dim"}
 COLOURS = {"base": "cyan", "tuned": "green", "trivial": "magenta"}
@@ -61,7 +61,7 @@ def _measured(card: VerdictCard, width: int, mark: str, style: str) -> list[Rend
     ]
     parts += [Text(""), _gains(card.gains)] if card.gains else []
     parts += [
-        Text(f"~ {gain.tuned}: a trivial system reaches that too ({', '.join(gain.reached_by)}).", "dim")
+        Text(f"~ {gain.tuned}: a trivial baseline does as well ({', '.join(gain.reached_by)}).", "dim")
         for gain in card.gains
         if gain.reached_by
     ]
@@ -72,7 +72,7 @@ def _measured(card: VerdictCard, width: int, mark: str, style: str) -> list[Rend
 
 def _rival(main: GainView | None) -> str:
     """What the tuned model is held against, in words: where asked for, a tune on the examples may be the strongest."""
-    return "the best untuned way" if main is None or main.over_untuned else "a tune on the examples alone"
+    return "the best untuned setup" if main is None or main.over_untuned else "training on the examples alone"
 
 
 def _scores(systems: tuple[SystemScore, ...], width: int) -> Table:

@@ -88,7 +88,7 @@ def first_tokens(job: Evaluation) -> list[tuple[str, int]] | str:
     for label in job.task.labels:
         begun = _beginning(job, prompt, prompts.answer_text(job.form, label))
         if begun is None:
-            return f"the first token of {label!r} is no text by itself"
+            return f"the first token of {label!r} is not a text by itself"
         found.append(begun)
     by_token = dict.fromkeys(token for _, token in found)
     if len(by_token) < len(found):

@@ -152,13 +152,13 @@ class Scoreboard:
         said += f": {gain.gain:+.1f} points of {METRICS[self.task.metric]} (95 % interval {gain.low:+.1f} to "
         said += f"{gain.high:+.1f}, p = {gain.p:.3f})."
         reached = [one.title for one in self.systems("trivial") if one.name in gain.reached_by]
-        return f"{said} A trivial system reaches this too ({', '.join(reached)})." if reached else said
+        return f"{said} A trivial baseline does as well ({', '.join(reached)})." if reached else said
 
 
 SENTENCES = {
     "better": "{tuned} is better than {base}",
     "worse": "{tuned} is worse than {base}",
-    "open": "No difference between {tuned} and {base} is shown",
+    "open": "{tuned} is not shown to differ from {base}",
 }
 
 
@@ -187,7 +187,9 @@ class Gate:
         found = report.gains.get(self.key) or report.systems.get(self.key)
         if found is None:
             known = ", ".join((*report.systems, *report.gains))
-            raise SgError(f"The gate {self.text!r} names no system of these.", f"It has: {known}.", exit_code=2)
+            raise SgError(
+                f"The gate {self.text!r} names a system that was not measured.", f"It has: {known}.", exit_code=2
+            )
         if self.part:
             return found.low if self.part == "low" else found.high
         return found.gain if isinstance(found, Gain) else found.score
@@ -198,7 +200,7 @@ def parse_gate(text: str) -> Gate:
     found = GATE.fullmatch(text)
     if found is None:
         raise SgError(
-            f"{text!r} is not a gate.", "Write such as `tuned-base>=2` or `tuned-base.low>0` (points).", exit_code=2
+            f"{text!r} is not a gate.", "Write it like `tuned-base>=2` or `tuned-base.low>0` (points).", exit_code=2
         )
     one, other, part, compare, bound = found.groups()
     return Gate(text.strip(), f"{one}-{other}" if other else one, part or "", compare, float(bound))

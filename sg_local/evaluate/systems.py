@@ -192,5 +192,5 @@ def on_the_card(systems: Mapping[str, SystemResult]) -> dict[str, SystemResult]:
 
 
 def is_untuned(name: str) -> bool:
-    """Whether a base answers with the base's own weights; a tune on the examples alone is a base to beat, too."""
+    """Whether a base answers with the base's own weights; training on the examples alone is a base to beat, too."""
     return all(system.name != name or system.model == BASE for system in SYSTEMS)

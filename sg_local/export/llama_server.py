@@ -22,7 +22,7 @@ LACKS = (
     "answers are written, not chosen: send the grammar of a model's labels with each request, or a label may be missed",
     "labels have no probabilities: no temperature, no unsure, no decisions by a run",
     "no offsets (calibrated labels) but those that a request or its command line brings",
-    "every model loads the base anew, in a process of its own; sg-local serves all runs on one base",
+    "every model loads its own copy of the base, in its own process; sg-local serves all runs on one base",
 )
 """What llama-server lacks of what `serve` does with the same runs."""
 

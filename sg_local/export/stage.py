@@ -227,7 +227,7 @@ def _write_papers(job: Export, report: ExportReport, on_event: OnEvent) -> Expor
 def as_json(report: ExportReport) -> dict[str, Any]:
     """The report as plain data, each file with its verdict."""
     data = json.dumps(asdict(report))
-    plain: dict[str, Any] = json.loads(data, parse_constant=lambda constant: None)  # NaN is no JSON value
+    plain: dict[str, Any] = json.loads(data, parse_constant=lambda constant: None)  # NaN is not a JSON value
     made: list[tuple[dict[str, Any], FusedFile | FusedFolder]] = [
         *zip(plain["fused"], report.fused, strict=True),
         *zip(plain["folders"], report.folders, strict=True),

@@ -163,7 +163,7 @@ def grounding(row: RuleInput, context: RuleContext) -> str:
         min(overlap(pair.input, pair.output) for pair in context.task.examples) - context.settings.grounding.threshold
     )
     share = overlap(row.input, row.output)
-    return "" if share >= least else f"{share:.0%} of its words stand in the input; {least:.0%} needed"
+    return "" if share >= least else f"{share:.0%} of its words are in the input; {least:.0%} needed"
 
 
 def overlap(text: str, output: str) -> float:

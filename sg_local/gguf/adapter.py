@@ -91,7 +91,7 @@ def read_adapter(path: Path) -> LoraAdapter:
         names = [name.removesuffix(".lora_a") for name in file.tensors if name.endswith(".lora_a")]
         if not names or len(file.tensors) != 2 * len(names):
             raise SgError(
-                f"{path} holds tensors that are no LoRA pairs.", "Adapters with more than LoRA are not merged."
+                f"{path} holds tensors that are not LoRA pairs.", "Adapters with more than LoRA are not merged."
             )
         alpha = float(file.value("adapter.lora.alpha", 0.0))
         return LoraAdapter(

@@ -66,7 +66,7 @@ def check_asking(asking: Asking, task: Task) -> None:
         hint = f"`labels` takes one of: {', '.join(LABELS)}."
         raise SgError(f"Labels are not chosen as {asking.labels!r}.", hint, exit_code=2)
     if not 0 <= asking.abstain <= 1:
-        raise SgError(f"{asking.abstain:g} is no probability.", "Give `abstain` from 0 to 1.", exit_code=2)
+        raise SgError(f"{asking.abstain:g} is not a probability.", "Give `abstain` from 0 to 1.", exit_code=2)
     if not task.labels and (asking.weighs or asking.labels in CENTRED):
         hint = "Its answers are free text: `votes` tells how sure the model is."
         raise SgError(f"Task {task.name} has no labels.", hint, exit_code=2)

@@ -27,7 +27,7 @@ def job_for_asking(name: str, options: Options, home: Home, *, base: bool = Fals
     is_begun = not (base and is_task) or any(run.name == name for run in list_runs(options.runs))
     is_run = is_begun and find_run(options.runs, name) is not None
     if not (base or is_run) and is_task:
-        hint = f"Make one with `run {name}`, or ask the untuned model with `base`."
+        hint = f"Create one with `run {name}`, or use the untuned model with `base`."
         raise SgError(f"There is no run named {name!r} in {options.runs}; it is a task.", hint, exit_code=2)
     if not base or is_run:
         asked = find_base(options.model, options.backend, home) if "model" in options.given else None

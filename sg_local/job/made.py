@@ -165,5 +165,5 @@ def _again(job: OpenRun, task: Task) -> str:
     if not _is_alike(job.task, task):
         return f"everything is made again{aside}"
     n = len(OwnData().with_earlier(job.run).rows)
-    kept = f"the {counted(n, 'input')} written before are judged anew and answered again, and " if n else ""
-    return f"{kept}the stages behind are made again{aside}"
+    kept = f"the {counted(n, 'input')} written before are checked and answered again, and " if n else ""
+    return f"{kept}the later stages are made again{aside}"

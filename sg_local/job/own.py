@@ -163,7 +163,7 @@ def pair_of(task: Task, table: Table, row: TableRow) -> Pair:
     if task.labels:
         label = match_label(task.labels, output)
         if label is None:
-            message = f"{table.place(row)}: {output[:60]!r} is no label of task {task.name}."
+            message = f"{table.place(row)}: {output[:60]!r} is not a label of task {task.name}."
             raise SgError(message, f"The labels are: {', '.join(task.labels)}.", exit_code=2)
         return Pair(indented(row.input), label)
     if task.schema and (reason := misfit(task.schema, output)):

@@ -108,7 +108,7 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
             continue
         if stage == "eval" and not evaluate.is_measurable(job):
             logger.info("stage eval skipped: no test rows")
-            tell(Skipped(stage, "skipped, the task has no test rows: give some in the task or as `tests` to measure"))
+            tell(Skipped(stage, "skipped: the task has no test rows (add some to the task, or give `tests`)"))
             continue
         try:
             perform(job, stage, tell)
@@ -116,8 +116,8 @@ def perform_all(job: OpenRun, tell: Listener, stages: tuple[str, ...] = ALL) -> 
             if stage != "export" or error.exit_code != GATE_NOT_MET:
                 raise
             refused = error
-            logger.info("the export did not pass its gate; the evaluation goes on with the adapter")
-            tell(Skipped(stage, f"{error.message} The evaluation goes on with the adapter."))
+            logger.info("the export did not pass its gate; the evaluation continues with the adapter")
+            tell(Skipped(stage, f"{error.message} The evaluation continues with the adapter."))
     return refused
 
 
@@ -138,7 +138,7 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
         if not job.redo:
             raise
         logger.info("stage %s of run %s is made again: %s", name, job.run.name, error.message)
-        tell(Said(f"{name} is made again: {error.message}"))
+        tell(Said(f"{name} runs again: {error.message}"))
         again = True
     if again:
         with put_away(job, name):
@@ -197,11 +197,11 @@ def check(job: OpenRun, name: str) -> None:
 
 def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     if damaged := job.run.damaged(name):
-        tell(Said(f"{name}: {' and '.join(damaged)} was damaged or deleted: the stage goes on from what is whole."))
+        tell(Said(f"{name}: {' and '.join(damaged)} was damaged or deleted: the stage continues from what is intact."))
     stage, before = STAGES[name], job.run.stamp(name)
     if _is_done(job, name):
         logger.info("stage %s of run %s skipped: finished with settings %s", name, job.run.name, job.plan.digest(name))
-        tell(Skipped(name, "finished before"))
+        tell(Skipped(name, "already finished"))
         job.worked = True
         return
     tell(Began(name))
@@ -223,7 +223,7 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     if stage.settings is None:
         job.run.write_json(f"stages/{name}.seal", seal(job, name))
         if not damaged and before is not None and job.run.stamp(name) == before:
-            tell(Skipped(name, "finished before"))
+            tell(Skipped(name, "already finished"))
             return
     elif damaged or job.run.stamp(name) is None:
         job.run.write_stamp(

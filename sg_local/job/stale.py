@@ -28,18 +28,18 @@ def stale_stages(run: Run) -> tuple[StaleStage, ...]:
     """The finished stages that would come out otherwise now, in their order."""
     found: list[StaleStage] = []
     if _reads_another(run, "filter", CANDIDATES):
-        found.append(StaleStage("filter", "the pairs were written anew since", f"filter {run.typed} --redo"))
+        found.append(StaleStage("filter", "the pairs were generated again since", f"filter {run.typed} --redo"))
     changed = n_changed(run)
     if changed:
-        why = f"{changed} of its training pairs are others by now"
+        why = f"{changed} of its training pairs have changed"
         found.append(StaleStage("train", why, training_line(run) or f"review {run.typed}"))
     for stage in ("export", "eval"):
         if run.stamp(stage) is None:
             continue
         if _reads_another(run, stage, ADAPTER):
-            found.append(StaleStage(stage, "the adapter was trained anew since", f"{stage} {run.typed} --redo"))
+            found.append(StaleStage(stage, "the adapter was trained again since", f"{stage} {run.typed} --redo"))
         elif changed:
-            found.append(StaleStage(stage, "it is of the adapter as trained before", f"{stage} {run.typed}"))
+            found.append(StaleStage(stage, "it belongs to an earlier adapter", f"{stage} {run.typed}"))
     return tuple(found)
 
 
@@ -75,7 +75,7 @@ def out_of_date(run: Run, stages_of_interest: Container[str] = STAGES) -> str:
         return ""
     first, *others = stages
     with_it = f", and with it {' and '.join(one.stage for one in others)}" if others else ""
-    return f"Out of date: {first.stage}, as {first.why}{with_it}. Make it again: `{first.command}`."
+    return f"Out of date: {first.stage}, because {first.why}{with_it}. Update it: `{first.command}`."
 
 
 def _reads_another(run: Run, stage: str, file: str) -> bool:

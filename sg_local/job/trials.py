@@ -80,7 +80,7 @@ def check_facts(at: Bench) -> None:
     before, now = ({"settings": {key: one[key] for key in facts if key in old}, "reads": {}} for one in (old, facts))
     different = differences(before, now)
     if different:
-        hint = "Use another `name` for a new search, or `redo` to begin this one anew."
+        hint = "Use another `name` for a new search, or `redo` to start this one again."
         raise SgError(f"Search {at.run.name} was made with {different} ({path}).", hint)
     at.run.write_json(FACTS, {**old, **facts})
 

@@ -37,7 +37,7 @@ def check_alike(path: Path, base: Path) -> FileFacts:
         raise SgError(error.message, error.hint, exit_code=2) from error
     with GgufFile(base) as theirs:
         architecture, wanted = theirs.value("general.architecture", ""), _vocabulary(theirs)
-    hint = "Give a GGUF of the model that the run was tuned from: merged, or quantised anew."
+    hint = "Give a GGUF of the model that the run was tuned from: merged, or quantised again."
     if info.architecture != architecture:
         message = (
             f"{path} is of the architecture {info.architecture!r}, the run's base {base.name} of {architecture!r}."

@@ -95,7 +95,7 @@ def read_cards(folders: ModelFolders) -> dict[str, Card]:
 def read_card(path: Path) -> Card:
     """A card from its TOML file. SgError names the file, the key, and what is wrong with it."""
     try:
-        data = read_toml(path, "Mend this line, or delete the card.")
+        data = read_toml(path, "Fix this line, or delete the card.")
     except SgError as error:
         raise SgError(error.message, error.hint) from error  # no fault of the command line
     try:
@@ -185,7 +185,7 @@ def _check_values(data: dict[str, Any], record: type[Card] | type[Source]) -> No
         value, (kind, words) = data[known.name], KINDS[str(known.type)]
         held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         if type(value) is not kind or not all(type(item) is str for item in held):
-            raise SgError(f"{known.name} must be {words}", "Mend this value.")
+            raise SgError(f"{known.name} must be {words}", "Fix this value.")
 
 
 def _fault(source: Source) -> str:

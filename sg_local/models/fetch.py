@@ -27,7 +27,7 @@ Told = Callable[[int, int | None], None]
 
 TRIES = 5  # without a byte in between, before the connection counts as down
 SHA256 = re.compile(r"[0-9a-f]{64}")
-KEPT = "Check the connection. What has arrived is kept: the same command goes on from there."
+KEPT = "Check the connection. What has arrived is kept: run the same command again to continue."
 
 
 @dataclass(frozen=True)

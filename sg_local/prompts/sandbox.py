@@ -54,7 +54,7 @@ def expand(source: str, variables: Mapping[str, object], functions: Mapping[str,
     try:
         template = jinja2.Template.from_code(sandbox, _code(source), sandbox.make_globals(None))
         text = template.render(variables)
-        _check(LONE.search(text) is None, "it writes half of a surrogate pair, which is no character")
+        _check(LONE.search(text) is None, "it writes half of a surrogate pair, which is not a character")
         return text
     except Exception as error:
         what = (error.message if isinstance(error, jinja2.TemplateError) else str(error)) or type(error).__name__

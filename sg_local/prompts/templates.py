@@ -149,7 +149,7 @@ def render(form: Form, messages: Sequence[dict[str, str]], *, generation: bool =
     text = _marked(form.template, form.eos, said, generation, manner_of(form.template, form.eos))
     parts = MARK.split(_without_bos(form, text) + (form.cue if generation else ""))
     if any(int(part) >= len(messages) for part in parts[1::2]):
-        raise SgError("The chat template writes characters that stand for what messages say.", "Try `form=plain`.")
+        raise SgError("The chat template changes what messages say.", "Try `form=plain`.")
     segments = [
         Segment(messages[int(part)]["content"], trusted=False) if i % 2 else Segment(part)
         for i, part in enumerate(parts)

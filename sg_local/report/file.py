@@ -90,7 +90,7 @@ def _of_today(data: Any) -> Any:
     apart = {}
     for name, system in systems.items():
         if not isinstance(system, dict):
-            raise _Misfit(f"systems.{name} is no table")
+            raise _Misfit(f"systems.{name} is not a table")
         alike = name.replace(TUNED, BASE, 1)
         metrics = {key: value for key, value in system.items() if key not in known and isinstance(value, (int, float))}
         apart[name] = {"against": alike if name != alike in systems else BASE, **system, "metrics": metrics}

@@ -41,7 +41,7 @@ def sample_result(n: int, bad: int, rest: int) -> SampleResult:
 def upper_bound(bad: int, n: int, confidence: float = CONFIDENCE) -> float:
     """The rate p in (0, 1] at which seeing `bad` or fewer bad rows in `n` has the probability 1 - confidence."""
     if not 0 <= bad <= n or n < 1:
-        raise SgError(f"{bad} bad rows of {n} make no sample.", "Judge at least one row of the sample.")
+        raise SgError(f"{bad} bad rows of {n} are not a sample.", "Judge at least one row of the sample.")
     if bad == n:
         return 1.0
     low, high = bad / n, 1.0

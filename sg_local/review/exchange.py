@@ -66,7 +66,7 @@ def import_rows(state: ReviewState, grid: Grid) -> list[Verdict]:
     if wrong:
         more = f" (and {len(wrong) - MAX_SHOWN} more)" if len(wrong) > MAX_SHOWN else ""
         rows_text = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
-        hint = "Nothing was taken over. Mend them and import again."
+        hint = "Nothing was imported. Fix them and import again."
         message = f"{grid.path}: {rows_text} wrong: {'; '.join(wrong[:MAX_SHOWN])}{more}."
         raise SgError(message, hint, exit_code=2)
     return verdicts
@@ -100,7 +100,7 @@ def _verdict(state: ReviewState, known: dict[str, ReviewRow], line: GridRow, see
     if row is None:
         return f"no row has the id {id!r}"
     if id in seen:
-        return f"the id {id} stands twice"
+        return f"the id {id} is there twice"
     seen.add(id)
     if keep not in (*YES, *NO, ""):
         return f"keep is {keep!r}, not yes, no or empty"

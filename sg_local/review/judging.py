@@ -166,7 +166,7 @@ def edited(state: ReviewState, *, input: str | None = None, output: str | None =
     if state.labels and "output" in changes:
         new["output"] = changes["output"]
     after = judged(state, [replace(verdict_on(state, row, True), **new)])
-    return after.but(message="Saved, and accepted. Space goes on.")
+    return after.but(message="Saved and accepted. Space shows the next row.")
 
 
 def _put_up(state: ReviewState, changes: Mapping[str, str], row: ReviewRow, wrong: str) -> ReviewState:

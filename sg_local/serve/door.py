@@ -12,7 +12,7 @@ from sg_local.serve.limits import Limits
 
 @dataclass(frozen=True)
 class Door:
-    """Where the server listens and whom it lets in. `port` 0 takes a free one.
+    """Where the server listens and whom it lets in. `port` 0 picks a free port.
 
     `origins` are pages that may use it, such as "https://app.example"; `api_key` is what clients must know (empty:
     nothing), and must be there beyond loopback.

@@ -65,7 +65,7 @@ def open_socket(door: Door) -> socket.socket:
             message = f"{door.host} can be reached from other machines."
             raise SgError(message, "Use `host=127.0.0.1`, or `allow-remote` if you mean it.", exit_code=2)
         if not door.api_key:
-            message = f"{door.host} can be reached from other machines, and there is no key that clients must know."
+            message = f"{door.host} can be reached from other machines, and no key is set that clients must send."
             raise SgError(message, "Give one as `api-key`, or in SG_LOCAL_API_KEY.", exit_code=2)
     family = socket.AF_INET6 if ":" in door.host else socket.AF_INET
     try:

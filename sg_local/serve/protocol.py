@@ -57,7 +57,7 @@ class Bounded(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ApiError("This is no HTTP request that the server can read.", status=400))
+        self._refuse(ApiError("The server cannot read this HTTP request.", status=400))
 
     def _in_request(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

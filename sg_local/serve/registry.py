@@ -133,7 +133,7 @@ class Registry:
         try:
             entry.service = entry.source.load()
         except SgError as error:
-            logger.warning("%s goes on as it was: %s", entry.service.name, error.message)
+            logger.warning("%s continues as it was: %s", entry.service.name, error.message)
             return
         if entry.source.finish is not None and self.beside is not None:
             finish = (entry, stamp, entry.source.finish)

@@ -35,7 +35,7 @@ def _input(given: Any) -> tuple[Message, ...]:
         return ({"role": "user", "content": given},)
     for i, item in enumerate(given if isinstance(given, list) else ()):
         if isinstance(item, dict) and item.get("type", "message") != "message":
-            raise ApiError(f"input[{i}] is no message; only text is covered.", param=f"input[{i}]")
+            raise ApiError(f"input[{i}] is not a message; only text is supported.", param=f"input[{i}]")
     return read_messages(given, "input")
 
 

@@ -37,4 +37,4 @@ def check_extent(n_rows: int, n_columns: int, path: Path, line: int | None = Non
 def check_marks(text: str, path: Path) -> None:
     """Raise SgError (usage) for JSON with more values than are read."""
     if len(text) > MAX_MARKS and sum(text.count(mark) for mark in ",[{:") > MAX_MARKS:
-        raise SgError(f"{path} holds too many values.", "Split it, or leave out what is no text.", exit_code=2)
+        raise SgError(f"{path} holds too many values.", "Split it, or leave out what is not text.", exit_code=2)

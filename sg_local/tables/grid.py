@@ -100,7 +100,7 @@ def header(cells: list[str], place: str) -> tuple[str, ...]:
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise SgError(
-            f"{place}: the column {shown(twice)!r} stands twice.", "Give each column its own name.", exit_code=2
+            f"{place}: there are two columns {shown(twice)!r}.", "Give each column its own name.", exit_code=2
         )
     return names
 
@@ -113,5 +113,5 @@ def of_cells(names: tuple[str, ...], cells: list[str], line: int) -> GridRow:
     row = dict(zip(names, cells, strict=False))
     if len(cells) > len(names) and any(cells[len(names) :]):
         error = f"this row has {len(cells)} cells and the first one {len(names)}"
-        return GridRow(line, row, error, "A text that holds the separator or line breaks must stand in quotes.")
+        return GridRow(line, row, error, "Put texts that hold the separator or line breaks in quotes.")
     return GridRow(line, row)

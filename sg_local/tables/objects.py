@@ -56,7 +56,7 @@ def _row(line: int, data: object, columns: dict[str, str]) -> GridRow:
     if isinstance(data, ValueError):
         return GridRow(line, dict(columns), f"this is not JSON ({brief(str(data), 120)})", HINT)
     if not isinstance(data, dict):
-        return GridRow(line, dict(columns), "this row is no object", HINT)
+        return GridRow(line, dict(columns), "this row is not an object", HINT)
     values = {key: data.get(key) for key in columns if not isinstance(data.get(key), str)}
     texts = {key: cell(value) for key, value in values.items()}
     return GridRow(line, {**columns, **data, **texts}, values=values)

@@ -113,7 +113,7 @@ def _why(error: csv.Error) -> str:
         return "a quote opens that nothing closes"
     if "expected after" in text:
         return "text follows a closing quote"
-    return "a carriage return stands outside of quotes" if "new-line" in text else text
+    return "there is a carriage return outside of quotes" if "new-line" in text else text
 
 
 def _plain_ends(text: str, path: Path) -> str:

@@ -48,7 +48,7 @@ def read_sheet(data: bytes, path: Path) -> Grid:
         raise
     except Exception as error:  # openpyxl lets through whatever a malformed part makes of its parsing
         hint = "Open it in a spreadsheet and save it again, as .xlsx or as `CSV UTF-8`."
-        raise SgError(f"{path} is no readable XLSX ({type(error).__name__}).", hint, exit_code=2) from error
+        raise SgError(f"{path} is not a readable XLSX file ({type(error).__name__}).", hint, exit_code=2) from error
     of = f" (the first of {len(book.worksheets)})" if len(book.worksheets) > 1 else ""
     return grid_of_cells(rows, path, "xlsx", f"XLSX, sheet {shown[0].title}{of}")
 
@@ -122,7 +122,7 @@ def _check_size(data: bytes, path: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unfolded = sum(part.file_size for part in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: zip of a later kind
-        raise SgError(f"{path} is no whole XLSX ({error}).", "Save it again.", exit_code=2) from error
+        raise SgError(f"{path} is not a complete XLSX file ({error}).", "Save it again.", exit_code=2) from error
     if unfolded > min(MAX_TABLE_BYTES, max(MAX_SMALL_BYTES, MAX_FOLD * len(data))):
         hint = "Save its rows as `CSV UTF-8`."
         raise SgError(f"{path} unfolds to {size(unfolded)}, which is too much.", hint, exit_code=2)

@@ -30,7 +30,7 @@ def begun(path: Path, draft: Draft, columns: Columns | None = None, question: st
             return Proposal(_over(draft_from(data, path, draft.name), draft), ())
         draft = replace(draft, instruction=draft.instruction or _definition(data))
     if question is not None:
-        raise SgError(f"{path} is no decision request: it has no questions.", "Leave out `question`.", exit_code=2)
+        raise SgError(f"{path} is not a decision request: it has no questions.", "Leave out `question`.", exit_code=2)
     return propose(read_table(path, columns or Columns()), draft)
 
 

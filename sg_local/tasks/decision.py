@@ -53,7 +53,7 @@ def _question(request: dict[str, Any], path: Path, wanted: str | None) -> tuple[
     """The one question, or the one that is wanted, with its id ('' where it has none)."""
     questions = request.get("questions", {"": request})
     if not isinstance(questions, dict) or not questions or not all(isinstance(q, dict) for q in questions.values()):
-        raise SgError(f"{path}: its questions are no objects by their ids.", HINT, exit_code=2)
+        raise SgError(f"{path}: its questions must be an object with one question for each id.", HINT, exit_code=2)
     if wanted is None and len(questions) > 1:
         hint = f"Name one, such as `question={next(iter(questions))}`; each becomes a task of its own."
         raise SgError(f"{path} asks several questions: {', '.join(questions)}.", hint, exit_code=2)

@@ -96,7 +96,7 @@ def _check_encodable(path: Path, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message = f"{path} would hold what is no text: {text[error.start : error.end]!r}."
+        message = f"{path} would contain what is not text: {text[error.start : error.end]!r}."
         raise SgError(message, "Give the texts in UTF-8.", exit_code=2) from error
 
 

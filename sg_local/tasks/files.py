@@ -69,7 +69,7 @@ def with_tests(task: Task, tests: int | Path | None, columns: Columns = BY_NAME,
 def tests_of(task: Task, path: Path) -> tuple[TestRow, ...]:
     """The test rows of a file, outputs of a classification task in the spelling of its labels.
 
-    Raises SgError (usage) where an output is none of the labels.
+    Raises SgError (usage) where an output is not one of the labels.
     """
     return with_tests(task, path).tests
 
@@ -81,7 +81,7 @@ def _spelt(task: Task, placed: PlacedRow) -> TestRow:
         return row
     labels = [match_label(task.labels, text) for text in row.outputs]
     if None in labels:
-        message = f"{placed.place}: the output {row.outputs[labels.index(None)]!r} is no label of task {task.name}."
+        message = f"{placed.place}: the output {row.outputs[labels.index(None)]!r} is not a label of task {task.name}."
         raise SgError(message, f"The labels are: {', '.join(task.labels)}.", exit_code=2)
     return dataclasses.replace(row, outputs=tuple(label for label in labels if label is not None))
 
@@ -197,7 +197,7 @@ def _labels(source: TaskSource, labels: Any) -> tuple[str, ...]:
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
         raise source.error("labels must be strings.", 'Quote each one: labels = ["yes", "no"].', "labels")
     if len(set(labels)) != len(labels):
-        raise source.error("a label stands twice in labels.", "Keep each label once.", "labels")
+        raise source.error("a label is listed twice.", "Keep each label once.", "labels")
     return tuple(labels)
 
 

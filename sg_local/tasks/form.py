@@ -20,7 +20,7 @@ from sg_local.tasks.shape import schema_of
 from sg_local.words import brief
 
 DONE = "done"
-HINT = "Delete it to begin the task anew."
+HINT = "Delete it to start the task again."
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,14 @@ def _kind(form: Form, text: str) -> Form:
     numbers = {str(i): kind for i, kind in enumerate(KINDS, 1)}
     found = numbers.get(asked) or next((kind for kind in KINDS if asked and kind.startswith(asked)), None)
     if found is None:
-        return replace(form, message="It is one of the two.")
+        return replace(form, message="Type c or g.")
     return _on(form, replace(form.draft, kind=found))
 
 
 def _labels(form: Form, text: str) -> Form:
     labels = tuple(dict.fromkeys(part.strip() for part in re.split(r"[,\n]", text) if part.strip()))
     if len(labels) < 2:
-        return replace(form, message="Two labels at least.")
+        return replace(form, message="Give at least two labels.")
     return _on(form, replace(form.draft, labels=labels))
 
 
@@ -117,7 +117,7 @@ def _input(form: Form, text: str) -> Form:
     if not text.strip():
         if draft.examples:
             return replace(form, step="test input")
-        return replace(form, message="One example at least: the model learns the form from it.")
+        return replace(form, message="Give at least one example: the model learns the format from it.")
     if normalise(text) in {normalise(shown) for shown, _ in draft.examples}:
         return replace(form, message="That input is an example already.")
     return replace(form, step="output", pending=text)
@@ -128,7 +128,7 @@ def _output(form: Form, text: str) -> Form:
     output, wrong = _right(draft, text)
     schema = schema_of([*(shown for _, shown in draft.examples), output]) if draft.schema else ""
     if draft.schema and not schema:
-        wrong = "That is not JSON as the other outputs are. Type < to step back."
+        wrong = "That is not JSON like the other outputs. Type < to go back a step."
     if wrong:
         return replace(form, message=wrong)
     examples = (*draft.examples, (form.pending, output))
@@ -150,7 +150,7 @@ def _test_input(form: Form, text: str) -> Form:
     if not text.strip():
         return replace(form, step=DONE)
     if normalise(text) in {normalise(shown) for shown, _ in draft.examples}:
-        return replace(form, message="That input is an example: the model is shown its answer. Give another one.")
+        return replace(form, message="That input is an example, so the model sees its answer. Give another one.")
     if normalise(text) in {normalise(row.input) for row in draft.tests}:
         return replace(form, message="That input is a test row already.")
     return replace(form, step="test output", pending=text)
@@ -170,7 +170,7 @@ def _test_output(form: Form, text: str) -> Form:
 def _right(draft: Draft, text: str) -> tuple[str, str]:
     """An output as it goes into the task, and what is wrong with it. A label may be given by its number."""
     if not text.strip():
-        return "", "An output, please."
+        return "", "Type an output."
     if not draft.labels:
         return text, ""
     numbers = {str(i): label for i, label in enumerate(draft.labels, 1)}
@@ -181,8 +181,8 @@ def _right(draft: Draft, text: str) -> tuple[str, str]:
 QUESTIONS = {
     "instruction": "What should the model do? (one or two sentences)",
     "kind": "Is the output one of a few labels, or free text? Type c for classification or g for generation:",
-    "labels": "The labels, with commas between:",
-    "schema": "The output is JSON: hold all outputs to its shape, by a schema? (Y/n)",
+    "labels": "Labels, separated by commas:",
+    "schema": "The output is JSON. Require the same structure of all outputs, by a schema? (Y/n)",
 }
 ANSWERS: dict[str, Callable[[Form, str], Form]] = {
     "instruction": _instruction,

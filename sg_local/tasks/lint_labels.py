@@ -71,7 +71,7 @@ def odd_scripts(subject: Subject) -> Iterator[Advice]:
         if mixed is not None:
             strange = next(char for char in mixed if char.isalpha() and "LATIN" not in _scripts(char))
             finding = f"The label {label!r} mixes scripts in one word: {strange} is {_named(strange)}."
-            yield subject.warning(finding, "Type it anew in one script.", ("labels",))
+            yield subject.warning(finding, "Type it again in one script.", ("labels",))
     texts = [task.instruction, *(pair.input for pair in task.examples), *(row.input for row in task.tests[:100])]
     known = set().union(*map(_scripts, texts))
     foreign = [label for label in task.labels if _scripts(label) and not _scripts(label) & known]

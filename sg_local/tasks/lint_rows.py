@@ -21,7 +21,7 @@ def leaked_tests(subject: Subject) -> Iterator[Advice]:
     same = [i for i, row in enumerate(task.tests, 1) if normalise(row.input) in shown]
     if same:
         finding = f"{counted(len(same), 'test row', 'stand')} among the examples, such as test row {same[0]}."
-        advice = "Take them out: the model is shown their answers."
+        advice = "Take them out: the model sees their answers."
         yield subject.error(finding, advice, *(("tests", i) for i in same))
     near = leaks([row.input for row in task.tests], [pair.input for pair in task.examples])
     alike = [i for i, is_near in enumerate(near, 1) if is_near and i not in {*same}]
@@ -76,7 +76,7 @@ def few_tests(subject: Subject) -> Iterator[Advice]:
     task = subject.task
     if not task.tests:
         yield subject.warning(
-            "There are no test rows.", "Without them no gain can be shown: add [[tests]].", ("tests",)
+            "There are no test rows.", "Without them no improvement can be shown: add [[tests]].", ("tests",)
         )
         return
     if len(task.tests) < FEW_TESTS:

@@ -135,7 +135,7 @@ def _labelled(table: Table, rows: list[Row], given: tuple[str, ...]) -> tuple[tu
         if counts[label] == 1 and near:
             line = next(row.line for row in spelt if label in row.outputs)
             told.append(
-                f"{table.path}:{line}: the label {label!r} stands once: if {near[0]!r} is meant, write it so there"
+                f"{table.path}:{line}: the label {label!r} occurs once: if you mean {near[0]!r}, correct it there"
             )
     return labels, spelt, told
 
@@ -153,7 +153,9 @@ def _spelt(table: Table, row: Row, labels: tuple[str, ...]) -> Iterable[str]:
         label = match_label(labels, output)
         if label is None:
             hint = f"The labels are: {', '.join(labels)}."
-            raise SgError(f"{table.path}:{row.line}: the output {output!r} is none of the labels.", hint, exit_code=2)
+            raise SgError(
+                f"{table.path}:{row.line}: the output {output!r} is not one of the labels.", hint, exit_code=2
+            )
         yield label
 
 

@@ -20,7 +20,7 @@ def check_keys(source: TaskSource, data: dict[str, Any]) -> None:
     for key in data:
         if key in TEST_KEYS and key not in TASK_KEYS:
             hint = f"Write [[examples]] or [[tests]] above `{key} = ...`: it belongs to a row."
-            raise source.error(f"{key} stands outside any row.", hint, key)
+            raise source.error(f"{key} is outside any row.", hint, key)
         if key not in TASK_KEYS:
             raise source.error(f"unknown key {key!r}.", _known(key, TASK_KEYS, "A task"), key)
     if isinstance(schema := data.get("schema"), dict):
@@ -74,7 +74,7 @@ def as_test(text: str, outputs: Iterable[str]) -> TestRow:
 def _misplaced(source: TaskSource, key: str, header: str, *part: str | int) -> SgError:
     """A key of the task behind a header: TOML takes it for a part of that table."""
     hint = f"Move `{key} = ...` up, above the first line in brackets."
-    message = f"{key} stands under {header}, so TOML takes it for a part of it."
+    message = f"{key} comes after {header}, so TOML reads it as a part of that."
     return source.error(message, hint, *part)
 
 

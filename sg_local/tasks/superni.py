@@ -53,7 +53,7 @@ def _test(row: dict[str, Any]) -> TestRow:
 def _text(value: Any, name: str = "an input or output") -> str:
     """A text of the file; TypeError for anything else."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} is no text")
+        raise TypeError(f"{name} is not a text")
     return value.strip()
 
 

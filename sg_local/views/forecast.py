@@ -8,12 +8,12 @@ from sg_local.job.events import Forecast, RowsAhead, StageForecast
 from sg_local.words import duration, size
 
 SOURCES = {
-    "measured": "as it took before",
-    "tried": "from the engine's trial",
-    "probed": "from a probe of this machine",
+    "measured": "an earlier run",
+    "tried": "the engine's trial",
+    "probed": "a quick test of this machine",
 }
 UNKNOWN = "unknown"
-HEADINGS = ("stage", "memory", "disk", "time", "time known")
+HEADINGS = ("stage", "memory", "disk", "time", "based on")
 
 
 def brief_lines(found: Forecast) -> Iterator[str]:
@@ -22,14 +22,14 @@ def brief_lines(found: Forecast) -> Iterator[str]:
     most = max(found.stages, key=lambda one: one.memory_bytes)
     memory = f"{size(most.memory_bytes)} of memory at most ({most.stage})"
     yield f"  expected: {_time(found.seconds)} ({parts}), {memory}, {size(found.disk_bytes)} of disk"
-    yield f"  for {assumed(found.rows)}"
+    yield f"  assuming {assumed(found.rows)}"
 
 
 def assumed(rows: RowsAhead) -> str:
     """The rows that a forecast assumes, in words."""
     asked = f" of {rows.n_asked} asked for" if rows.n_asked and not rows.counted else ""
     tokens = f"inputs of {rows.n_input:.0f} tokens, outputs of {rows.n_output:.0f}, {rows.n_shared} shared"
-    return f"{rows.n_inputs} rows{asked} ({tokens}), {rows.n_training} that train, {rows.n_tests} to test"
+    return f"{rows.n_inputs} rows{asked} ({tokens}), {rows.n_training} for training, {rows.n_tests} for testing"
 
 
 def cells(found: Forecast) -> list[tuple[str, ...]]:

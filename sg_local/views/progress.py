@@ -53,11 +53,11 @@ def synth_progress(event: SynthEvent) -> Progress:
 
 
 EXPORT_PHASES = {
-    "reference": "answers of base + adapter",
-    "weigh": "would it fit:",
-    "importance": "what counts for the run's rows:",
-    "gate": "checking",
-    "write": "writing",
+    "reference": "answers of base + adapter, {}",
+    "weigh": "testing whether {} keeps the quality",
+    "importance": "measuring what matters for the run's rows, {}",
+    "gate": "checking {}",
+    "write": "writing {}",
 }
 
 
@@ -68,7 +68,8 @@ def export_progress(event: ExportEvent) -> Progress:
     if event.fused is not None:
         checks = {check.name: check.value for check in event.fused.checks}
         return Progress(f"{event.file} {'passed' if event.fused.passed else 'did not pass'}", 0, 0, facts=checks)
-    return Progress(f"{EXPORT_PHASES.get(event.phase, event.phase)} {event.file}", event.done, event.wanted, "steps")
+    phase = EXPORT_PHASES.get(event.phase, event.phase + " {}").format(event.file)
+    return Progress(phase, event.done, event.wanted, "steps")
 
 
 class TrainingView:
@@ -110,5 +111,5 @@ def eval_progress(event: EvalEvent) -> Progress:
 
 def predict_progress(event: PredictEvent) -> Progress:
     """Rows answered so far, and how many were passed over."""
-    facts = {"passed over": str(event.n_failed)} if event.n_failed else {}
+    facts = {"skipped": str(event.n_failed)} if event.n_failed else {}
     return Progress("answering", event.done, event.wanted, "rows", facts, event.latest)

@@ -27,7 +27,7 @@ KEYS = {
         ("t", "thresholds"),
         ("G", "regenerate"),
     ),
-    "reason": (("1-5", "why"), ("o", "another reason"), ("esc", "take it back"), ("any other key", "goes on")),
+    "reason": (("1-5", "why"), ("o", "another reason"), ("esc", "take it back"), ("any other key", "continue")),
     "reason_text": (("enter", "save the reason"), ("esc", "no reason")),
     "note": (("enter", "save"), ("esc", "leave it"), ("ctrl-u", "clear to the left")),
     "edit": (("enter", "save"), ("esc", "leave it"), ("ctrl-j", "new line"), ("ctrl-u", "clear to the left")),
@@ -49,7 +49,7 @@ KEYS = {
 
 HELP = (
     ("a enter", "accept", "and go to the next open row"),
-    ("r", "reject", "and go on; a digit then says why"),
+    ("r", "reject", "and continue; a digit then says why"),
     ("1-9", "relabel", "and accept (classification)"),
     ("u", "undo", "without limit, notes too"),
     ("n", "note", "on the row, for you and others"),
@@ -69,7 +69,7 @@ HELP = (
     ("t", "thresholds", "move one and see what it does"),
     ("up down", "scroll", "a long card, then the next one"),
     ("esc", "reset", "show all kept rows again"),
-    ("q", "quit", "the next time goes on here"),
+    ("q", "quit", "the next review continues here"),
 )
 
 LEGEND = (

@@ -32,7 +32,7 @@ def end_card(run: Run, unmeasured: str = "") -> VerdictCard:
         artefacts=artefacts(run),
         commands=(
             *commands(run)[:2],
-            (f"sg-local eval {run.typed} --tests FILE", "measure it on rows with right answers"),
+            (f"sg-local eval {run.typed} --tests FILE", "measure it on labelled rows"),
         ),
         unmeasured=unmeasured,
     )
@@ -43,7 +43,7 @@ def commands(run: Run) -> tuple[tuple[str, str], ...]:
     return (
         (f"sg-local predict {run.typed} 'TEXT'", "answer one text"),
         (f"sg-local serve {run.typed}", "answer OpenAI-style requests"),
-        (f"sg-local report {run.typed} --open", "the whole story as a page"),
+        (f"sg-local report {run.typed} --open", "the full report as a web page"),
     )
 
 
@@ -97,8 +97,8 @@ def _gain(report: Report, outcome: Outcome) -> GainView:
 
 def notes(report: Report) -> tuple[str, ...]:
     """What a reader must know about the figures: the base's prompt, test rows left out, what was forgotten."""
-    chosen_on = "examples (labels: synthetic rows too)"
-    found = [f"The base's best prompt is the {report.chosen['base']} one, chosen on {chosen_on}, never on test rows."]
+    chosen_on = "the examples (for labels also on synthetic rows)"
+    found = [f"Prompt format of the base: {report.chosen['base']}, chosen on {chosen_on}, never on test rows."]
     alike = {"an example": len(report.excluded.examples), "a training row": len(report.excluded.training)}
     if n_out := sum(alike.values()):
         said = ", ".join(f"{n} like {what}" for what, n in alike.items())

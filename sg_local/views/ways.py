@@ -37,9 +37,9 @@ def headline(report: Report) -> str:
     """What tuning came to, as a person would say it: against the model as it comes, and the best untrained way."""
     unit = "%" if report.metric == "exact_match" else METRICS.get(report.metric, report.metric)
     served = report.systems[report.served].score
-    first = f"{report.base.score:.0f} -> {served:.0f} {unit} against the model as it comes"
+    first = f"{report.base.score:.0f} -> {served:.0f} {unit} from untuned to tuned"
     untuned = [one.score for name, one in report.systems.items() if one.role == "base" and is_untuned(name)]
-    return f"{first}; the best untrained way here reaches {max(untuned):.0f} {unit}."
+    return f"{first}; the best untuned setup reaches {max(untuned):.0f} {unit}."
 
 
 def uses(run: Run, report: Report) -> list[Use]:
@@ -62,13 +62,13 @@ def uses(run: Run, report: Report) -> list[Use]:
 def served_note(run: Run, report: Report) -> str:
     """Which way predict and serve answer, and why, or which one is stronger on the test rows."""
     served, strongest = report.systems[report.served], next(iter(uses(run, report)), None)
-    said = f"predict and serve answer as \u201c{served.title}\u201d"
+    said = f"predict and serve use \u201c{served.title}\u201d"
     if strongest is None or strongest.score <= served.score:
-        return f"{said}: no other way that they have is stronger on these test rows."
+        return f"{said}, the strongest system available on these test rows."
     gain = report.gains.get(f"{report.served}-{strongest.name}")
     if gain is None:  # of two tuned systems only the scores are compared
-        sure = "whether by chance was not tested"
+        sure = "the difference was not tested"
     else:
-        sure = "surely so" if gain.outcome == "worse" else "which may be chance"
-    better = f"\u201c{strongest.title}\u201d is stronger on these test rows, {strongest.score:.1f} against"
+        sure = "significant" if gain.outcome == "worse" else "may be chance"
+    better = f"\u201c{strongest.title}\u201d scores higher on these test rows, {strongest.score:.1f} against"
     return f"{said}; {better} {served.score:.1f} ({sure}): {strongest.command}"

@@ -148,7 +148,7 @@ def test_the_clock_may_go_back_and_beyond_2038(programs, finished, tmp_path):
             os.utime(path, (time.time() + years * YEARS,) * 2)
     assert done.status == 0, done.err
     assert result_of(tmp_path) == result_of(finished)
-    assert programs.run(tmp_path, *SCRIPTED).err.count("finished before") == 4
+    assert programs.run(tmp_path, *SCRIPTED).err.count("already finished") == 4
     assert programs.run(tmp_path, "runs", "ls").status == programs.run(tmp_path, "runs", "show", "trial").status == 0
 
 
@@ -189,7 +189,7 @@ def test_lines_that_two_writers_interleaved_are_named_and_nothing_is_lost(progra
     before = path.read_bytes()
     done = programs.run(tmp_path, *SCRIPTED)
     assert done.status == 1 and f"{journal}:{middle + 1}: this line is not JSON" in done.err, done.err
-    assert "Mend or delete this line" in done.err and path.read_bytes() == before
+    assert "Fix or delete this line" in done.err and path.read_bytes() == before
     lines[middle] = whole
     path.write_bytes(b"".join(lines))
     assert programs.run(tmp_path, *SCRIPTED).status == 0

@@ -57,7 +57,7 @@ def test_a_signal_ends_a_stage_as_ctrl_c_does(programs, wanted, tmp_path, place,
     before = SIGNALLED.format(name=name, left=left, number=int(number))
     ended = programs.run(tmp_path / "job", *SCRIPTED, before=before)
     assert ended.status == 128 + number, ended.err
-    assert "Interrupted. The same line goes on where this stopped." in ended.err
+    assert "Interrupted. Run the same command again to continue." in ended.err
     assert programs.run(tmp_path / "job", *SCRIPTED).status == 0
     assert result_of(tmp_path / "job") == wanted
 
@@ -79,7 +79,7 @@ def test_the_live_view_gives_the_terminal_back(tmp_path, way):
         view.child.kill({"terminate": signal.SIGTERM, "hang up": signal.SIGHUP}[way])
     assert view.end() == {"ctrl-c": 130, "terminate": 143, "hang up": 129}[way]
     assert view.raw.rfind(b"\x1b[?25h") > view.raw.rfind(b"\x1b[?25l") >= 0
-    assert b"Interrupted. The same line goes on" in view.raw and b"Traceback" not in view.raw
+    assert b"Interrupted. Run the same command again" in view.raw and b"Traceback" not in view.raw
 
 
 def test_a_terminal_that_is_closed_ends_the_job_at_a_row(tmp_path):

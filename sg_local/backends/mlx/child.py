@@ -87,5 +87,5 @@ def _failure(end: _End) -> SgError:
             return error(lines[0].removeprefix(mark), "\n".join(lines[1:]), exit_code=end.status)
     last = lines[-1] if lines else "without a word"
     return SgError(
-        f"The MLX trainer ended with status {end.status}: {last}", "Start training again to go on from there."
+        f"The MLX trainer ended with status {end.status}: {last}", "Start training again to continue from there."
     )

@@ -74,7 +74,7 @@ def address_of(text: str) -> Address:
     if "@" in text:  # the text is kept and shown, so it must hold no secret
         raise SgError("The endpoint holds a name or a password.", f"{hint} A key comes by {KEY}.", exit_code=2)
     plain = re.split(r"[?#]", text)[0]  # a query may hold a key
-    wrong = SgError(f"{brief(shown(plain), 80)!r} is no address of an endpoint.", hint, exit_code=2)
+    wrong = SgError(f"{brief(shown(plain), 80)!r} is not the address of an endpoint.", hint, exit_code=2)
     try:
         parts = urlsplit(plain)
         host, port = parts.hostname or "", parts.port

@@ -111,7 +111,7 @@ class Caller:
             if self._stopped.is_set():
                 break
         times = f" ({patience.tries} tries)" if patience.tries > 1 else ""
-        hint = "Is the server up, and `endpoint` right? Rows that are written stay: the same line goes on with them."
+        hint = "Is the server up, and `endpoint` right? Finished rows are kept: run the same command again to continue."
         failed = Unanswered(f"The endpoint {self.address} gave no answer: {reason}{times}.", hint)
         failed.status = status
         raise failed
@@ -145,7 +145,7 @@ class Caller:
             raise Refused(found.status, f"status {found.status}{self._said(found.body)}")
         data = _object(found.body)
         if data is None:
-            raise Passing("the reply is no JSON object, or was cut off")
+            raise Passing("the reply is not a JSON object, or was cut off")
         return data
 
     def _exchange(self, path: str, body: Any) -> Received:

@@ -266,10 +266,10 @@ class EndpointGenerator:
         try:
             return read(self._speech.complete(body))
         except Refused as error:
-            hint = "Its own log may say more. Rows that are written stay: the same line goes on with them."
+            hint = "Its log may say more. Finished rows are kept: run the same command again to continue."
             raise SgError(f"The endpoint {self.address} refused a request: {error}.", hint) from error
         except Misread as error:
-            hint = "Rows that are written stay: the same line goes on with them."
+            hint = "Finished rows are kept: run the same command again to continue."
             raise SgError(f"The endpoint {self.address} answered what cannot be used: {error}.", hint) from error
 
     def _check_length(self, id: str, n_tokens: int) -> None:
