@@ -10,12 +10,14 @@ import pytest
 from rich.console import Console
 
 from sg_local.console import cards
+from sg_local.console import verdict as verdicts
 from sg_local.console.live import LiveNarrator
 from sg_local.console.review import Screenful
 from sg_local.console.review_card import DECISIONS
 from sg_local.console.verdict import verdict
 from sg_local.views.records import (
     CardView,
+    ConfusionView,
     FindingView,
     FunnelCard,
     GainView,
@@ -167,6 +169,44 @@ def test_the_verdict_begins_with_the_outcome_and_loses_no_figure(width):
     for words in ("96.7", "91.7 \u2013 100.0", "irrelevant", "36.7", "+1.7 to +23.3", "~ tuned", "a trivial baseline",
                   "sha256 f9afa2942152", "predict a-run-with-quite-a-long-name-of-its-own 'TEXT'"):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.parametrize(("width", "bars", "shares"), [(60, False, False), (80, False, True), (100, True, True)])
+def test_in_little_room_the_verdict_keeps_scores_and_drops_bars(width, bars, shares):
+    long = "tuned on the examples alone, calibrated labels"
+    systems = (*CARD_AT_THE_END.systems, SystemScore(long, 51.7, 38.3, 100.0, "tuned", False, 1.7))
+    cramped = dataclasses.replace(CARD_AT_THE_END, systems=systems)
+    for card, has_shares in ((CARD_AT_THE_END, shares), (cramped, width > 80)):
+        text = "\n".join(drawn(verdict(card, width), width, 50))
+        for one in card.systems:
+            assert f"{one.score:5.1f}  {one.low:5.1f} \u2013 {one.high:5.1f}" in text
+        assert "+11.7  +1.7 to +23.3" in text and " 19.6 MB" in text and "\u2026" not in text
+        assert ("\u2501" in text) == (bars and card is CARD_AT_THE_END) and ("irrelevant" in text) == has_shares
+
+
+@pytest.mark.parametrize("size", [(60, 24), (80, 24), (100, 30)], ids=str)
+def test_where_the_verdict_is_taller_than_the_terminal_outcome_and_next_command_are_seen_last(
+    monkeypatch, capsys, size
+):
+    monkeypatch.setattr(verdicts, "stdout", lambda: Console(width=size[0], height=size[1], highlight=False))
+    notes = tuple(f"note {i}" for i in range(20))
+    card = dataclasses.replace(CARD_AT_THE_END, headline="38 -> 97 % from untuned to tuned.", notes=notes)
+    verdicts.show_verdict(card)
+    lines = capsys.readouterr().out.splitlines()
+    seen = "\n".join(lines[-size[1] :])
+    assert len(lines) > size[1] and "38 -> 97 %" in lines[2] + lines[3]
+    assert all(words in seen for words in ("38 -> 97 %", "+11.7 points", "sg-local predict"))
+    verdicts.show_verdict(dataclasses.replace(CARD_AT_THE_END, headline="38 -> 97 % from untuned to tuned."))
+    assert capsys.readouterr().out.count("38 -> 97 %") == (1 if size[1] > 24 else 2)
+
+
+def test_a_confusion_table_of_many_labels_fits_by_their_numbers():
+    labels = tuple(f"label {name}" for name in "abcdefghij")
+    view = ConfusionView("tuned, labels only", labels, tuple((10 + i,) * 11 for i in range(10)))
+    card = dataclasses.replace(CARD_AT_THE_END, confusion=view)
+    narrow, wide = ("\n".join(drawn(verdict(card, width), width, 60)) for width in (60, 200))
+    assert "10 label j" in narrow and "19  19" in narrow and "\u2026" not in narrow
+    assert "label j  no label" in wide and "10 label j" not in wide
 
 
 def test_a_gain_that_a_trivial_system_reaches_is_no_success():

@@ -34,11 +34,13 @@ def show_verdict(run: Run, unmeasured: str = "") -> None:
 
         verdict.show_verdict(card)
         return
+    if card.headline:
+        output.say(card.headline)
     if card.unmeasured:
         output.say(card.title)
     else:
         _plain_scores(card)
-    for sentence in (*filter(None, [card.headline]), *card.sentences, *card.notes):
+    for sentence in (*card.sentences, *card.notes):
         output.say(sentence)
     if card.confusion is not None:
         _plain_confusion(card.confusion)

@@ -21,22 +21,29 @@ HEADLINES = {
 MARKED = "The tuned model is better, but a trivial baseline does as well"
 CHOSEN = "\u25b8"
 ROLES = {"base": "", "tuned": "bold", "trivial": "dim"}
+FRAME = len("\u2502    \u2502")
+NARROW, LEAST_BAR = 80 - FRAME, 8
 COLOURS = {"base": "cyan", "tuned": "green", "trivial": "magenta"}
 
 
 def show_verdict(card: VerdictCard) -> None:
-    """The end of a run, on stdout."""
+    """The end of a run, on stdout. Where it is taller than the terminal, the outcome stands at its end, too."""
     console = stdout()
-    console.print(verdict(card, min(console.width, WIDTH)))
+    width = min(console.width, WIDTH)
+    whole = verdict(card, width)
+    if len(console.render_lines(whole)) > console.height:
+        whole = verdict(card, width, outcome_again=True)
+    console.print(whole)
 
 
-def verdict(card: VerdictCard, width: int) -> RenderableType:
+def verdict(card: VerdictCard, width: int, *, outcome_again: bool = False) -> RenderableType:
     """The outcome, scores with interval bars, gains, notes, confusion table, files, next commands."""
     mark, style = MARKS["open" if card.marked else card.outcome]
-    parts = _measured(card, width, mark, style)
-    if card.unmeasured:
-        parts = [Text.assemble((f"{mark} ", style), (card.unmeasured, "bold"))]
-    parts += [Text(""), *_files(card), Text(""), *_commands(card, width - 6)]
+    room = width - FRAME
+    outcome = _outcome(card, mark, style)
+    parts = [*outcome, *([] if card.unmeasured else _evidence(card, room)), Text(""), *_files(card, room)]
+    parts += [Text(""), *outcome] if outcome_again else []
+    parts += [Text(""), *_commands(card, room)]
     return Panel(
         Group(*parts),
         title=Text(card.title, TITLE),
@@ -47,17 +54,23 @@ def verdict(card: VerdictCard, width: int) -> RenderableType:
     )
 
 
-def _measured(card: VerdictCard, width: int, mark: str, style: str) -> list[RenderableType]:
-    """What the evaluation found."""
+def _outcome(card: VerdictCard, mark: str, style: str) -> list[RenderableType]:
+    """What tuning came to, and whether it beats its strongest rival; or why nothing was measured."""
+    if card.unmeasured:
+        return [Text.assemble((f"{mark} ", style), (card.unmeasured, "bold"))]
     main = next((gain for gain in card.gains if gain.chosen), None)
-    headline = MARKED if card.marked else HEADLINES[card.outcome].format(rival=_rival(main))
+    said = MARKED if card.marked else HEADLINES[card.outcome].format(rival=_rival(main))
     figure = f": {main.gain:+.1f} points" if main is not None else ""
-    parts: list[RenderableType] = [Text(card.headline, "bold")] if card.headline else []
-    parts += [
-        Text.assemble((f"{mark} ", style), (f"{headline}{figure}", "bold")),
+    rival = Text.assemble((f"{mark} ", style), (f"{said}{figure}", "bold"))
+    return [*([Text(card.headline, "bold")] if card.headline else []), rival]
+
+
+def _evidence(card: VerdictCard, room: int) -> list[RenderableType]:
+    """What the evaluation found."""
+    parts: list[RenderableType] = [
         Text(f"{card.metric} on {card.n} test rows, percent, 95 % intervals; {CHOSEN} is served", "dim"),
         Text(""),
-        _scores(card.systems, width),
+        _scores(card.systems, room),
     ]
     parts += [Text(""), _gains(card.gains)] if card.gains else []
     parts += [
@@ -66,7 +79,7 @@ def _measured(card: VerdictCard, width: int, mark: str, style: str) -> list[Rend
         if gain.reached_by
     ]
     parts += [Text(""), *(Text(note, "dim") for note in card.notes)] if card.notes else []
-    parts += [Text(""), _confusion(card.confusion)] if card.confusion is not None else []
+    parts += [Text(""), _confusion(card.confusion, room)] if card.confusion is not None else []
     return parts
 
 
@@ -75,19 +88,30 @@ def _rival(main: GainView | None) -> str:
     return "the best untuned setup" if main is None or main.over_untuned else "training on the examples alone"
 
 
-def _scores(systems: tuple[SystemScore, ...], width: int) -> Table:
-    """A line for each system; marked is the one that answers in `predict` and `serve`."""
-    longest = max((len(system.name) for system in systems), default=0)
-    room = max(8, width - longest - 46)
-    table = grid("left", "right", "left", "left", "right")
-    table.add_row(*(Text(heading, "dim") for heading in ("", "score", "interval", "", "irrelevant")))
+def _scores(systems: tuple[SystemScore, ...], room: int) -> Table:
+    """A line for each system; marked is the one that answers in `predict` and `serve`.
+
+    Scores and intervals are always whole: where there is little room, bars go, then the share of irrelevant answers,
+    then long names are broken.
+    """
+    left = (
+        room - max((len(system.name) for system in systems), default=0) - len(f"{CHOSEN}   00.0  00.0 \u2013 100.0  ")
+    )
+    has_irrelevant = left >= len("irrelevant  ")
+    bar_width = left - len("irrelevant    ") if room > NARROW else 0
+    headings = ["", "score", "interval", *([""] if bar_width >= LEAST_BAR else [])]
+    headings += ["irrelevant"] if has_irrelevant else []
+    table = grid(*("right" if heading in ("score", "irrelevant") else "left" for heading in headings))
+    table.columns[0].no_wrap = False
+    table.add_row(*(Text(heading, "dim") for heading in headings))
     for system in systems:
         style = ROLES.get(system.role, "")
         interval = Text(f"{system.low:5.1f} \u2013 {system.high:5.1f}", "dim")
         name = Text(f"{CHOSEN if system.chosen else ' '} {system.name}", style)
-        irrelevant = "" if system.irrelevant is None else f"{system.irrelevant:.1f}"
-        score, bar = Text(f"{system.score:.1f}", style), interval_bar(system, room)
-        table.add_row(name, score, interval, bar, Text(irrelevant, "dim"))
+        cells = [name, Text(f"{system.score:.1f}", style), interval]
+        cells += [interval_bar(system, bar_width)] if bar_width >= LEAST_BAR else []
+        told = "" if system.irrelevant is None else f"{system.irrelevant:.1f}"
+        table.add_row(*cells, *([Text(told, "dim")] if has_irrelevant else []))
     return table
 
 
@@ -110,33 +134,40 @@ def interval_bar(system: SystemScore, width: int) -> Text:
 def _gains(gains: tuple[GainView, ...]) -> Table:
     """Each tuned system against the strongest untuned one that answers in the same way."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    add_columns(table, ("gain of", "left"), ("over", "left"), ("points", "right"), ("interval", "left"), no_wrap=False)
+    add_columns(table, ("gain of", "left"), ("over", "left"), no_wrap=False)
+    add_columns(table, ("points", "right"), ("interval", "left"))
     for gain in gains:
         mark, style = MARKS["open" if gain.reached_by else gain.outcome]
-        name = Text.assemble((f"{mark} ", style), (gain.tuned, "bold"), no_wrap=True, overflow="ellipsis")
-        base = Text(gain.base, no_wrap=True, overflow="ellipsis")
-        interval = Text(f"{gain.low:+.1f} to {gain.high:+.1f}", "dim", no_wrap=True)
-        table.add_row(name, base, Text(f"{gain.gain:+.1f}", "bold", no_wrap=True), interval)
+        name = Text.assemble((f"{mark} ", style), (gain.tuned, "bold"))
+        interval = Text(f"{gain.low:+.1f} to {gain.high:+.1f}", "dim")
+        table.add_row(name, Text(gain.base), Text(f"{gain.gain:+.1f}", "bold"), interval)
     return table
 
 
-def _confusion(view: ConfusionView) -> Table:
-    """Right labels down, answers across; what is right is bold."""
+def _confusion(view: ConfusionView, room: int) -> Table:
+    """Right labels down, answers across; what is right is bold. Columns that have no room have the labels' numbers."""
+    labels = (*view.labels, "no label")
+    numbered = max(map(len, view.labels)) + sum(len(label) + 2 for label in labels) > room
+    heads = [str(i) for i in range(1, len(labels))] + ["none"] if numbered else labels
+    sides = [f"{i} {label}" if numbered else label for i, label in enumerate(view.labels, 1)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title=None)
     table.add_column(Text(f"right \u2193  {view.title} \u2192"), justify="left")
-    for label in (*view.labels, "no label"):
-        table.add_column(Text(label), justify="right")
-    for i, (label, row) in enumerate(zip(view.labels, view.rows, strict=True)):
+    for head in heads:
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    for i, (side, row) in enumerate(zip(sides, view.rows, strict=True)):
         cells = [Text(str(n), "bold" if i == j else "dim" if n == 0 else "") for j, n in enumerate(row)]
-        table.add_row(Text(label), *cells)
+        table.add_row(Text(side), *cells)
     return table
 
 
-def _files(card: VerdictCard) -> list[RenderableType]:
-    """The folder once, then each file's name, size and the beginning of its hash; the stages' times."""
+def _files(card: VerdictCard, room: int) -> list[RenderableType]:
+    """The folder once, then each file's name, size and, where there is room, the beginning of its hash; the times."""
+    names = [PurePath(path).name for path, _, _ in card.artefacts]
+    has_digest = max(map(len, names), default=0) + len("  000.0 MB  sha256 000000000000") <= room
     table = grid("left", "right", "left")
-    for path, size, digest in card.artefacts:
-        table.add_row(Text(PurePath(path).name), Text(size), Text(f"sha256 {digest}", "dim"))
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
+    for name, (_, size, digest) in zip(names, card.artefacts, strict=True):
+        table.add_row(Text(name), Text(size), Text(f"sha256 {digest}" if has_digest else "", "dim"))
     folders = dict.fromkeys(str(PurePath(path).parent) for path, _, _ in card.artefacts)
     times = "   ".join(f"{stage} {seconds}" for stage, seconds in card.stages)
     return [*(Text(f"{folder}/", "dim") for folder in folders), table, Text(times, "dim")]
