@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +128,22 @@ def test_the_choice_says_why(without, monkeypatch, missing, trainer, why):
 @pytest.mark.parametrize(("version", "status"), [((3, 10, 9), "fail"), ((3, 11, 0), "ok"), ((3, 14, 1), "ok")])
 def test_python_must_be_new_enough(version, status):
     assert engines.check_python(version).status == status
+
+
+@pytest.mark.parametrize(
+    ("release", "folder", "status", "says", "fix"),
+    [
+        ("6.8.0-45-generic\n", "/mnt/c/runs", "ok", "", ""),
+        ("5.15.167.4-microsoft-standard-WSL2\n", "/home/me/runs", "ok", "WSL 2", ""),
+        ("5.15.167.4-microsoft-standard-WSL2\n", "/mnt/c/Users/me/runs", "warn", "WSL 2", "work in a folder below"),
+        ("4.4.0-19041-Microsoft\n", "/home/me/runs", "warn", "WSL 1", "wsl --set-version"),
+    ],
+)
+def test_wsl_is_told_and_what_is_slow_in_it(monkeypatch, release, folder, status, says, fix):
+    monkeypatch.setattr(machine, "_read", lambda path: release)
+    found = machine.check_system(Path(folder))
+    assert (found.status, found.topic) == (status, "system") and says in found.value and found.mend.startswith(fix)
+    assert ("WSL" in found.value) == bool(says) and bool(found.mend) == bool(fix)
 
 
 @pytest.mark.parametrize(

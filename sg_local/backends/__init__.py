@@ -149,7 +149,7 @@ BACKENDS: Mapping[str, Backend] = {
         packages={"llama_cpp": "llama-cpp-python"},
         extra="llama",
         probe="import llama_cpp; print('GPU offload' if llama_cpp.llama_supports_gpu_offload() else 'CPU')",
-        use="writes and scores text; every job needs it",
+        use="generates and scores text; needed by every job",
         watches=True,
     ),
     "torch": Backend(
@@ -175,7 +175,7 @@ BACKENDS: Mapping[str, Backend] = {
         packages={"llama_cpp": "llama-cpp-python"},
         extra="llama",
         probe="import llama_cpp; print('asks a server')",
-        use="lets a server write and score: vLLM, llama-server, another machine's sg-local",
+        use="generates on a server: vLLM, llama-server, sg-local on another machine",
         asks=True,
     ),
     "scripted": Backend(

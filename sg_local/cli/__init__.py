@@ -9,9 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+ON_WINDOWS = """sg-local does not run on Windows itself, but in WSL, which is Linux: type `wsl --install` in PowerShell,
+restart, open Ubuntu, and install sg-local there as on Linux."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 ok, 1 failure, 2 usage, 3 gate not met, 130 interrupted."""
+    if sys.platform == "win32":  # before anything is imported that needs Unix
+        sys.exit(ON_WINDOWS)
     from sg_local.cli.app import app
 
     sys.exit(app.main(args=None if argv is None else list(argv), prog_name="sg-local"))

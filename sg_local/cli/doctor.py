@@ -33,7 +33,7 @@ STATUS = {"ok": "ok", "warn": "warning", "fail": "missing"}
 def doctor_command(environment: Environment, model: str | None, as_json: bool) -> None:
     """Check this machine, and say how to fix problems.
 
-    Exit code 1: the main job cannot run here.
+    Exit code 1: this machine cannot run a job yet.
     """
     from sg_local import doctor
 
@@ -68,7 +68,7 @@ def _config(environment: Environment) -> Finding:
     except SgError as error:
         return Finding("settings", "config file", "fail", place, error.message, error.hint)
     there = environment.config_path.is_file()
-    return Finding("settings", "config file", "ok", place, "" if there else "not there: defaults")
+    return Finding("settings", "config file", "ok", place, "" if there else "does not exist: defaults apply")
 
 
 def _show(checks: Sequence[Finding]) -> None:
@@ -98,5 +98,5 @@ def verdict_of(checks: Sequence[Finding]) -> str:
     """Whether the main job can run here, in a sentence."""
     lacks = [check.name for check in checks if check.status == "fail"]
     if not lacks:
-        return "The main job can run here. Try: sg-local run support_routing --yes"
-    return f"The main job cannot run here yet: {', '.join(lacks)}."
+        return "This machine is ready. Try: sg-local run support_routing --yes"
+    return f"This machine is not ready yet: {', '.join(lacks)}."

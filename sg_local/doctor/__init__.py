@@ -28,6 +28,7 @@ def examine(
     output = output or command_output
     loads = engines.probe_all(output)
     return [
+        machine.check_system(runs),
         engines.check_python(sys.version_info[:3]),
         machine.check_cpu(output),
         *machine.check_amx(output),

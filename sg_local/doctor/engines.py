@@ -68,7 +68,7 @@ def check_engine(name: str, loads: dict[str, str | None]) -> Finding:
     if device is None:
         again = f"pip install --force-reinstall --no-cache-dir {first}"
         status: Status = "fail" if _is_chosen(name) else "warn"
-        return Finding("engine", name, status, value, "it is installed, but importing it fails", again)
+        return Finding("engine", name, status, value, "installed, but cannot be imported", again)
     return Finding("engine", name, "ok", f"{value} ({device})", engine.use)
 
 
@@ -77,7 +77,7 @@ def check_compiler() -> Iterator[Finding]:
     if versions(ENGINES["llama.cpp"]):
         return
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    why = "pip builds llama-cpp-python from source, for about seven minutes on two cores"
+    why = "pip builds llama-cpp-python from source: about seven minutes on two cores"
     if compiler is not None:
         yield Finding("engine", "C++ compiler", "ok", compiler, why)
         return
@@ -88,7 +88,7 @@ def check_compiler() -> Iterator[Finding]:
 def check_choices(loads: dict[str, str | None]) -> Iterator[Finding]:
     """Which generator and trainer `auto` takes here, and why."""
     generator, trainer = backends.choose_generator(), backends.choose_trainer()
-    why = "its tokens are canonical, and it reads every quantisation"
+    why = "it reads every quantisation, and its tokenizer is the reference"
     yield Finding("choice", "--backend auto", "ok" if loads.get(generator) else "fail", generator, why)
     if trainer == "mlx":
         why = "MLX uses the Apple GPU" if backends.on_apple_silicon() else "torch is not installed, MLX is"
@@ -102,7 +102,7 @@ def check_model(name: str | None, places: ModelFolders) -> Finding:
     what = "default model" if name is None else "model"
     card = models.find_card(name or models.DEFAULT, places)
     if card is not None and models.locate(card, places) is None:
-        why = "any other GGUF serves as well: --model PATH.gguf"
+        why = "any other GGUF works, too: --model PATH.gguf"
         return Finding("model", what, "warn", "not here", why, card.get)
     try:
         found = models.find_model(name or models.DEFAULT, places)
@@ -110,7 +110,7 @@ def check_model(name: str | None, places: ModelFolders) -> Finding:
     except SgError as error:
         return Finding("model", what, "fail", name or models.DEFAULT, error.message, error.hint)
     if reason:
-        why = f"it can be run here, not trained: {reason}"
+        why = f"it can be used here, but not trained: {reason}"
         return Finding("model", what, "fail", found.name, why, "sg-local models ls")
     return Finding("model", what, "ok", found.name, str(found.path))
 

@@ -20,12 +20,26 @@ LITTLE_MEMORY, LITTLE_DISK = 2 << 30, 2 << 30  # the default model's whole job s
 FEATURES = ("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 
 
+def check_system(runs: Path) -> Finding:
+    """The operating system; for WSL, which counts as Linux, also its version and whether runs lie on Windows' disk."""
+    value, release = f"{platform.system()}, {platform.machine()}", _read("/proc/sys/kernel/osrelease").lower()
+    if "microsoft" not in release:
+        return Finding("system", "operating system", "ok", value)
+    if "wsl2" not in release:
+        why = "WSL 1 is slow and not tested"
+        return Finding("system", "operating system", "warn", f"{value}, in WSL 1", why, "wsl --set-version Ubuntu 2")
+    if re.match(r"/mnt/[a-z](/|$)", str(runs.absolute())):
+        why, mend = "Windows' own disk is slow from here", f"work in a folder below {Path.home()}"
+        return Finding("system", "operating system", "warn", f"{value}, in WSL 2", why, mend)
+    return Finding("system", "operating system", "ok", f"{value}, in WSL 2", "everything works as on Linux")
+
+
 def check_cpu(output: Output) -> Finding:
     """The processor and the instruction sets that matrix products gain from."""
     name, features = cpu(_read("/proc/cpuinfo"), output)
-    value = f"{name}: {' '.join(features) or 'no vector instructions known to us'}"
+    value = f"{name}: {' '.join(features) or 'no known vector instructions'}"
     if platform.machine() in ("x86_64", "AMD64") and "avx2" not in features:
-        return Finding("system", "CPU", "warn", value, "without AVX2 everything takes several times as long")
+        return Finding("system", "CPU", "warn", value, "without AVX2 everything is several times slower")
     return Finding("system", "CPU", "ok", value)
 
 
@@ -49,7 +63,7 @@ def check_amx(output: Output) -> Iterator[Finding]:
     if found is not None:
         yield Finding("system", "AMX", "ok", found)
         return
-    why = "llama.cpp's AMX kernels, as they were compiled here, crash: sg-local leaves them out"
+    why = "the AMX kernels of this llama.cpp build crash, so sg-local does not use them"
     yield Finding("system", "AMX", "ok", "not used", why)
 
 
@@ -57,16 +71,16 @@ def check_cores() -> Finding:
     """Logical cores that this process may use, and what the machine has."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     value = f"{usable} of {os.cpu_count()} logical cores"
-    return Finding("system", "cores", "ok", value, "other busy programs slow the engine much")
+    return Finding("system", "cores", "ok", value, "other busy programs slow everything down")
 
 
 def check_memory(total: int | None, available: int | None) -> Finding:
     """Memory in bytes, total and what can be had now; None where the system does not say."""
     if total is None or available is None:
-        return Finding("system", "memory", "warn", "unknown", "this system does not say how much is free")
+        return Finding("system", "memory", "warn", "unknown", "the system does not say how much is free")
     value = f"{gib(available)} free of {gib(total)}"
     if available < LITTLE_MEMORY:
-        return Finding("system", "memory", "warn", value, "the default model's job wants 2 GiB", "close other programs")
+        return Finding("system", "memory", "warn", value, "the default model needs 2 GiB", "close other programs")
     return Finding("system", "memory", "ok", value)
 
 
@@ -90,7 +104,7 @@ def darwin_memory(memsize: str | None, vm_stat: str | None) -> tuple[int | None,
 def check_gpu(output: Output) -> Finding:
     """NVIDIA and Apple GPUs. None is no lack: everything runs on the CPU."""
     if backends.on_apple_silicon():
-        return Finding("system", "GPU", "ok", "Apple GPU", "MLX trains on it, llama.cpp writes on it")
+        return Finding("system", "GPU", "ok", "Apple GPU", "MLX trains on it, llama.cpp generates on it")
     query = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     found = output(query)
     if not found:
@@ -107,7 +121,7 @@ def check_openblas() -> Finding:
     found = ctypes.util.find_library("openblas") or next(iter(names), None)
     if found is not None or not mlx_here:
         return Finding("system", "OpenBLAS", "ok", found or "none", "only MLX on Linux needs it")
-    why = "MLX computes tens of times more slowly without it"
+    why = "MLX is tens of times slower without it"
     return Finding("system", "OpenBLAS", "warn", "none", why, "sudo apt install libopenblas0-pthread")
 
 
@@ -117,7 +131,7 @@ def check_disk(name: str, folder: Path) -> Finding:
     free = shutil.disk_usage(place).free
     value = f"{gib(free)} free at {folder}"
     if free < LITTLE_DISK:
-        why = "the default model's job wants 2 GiB, larger models more"
+        why = "the default model needs 2 GiB, larger ones more"
         return Finding("system", name, "warn", value, why, "free some space, or name another folder")
     return Finding("system", name, "ok", value)
 
