@@ -58,6 +58,11 @@ def folders(environ: Mapping[str, str] | None = None) -> Folders:
     return Folders(config, data, model_folders(environ, config / "models", data / "models"))
 
 
+def cache_folder(given: Path | None = None) -> Path:
+    """Where an engine keeps what can be made again: the folder given, else the user's cache folder of sg-local."""
+    return folders().data if given is None else given
+
+
 def tell_nobody() -> None:
     """Keep libraries from telling of their use, in this process and those that it starts; a switch that is set stays.
 

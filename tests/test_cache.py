@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from sg_local.backends import EngineSettings, open_generator
 from sg_local.cache import cached, digests_by_path, left_over, sweep
 from sg_local.cli.app import app
+from sg_local.home import cache_folder
+from tests import tiny_models
 
 DIGEST = "ab" * 32
 OTHER = "cd" * 32
@@ -86,3 +89,17 @@ def test_an_entry_that_is_damaged_is_as_good_as_none(tmp_path, text):
     (tmp_path / "digests/good.json").write_text(json.dumps({"path": "/m.gguf", "sha256": DIGEST}))
     (tmp_path / "digests/other.json").write_text(text)
     assert digests_by_path(tmp_path) == {Path("/m.gguf"): DIGEST}
+
+
+@pytest.mark.parametrize(("variable", "below"), [("XDG_CACHE_HOME", "sg-local"), ("SG_LOCAL_HOME", "")])
+def test_an_engine_without_a_folder_of_its_own_uses_that_of_the_environment(tmp_path, monkeypatch, variable, below):
+    pytest.importorskip("llama_cpp")
+    monkeypatch.delenv("SG_LOCAL_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(variable, str(tmp_path / "named"))
+    model = tiny_models.write_model(tmp_path / "tiny.gguf", tiny_models.TinySpec("bpe", "F32", "F32", layers=1))
+    settings = EngineSettings(n_ctx=64, n_parallel=1, n_threads=1, fast_copy=False)
+    with open_generator("llama.cpp", model, settings):
+        pass
+    assert any((tmp_path / "named" / below).iterdir()) and not (tmp_path / "home").exists()
+    assert cache_folder(tmp_path / "given") == tmp_path / "given"

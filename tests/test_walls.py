@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "report": {*DISK, "words", "splitting", "personal", "calibration"},
     "filters": {"records", "run", "words", "schemas", "splitting", "prompts", "metrics", "personal"},
     "models": {"records", "files", "words", "reading", "home", "tasks", "gguf"},
-    "backends": {"words", "parsing", "records", "files", "reading", "cache", "gguf"},
+    "backends": {"words", "parsing", "home", "records", "files", "reading", "cache", "gguf"},
     "doctor": {"records", "home", "models", "backends"},
     "channel": {"records", "prompts", "backends"},
     "synth": {"records", "run", "parsing", "prompts", "backends", "channel"},

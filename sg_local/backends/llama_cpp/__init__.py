@@ -24,6 +24,7 @@ from sg_local.backends.llama_cpp.trial import Trial, check_survives
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.machine import physical_cores
 from sg_local.files import file_digest
+from sg_local.home import cache_folder
 
 __all__ = [
     "EngineChoice",
@@ -105,7 +106,7 @@ def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
 
 
 def _cache(settings: EngineSettings) -> Path:
-    return settings.cache or Path.home() / ".cache" / "sg-local"
+    return cache_folder(settings.cache)
 
 
 def _parts(

@@ -12,6 +12,7 @@ from sg_local.backends.llama_cpp.trial import Trial, check_survives
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.files import file_digest
 from sg_local.gguf import read_config
+from sg_local.home import cache_folder
 from sg_local.records import ModelInfo
 
 
@@ -21,7 +22,7 @@ class Tokens:
     def __init__(self, path: Path, cache: Path | None = None) -> None:
         facts = check_file(path)
         context = read_config(path).context
-        folder = cache or Path.home() / ".cache" / "sg-local"
+        folder = cache_folder(cache)
         check_survives(Trial(path, folder, vocab_only=True))
         self._model: object | None = load_vocabulary(path)
         self.vocab: Vocab = Vocab(self._model)

@@ -27,6 +27,7 @@ from sg_local.backends.openai.calls import Caller, Refused
 from sg_local.backends.openai.offer import Offer, Probe, find_offer
 from sg_local.backends.openai.speech import Speech
 from sg_local.backends.openai.vocabulary import Vocabulary
+from sg_local.home import cache_folder
 from sg_local.records import Completion, Prompt, Score, ScoredPrompt, Segment, Segments, SgError
 from sg_local.words import shown
 
@@ -60,7 +61,7 @@ class EndpointGenerator:
         self._model, self._settings, self._access = model, settings, access
         self._beside = beside or Beside(replace(settings, endpoint="", n_parallel=None))
         self.address = address
-        self._vocabulary = Vocabulary(model, settings.cache or Path.home() / ".cache" / "sg-local")
+        self._vocabulary = Vocabulary(model, cache_folder(settings.cache))
         self.info = self._vocabulary.info
         self._caller = Caller(address, access.key, settings.endpoint_timeout_s)
         self._adapter: Path | None = None
