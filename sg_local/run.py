@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -95,8 +96,9 @@ class Run:
 
     @property
     def typed(self) -> str:
-        """What stands for the run in a command that can be copied: its name, or its folder where that is no `runs`."""
-        return self.name if self.root.parent == Path("runs") else str(self.root)
+        """What stands for the run in a command that can be copied: its name, or its folder, in quotes where a shell
+        needs them, if that is not in `runs`."""
+        return self.name if self.root.parent == Path("runs") else shlex.quote(str(self.root))
 
     def path(self, name: str) -> Path:
         """The path of a file or folder inside the run."""

@@ -29,6 +29,10 @@ SAID = [
     ),
     ('Quote `name = "..."` and `yes`.', 'Quote `name = "..."` and `yes`.'),
     ("Install it with `pip install x`.", "Install it with `pip install x`."),
+    (
+        "Make it: `train '/my runs/a  b/r' train.epochs=2 --redo`.",
+        "Make it: `sg-local train '/my runs/a  b/r' --set train.epochs=2 --redo`.",
+    ),
 ]
 
 

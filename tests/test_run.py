@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +95,13 @@ def test_run_json_that_is_broken_is_named(run):
     run.path("run.json").write_text("{")
     with pytest.raises(SgError, match=r"run.json:1"):
         _ = Run(run.root).settings
+
+
+def test_what_stands_for_a_run_can_be_pasted_into_a_shell(tmp_path):
+    assert Run(Path("runs/mails")).typed == "mails"
+    assert Run(tmp_path / "runs" / "mails").typed == f"{tmp_path}/runs/mails"
+    spaced = Run(tmp_path / "Ann's runs; $HOME" / "mails")
+    assert shlex.split(f"sg-local train {spaced.typed}") == ["sg-local", "train", str(spaced.root)]
 
 
 def test_a_mistyped_run_is_told_the_nearest(tmp_path):

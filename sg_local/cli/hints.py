@@ -43,6 +43,7 @@ OPTIONS = (
 )
 _QUOTED = re.compile(r"`([^`]+)`")
 _SETTING = re.compile(rf"(?:{'|'.join(STAGES)})(?:\.\w+)+(?:=\S*)?")
+_AMONG = re.compile(rf"(?<!\S){_SETTING.pattern}(?!\S)")
 _OPTION = re.compile(rf"({'|'.join(OPTIONS)})(?:=(.+))?")
 
 
@@ -57,7 +58,5 @@ def _typed(text: str, commands: Container[str]) -> str:
     option = _OPTION.fullmatch(text)
     if option:
         return f"--{option[1]}" + (f" {shlex.quote(option[2])}" if option[2] else "")
-    words = text.split()
-    if len(words) > 1 and words[0] in commands:
-        return " ".join(("sg-local", *(f"--set {word}" if _SETTING.fullmatch(word) else word for word in words)))
-    return text
+    command, space, _ = text.partition(" ")
+    return "sg-local " + _AMONG.sub(r"--set \g<0>", text) if space and command in commands else text

@@ -54,7 +54,7 @@ def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judg
     for row in report.rows:
         lacking = next((name for name in (system, base) if (name, row.index) not in texts), None)
         if lacking is not None:
-            hint = f"Run `eval {run.name}` with `redo`: the report is of other answers."
+            hint = f"Run `eval {run.typed}` with `redo`: the report is of other answers."
             raise SgError(f"{run.path(ANSWERS)} has no answer of {lacking} to test row {row.index + 1}.", hint)
     rows = [
         Judged(

@@ -29,7 +29,7 @@ N_DRAWS = 2000
 class LabelBias:
     """Offsets in nats for the labels' first tokens, by label and token id; `why` says why they are not offered, if so.
 
-    `plain` and `biased` are the percentages right without and with them, on the `n` validating rows that decided this.
+    `plain` and `biased` are the percentages right without and with them, on the `n` validation rows that decided this.
     """
 
     labels: tuple[str, ...]
@@ -50,7 +50,7 @@ class LabelBias:
         """What was found, in one sentence."""
         if not self.n:
             return f"No logit bias for the labels: {self.why}."
-        rows = f"on the {self.n} validating rows that decided this"
+        rows = f"on the {self.n} validation rows that decided this"
         found = f"{self.plain:.1f} % right without, {self.biased:.1f} % with, {rows}"
         offered = "A logit bias on the labels' first tokens" if self.is_offered else "No logit bias for the labels"
         return f"{offered}: {found}." if self.is_offered else f"{offered}: {self.why} ({found})."
@@ -64,7 +64,7 @@ def label_bias(job: Evaluation) -> LabelBias:
     if isinstance(first, str):
         return LabelBias(labels, why=first)
     if not questions:
-        return LabelBias(labels, why="no row validated the training")
+        return LabelBias(labels, why="no row was used for validation")
     journal = AnswerJournal(job, lambda event: None, keeps=False)
     way = Beginnings(job.form, tuple(text for text, _ in first))
     means = mean_scores([r.scores for r in journal.ask("bias_means", "", way, calibration_questions(job))])

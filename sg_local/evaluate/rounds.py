@@ -107,7 +107,7 @@ def _weights(job: Evaluation, models: Sequence[str]) -> dict[str, Path | None]:
     """Each set of weights with its adapter, in order. Raises SgError where one is asked for and not there."""
     adapter = job.run.path(ADAPTER)
     if TUNED in models and not adapter.exists():
-        raise SgError(f"Run {job.run.name} has no adapter yet.", f"Make it with `train {job.run.name}`.")
+        raise SgError(f"Run {job.run.name} has no adapter yet.", f"Make it with `train {job.run.typed}`.")
     adapters = {BASE: None, EXAMPLES: job.examples_adapter, TUNED: adapter}
     return {model: adapters[model] for model in models if model == BASE or adapters[model] is not None}
 

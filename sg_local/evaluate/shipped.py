@@ -134,7 +134,7 @@ def _texts_of_report(job: Evaluation, report: Report) -> dict[System, list[str]]
         try:
             found[system] = [texts[system.name, row.index] for row in report.rows]
         except KeyError as error:
-            hint = f"Run `eval {job.run.name}` with `redo`: the report is of other answers."
+            hint = f"Run `eval {job.run.typed}` with `redo`: the report is of other answers."
             raise SgError(f"{job.run.path(ANSWERS)} lacks answers of {system.name}.", hint) from error
     return found
 

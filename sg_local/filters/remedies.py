@@ -30,5 +30,5 @@ def starved(error: NoRows, run: Run) -> NoRows:
     rule, count = Counter(verdict.rule or "review" for verdict in lost).most_common(1)[0]
     reason = next(verdict.reason for verdict in lost if (verdict.rule or "review") == rule)
     told = f"{counted(len(lost), 'pair')} fell out, {count} by rule {rule}" + (f" ({reason})" if reason else "")
-    hint = REMEDIES.get(rule, OTHER_REMEDY).format(run=run.name, rule=rule)
+    hint = REMEDIES.get(rule, OTHER_REMEDY).format(run=run.typed, rule=rule)
     return NoRows(f"{error.message.rstrip('.')}: {told}.", hint)

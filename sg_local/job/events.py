@@ -122,7 +122,7 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Weighed:
-    """What the rows of a run say before they train."""
+    """What the rows of a run say before they train. `run` is what stands for it in a command."""
 
     run: str
     prospect: Prospect

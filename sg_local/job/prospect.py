@@ -56,4 +56,4 @@ def weigh(job: OpenRun, tell: Listener) -> None:
     found = prospect(job)
     if found is not None:
         logger.info("run %s before training: %s", job.run.name, found)
-        tell(Weighed(job.run.name, found))
+        tell(Weighed(job.run.typed, found))

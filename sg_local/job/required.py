@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def needs(job: OpenRun, name: str, stage: str) -> None:
     """Raises SgError when the file that an earlier stage makes is not there."""
     if not job.run.path(name).exists():
-        hint = f"Run `{stage} {job.task.name if stage == 'synth' else job.run.name}` first."
+        hint = f"Run `{stage} {job.task.name if stage == 'synth' else job.run.typed}` first."
         raise SgError(f"Run {job.run.name} has no {name} yet.", hint)
 
 

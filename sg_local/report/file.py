@@ -28,12 +28,12 @@ def read_report(run: Run) -> Report:
     """The report of an evaluated run. Raises SgError where there is none, and says what is wrong in one."""
     path = run.path(REPORT)
     if not path.exists():
-        raise SgError(f"Run {run.name} has no report yet.", f"Run `eval {run.name}` first.")
+        raise SgError(f"Run {run.name} has no report yet.", f"Run `eval {run.typed}` first.")
     data = read_json(path)
     try:
         return _whole(_restored(Report, _of_today(data), ""))
     except _Misfit as wrong:
-        hint = f"Delete it and run `eval {run.name}`: it is made again from the answers."
+        hint = f"Delete it and run `eval {run.typed}`: it is made again from the answers."
         raise SgError(f"{path}: {wrong}.", hint) from wrong
 
 
@@ -43,7 +43,7 @@ def read_funnel(run: Run) -> Funnel | None:
     try:
         return _restored(Funnel, told, "funnel") if told else None
     except _Misfit as wrong:
-        raise SgError(f"{run.path('stages/filter.json')}: {wrong}.", f"Run `filter {run.name}` again.") from wrong
+        raise SgError(f"{run.path('stages/filter.json')}: {wrong}.", f"Run `filter {run.typed}` again.") from wrong
 
 
 def write_report(run: Run, report: Report) -> None:
