@@ -20,10 +20,10 @@ COPIES, CHOICES, DIGESTS, TRIED, PACES, KNOWN = "models", "choices", "digests", 
 KINDS = {
     COPIES: "faster copy",
     CHOICES: "engine choices",
-    DIGESTS: "digests of files",
-    TRIED: "files that engines came through",
+    DIGESTS: "file hashes",
+    TRIED: "models tested with an engine",
     PACES: "how long stages took",
-    KNOWN: "inputs that labels are held against",
+    KNOWN: "inputs for calibrating labels",
 }
 LEFT_OVER = "left over"
 COPY = re.compile(r"(?P<digest>[0-9a-f]{16})-(?P<format>\w+)\.gguf$")

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import sg_local
+from sg_local import cli
 from sg_local.backends.machine import SPINS
 from sg_local.cli.app import COMMANDS, app, as_sg_error
 from sg_local.cli.config import set_brief_waits
@@ -137,7 +138,7 @@ def test_other_test_rows_and_settings_keep_the_answers_that_still_count(finished
     assert report["n"] == 2 and [row["outputs"] for row in report["rows"]] == [["billing"], ["delivery"]]
     (own_folder / "rows.jsonl").write_text('{"input": "x", "output": "sales"}')
     for line in (("eval", "trial"), ("run", "support_routing", "--backend", "scripted")):
-        assert "'sales' is no label" in run(*line, "--tests", "rows.jsonl", code=2).stderr
+        assert "'sales' is not a label" in run(*line, "--tests", "rows.jsonl", code=2).stderr
 
 
 def test_votes_count_only_where_the_filters_let_them(finished, monkeypatch):
@@ -447,6 +448,13 @@ def test_the_list_of_commands_says_what_each_says_of_itself():
         assert command.help.splitlines()[0] == entry.summary, name
 
 
+def test_windows_is_told_of_wsl_before_anything_is_imported(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "sg_local.cli.app", None)  # importing it would fail
+    with pytest.raises(SystemExit, match="wsl --install"):
+        cli.main(["doctor"])
+
+
 @pytest.mark.parametrize(
     ("words", "option"),
     [
@@ -455,6 +463,7 @@ def test_the_list_of_commands_says_what_each_says_of_itself():
         (["help", "runs", "ls"], ["runs", "ls", "--help"]),
         (["runs", "help"], ["runs", "--help"]),
         (["runs", "help", "rm"], ["runs", "rm", "--help"]),
+        (["predict", "help"], ["predict", "--help"]),
         (["version"], ["--version"]),
     ],
 )
@@ -509,7 +518,7 @@ def test_a_run_goes_by_the_beginning_of_its_name_and_by_its_folder(finished):
         assert json.loads(run("runs", "show", name, "--json").stdout)["run"] == "trial"
         assert len(lines(run("predict", name, "Where is my parcel?"))) == 1
     assert lines(run("report", "runs/trial")) == ["trial.html"]
-    assert "whole name" in run("runs", "rm", "tri", "--yes", code=2).stderr
+    assert "full name" in run("runs", "rm", "tri", "--yes", code=2).stderr
     assert finished.exists()
 
 

@@ -48,7 +48,7 @@ def test_the_walk_leads_from_a_logged_call_to_an_answer_of_the_same_form(office)
         args = [sys.executable, "-c", PROGRAM, *command]
         done = subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0 and "Traceback" not in done.stderr, (command, done.stdout, done.stderr)
-    assert "Probabilities, temperature" in done.stdout and "Above 0.7" in done.stdout
+    assert "Calibrated probabilities (temperature" in done.stdout and "Above 0.7" in done.stdout
     asked, logged = CALL["request"], CALL["response"]
     for body in (json.dumps(asked), CURL):
         answer = served(folder, env, body)

@@ -133,7 +133,7 @@ def test_with_scores_every_row_has_them(job):
     ("options", "said"),
     [
         ({"endpoint": "http://10.1.2.3:8000/v1"}, "another machine"),
-        ({"endpoint": "ftp://here"}, "no address"),
+        ({"endpoint": "ftp://here"}, "not the address"),
         ({"endpoint": "http://127.0.0.1:1/v1"}, "gave no answer"),
         ({"endpoint": None}, "needs an endpoint"),
         ({"backend": "llama.cpp"}, "does not"),

@@ -74,7 +74,7 @@ ROWS = Instant(INSTANT.asking, "rows")
 
 def test_a_file_gets_labels_and_no_run_is_begun(mails, own_folder):
     said = label("support_routing", mails, *SCRIPTED, "--out", "labels.csv", "--probabilities")
-    assert said.stdout == "labels.csv\n" and "over inputs that the model wrote is taken off" in said.stderr
+    assert said.stdout == "labels.csv\n" and "calibrated with inputs that the model wrote" in said.stderr
     rows = rows_of((own_folder / "labels.csv").read_text())
     labels = sg.load_task("support_routing").labels
     assert [row["Body"] for row in rows] == [*BILLS, *BOXES] and {row["answer"] for row in rows} <= set(labels)
@@ -92,7 +92,7 @@ def test_inputs_are_written_once_for_a_task_and_only_the_user_may_read_them(mail
     monkeypatch.setattr("sg_local.synth.write_inputs", None)
     again = label("support_routing", mails, *SCRIPTED)
     assert again.stdout.split("seconds")[0] == first.stdout.split("seconds")[0] and "writes" not in again.stderr
-    assert "inputs that labels are held against" in CliRunner().invoke(app, ["cache", "ls"]).stdout
+    assert "inputs for calibrating labels" in CliRunner().invoke(app, ["cache", "ls"]).stdout
 
 
 def test_the_rows_own_mean_undoes_a_model_that_always_says_the_same(mails, biased):
@@ -120,7 +120,7 @@ def test_a_run_s_own_inputs_are_taken_first_and_it_stays_as_it_is(mails, own_fol
     assert CliRunner().invoke(app, made).exit_code == 0
     before = {path: path.read_bytes() for path in (own_folder / "runs").rglob("*") if path.is_file()}
     said = label("early", mails, "--labels", "ensemble")
-    assert "over the run's inputs is taken off" in said.stderr and len(rows_of(said.stdout)) == 12
+    assert "calibrated with the run's inputs" in said.stderr and len(rows_of(said.stdout)) == 12
     assert {path: path.read_bytes() for path in (own_folder / "runs").rglob("*") if path.is_file()} == before
 
 
@@ -151,11 +151,14 @@ def test_what_has_no_labels_or_too_few_rows_is_refused_with_what_helps(mails, ow
     few = ("support_routing", "one text", *SCRIPTED, "--labels", "ensemble", "--against", "rows")
     assert "there are too few" in label(*few, code=2).stderr
     enough = label("support_routing", mails, *SCRIPTED, "--labels", "ensemble", "--against", "rows")
-    assert len(rows_of(enough.stdout)) == 12 and "over the rows themselves" in enough.stderr
+    assert len(rows_of(enough.stdout)) == 12 and "calibrated with the rows themselves" in enough.stderr
     assert "neither a run nor a task" in label("nothing", mails, *SCRIPTED, code=2).stderr
     (own_folder / "labels.csv").write_text("mine")
     assert "--redo" in label("support_routing", mails, *SCRIPTED, "--out", "labels.csv", code=2).stderr
-    with sg.open_job(TEAM, backend="scripted", base=True) as job, pytest.raises(sg.SgError, match="not held against"):
+    with (
+        sg.open_job(TEAM, backend="scripted", base=True) as job,
+        pytest.raises(sg.SgError, match="cannot be calibrated with"),
+    ):
         job.label(["x"], against="all")
 
 
@@ -167,7 +170,7 @@ def test_a_model_that_writes_nothing_usable_is_held_against_the_rows(mails, own_
         asking = ask_instantly(job.opened, [*BILLS, *BOXES], tell=heard.append)
         assert sorted(asking.known) == sorted([*BILLS, *BOXES])
     said = [event for event in heard if isinstance(event, Said)]
-    assert said[1].warning and said[1].text.startswith("It cannot: ") and "the rows themselves" in said[2].text
+    assert said[1].warning and said[1].text.startswith("That failed: ") and "the rows themselves" in said[2].text
 
 
 def test_known_inputs_are_distinct_bounded_and_the_same_in_any_order():

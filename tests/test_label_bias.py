@@ -54,7 +54,7 @@ def test_offsets_that_turn_a_lean_to_red_round_are_offered_and_add_up_to_none(tm
     assert found.is_offered and (found.plain, found.biased, found.n) == (50, 100, 4)
     assert found.bias == (-1.0, 1.0) and len(set(found.tokens)) == 2
     assert found.said.startswith("A logit bias on the labels' first tokens: 50.0 % right without, 100.0 % with")
-    assert found.said.endswith("on the 4 validating rows that decided this.")
+    assert found.said.endswith("on the 4 validation rows that decided this.")
 
 
 def test_offsets_that_gain_nothing_are_not_offered_and_it_is_said(tmp_path):
@@ -70,7 +70,7 @@ def test_test_rows_have_no_part_in_it(tmp_path):
 
 def test_without_validating_rows_nothing_is_offered(tmp_path):
     found = label_bias(leaning(tmp_path, 2.0, valid=()))
-    assert found.said == "No logit bias for the labels: no row validated the training."
+    assert found.said == "No logit bias for the labels: no row was used for validation."
 
 
 def test_labels_that_begin_alike_have_no_offsets(tmp_path):
@@ -161,7 +161,7 @@ def test_what_was_measured_is_not_measured_again_and_a_card_tells_of_it(office, 
     run = offering(office)
     typed(office, "export", "RUN")
     card = run.path("README.md").read_text()
-    assert "+0.5 on token 1 (billing)" in card and "On the 9 validating rows that decided this 50.0 % are" in card
+    assert "+0.5 on token 1 (billing)" in card and "On the 9 validation rows that decided this 50.0 % are" in card
     typed(office, "export", "RUN", "--llama-server", str(office / "out"))
     body = json.loads((office / "out" / "RUN.request.json").read_text())
     assert body["logit_bias"] == [[1, 0.5], [2, -0.25], [3, -0.25]]

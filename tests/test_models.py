@@ -355,7 +355,7 @@ def test_pull_says_first_what_cannot_be_trained(home, tiny):
     shown: list[str] = []
     models.pull("far", home, ScriptedHub(tiny), shown.append)
     clause = "whose layers carry a state (recurrent or hybrid)"
-    assert shown == [f"far can be run here, not trained: its architecture is mamba, {clause}."]
+    assert shown == [f"far can be used here, but not trained: its architecture is mamba, {clause}."]
 
 
 def test_pull_says_first_that_longrope_cannot_be_trained(home, tiny):

@@ -74,7 +74,7 @@ def test_an_address_is_read_and_known_as_this_machine_s_own_or_not(text, wanted,
     ],
 )
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(SgError, match="no address") as refused:
+    with pytest.raises(SgError, match="not the address") as refused:
         address_of(text)
     assert refused.value.exit_code == 2
 

@@ -268,7 +268,7 @@ def test_a_person_may_reject_one(routing, tmp_path):
 def test_a_label_that_the_task_does_not_have_is_named_with_its_line(routing, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("input,output\nWhere is it?,delivery\nIt is broken.,repairs\n")
-    with pytest.raises(sg.SgError, match=r"rows\.csv:3: 'repairs' is no label") as failed:
+    with pytest.raises(sg.SgError, match=r"rows\.csv:3: 'repairs' is not a label") as failed:
         job(routing, tmp_path, rows=path)
     assert failed.value.exit_code == 2 and "billing, delivery, technical" in failed.value.hint
 

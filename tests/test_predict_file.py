@@ -158,7 +158,7 @@ def test_labels_by_ensemble_need_no_training(here, base):
     rows = rows_of(here / "answers.csv")
     assert [bool(row["answer"]) for row in rows] == [bool(text.strip()) for text in TEXTS]
     told = run("support_routing", "mails.csv", "--base", "--backend", "scripted", "--labels", "ensemble", code=2)
-    assert "held against a run's inputs" in told.stderr and "sg-local synth support_routing" in told.stderr
+    assert "need a run's inputs" in told.stderr and "sg-local synth support_routing" in told.stderr
 
 
 def lines_of(path, system):
@@ -398,8 +398,8 @@ def test_a_file_may_be_taken_as_a_text(here):
         (["date", "hello", "--labels", "calibrated"], "Task iso_date has no labels"),
         (["date", "hello", "--labels", "ensemble"], "Task iso_date has no labels"),
         (["team", "hello", "--votes", "3", "--labels", "ensemble"], "Votes are written, not ensemble"),
-        (["team", "hello", "--votes", "3", "--probabilities"], "have no probabilities of labels"),
-        (["team", "hello", "--free", "--probabilities"], "have no probabilities of labels"),
+        (["team", "hello", "--votes", "3", "--probabilities"], "have no label probabilities"),
+        (["team", "hello", "--free", "--probabilities"], "have no label probabilities"),
         (["team", "hello", "--votes", "3", "--labels", "calibrated"], "Votes are written, not calibrated"),
         (["team", "hello", "--free", "--labels", "calibrated"], "contradict each other"),
         (["team", "hello", "--votes", "1"], "'--votes'"),

@@ -59,7 +59,7 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence_wherever_it_is_told(
     assert not (tmp_path / "runs").exists()
     sentence = caught.value.message.removeprefix(f"{path} cannot be trained: ")
     found = check_model(str(path), ModelFolders.of(own_folder))
-    assert found.status == "fail" and found.why.removeprefix("it can be run here, not trained: ") == sentence
+    assert found.status == "fail" and found.why.removeprefix("it can be used here, but not trained: ") == sentence
     shown = CliRunner().invoke(app, ["models", "show", str(path), "--json"])
     told = json.loads(shown.stdout)["file"]["cannot_train"] if shown.exit_code == 0 else " ".join(shown.stderr.split())
     assert sentence in told

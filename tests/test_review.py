@@ -562,7 +562,7 @@ def test_an_output_that_does_not_fit_the_schema_is_refused(tmp_path):
     ("text", "words"),
     [
         ("id,keep\nrow0,maybe\n", "line 2: keep is 'maybe'"),
-        ("id,keep\nrow0,yes\nrow0,no\n", "line 3: the id row0 stands twice"),
+        ("id,keep\nrow0,yes\nrow0,no\n", "line 3: the id row0 is there twice"),
         ("id,keep\nnope,yes\n", "line 2: no row has the id 'nope'"),
         ("id,keep,output\nrow0,yes,odd\n", "line 2: the output 'odd' is not one of the labels"),
         ("id,keep,input\nrow0,yes,\n", "line 2: the input or the output is empty"),

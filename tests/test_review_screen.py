@@ -161,7 +161,7 @@ def test_a_pasted_text_is_text_and_its_lines_are_no_keys(folder, start):
     review.wait("▏ pasted", "▏ Ay qr1")
     assert judged(folder) == []
     review.press("\r")
-    review.wait("Saved, and accepted")
+    review.wait("Saved and accepted")
     assert judged(folder)[0]["input"] == "pasted\nAy qr1"
     review.press("\x1b[200~rrr\x1b[201~")
     review.wait("Pasted text does nothing here")
@@ -175,7 +175,7 @@ def test_both_texts_can_be_edited_in_an_editor(folder, start):
     review = start(EDITOR=str(editor), VISUAL="")
     review.wait("○ #")
     review.press("E")
-    review.wait("Written elsewhere.", "Saved, and accepted")
+    review.wait("Written elsewhere.", "Saved and accepted")
     assert judged(folder)[0]["input"] == "Written elsewhere."
 
 

@@ -233,7 +233,7 @@ REFUSED = {
     "number": ("a.jsonl", '{"input": 1, "output": "b"}', "a.jsonl:1: the 'input' is a number, not a text"),
     "null": ("a.jsonl", '{"input": "x", "output": null}', "a.jsonl:1: the column 'output' is empty"),
     "depth": ("a.jsonl", "[" * 100_000, "not JSON"),
-    "no object": ("a.jsonl", '{"input": "x", "output": "y"}\n7\n', "a.jsonl:2: this row is not an object"),
+    "not an object": ("a.jsonl", '{"input": "x", "output": "y"}\n7\n', "a.jsonl:2: this row is not an object"),
     "no rows": ("a.json", '{\n"rows": 7}', "holds no rows"),
     "empty": ("a.csv", "", "holds no rows"),
     "header": ("a.csv", "text,label\n", "holds no rows"),

@@ -27,7 +27,7 @@ def test_a_task_is_written_by_answering_questions(start, tmp_path):
     for question, answer in (
         ("What should the model do?", "Say whether the review is happy or sad."),
         ("c for classification", "c"),
-        ("The labels", "happy"),
+        ("Labels, separated", "happy"),
         ("Give at least two labels.", "happy, sad"),
         ("Example 1, input:", "I love it."),
         ("Example 1, output", "glad"),
@@ -59,7 +59,11 @@ def test_a_form_that_is_left_leaves_no_file(start, tmp_path):
 
 
 MAIL = 'Dear team,\r\n\r\nthe "box" was empty.\r\n.\r\nAnn'
-HEAD = (("What should the model do?", "Say who answers."), ("c for classification", "c"), ("The labels", "post, bank"))
+HEAD = (
+    ("What should the model do?", "Say who answers."),
+    ("c for classification", "c"),
+    ("Labels, separated", "post, bank"),
+)
 
 
 def answer(form, *answers):

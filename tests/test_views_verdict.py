@@ -62,7 +62,9 @@ def test_the_notes_tell_the_prompt_what_leaked_and_what_was_forgotten(run):
     served, *said = verdict_card(run).notes
     assert served.startswith("predict and serve use \u201ctuned, labels only\u201d")
     assert len(said) == 4 and "1 test row was left out: 1 like an example, 0 like a training row." in said
-    assert said[2].startswith("Probabilities, temperature 1.00 from 0 validating rows: calibration error")
+    assert said[2].startswith(
+        "Calibrated probabilities (temperature 1.00, fitted on 0 validation rows): calibration error"
+    )
     assert "Perplexity on a neutral text:" in said[3]
 
 

@@ -81,6 +81,9 @@ class Command(click.Command):
         self.examples = tuple(examples)
         self.heals = heals
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--help"] if args == ["help"] else args)
+
     def invoke(self, ctx: click.Context) -> Any:
         environment = ctx.find_object(Environment)
         if environment is not None and not self.heals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -180,9 +181,8 @@ def export_to(job: OpenRun, judge: str, path: Path) -> None:
 
     review_files.export_rows(job, judge, path)
     output.say(path)
-    output.say(
-        f"Next: fill in the column keep with yes or no, then sg-local review {job.run.name} --import {path}", err=True
-    )
+    command = f"sg-local review {job.run.typed} --import {shlex.quote(str(path))}"
+    output.say(f"Next: fill in the column keep with yes or no, then {command}", err=True)
 
 
 def import_from(job: OpenRun, judge: str, path: Path, *, as_json: bool = False) -> None:
@@ -229,6 +229,6 @@ def _show_conflicts(job: OpenRun, conflicts: Sequence[ConflictRow]) -> None:
     cells = [(str(row.row), brief(row.input, 40), row.here, row.there) for row in conflicts]
     output.show_table("Conflicts", columns, cells)
     hint = (
-        f"The verdicts here are kept. Decide with `sg-local review {job.run.name}`: f, then j until it says conflicts."
+        f"The verdicts here are kept. Decide with `sg-local review {job.run.typed}`: f, then j until it says conflicts."
     )
     output.say(hint, err=True)

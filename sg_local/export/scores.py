@@ -62,6 +62,6 @@ def bias_note(job: Export) -> str:
     listed = ", ".join(f"{bias:+g} on token {token} ({label})" for label, token, bias in offsets)
     return (
         "\nOther programs write a label token by token and know nothing of calibrated labels. A logit bias does nearly "
-        f"the same: {listed}. On the {found['n']} validating rows that decided this {found['plain']:.1f} % are right "
+        f"the same: {listed}. On the {found['n']} validation rows that decided this {found['plain']:.1f} % are right "
         f"without and {found['biased']:.1f} % with it.\n"
     )

@@ -236,7 +236,7 @@ def second_opinion(candidates: Sequence[Candidate], labels: Sequence[str]) -> Op
 def _doubt(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[str]) -> str:
     """What speaks against keeping only the rows that agree, or an empty string."""
     if opinion.agreement.z < SURE:
-        return "no second opinion is surely better than a guess"
+        return "no second opinion is clearly better than chance"
     counts = Counter(label for label in agreed.values() if label is not None)
     n_agreed, rarest = sum(counts.values()), min(labels, key=lambda label: counts[label])
     if n_agreed < min(FEWEST, len(asked) / 3):

@@ -64,19 +64,21 @@ def check_asking(asking: Asking, task: Task) -> None:
     """Raises SgError (usage) for what does not go together, or not with this task."""
     if asking.labels not in LABELS:
         hint = f"`labels` takes one of: {', '.join(LABELS)}."
-        raise SgError(f"Labels are not chosen as {asking.labels!r}.", hint, exit_code=2)
+        raise SgError(f"There is no way of choosing labels called {asking.labels!r}.", hint, exit_code=2)
     if not 0 <= asking.abstain <= 1:
         raise SgError(f"{asking.abstain:g} is not a probability.", "Give `abstain` from 0 to 1.", exit_code=2)
     if not task.labels and (asking.weighs or asking.labels in CENTRED):
         hint = "Its answers are free text: `votes` tells how sure the model is."
         raise SgError(f"Task {task.name} has no labels.", hint, exit_code=2)
     if asking.votes < 0 or asking.votes == 1:
-        raise SgError(f"{asking.votes} votes elect nothing.", "Give `votes` two or more.", exit_code=2)
+        raise SgError(f"{asking.votes} votes have no majority.", "Give `votes` two or more.", exit_code=2)
     if asking.weighs and (asking.votes or asking.labels == "free"):
         hint = "Leave out `probabilities` and `abstain`, or let the labels be chosen by their scores."
-        raise SgError("Written answers and votes have no probabilities of labels.", hint, exit_code=2)
+        raise SgError("Written answers and votes have no label probabilities.", hint, exit_code=2)
     if asking.votes and asking.labels in CENTRED:
-        raise SgError(f"Votes are written, not {asking.labels}.", "Give one of `votes` and `labels`.", exit_code=2)
+        raise SgError(
+            f"Votes are written answers, not {asking.labels}.", "Give one of `votes` and `labels`.", exit_code=2
+        )
 
 
 def answerer(job: OpenRun, asking: Asking) -> tuple[Answerer, Way]:
@@ -114,7 +116,7 @@ def _ensemble(job: OpenRun, asking: Asking, who: Answerer) -> Way:
     known = asking.known or _known(job)
     if len(known) < FEWEST_KNOWN:
         hint = f"Let the model write some: `synth {job.task.name}`. No training is needed."
-        message = f"Labels by ensemble are held against a run's inputs, and run {job.run.name} has {len(known)}."
+        message = f"Labels by ensemble need a run's inputs, and run {job.run.name} has {len(known)}."
         raise SgError(message, hint, exit_code=2)
     way = serve.Ensemble(orders_of(job.task.examples))
     return replace(way, means=_means(who, way, known[:MOST_BY_ENSEMBLE]))

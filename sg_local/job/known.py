@@ -43,7 +43,7 @@ class Known:
     has_content: bool = True
 
 
-NOTHING = Known(CONTENT_FREE, "inputs that say nothing", has_content=False)
+NOTHING = Known(CONTENT_FREE, "inputs without content", has_content=False)
 
 
 def known_inputs(job: OpenRun, rows: Iterable[str], against: Against, tell: Listener) -> Known:
@@ -86,11 +86,11 @@ def _written(job: OpenRun, tell: Listener) -> tuple[str, ...]:
         kept = json.loads(entry.read_text(encoding="utf-8"))
         if isinstance(kept, list) and all(isinstance(text, str) for text in kept):
             return tuple(kept)
-    tell(Said(f"The model writes {MOST_KNOWN} inputs to hold its labels against, once for this task."))
+    tell(Said(f"Writing {MOST_KNOWN} inputs to calibrate the labels with, once for this task."))
     try:
         found = _write(job, tell)
     except NoRows as error:
-        tell(Said(f"It cannot: {error.message}", warning=True))
+        tell(Said(f"That failed: {error.message}", warning=True))
         found = ()
     with contextlib.suppress(SgError):  # a cache that cannot be written is no failure
         write_text(entry, json.dumps(found, ensure_ascii=False))

@@ -40,7 +40,7 @@ def check_instant(how: Instant, task: Task) -> None:
         raise SgError(f"Task {task.name} has no labels: its outputs are free text.", hint, exit_code=2)
     if how.against not in AGAINST:
         hint = f"`against` takes one of: {', '.join(AGAINST)}."
-        raise SgError(f"Labels are not held against {how.against!r}.", hint, exit_code=2)
+        raise SgError(f"Labels cannot be calibrated with {how.against!r}.", hint, exit_code=2)
     check_asking(how.asking, task)
 
 
@@ -57,8 +57,8 @@ def ask_instantly(job: OpenRun, rows: Iterable[str] = (), how: Instant = INSTANT
     known = known_inputs(job, rows, how.against, tell)
     if unfitted.labels == "ensemble" and not known.has_content:
         hint = f"Give a file of {FEWEST_KNOWN} rows or more, or choose `labels=calibrated`."
-        raise SgError("Labels by ensemble are held against known inputs, and there are too few.", hint, exit_code=2)
-    tell(Said(f"Each label's mean score over {known.said} is taken off."))
+        raise SgError("Labels by ensemble need known inputs, and there are too few.", hint, exit_code=2)
+    tell(Said(f"The labels are calibrated with {known.said}."))
     return replace(unfitted, known=known.texts)
 
 

@@ -71,7 +71,7 @@ def why_not_trained(card: Card) -> str:
 
     reason = why_not_architecture(card.architecture) if card.architecture else ""
     reason = reason or why_not_scaling(card.rope_scaling)
-    return f"{card.name} can be run here, not trained: {reason}" if reason else ""
+    return f"{card.name} can be used here, but not trained: {reason}" if reason else ""
 
 
 def _in_repository(name: str, fetch: Fetch) -> Card | None:

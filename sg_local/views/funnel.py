@@ -28,7 +28,7 @@ def funnel_card(found: Funnel) -> FunnelCard:
         ("pairs kept", found.kept),
     )
     what = "labels" if found.labels else "outputs"
-    note = f"{what}: {found.policy}, {found.why}" if found.policy else ""
+    note = f"{what} by policy {found.policy}: {found.why}" if found.policy else ""
     judged = f"{counted(found.by_person, 'row')} judged by people" if found.by_person else ""
     labels = tuple((label, asked, kept) for label, (asked, kept) in found.labels.items())
     notes = ("; ".join(filter(None, (note, judged))), sentence(found.flagged, found.personal))

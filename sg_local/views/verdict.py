@@ -169,10 +169,10 @@ def _reliability(report: Report) -> list[str]:
 def reliability_note(found: Reliability, base: Reliability | None = None) -> str:
     """How far a system's probabilities mean what they say, in words; beside it the base's calibration error."""
     before = "" if base is None else f" (base {base.ece:.1f})"
-    fitted = f"temperature {found.temperature:.2f} from {counted(found.n_fitted, 'validating row')}"
+    fitted = f"temperature {found.temperature:.2f}, fitted on {counted(found.n_fitted, 'validation row')}"
     error = f"calibration error {found.ece:.1f} points{before} in {BINS} bins, Brier score {found.brier:.2f}"
     left = " ".join(_left(one) for one in (found.sure, found.abstain) if one is not None)
-    return f"Probabilities, {fitted}: {error}. {left}"
+    return f"Calibrated probabilities ({fitted}): {error}. {left}"
 
 
 def _left(sure: Sure) -> str:
