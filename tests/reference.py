@@ -18,12 +18,19 @@ from shapes import ERROR, SHAPES
 from sg_local.cli.app import app
 from sg_local.cli.config import VARIABLES
 from sg_local.cli.config_commands import shown
+from sg_local.evaluate import SYSTEMS, EvalSettings
+from sg_local.evaluate.systems import System
 from sg_local.job.meanings import choices_of, meaning
 from sg_local.job.plan import flat, stage_defaults
+from sg_local.report.records import BASE
+from sg_local.views.ways import TYPED
 
 DOCS = Path(__file__).parent.parent / "docs"
 WIDTH = 96
 MADE = "<!-- Made by tests/reference.py from the program itself: change the program, then run it. -->"
+SYSTEMS_TOLD = """\
+`--gate` and JSON use the names, the card and the report use the titles; `--system` takes either. Not every run has
+every system. Where the base was asked in both prompt formats, each has a name of its own, such as `base_chat`."""
 STAGES = {
     "engine": "how the model runs",
     "own": "what your own rows are used for",
@@ -52,9 +59,21 @@ def commands() -> str:
     root = click.Context(app, None, "sg-local", terminal_width=WIDTH, **app.context_settings)
     parts = [f"# Commands\n\n{MADE}\n\nWhat `--help` says of each. What `--json` prints stands in [json.md](json.md)."]
     parts += [f"## {path}\n\n```text\n{text.rstrip()}\n```" for path, text in helps(app, root)]
+    systems = "\n".join(f"| `{one.name}` | {one.title} | {_way(one)} |" for one in SYSTEMS)
+    parts.append(
+        f"## Systems of an evaluation\n\n{SYSTEMS_TOLD}\n\n| name | title | how to use it |\n|---|---|---|\n{systems}"
+    )
     variables = "\n".join(f"| `{name}` | {what} |" for name, what in VARIABLES.items())
     parts.append(f"## Environment variables\n\n| variable | what it does |\n|---|---|\n{variables}")
     return "\n\n".join(parts) + "\n"
+
+
+def _way(system: System) -> str:
+    """How `predict` answers as a system."""
+    if not system.asked:
+        return "only measured"
+    typed = " ".join(filter(None, ("--base" if system.model == BASE else "", TYPED[system.asked])))
+    return f"`predict RUN FILE {typed}`".replace(" `", "`").replace("{n_votes}", str(EvalSettings.n_votes))
 
 
 def settings() -> str:

@@ -99,7 +99,6 @@ def test_an_engine_without_a_folder_of_its_own_uses_that_of_the_environment(tmp_
     monkeypatch.setenv(variable, str(tmp_path / "named"))
     model = tiny_models.write_model(tmp_path / "tiny.gguf", tiny_models.TinySpec("bpe", "F32", "F32", layers=1))
     settings = EngineSettings(n_ctx=64, n_parallel=1, n_threads=1, fast_copy=False)
-    with open_generator("llama.cpp", model, settings):
-        pass
+    open_generator("llama.cpp", model, settings).close()
     assert any((tmp_path / "named" / below).iterdir()) and not (tmp_path / "home").exists()
     assert cache_folder(tmp_path / "given") == tmp_path / "given"

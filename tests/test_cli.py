@@ -119,7 +119,12 @@ def test_single_answers_are_shown_as_table_and_json(finished):
     rows = json.loads(run("eval", "trial", *SMALL[2:], "--show", "wrong", "--json").stdout)
     assert sorted(row["index"] for row in rows) == wrong
     shown = run("eval", "trial", *SMALL[2:], "--show", "all", "--system", "tuned").stdout
-    assert f"all: {report['n']} of {report['n']} test rows, tuned against base" in shown
+    pair = "\u201ctuned\u201d against \u201cbase, best prompt\u201d"
+    assert f"all: {report['n']} of {report['n']} test rows, {pair}" in shown
+    numbers = sorted(int(line.split()[0]) for line in shown.splitlines() if line.split()[0].isdigit())
+    assert numbers == list(range(1, report["n"] + 1))  # as the review and `tasks check` count
+    by_title = run("eval", "trial", "--show", "all", "--system", "tuned, labels only", "--json").stdout
+    assert by_title == run("eval", "trial", "--show", "all", "--system", "tuned_restricted", "--json").stdout
     assert "no system named" in run("eval", "trial", "--show", "all", "--system", "x", code=2).stderr.lower()
 
 

@@ -86,7 +86,7 @@ def test_a_file_gets_labels_and_no_run_is_begun(mails, own_folder):
 
 def test_inputs_are_written_once_for_a_task_and_only_the_user_may_read_them(mails, own_folder, monkeypatch):
     first = label("support_routing", mails, *SCRIPTED)
-    assert "The model writes 64 inputs" in first.stderr
+    assert "Writing 64 inputs" in first.stderr
     [kept] = (own_folder / "home").rglob("known/*.json")
     assert len(json.loads(kept.read_text())) == MOST_KNOWN and kept.stat().st_mode & 0o077 == 0
     monkeypatch.setattr("sg_local.synth.write_inputs", None)
@@ -111,7 +111,7 @@ def test_a_text_and_lines_are_labelled(own_folder):
     found = json.loads(said.stdout)
     assert found["output"] in found["probabilities"] and sum(found["probabilities"].values()) == pytest.approx(1)
     lines = label("support_routing", "-", *SCRIPTED, "--against", "rows", input="a parcel\na bill\n")
-    assert len(lines.stdout.splitlines()) == 2 and "over inputs that say nothing" in lines.stderr
+    assert len(lines.stdout.splitlines()) == 2 and "calibrated with inputs without content" in lines.stderr
     assert not (own_folder / "runs").exists()
 
 
@@ -193,7 +193,7 @@ def test_kept_inputs_that_are_no_list_of_texts_are_written_anew(kept, own_folder
     [entry] = (own_folder / "home").rglob("known/*.json")
     written = entry.read_text()
     entry.write_text(kept)
-    assert "The model writes 64 inputs" in label(*said).stderr and entry.read_text() == written
+    assert "Writing 64 inputs" in label(*said).stderr and entry.read_text() == written
 
 
 class Killed(BaseException):

@@ -124,7 +124,7 @@ def test_help_lists_the_entries_and_shows_one():
     told = CliRunner().invoke(app, ["help", "troubleshooting"]).stdout
     assert all(f"\n{name} " in f"\n{told}" for name in troubles.entries())
     shown = CliRunner().invoke(app, ["help", "too-few-pairs"]).stdout
-    assert shown.startswith("Too few pairs\n\n`sg-local filter RUN` shows which rule took most")
+    assert shown.startswith("Too few pairs\n\n`sg-local filter RUN` shows which rule rejected most")
     assert "](" not in CliRunner().invoke(app, ["help", "too-little-memory"]).stdout
     assert CliRunner().invoke(app, ["help", "too-many-cooks"]).exit_code == 2
 

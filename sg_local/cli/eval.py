@@ -262,22 +262,23 @@ def show(job: OpenRun, asked: Wanted) -> None:
 
 def show_answers(job: OpenRun, report: Report, which: str, system: str, as_json: bool) -> None:
     """Single answers of one system beside those of its base, lowest score first."""
+    system = evaluate.system_named(report, system)
     rows = evaluate.judged_rows(job.run, which, system)
     if as_json:
         output.show_json([dataclasses.asdict(row) for row in rows])
         return
-    base = report.systems[system].against
-    columns = [Column("row", True), Column("input"), Column("right"), Column(base), Column(system)]
+    titles = [report.systems[name].title for name in (report.systems[system].against, system)]
+    columns = [Column("row", True), Column("input"), Column("right"), *map(Column, titles)]
     columns += [Column("score", True)]
     cells = [_cells(row) for row in rows]
     if any(row.wrong for row in rows):
         columns.append(Column("wrong fields"))
         cells = [[*line, brief(", ".join(row.wrong), 60)] for line, row in zip(cells, rows, strict=True)]
     output.show_table("", columns, cells)
-    output.say(f"{which}: {len(rows)} of {report.n} test rows, {system} against {base}")
+    output.say(f"{which}: {len(rows)} of {report.n} test rows, \u201c{titles[1]}\u201d against \u201c{titles[0]}\u201d")
 
 
 def _cells(row: evaluate.Judged) -> Sequence[str]:
     texts = (row.input, " / ".join(row.wanted), row.base, row.answer)
     score = f"{row.base_score:.0f} \u2192 {row.score:.0f}"
-    return [str(row.index), *(brief(text, 60) for text in texts), score]
+    return [str(row.index + 1), *(brief(text, 60) for text in texts), score]

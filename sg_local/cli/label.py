@@ -18,6 +18,7 @@ from sg_local.cli.complete import row_names, run_names, task_names
 from sg_local.cli.config import Environment
 from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import PlainNarrator, listener
+from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
     Choice,
     endpoint_options,
@@ -73,6 +74,7 @@ def labelled_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @endpoint_options
 @set_option
 @runs_option
+@notify_option
 @json_option
 @job_options()
 @click.pass_obj

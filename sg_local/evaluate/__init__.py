@@ -15,7 +15,7 @@ and counted. Not covered: whether the test rows resemble what a user will really
 
 from __future__ import annotations
 
-from sg_local.evaluate.browse import SHOW, Judged, judged_rows
+from sg_local.evaluate.browse import SHOW, Judged, judged_rows, system_named
 from sg_local.evaluate.calibrating import CALIBRATED, LIKELIEST, fit
 from sg_local.evaluate.canaries import check_canaries, plant
 from sg_local.evaluate.compare import Comparison, compare
@@ -56,6 +56,7 @@ __all__ = [
     "fit",
     "is_untuned",
     "judged_rows",
+    "system_named",
     "label_scores",
     "on_the_card",
     "parse_gate",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sg_local.fields import likeness
 from sg_local.records import Answer, SgError
 from sg_local.report.file import read_report
-from sg_local.report.records import TUNED
+from sg_local.report.records import TUNED, Report
 from sg_local.run import ANSWERS, Run
 from sg_local.schemas import misfit
 
@@ -41,14 +41,13 @@ class Judged:
 def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judged]:
     """The rows that `show` asks for, lowest score first: wrong, right, all; better or worse than the base.
 
-    Raises SgError (usage) for a system that did not answer and for another word.
+    `system` is a system's name, or its title as the card shows it. Raises SgError (usage) for a system that did not
+    answer and for another word.
     """
     report = read_report(run)
     if show not in SHOW:
         raise SgError(f"There is nothing to show as {show!r}.", f"Show one of: {', '.join(SHOW)}.", exit_code=2)
-    if system not in report.systems:
-        known = ", ".join(report.systems)
-        raise SgError(f"No system named {system!r} answered.", f"It was: {known}.", exit_code=2)
+    system = system_named(report, system)
     base, schema = report.systems[system].against, run.settings["task"].get("schema", "")
     texts = {(row.system, row.index): row.text for row in run.read(ANSWERS, Answer)}
     for row in report.rows:
@@ -70,6 +69,15 @@ def judged_rows(run: Run, show: str = "wrong", system: str = TUNED) -> list[Judg
         for row in report.rows
     ]
     return sorted((row for row in rows if SHOW[show](row.score, row.base_score)), key=lambda row: row.score)
+
+
+def system_named(report: Report, called: str) -> str:
+    """The name of the system with this name or title; SgError (usage) where none of the report's is called so."""
+    for name, found in report.systems.items():
+        if called in (name, found.title):
+            return name
+    known = "; ".join(f"{name} ({found.title})" for name, found in report.systems.items())
+    raise SgError(f"No system named {called!r} answered.", f"These did: {known}.", exit_code=2)
 
 
 def wrong_fields(schema: str, text: str, outputs: Sequence[str]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ TRAIN = {
     "valid_every": "Steps between two validations.",
     "checkpoint_every": "Steps between two checkpoints.",
     "share_prefix": "Compute the tokens that all rows begin with once a step.",
-    "layout": "lead: a space stands before each answer; whole: the prompt ends where the answer begins.",
+    "layout": "lead: a space before each answer; whole: the prompt ends where the answer begins.",
     "shown": "Examples that training prompts show, in turn (all,1,0); the last is how many are shown in use.",
     "generations": "Trainings in a row, each on the rows as the model before labels them (classification); 1: one.",
     "soft": "How far each row's label scores, not its label alone, are what is trained on, from 0 to 1; 0: not at all.",

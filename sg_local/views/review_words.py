@@ -49,7 +49,7 @@ KEYS = {
 
 HELP = (
     ("a enter", "accept", "and go to the next open row"),
-    ("r", "reject", "and continue; a digit then says why"),
+    ("r", "reject", "then a digit may say why"),
     ("1-9", "relabel", "and accept (classification)"),
     ("u", "undo", "without limit, notes too"),
     ("n", "note", "on the row, for you and others"),
