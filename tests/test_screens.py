@@ -10,9 +10,10 @@ import re
 import pytest
 import screens
 
-RECORDED = sorted(screens.SCREENS.glob("*.svg"))
+RECORDED = sorted(set(screens.SCREENS.glob("*.svg")) - {screens.SCREENS / "session.svg"})  # drawn by tests/session.py
 NAMES = [path.stem for path in RECORDED]
 LARGEST = 150_000
+PACE = re.compile(r"\d+\.\d s a row|<?\d+ min left")
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,11 @@ def drawn(tmp_path_factory):
         patch.chdir(folder)
         patch.setitem(screens.pyte.graphics.TEXT, 2, "+strikethrough")
         return screens.drawn(folder)
+
+
+def steady(lines):
+    """The lines of a screen without the pace of the review, which is that of the machine."""
+    return [PACE.sub("pace", line) for line in lines]
 
 
 def is_clean(text):
@@ -38,7 +44,7 @@ def test_every_screen_is_recorded(drawn):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_screen_shows_what_is_recorded(drawn, name):
     recorded = (screens.SCREENS / f"{name}.svg").read_text(encoding="utf-8")
-    assert screens.cells(drawn[name]) == screens.cells(recorded)
+    assert steady(screens.cells(drawn[name])) == steady(screens.cells(recorded))
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=NAMES)
