@@ -99,3 +99,15 @@ def test_prompts_are_given_up_where_the_pool_has_no_room_for_them(generator, mon
         assert list(generator.generate(long))
         assert texts(generator) == said
         assert scores(generator) == pytest.approx(found, abs=1e-3)
+
+
+def test_work_that_ends_after_its_engine_drops_nothing(model, tmp_path):
+    settings = EngineSettings(n_ctx=256, n_parallel=4, n_threads=1, fast_copy=False, cache=tmp_path)
+    opened = engine.open_generator(model, settings)
+    tokens = opened.tokenize(ASKED[0])
+    with together(opened):
+        written = opened.generate(WRITTEN)
+        next(written)
+        opened.close()
+        written.close()
+    assert opened._kept.donor(tokens) == (0, 0)

@@ -127,8 +127,9 @@ class Context:
         lib.llama_memory_seq_cp(self._memory, source, target, 0, n_tokens)
 
     def forget(self, sequence: int, start: int = 0) -> None:
-        """Drop a sequence from position `start` on."""
-        lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
+        """Drop a sequence from position `start` on; of a closed context, whose work ends late, nothing is left."""
+        if self._pointer is not None:
+            lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
 
     def clear(self) -> None:
         """Drop all sequences."""
