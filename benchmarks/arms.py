@@ -54,7 +54,7 @@ from sg_local import filters, metrics, prompts
 from sg_local.evaluate import is_untuned
 from sg_local.evaluate.answering import answer_room
 from sg_local.evaluate.journal import AnswerJournal
-from sg_local.evaluate.rounds import Contest, answer
+from sg_local.evaluate.rounds import Contest, answer, bind
 from sg_local.evaluate.stage import clean_questions
 from sg_local.evaluate.systems import SYSTEMS, served
 from sg_local.job.evaluate import evaluation_of
@@ -196,9 +196,10 @@ def answers_of(job: sg.Job) -> Scores:
         questions, _ = clean_questions(work)
         contest = Contest(AnswerJournal(work, lambda event: None), questions)
         contest.journal.use_adapter(work.run.path(ADAPTER))
-        for system in SYSTEMS:
-            if system.name in (TUNED, served(work.task.kind)):
-                answer(contest, system)
+        systems = [one for one in SYSTEMS if one.name in (TUNED, served(work.task.kind))]
+        bind(contest, systems)
+        for system in systems:
+            answer(contest, system)
     score = metrics.metrics_of(work.task.kind, work.task.labels)[work.task.metric]
     return {
         system.name: {one.index: score(row.text, one.wanted) for one, row in zip(questions, rows, strict=True)}
