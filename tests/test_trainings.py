@@ -27,7 +27,11 @@ def test_a_run_trained_in_every_way_is_exported_evaluated_and_asked(tmp_path):
     for name, (a, _) in mean.pairs.items():
         assert len(a) == 8 and len(first.pairs[name][0]) == 4 and mean.scale(name) == first.scale(name) == 2.0
     card = (job.folder / "README.md").read_text()
-    assert "trained to answer without any" in card and all(pair["input"] not in card for pair in TASK["examples"])
+    assert (
+        "trained to answer without any" in card
+        and "the whole prompt: instruction and input." in card
+        and all(pair["input"] not in card for pair in TASK["examples"])
+    )
 
 
 def test_a_generation_that_ends_the_row_is_the_run_s_own_training(tmp_path, monkeypatch):

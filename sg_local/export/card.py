@@ -94,6 +94,7 @@ def _of_scores(job: Export) -> str:
 
 def _use(job: Export, report: ExportReport) -> str:
     passed = [fused for fused in report.fused if fused.passed]
+    whole = "instruction, examples and input" if job.form.shown(job.task.examples) else "instruction and input"
     carries = not job.settings.plain_template
     lines = ["## Use\n"]
     if passed and carries:
@@ -103,7 +104,7 @@ def _use(job: Export, report: ExportReport) -> str:
             "user message, as in training. Send just the input, at temperature 0.\n",
         ]
     elif passed:
-        lines += ["The merged files keep the base's chat template: send instruction, examples and input.\n"]
+        lines += [f"The merged files keep the base's chat template: send {whole}.\n"]
     if passed:
         lines += [f"    llama-cli -m {passed[0].file} --jinja --temp 0\n"]
     folders = [folder for folder in report.folders if folder.passed]
@@ -111,7 +112,7 @@ def _use(job: Export, report: ExportReport) -> str:
         lines += ["The folders are loaded by name, and carry the task in the same way.\n" if carries else ""]
         lines += [_FOLDER_USE[folder.kind].format(path=Path(folder.path).name) for folder in folders]
     lines += [
-        "The adapter works on its base alone, and wants the whole prompt: instruction, examples, input.",
+        f"The adapter works on its base alone, and wants the whole prompt: {whole}.",
         "The Modelfile brings the prompt along.\n",
         f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0 -f PROMPT.txt",
         f"    ollama create {model_name(job.task)} -f Modelfile && ollama run {model_name(job.task)}\n",
