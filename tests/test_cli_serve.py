@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -67,6 +68,16 @@ def test_many_runs_share_one_engine(served, runs):
     assert names == ["two", "one", "base"]
     with pytest.raises(Exception, match="Say which model: two, one, base"):
         registry.find(None)
+
+
+def test_a_run_that_was_made_in_another_format_is_told(served, runs, monkeypatch):
+    choice = SimpleNamespace(format="BF16", n_parallel=4)
+    monkeypatch.setattr("sg_local.backends.scripted.ScriptedGenerator.choice", choice, raising=False)
+    for name, format in (("one", "BF16"), ("two", "Q8_0")):
+        run = Run(runs / name)
+        run.write_json("run.json", {**run.settings, "engine": {"format": format, "n_parallel": 4}})
+    told = served("one", "two")[0].stderr
+    assert "Run two was made in Q8_0, and this server computes in BF16" in told and "Run one" not in told
 
 
 def test_all_trained_runs_of_one_base(served, runs):

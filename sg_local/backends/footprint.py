@@ -17,6 +17,7 @@ from sg_local.gguf import GgufFile
 N_BATCH = 512  # tokens decoded together: on a CPU nothing is gained beyond
 KV_BYTES = 512 << 20  # what the pool may take before it is worth less than the memory
 N_PARALLEL = 32  # sequences where nobody has chosen
+NEAR_TIE_CELLS = 512  # of the pool in which near ties are decided alone; longer prompts take more
 PROGRAM_BYTES = 150 << 20  # Python, NumPy and llama.cpp themselves, measured on Linux
 LOGIT_ROWS = 256  # rows of logits in memory at a time: those of a decode, and as many again on their way there
 REPACKED = ("Q4_0", "Q4_K", "IQ4_NL")  # of which llama.cpp keeps a second copy, in the order in which it computes
@@ -25,7 +26,7 @@ WIDE_BITS = 12.0  # a base of more bits a weight is not copied in 16
 
 @dataclass(frozen=True)
 class EngineNeed:
-    """Bytes of memory by purpose: the weights as they lie in the file, keys and values, logits and programs.
+    """Bytes of memory by purpose: the weights as they lie in the file, keys and values, logits, near ties and programs.
 
     `spare` are pages of the file that lie in memory besides and that the system takes back when it needs them.
     """
@@ -51,7 +52,8 @@ def engine_need(model: Path, settings: EngineSettings) -> EngineNeed:
         vocab = file.fields["tokenizer.ggml.tokens"].count
         cells = pool_cells(settings.n_ctx, settings.n_parallel or N_PARALLEL, _cell_bytes(file))
         spare = sum(tensor.n_bytes for tensor in file.tensors.values() if tensor.type in REPACKED)
-        return EngineNeed(file.size, cells * _cell_bytes(file), 4 * LOGIT_ROWS * vocab + PROGRAM_BYTES, spare)
+        rest = 4 * LOGIT_ROWS * vocab + PROGRAM_BYTES + NEAR_TIE_CELLS * _cell_bytes(file)
+        return EngineNeed(file.size, cells * _cell_bytes(file), rest, spare)
 
 
 def copy_bytes(model: Path) -> int:

@@ -82,6 +82,8 @@ def serve_command(
             job.plan["serve"],
             None if quiet else lambda line: click.echo(line, err=True),
         )
+        for line in job.said:
+            click.echo(line, err=True)
         serve.serve(job.generator, registry, setup, lambda url: click.echo(f"{url}/v1  (Ctrl-C stops it)"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from sg_local.calibration import UNFITTED
 from sg_local.job.answering import Asking, check_asking
 from sg_local.job.begun import job_for_run
 from sg_local.job.calibrating import calibration_of, read_kept
+from sg_local.job.engine import KEY
 from sg_local.job.job import OpenRun
 from sg_local.job.layouts import asked_form
 from sg_local.job.options import Home, Options
@@ -22,6 +24,8 @@ from sg_local.run import ADAPTER, RUN, Run, find_run, list_runs, open_run
 
 if TYPE_CHECKING:
     from sg_local.serve import Registry, Service, Source
+
+logger = logging.getLogger(__name__)
 
 BASE = "base"
 """The untuned base's name among the models."""
@@ -108,6 +112,8 @@ class Served:
         self._check_alike(job)
         needs(job, ADAPTER, "train")
         answering = self._answering
+        if said := self._computed_otherwise(job):
+            (self.job.said.append if answering is None else logger.warning)(said)
         engine = self.generator if answering is None else answering.beside
         job.opened.append(engine or self.generator)
         abstain = self._manner.abstain if job.task.labels else 0.0
@@ -120,6 +126,16 @@ class Served:
             message = f"Run {job.run.name} was made from {other['name']}, and this server has {own['name']}."
             raise SgError(message, "Serve it by a server of its own, at another `port`.", exit_code=2)
         check_base(job)
+
+    def _computed_otherwise(self, job: OpenRun) -> str:
+        """What is to be said of a run whose rows were made in another format than the one engine computes in."""
+        choice, kept = getattr(self.generator, "choice", None), job.record.get(KEY)
+        if choice is None or not kept or kept["format"] == choice.format:
+            return ""
+        return (
+            f"Run {job.run.name} was made in {kept['format']}, and this server computes in {choice.format}: "
+            "some of its answers may not be those that it gives alone."
+        )
 
     def _base(self) -> Service:
         from sg_local import serve
