@@ -1,9 +1,11 @@
 """Near ties, decided by numbers that do not depend on what else is computed.
 
 Kernels sum in another order for a batch of another size, and attention for other places in the pool, so that logits of
-the very same tokens differ a little with the rows beside them. Where two candidates are nearer than that
-(sampling.NEAR), who runs beside a request would decide its answer. So such a tie is computed once more, alone, always
-in the same steps from an empty pool: offline and behind a server the same tokens get the same numbers, to the bit.
+the very same tokens differ a little with the rows beside them. (llama.cpp's attention has one kernel for batches of 64
+tokens or more and another below, and both sum over a sequence's cells in the order of their places.) Where two
+candidates are nearer than that, who runs beside a request would decide its answer. So such a tie is computed once more,
+alone, always in the same steps from an empty pool: offline and behind a server the same tokens get the same numbers, to
+the bit.
 
 It has a context of its own, opened at the first near tie, since the other pool is in use, and no larger than the
 longest question so far. A machine without memory for it leaves near ties as they fell.
@@ -23,7 +25,11 @@ from sg_local.backends.llama_cpp.sampling import is_near
 from sg_local.backends.llama_cpp.scoring import Scorer, ScoreRequest
 from sg_local.records import SgError
 
-STEP = 64  # tokens computed at a time
+NEAR_LABELS, NEAR_LABELS_QUANTISED = 0.25, 0.6
+"""Nats between the best two labels below which they are nearly a tie, by the weights' format: beside other rows two of
+them moved against each other by 0.13 at most in BF16, two tokens by 0.49 where activations are rounded to 8 bits."""
+WIDE = ("BF16", "F16")
+STEP = 32  # tokens computed at a time
 ROOM = 256  # tokens of one decode: a step and a question's continuations; cells grow by as many
 
 logger = logging.getLogger(__name__)
@@ -54,10 +60,14 @@ class SteppedPrefix(Prefix):
 
 
 class Referee:
-    """Decides near ties of one model, one at a time. `vocab_size` counts its tokens, `plan` is the engine's."""
+    """Decides near ties of one model, one at a time. `vocab_size` counts its tokens, `plan` is the engine's.
 
-    def __init__(self, model: object, vocab_size: int, plan: ContextPlan, owner: Owner) -> None:
+    `format` is that of its weights, as EngineChoice names it.
+    """
+
+    def __init__(self, model: object, vocab_size: int, plan: ContextPlan, owner: Owner, format: str) -> None:
         self._model, self._vocab_size, self._plan, self._owner = model, vocab_size, plan, owner
+        self._near = NEAR_LABELS if format in WIDE else NEAR_LABELS_QUANTISED
         self._context: Context | None = None
         self._prefix: SteppedPrefix | None = None
         self._adapter: Any = None
@@ -66,7 +76,7 @@ class Referee:
 
     def settled(self, question: ScoreRequest, scores: tuple[float, ...]) -> tuple[float, ...]:
         """The scores that decide: those given or, of a question that wants it and is nearly a tie, those made alone."""
-        if not question.settled or not is_near(scores):
+        if not question.settled or not is_near(scores, self._near):
             return scores
         if not self._ready(len(question.tokens)):
             return scores
