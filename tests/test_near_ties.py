@@ -20,7 +20,7 @@ SPEC = TinySpec(type="F32", head_type="F32")
 HEAD = "Route the message to billing, delivery or technical. Seven wizards wait while the quick fox jumps over a dog. "
 CHOICES = (" billing", " delivery", " technical")
 TEXTS = [f"parcel {i} of the {'quick fox ' * (i % 9)}" for i in range(24)]
-NOISE = NEAR / 2.5  # of a logit: two candidates move against each other by less than NEAR
+NOISE = NEAR / 2  # of a logit: two candidates move against each other by NEAR at most
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,8 @@ def test_offline_answers_do_not_depend_on_the_rows_beside_them(engine, noisy, ba
 
 def test_without_it_the_noise_turns_answers(engine, noisy, base):
     engine.use_adapter(adapter(base, 1))
-    asks = [dataclasses.replace(written(text, text), settled=False) for text in TEXTS]
+    texts = [f"{text} {i}" for i in range(4) for text in TEXTS]
+    asks = [dataclasses.replace(written(text, text), settled=False) for text in texts]
     first, second = ({c.prompt_id: c.text for c in engine.generate(asks)} for _ in range(2))
     assert first != second, "else the other tests show nothing"
 
