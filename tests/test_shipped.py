@@ -175,7 +175,7 @@ def test_an_exported_file_is_scored_once_the_run_is_evaluated(office):
     assert fused["passed"] and "held-out rows" in run.path("README.md").read_text()
     assert "| score on test rows |" in run.path("README.md").read_text()
     page = render(run)
-    assert "Files that answered the same rows" in page and f'<th scope="row">{found.file}</th>' in page
+    assert "Files that answered the same rows" in page and f'dir="auto">{found.file}</th>' in page
 
 
 def test_any_file_is_scored_from_the_command_line_and_the_run_stays_finished(office):
