@@ -27,7 +27,8 @@ onload = async () => {
   field.value = 'WORDS'
   field.dispatchEvent(new inside.Event('input', {bubbles: true, composed: true}))
   const found = await until(() => root.querySelectorAll('a[href]').length && [...root.querySelectorAll('a[href]')])
-  const asked = [...page.querySelectorAll('script[src], link[href], img[src], iframe')].map(one => one.src || one.href).filter(Boolean)
+  const asked = [...page.querySelectorAll('script[src], link[href], img[src], iframe')]
+    .map(one => one.src || one.href).filter(Boolean)
   document.body.textContent = JSON.stringify({found: found.map(one => one.href), asked})
 }
 """
