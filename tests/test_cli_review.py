@@ -17,6 +17,7 @@ from sg_local.job import review as job_review
 from sg_local.job import review_files
 from sg_local.job.begun import job_for_run
 from sg_local.job.options import Home, Options
+from sg_local.job.rows import rows_of
 
 LOOK, TRAIN = "Look through them now", "Train on the kept pairs now"
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -126,6 +127,7 @@ def test_what_was_decided_comes_out_as_json_with_reasons_and_notes(job, own_fold
     assert (first["judged"], first["reason"], first["notes"]) == ("rejected", "off the task", {"ann": "ask bob"})
     assert (second["judged"], second["judge"], second["notes"]) == ("accepted", "ann", {})
     assert (third["judged"], third["notes"]) == ("open", {"ann": "hm"})
+    assert [(row.reason, row.notes) for row in rows_of(job.run)][0] == ("off the task", {"ann": "ask bob"})
     assert "Nothing changed" in told("--judge", "ann", "--import", rows)
     told("--judge", "ann", "--export", "out.csv")
     assert "off the task,ask bob," in Path("out.csv").read_text()

@@ -15,6 +15,8 @@ from sg_local.console.live import LiveNarrator
 from sg_local.console.review import Screenful
 from sg_local.console.review_card import DECISIONS
 from sg_local.console.verdict import verdict
+from sg_local.filters import FilterSettings
+from sg_local.job.review import thresholds
 from sg_local.views.records import (
     CardView,
     ConfusionView,
@@ -28,6 +30,7 @@ from sg_local.views.records import (
     VerdictCard,
 )
 from sg_local.views.review import KEYS, view_of
+from sg_local.views.review_words import MEANINGS
 
 CARD = CardView(
     number=7,
@@ -88,6 +91,62 @@ def test_a_long_card_scrolls_to_its_end_and_no_further():
 def test_the_caret_is_in_sight_while_typing():
     view = dataclasses.replace(VIEW, mode="edit", edits="input", buffer="word " * 400 + "END", caret=2003)
     assert "END" in "\n".join(drawn(Screenful(view), 80, 24))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_a_narrow_window_loses_neither_place_nor_progress_nor_labels(width):
+    view = dataclasses.replace(
+        VIEW,
+        conditions="label: delivery, text: a long text to look for | most doubtful first",
+        sample=(),
+        pace=("9.5 s a row",),
+    )
+    lines = drawn(Screenful(view), width, 20)
+    assert lines[0].rstrip().endswith(" 7 of 92")
+    text = "\n".join(lines)
+    assert "4 of 92 judged" in text and "1 label number 0" in text or width >= 70
+    assert "9.5 s a row" in text or width < 60
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30)], ids=str)
+def test_a_card_stays_in_place_over_the_reasons(size):
+    menu = tuple((str(i), f"reason {i}", "") for i in range(1, 7))
+    plain = dataclasses.replace(VIEW, card=dataclasses.replace(CARD, input="short"))
+    asked = dataclasses.replace(plain, mode="reason", keys=KEYS["reason"], menu=menu, heading="#6 is rejected. Why?")
+    before, after = (drawn(Screenful(view), *size) for view in (plain, asked))
+    assert before[1:7] == after[1:7]
+    text = "\n".join(after)
+    assert "#6 is rejected. Why?" in text and "reason 1" in text and "reason 6" in text
+
+
+def test_in_a_low_window_the_heading_of_the_reasons_is_enough():
+    menu = tuple((str(i), f"reason {i}", "") for i in range(1, 7))
+    view = dataclasses.replace(VIEW, mode="reason", keys=KEYS["reason"], menu=menu, heading="#6 is rejected. Why?")
+    text = "\n".join(drawn(Screenful(view), 40, 12))
+    assert "#6 is rejected. Why?" in text and "reason 1" not in text
+
+
+def test_a_long_message_is_read_to_its_end():
+    view = dataclasses.replace(VIEW, message="word " * 20 + "END")
+    assert "END" in "\n".join(drawn(Screenful(view), 60, 20)) and "END" not in "\n".join(drawn(Screenful(view), 60, 8))
+
+
+@pytest.mark.parametrize("mode", ["help", "task", "confirm"])
+def test_pages_scroll_to_their_end(mode):
+    page = tuple((f"#{i}", f"line {i}") for i in range(40))
+    view = dataclasses.replace(VIEW, mode=mode, keys=KEYS[mode], page=page, heading="A page")
+    screen = Screenful(view)
+    text = "\n".join(drawn(screen, 60, 20))
+    assert "line 39" not in text and screen.below > 20
+    screen = Screenful(dataclasses.replace(view, scroll=999))
+    assert "line 39" in "\n".join(drawn(screen, 60, 20)) and screen.below == 0
+
+
+def test_every_threshold_that_moves_has_a_meaning_without_jargon():
+    names = {one.name for has_labels in (True, False) for one in thresholds(FilterSettings(), has_labels)}
+    assert names <= set(MEANINGS) and not re.search(
+        "nat|log|sigma|kappa", " ".join(MEANINGS.values()).replace("natural", "")
+    )
 
 
 def test_what_a_model_wrote_is_never_markup():

@@ -88,6 +88,7 @@ def reopened(state, made, **more):
         (["r", "2", "b", "r"], {"row0": (False, "off the task")}),
         (["j", "j", "k", "a"], {"row1": (True, "")}),
         (["down", "down", "up", "a"], {"row1": (True, "")}),
+        (["a", "a", "k", "k", "tab", "a"], {"row0": (True, ""), "row1": (True, ""), "row2": (True, "")}),
         (["space", "a"], {"row1": (True, "")}),
         (["s", "b", "a"], {"row0": (True, "")}),
         (["right", "right", "left", "r", "r"], {"row1": (False, ""), "row2": (False, "")}),
@@ -228,6 +229,14 @@ def test_judging_goes_round_to_rows_that_were_skipped():
     assert state.cursor == "row0"
     state, _ = press(state, "a")
     assert "Every row of this view is judged" in state.message
+
+
+def test_tab_goes_round_to_what_is_open():
+    state, _ = press(make(3), "space", "a", "tab")
+    assert state.cursor == "row0"
+    state, _ = press(state, "a", "tab")
+    assert (state.cursor, state.message) == ("row2", "This is the only open row of the view.")
+    assert "Every row" in press(state, "a", "tab")[0].message
 
 
 def test_a_row_the_filters_rejected_can_be_brought_back():

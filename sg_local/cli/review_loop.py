@@ -21,6 +21,13 @@ from sg_local.review import Pace, ReviewState
 from sg_local.views.records import ReviewView
 from sg_local.views.review import greeting, view_of
 
+WAITING = {
+    "regenerate": "Asking the model\u2026",
+    "play": "Counting the rows\u2026",
+    "save": "The filters judge all rows again\u2026",
+}
+"""What the screen says while the program works on what a key asked for."""
+
 
 class Session:
     """One sitting of one reviewer."""
@@ -69,6 +76,8 @@ class Session:
         self._take(review.step(before, key))
         work = {"editor": self._edit, "regenerate": self._regenerate, "play": self._play, "save": self._save}
         if self.state.wants in work:
+            if self.state.wants in WAITING:
+                self.screen.show(self._view(self.state.but(message=WAITING[self.state.wants])))
             self._take(work[self.state.wants]().but(wants=""))
         if (self.state.cursor, self.state.view) != (before.cursor, before.view):
             job_review.remember_place(self.job, self.state)
@@ -120,7 +129,6 @@ class Session:
         """Another answer of the model for the row's input."""
         row = review.current(self.state)
         assert row is not None
-        self.screen.show(self._view(self.state.but(message="Asking the model\u2026")))
         try:
             self.n_answers += 1
             text = review.text_of(self.state, row)[0]

@@ -98,11 +98,12 @@ class Screenful:
         return [[*one, RULE, *other] for one, other in zip(left, right, strict=True)]
 
     def _left(self, console: Console, width: int, height: int) -> list[list[Segment]]:
-        """The card, and under it the reasons that may be given: the card stays where it was."""
+        """The card, which stays in place, and under it the reasons that may be given; in a low window their heading."""
         if self.view.mode != "reason":
             return self._window(console, width, height)
         options = console.options.update(width=width, height=None)
-        menu = console.render_lines(review_card.menu(self.view, width), options, pad=True)[: max(0, height - 3)]
+        menu = console.render_lines(review_card.menu(self.view, width), options, pad=True)
+        menu = menu if len(menu) <= height // 2 else menu[: min(1, height - 1)]
         return [*self._window(console, width, height - len(menu)), *Segment.set_shape(menu, width, len(menu))]
 
     def _window(self, console: Console, width: int, height: int) -> list[list[Segment]]:

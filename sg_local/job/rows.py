@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sg_local.records import Candidate, Verdict
-from sg_local.run import CANDIDATES, Run
+from sg_local.run import CANDIDATES, NOTES, Run
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class JobRow:
     chose. `judge` is `filters` or a person's name, empty before the filters ran; `rule` and `reason` say why a row
     was rejected. `vote_share` lies in 0 to 1; `label_asked` is the label (or text) that the input was written for.
     `source` is empty for what the model wrote, `own` for an own input, `labelled` for an own row with its right output,
-    `earlier` for an input that was written for an earlier version of the task.
+    `earlier` for an input that was written for an earlier version of the task. `notes` are the reviewers' by name.
     """
 
     id: str
@@ -29,17 +30,22 @@ class JobRow:
     vote_share: float
     label_asked: str | None
     source: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def rows_of(run: Run) -> tuple[JobRow, ...]:
     """Every synthesised pair with the last verdict on it, in the order of synthesis."""
-    from sg_local import filters
+    from sg_local import filters, review
 
     verdicts = filters.final_verdicts(run)
-    return tuple(_row(candidate, verdicts.get(candidate.id)) for candidate in run.read(CANDIDATES, Candidate))
+    notes = review.notes_of(run.read(NOTES, review.Note))
+    return tuple(
+        _row(candidate, verdicts.get(candidate.id), notes.get(candidate.id, {}))
+        for candidate in run.read(CANDIDATES, Candidate)
+    )
 
 
-def _row(candidate: Candidate, verdict: Verdict | None) -> JobRow:
+def _row(candidate: Candidate, verdict: Verdict | None, notes: Mapping[str, str]) -> JobRow:
     if verdict is None:
         last = Verdict(candidate.id, keep=False, judge="")
     else:
@@ -55,4 +61,5 @@ def _row(candidate: Candidate, verdict: Verdict | None) -> JobRow:
         vote_share=candidate.vote_share,
         label_asked=candidate.label_asked,
         source=candidate.source,
+        notes=notes,
     )

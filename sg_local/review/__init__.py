@@ -18,7 +18,7 @@ from sg_local.review.exchange import (
     others_notes,
     read_edited,
 )
-from sg_local.review.history import Note, person_verdicts
+from sg_local.review.history import Note, notes_of, person_verdicts
 from sg_local.review.judging import answered, edited, judged, note_of, noted, number_of
 from sg_local.review.merge import Conflict, Merge, conflicts, merge, missing_notes, opinion
 from sg_local.review.moving import ORDER_WORDS, settled
@@ -87,6 +87,7 @@ __all__ = [
     "missing_notes",
     "n_rows",
     "note_of",
+    "notes_of",
     "noted",
     "number_of",
     "open_review",

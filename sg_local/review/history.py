@@ -79,6 +79,14 @@ def person_verdicts(journal: Iterable[Verdict]) -> dict[str, Verdict]:
     return verdicts
 
 
+def notes_of(journal: Iterable[Note]) -> Notes:
+    """Everybody's last note on each row."""
+    notes: Notes = {}
+    for note in journal:
+        write_down(notes, note)
+    return notes
+
+
 def apply(verdicts: dict[str, Verdict], row: Verdict) -> None:
     """Let one more row of a journal count."""
     if row.rule == WITHDRAWN:

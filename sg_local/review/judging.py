@@ -107,6 +107,14 @@ def onward(before: ReviewState, after: ReviewState) -> ReviewState:
     return after.but(cursor=cursor, scroll=0, message="Every row of this view is judged. q ends the review.")
 
 
+def to_open(state: ReviewState) -> ReviewState:
+    """Go to the next open row of the view, round to the first."""
+    rows = [row for row in visible(state) if not is_judged(state, row)]
+    if [row.id for row in rows] == [state.cursor]:
+        return state.but(message="This is the only open row of the view.")
+    return onward(state, state)
+
+
 def relabel(state: ReviewState, key: str) -> ReviewState:
     row, number = current(state), int(key)
     if row is None or number > len(state.labels):

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from sg_local.records import Verdict
-from sg_local.review.history import FILTERS, WITHDRAWN, Note, Notes, person_verdicts, write_down
+from sg_local.review.history import FILTERS, WITHDRAWN, Note, notes_of, person_verdicts
 from sg_local.review.state import MERGED
 
 
@@ -57,20 +57,13 @@ def merge(mine: Iterable[Verdict], theirs: Iterable[Verdict], ids: Collection[st
 
 def missing_notes(mine: Iterable[Note], theirs: Iterable[Note], ids: Collection[str]) -> tuple[Note, ...]:
     """The notes of another journal that this one lacks: of rows it has, and by people who left none on the row here."""
-    here, there = _notes(mine), _notes(theirs)
+    here, there = notes_of(mine), notes_of(theirs)
     return tuple(
         Note(id, judge, text)
         for id, texts in there.items()
         for judge, text in texts.items()
         if id in ids and judge not in here.get(id, {})
     )
-
-
-def _notes(journal: Iterable[Note]) -> Notes:
-    notes: Notes = {}
-    for note in journal:
-        write_down(notes, note)
-    return notes
 
 
 def conflicts(verdicts: dict[str, Verdict]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sg_local.review.bulk import SCROLLING, ask_all, ask_surest, confirmed
-from sg_local.review.judging import decide, edited, note_of, noted, reasoned, relabel, undo
+from sg_local.review.judging import decide, edited, note_of, noted, reasoned, relabel, to_open, undo
 from sg_local.review.moving import (
     PAGE,
     disputed,
@@ -92,6 +92,7 @@ CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
     "space": lambda state: move(state, 1),
     "right": lambda state: move(state, 1),
     "j": lambda state: move(state, 1),
+    "tab": to_open,
     "b": lambda state: move(state, -1),
     "left": lambda state: move(state, -1),
     "k": lambda state: move(state, -1),
