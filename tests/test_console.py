@@ -293,6 +293,27 @@ def test_the_live_view_of_a_run_fits_the_window_with_its_previews(height):
     assert all(any(word in line for line in shown) for word in ("› first", "› third", "rule 4", "billing 8 of 9"))
 
 
+def test_the_live_view_fits_sixty_columns_and_twenty_lines():
+    rules = tuple((f"rule {i}", i, ("one rejected text", "another one")) for i in range(5))
+    card = FunnelCard((("asked", 96), ("accepted", 76)), rules, (("billing", 9, 8), ("delivery", 9, 7)))
+    live = LiveNarrator(("synth", "filter", "train", "export", "eval"), "a run: its task on a model", lambda: 7.0)
+    live.console = Console(width=60, height=20, force_terminal=True)
+    live.begin("synth")
+    live.progress(Progress("inputs", 76, 96, "rows", {"tokens": "9"}, ("first", "second", "third"), funnel=card))
+    shown = [line.strip() for line in drawn(live.view(), 60, 20) if line.strip()]
+    assert len(shown) <= 20 and shown[-1].startswith("\u2570")
+    assert all(any(word in line for line in shown) for word in ("76 of 96 rows", "third", "rule 4", "billing 8 of 9"))
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_the_funnel_keeps_its_numbers_in_little_room(width):
+    steps = (("inputs asked for", 12824), ("inputs accepted", 1166), ("pairs kept", 981))
+    card = FunnelCard(steps, (), (("billing", 9191, 823), ("delivery", 69, 27)))
+    text = "\n".join(drawn(cards.funnel(card, width), width, 20))
+    assert all(f"{name} " in text and f" {n}" in text for name, n in steps) and "\u2026" not in text
+    assert " 9191 " in text and " 823 " in text
+
+
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b1m\u202eabc\u2028\x00"
 
 

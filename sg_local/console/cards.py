@@ -61,11 +61,11 @@ def show_funnel(card: FunnelCard) -> None:
 
 def funnel(card: FunnelCard, width: int) -> RenderableType:
     """Steps with bars, rules with up to two examples each, labels."""
-    parts: list[RenderableType] = [_steps(card)]
+    parts: list[RenderableType] = [_steps(card, width)]
     if card.rules:
         parts += [Text(""), _rules(card, width)]
     if card.labels:
-        parts += [Text(""), _labels(card)]
+        parts += [Text(""), _labels(card, width)]
     if card.note:
         parts += [Text(""), Text(card.note, "dim")]
     return Group(*parts)
@@ -85,11 +85,12 @@ def add_columns(table: Table, *columns: tuple[str, JustifyMethod], no_wrap: bool
         table.add_column(heading, justify=side, no_wrap=no_wrap)
 
 
-def _steps(card: FunnelCard) -> Table:
+def _steps(card: FunnelCard, width: int) -> Table:
     most = max((n for _, n in card.steps), default=1) or 1
+    room = min(40, width - max((len(f"{name}  {n}    ") for name, n in card.steps), default=0))
     table = grid("left", "right", "left")
     for name, n in card.steps:
-        table.add_row(name, str(n), bar(n / most, 40, "green" if name == card.steps[-1][0] else "cyan"))
+        table.add_row(name, str(n), bar(n / most, room, "green" if name == card.steps[-1][0] else "cyan"))
     return table
 
 
@@ -128,12 +129,13 @@ def _rules(card: FunnelCard, width: int) -> Table:
     return table
 
 
-def _labels(card: FunnelCard) -> Table:
+def _labels(card: FunnelCard, width: int) -> Table:
     most = max((kept for _, _, kept in card.labels), default=1) or 1
+    room = min(30, width - max(len(label) for label, _, _ in card.labels) - len("  asked  kept    "))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     add_columns(table, ("label", "left"), ("asked", "right"), ("kept", "right"), ("", "left"))
     for label, asked, kept in card.labels:
-        table.add_row(Text(label), str(asked), str(kept), bar(kept / most, 30, "green"))
+        table.add_row(Text(label), str(asked), str(kept), bar(kept / most, max(0, room), "green"))
     return table
 
 

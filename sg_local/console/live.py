@@ -29,6 +29,7 @@ SPINNER = "\u280b\u2819\u2839\u2838\u283c\u2834\u2826\u2827\u2807\u280f"
 TURNS_A_SECOND = 8
 N_LATEST = 3
 TALL = 30  # lines; below it a rule of the funnel shows one example, so that 24 lines hold all
+LOW = 24  # lines; below it one row that was written is shown, so that 20 lines hold all
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # from an eighth to a whole
 
 
@@ -163,7 +164,8 @@ class LiveNarrator:
         parts += [_curve(name.ljust(longest), values, width) for name, values in now.curves]
         if now.latest:
             parts.append(Text(""))
-            parts += [_preview(text, width) for text in now.latest[-N_LATEST:]]
+            n_latest = 1 if self.console.height < LOW else N_LATEST
+            parts += [_preview(text, width) for text in now.latest[-n_latest:]]
         if now.funnel is not None:
             parts += [Text(""), flow(now.funnel, width, 1 if self.console.height < TALL else 2)]
         return Group(*parts)
