@@ -111,7 +111,7 @@ def test_a_real_run_is_exported_without_its_examples_and_measured(office):
         for stage in (job.synth, job.filter, job.train):
             stage()
     first = typed(office, "export RUN --type Q8_0 --set min_equal=0 --set min_gain=-9")
-    assert "whoever gets the files can read the task's 3 examples" in first
+    assert "anyone who gets the files can read the task's 3 examples" in first
     line = next(line for line in COMMANDS if line.startswith("export"))
     said = typed(office, f"{line} --type Q8_0 --set min_equal=0 --set min_gain=-9")
     assert "answers without the examples" in said and "the examples are left out" in said

@@ -43,9 +43,9 @@ def test_the_gate_passes_and_tells_the_cost(done):
     checks = {check.name: check for check in report.fused[0].checks}
     assert report.fused[0].passed and checks["token ids equal"].value.startswith("2 of 2 prompts, 2 by the file's")
     cost = checks[loss.WITHOUT]
-    assert cost.verdict == "yes" and cost.value.endswith(" of 4 as with them") and cost.wanted == "told, not judged"
+    assert cost.verdict == "yes" and cost.value.endswith(" of 4 as with them") and cost.wanted == "for information"
     card = job.run.path("README.md").read_text()
-    assert "Left out: the 2 that stood in every prompt of the training." in card and loss.WITHOUT in card
+    assert "Left out: the 2 that were in every training prompt." in card and loss.WITHOUT in card
     assert "puts the instruction in front of a bare" in card
 
 
@@ -81,7 +81,7 @@ def test_settings_without_it_shape_files_as_before_there_was_such_a_thing():
         ({}, "2 examples, in the merged files' chat template, Modelfile and README.md"),
         ({"types": ()}, "2 examples, in Modelfile and README.md"),
         ({"plain_template": True}, "2 examples, in Modelfile and README.md"),
-        ({"without_demonstrations": True}, "the examples are left out of what is exported"),
+        ({"without_demonstrations": True}, "the examples are left out of the export"),
     ),
 )
 def test_it_is_said_what_the_files_show(tmp_path, settings, said):

@@ -88,7 +88,7 @@ def test_a_spreadsheet_names_it():
 
 def test_the_model_card_tells_of_it():
     told = _funnel(dataclasses.asdict(Funnel(9, 9, 9, 8, flagged=2, personal={"IBAN": 2})))
-    assert "2 of the rows that trained the adapter hold likely personal data (IBAN 2)." in told
+    assert "2 of the rows that the adapter was trained on hold likely personal data (IBAN 2)." in told
     assert "| flagged |" not in told
 
 

@@ -47,7 +47,7 @@ def _what(job: Export) -> str:
         f"A LoRA finetune of {base} for one task, made by sg-local {__version__} from the task's instruction and "
         f"{n} {'example' if n == 1 else 'examples'}: the model wrote and answered its own training inputs{judged} "
         "(SELF-GUIDE, arXiv 2407.12874).\n\n"
-        f"The base's licence ({licence_of(job) or 'not recorded in the file'}) holds for these files as well.\n"
+        f"The base's licence ({licence_of(job) or 'not recorded in the file'}) applies to these files, too.\n"
     )
 
 
@@ -109,11 +109,11 @@ def _use(job: Export, report: ExportReport) -> str:
         lines += [f"    llama-cli -m {passed[0].file} --jinja --temp 0\n"]
     folders = [folder for folder in report.folders if folder.passed]
     if folders:
-        lines += ["The folders are loaded by name, and carry the task in the same way.\n" if carries else ""]
+        lines += ["The folders are loaded by their path, and carry the task in the same way.\n" if carries else ""]
         lines += [_FOLDER_USE[folder.kind].format(path=Path(folder.path).name) for folder in folders]
     lines += [
         f"The adapter works on its base alone, and wants the whole prompt: {whole}.",
-        "The Modelfile brings the prompt along.\n",
+        "The Modelfile includes the prompt.\n",
         f"    llama-cli -m {job.base.name} --lora {report.adapter} --temp 0 -f PROMPT.txt",
         f"    ollama create {model_name(job.task)} -f Modelfile && ollama run {model_name(job.task)}\n",
     ]
@@ -135,7 +135,7 @@ def _task(job: Export) -> str:
         shown = "None: the model was trained to answer without any."
     elif not job.carried.examples:
         shown = (
-            f"Left out: the {len(trained_with)} that stood in every prompt of the training. "
+            f"Left out: the {len(trained_with)} that were in every training prompt. "
             "The parity table says how many answers stay the same without them."
         )
     labels = f"\n\nLabels: {', '.join(job.task.labels)}" if job.task.labels else ""
@@ -161,7 +161,7 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
     steps = {key: value for key, value in funnel.items() if isinstance(value, (int, float)) and key not in _TOLD}
     rows = list(steps.items())
     rows += [(f"dropped by {rule}", count) for rule, count in (funnel.get("rules") or {}).items()]
-    private = sentence(funnel.get("flagged", 0), funnel.get("personal") or {}, "rows that trained the adapter")
+    private = sentence(funnel.get("flagged", 0), funnel.get("personal") or {}, "rows that the adapter was trained on")
     told = "\n".join(filter(None, (_writers(funnel.get("people") or {}, _given(funnel)), private)))
     return f"## Data\n\n{told}\n" + _table(("rows", "count"), rows)
 

@@ -11,10 +11,10 @@ def told_of_rows(job: Export) -> str:
     if not job.form.shown(job.task.examples):
         return ""
     if job.settings.without_demonstrations:
-        return "the examples are left out of what is exported; it was trained with them, so see the gate for the cost"
+        return "the examples are left out of the export; the model was trained with them, so see the table for the cost"
     merged = (job.settings.types or job.settings.mlx or job.settings.hf) and not job.settings.plain_template
     places = ["the merged files' chat template"] if merged else []
     return (
-        f"whoever gets the files can read the task's {counted(len(job.carried.examples), 'example')}, in "
+        f"anyone who gets the files can read the task's {counted(len(job.carried.examples), 'example')}, in "
         f"{', '.join([*places, 'Modelfile'])} and README.md; export.without_demonstrations=true leaves them out"
     )

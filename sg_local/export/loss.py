@@ -55,4 +55,4 @@ def told_without(reference: Reference) -> tuple[Check, ...]:
     if not reference.answers:
         return (unmeasured(WITHOUT, NO_ROWS),)
     value = f"{reference.n_equal_without} of {len(reference.answers)} as with them"
-    return (Check(WITHOUT, True, value, "told, not judged"),)
+    return (Check(WITHOUT, True, value, "for information"),)

@@ -17,7 +17,7 @@ from sg_local.report.records import FILE, FILE_RESTRICTED
 from sg_local.run import ADAPTER, LABEL_BIAS, read_json
 
 NAMES = {FILE: "score on test rows", FILE_RESTRICTED: "score, labels only"}
-TOLD = "told, not judged"
+TOLD = "for information"
 NO_BIAS = (
     "No logit bias for the labels: offsets are measured in prompts with the task's examples, and do not hold without."
 )

@@ -123,7 +123,9 @@ def _check_rows(fuser: Fuser, types: Sequence[str]) -> None:
     """Raise SgError for a weighted type where nothing tells what counts."""
     weighted = next((type for type in types if type in WEIGHTED_TYPES), None)
     if weighted is not None and not fuser.can_weigh:
-        message = f"{weighted} is encoded by what counts for the rows that trained the adapter: there are none here."
+        message = (
+            f"{weighted} is encoded by what counts for the rows that the adapter was trained on: there are none here."
+        )
         raise SgError(message, "Choose `type=auto`, or a type without `_imat`.")
 
 
@@ -280,5 +282,5 @@ def _advice(fuser: Fuser, failed: FusedFile, fused: Sequence[FusedFile]) -> str:
     for type in () if all_tried else fuser.candidates():
         finer = type == "same" or fuser.size_of(type) >= failed.size_bytes
         if type not in tried and finer and fuser.looks_fit(type):
-            return f"Type {type} holds the delta on a sample of tensors: try `type={type}`."
+            return f"Type {type} keeps the tuning on a sample of tensors: try `type={type}`."
     return "No type passed: serve the base with adapter.gguf instead."
