@@ -157,6 +157,23 @@ def test_without_a_lead_an_assistant_s_turn_is_prompt_and_answer_to_the_token(to
 
 
 @pytest.mark.parametrize("name", ("chat", "plain"))
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
+@given(TURNS, SAID)
+def test_without_a_lead_a_program_may_go_on_from_what_it_has(tokenizers, kind, name, history, question):
+    """As llama.cpp's chats do: of each turn only what is behind the conversation so far is read, and joined to it."""
+    form, template = exported(kind, name, WHOLE)
+    messages, bos = messages_of(history, question), KINDS[kind][1] if KINDS[kind][3] else ""
+    joined = rendered(template, kind, messages[:1], True)
+    for n in range(2, len(messages), 2):
+        past = rendered(template, kind, messages[:n], False)
+        assert past.startswith(joined + messages[n - 1]["content"])
+        joined = past + rendered(template, kind, messages[: n + 1], True)[len(past) :]
+    wanted = prompts.conversation_prompt(NASTY, form, messages, NASTY.examples)
+    assert tokenizers[kind]((Segment(joined.removeprefix(bos)),)) == tokenizers[kind](wanted)
+
+
+@pytest.mark.parametrize("name", ("chat", "plain"))
 @settings(max_examples=25)
 @given(TURNS, SAID)
 def test_without_a_lead_a_program_may_tokenise_what_is_said_by_itself(tokenizers, name, history, question):
