@@ -14,8 +14,9 @@ sg-local does not need. npm's run where Node is, from a folder made with
 
     npm install --prefix DIR --ignore-scripts node-llama-cpp @huggingface/jinja @huggingface/gguf
 
-What is missing is named. Without go-template, Ollama's template is read by the tests' own reader, and that is said. The
-last line is one JSON object. Some five minutes on two cores with the embedded model.
+What is missing is named. Ollama's template is filled in by Go itself where `go` is (ollama.go), and by go-template;
+without both the tests' own reader reads it, and that is said. The last line is one JSON object. Some five minutes on
+two cores with the embedded model.
 """
 
 from __future__ import annotations
@@ -57,13 +58,14 @@ AS_TEXT = "Ollama's template, as text"
 
 @dataclass(frozen=True)
 class Client:
-    """One client: the weights that it reads (`against`), what it `needs`: modules or an npm package; its `folder`."""
+    """One client: the weights that it reads (`against`), what it `needs`: modules, an npm package or Go; `folder`."""
 
     name: str
     against: str
     needs: tuple[str, ...]
     npm: bool = False
     folder: str = ""
+    go: bool = False
 
 
 CLIENTS = (
@@ -80,6 +82,7 @@ CLIENTS = (
     Client("peft", "adapter", ("torch", "transformers", "peft"), folder="hf"),
     Client("sg-local serve", "adapter", ("uvicorn", "starlette")),
     Client("sg-local predict", "adapter", ()),
+    Client("Go (Ollama)", "file", (), go=True),
     Client("go-template (Ollama)", "file", ("go_template",)),
 )
 
@@ -118,7 +121,8 @@ def main() -> int:
             for client in wanted:
                 print(f"{client.name} ...", file=sys.stderr, flush=True)
                 rows.append(judged(client, ask(client, path, arguments.node), references, case, generator))
-            if any(row.client.startswith("go-template") and not row.ran for row in rows):
+            by_go = [row.ran for row in rows if "(Ollama)" in row.client]
+            if by_go and not any(by_go):
                 rows.append(ollama_as_text(case, references["file"], generator))
     n = len(case["inputs"])
     Console().print(drawn(rows, n))
@@ -224,18 +228,23 @@ def ask(client: Client, case: Path, node: Path | None) -> dict[str, Any]:
         command = ["node", shutil.copy(HERE / "clients.mjs", node), client.name, str(case)]
     else:
         command = [sys.executable, str(HERE / "clients_python.py"), client.name, str(case)]
+    told = None
+    if client.go:
+        command, told = ["go", "run", str(HERE / "ollama.go")], f"[{case.read_text()}]"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(command, input=told, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer in {TIMEOUT_S} s"}
     if done.returncode:
         return {"failed": (done.stderr.strip() or f"exit {done.returncode}").splitlines()[-1]}
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    return {**said, "texts": said["texts"][0], "note": "Modelfile"} if client.go else said
 
 
 def missing_of(client: Client, node: Path | None) -> str:
     """What a client needs that is not here; empty where all is."""
+    if client.go:
+        return "" if shutil.which("go") else "Go is not installed"
     if not client.npm:
         absent = [name for name in client.needs if importlib.util.find_spec(name.partition(".")[0]) is None]
         return f"not installed: {', '.join(absent)}" if absent else ""

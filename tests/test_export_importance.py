@@ -109,4 +109,4 @@ SAMPLE = export.FusedFile("", "", 0, "", {}, 1, {}, {}, {}, None, (), 0.0, "")
 
 
 def test_the_stage_tells_what_it_measures():
-    assert "what counts" in export_progress(ExportEvent("importance", "base.gguf")).phase
+    assert "measuring what matters" in export_progress(ExportEvent("importance", "base.gguf")).phase
