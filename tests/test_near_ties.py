@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -81,6 +82,19 @@ def through(session, asks):
             said = event.completion.text if isinstance(event, Ended) else int(np.argmax(event.logprobs))
             found[event.prompt_id] = said
     return found
+
+
+def test_ties_are_computed_in_the_engine_s_own_thread(engine, monkeypatch):
+    seen, exact = [], Context._decoded
+
+    def decoded(context):
+        seen.append((context, context._worker.submit(threading.get_ident).result()))
+        return exact(context)
+
+    monkeypatch.setattr(Context, "_decoded", decoded)
+    offline(engine, TEXTS[:1])
+    engine.referee.logits([3, 4, 5])
+    assert len({id(context) for context, _ in seen}) == 2 and len({thread for _, thread in seen}) == 1
 
 
 def test_a_near_tie_is_told_by_the_best_two():
@@ -166,7 +180,7 @@ def test_an_adapter_that_takes_another_s_place_is_the_one_that_decides(engine, b
 
 
 def test_where_there_is_no_memory_for_it_answers_stay_as_they_fell(engine, monkeypatch, caplog):
-    def full(*_):
+    def full(*_, **options):
         raise SgError("llama.cpp could not make a context of 512 tokens: out of memory.")
 
     monkeypatch.setattr("sg_local.backends.llama_cpp.referee.Context", full)

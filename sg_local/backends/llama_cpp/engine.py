@@ -66,7 +66,7 @@ class LlamaGenerator:
         self.tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
         self._prefix = Prefix(parts.context)
         self._kept = Kept(parts.context)
-        self.referee = Referee(parts.model, parts.vocab.size, parts.context.plan, self, parts.choice.format)
+        self.referee = Referee(parts.model, parts.vocab.size, parts.context, self, parts.choice.format)
         self.adapter: object | None = None
         self._in_use: object | None = None
         self._busy = False

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -60,17 +60,16 @@ class SteppedPrefix(Prefix):
 
 
 class Referee:
-    """Decides near ties of one model, one at a time. `vocab_size` counts its tokens, `plan` is the engine's.
+    """Decides near ties of one model, one at a time. `vocab_size` counts its tokens, `engine` is the engine's pool.
 
     `format` is that of its weights, as EngineChoice names it.
     """
 
-    def __init__(self, model: object, vocab_size: int, plan: ContextPlan, owner: Owner, format: str) -> None:
-        self._model, self._vocab_size, self._plan, self._owner = model, vocab_size, plan, owner
+    def __init__(self, model: object, vocab_size: int, engine: Context, owner: Owner, format: str) -> None:
+        self._model, self._vocab_size, self._engine, self._owner = model, vocab_size, engine, owner
         self._near = NEAR_LABELS if format in WIDE else NEAR_LABELS_QUANTISED
         self._context: Context | None = None
         self._prefix: SteppedPrefix | None = None
-        self._adapter: Any = None
         self._is_fresh = False
         self._fails = False
 
@@ -137,8 +136,8 @@ class Referee:
         self.close()
         self._is_fresh = False
         try:
-            plan = ContextPlan(n_ctx, 1, self._plan.n_threads, n_batch=ROOM)
-            self._context = Context(self._model, self._vocab_size, plan)
+            plan = ContextPlan(n_ctx, 1, self._engine.plan.n_threads, n_batch=ROOM)
+            self._context = Context(self._model, self._vocab_size, plan, beside=self._engine)
         except SgError as error:
             self._fails = True
             logger.warning("near ties fall as they may: %s", error.message)
