@@ -404,6 +404,13 @@ def test_listening_beyond_loopback_must_be_asked_for():
     open_socket(serve.Door(host="0.0.0.0", port=0, allow_remote=True, api_key="k")).close()
 
 
+def test_an_answer_s_second_packet_waits_for_nobody():
+    with open_socket(serve.Door(port=0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_taken_port_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
