@@ -65,7 +65,7 @@ def test_every_engine_keeps_its_copies_in_the_jobs_home(tmp_path, routing, opene
     monkeypatch.setattr(gate, "open_generator", job_module.open_generator)
     with gate.opened(work, tmp_path / "fused.gguf"):
         pass
-    monkeypatch.setattr(loading, "open_generator", job_module.open_generator)
+    monkeypatch.setattr(loading, "answer_in_child", lambda _name, _model, settings, _prompt: opened.append(settings))
     loading.answer({"engine": "x", "model": "m", "n_ctx": 1, "cache": str(work.cache), "segments": [["Hi", True]]})
     assert [settings.cache for settings in opened] == [home.data] * 3
 
