@@ -75,7 +75,7 @@ def tab(finished, monkeypatch):
         (("train", "spring", "--set", "train.warm"), ["train.warmup="]),
         (("filter", "spring", "--set", "policy=a"), ["policy=auto", "policy=asked", "policy=agree"]),
         (("run", "support_routing", "--set", "synth.steer=t"), ["synth.steer=true"]),
-        (("export", "spring", "--type", "Q5"), ["Q5_K_M"]),
+        (("export", "spring", "--type", "Q5"), ["Q5_K_M", "Q5_K_M_imat"]),
         (("eval", "spring", "--system", "tuned_r"), ["tuned_restricted"]),
         (("eval", "spring", "--gate", "tuned-base."), ["tuned-base.low>"]),
     ],
