@@ -1,4 +1,4 @@
-"""`sg-local serve`: one or many runs of one base behind an OpenAI-style endpoint."""
+"""`sg-local serve`: one or many runs of one base behind an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 

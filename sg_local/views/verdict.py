@@ -42,7 +42,7 @@ def commands(run: Run) -> tuple[tuple[str, str], ...]:
     """What to type next, each with what it does."""
     return (
         (f"sg-local predict {run.typed} 'TEXT'", "answer one text"),
-        (f"sg-local serve {run.typed}", "answer OpenAI-style requests"),
+        (f"sg-local serve {run.typed}", "answer OpenAI-compatible requests"),
         (f"sg-local report {run.typed} --open", "the full report as a web page"),
     )
 

@@ -142,7 +142,7 @@ def find_offer(probe: Probe, wanted: str) -> Offer:
         specials = takes_ids or _reads_specials(probe, model)
         skipped = _skipped(probe, model, takes_ids=takes_ids) if "logprobs" in fields else None
     except (Refused, Misread) as error:
-        hint = "Is it an OpenAI-style server that offers text completions (`/v1/completions`)?"
+        hint = "Is it an OpenAI-compatible server that offers text completions (`/v1/completions`)?"
         raise SgError(f"The endpoint {probe.caller.address} cannot be used: {error}.", hint) from error
     found = Offer(model, takes_ids, specials, fields, skipped, counts, n_ctx)
     logger.info("endpoint %s: %s", probe.caller.address, found)
