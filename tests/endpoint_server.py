@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback for the tests of whoever asks one: what it offers can be chosen, and how it fails.
+"""An OpenAI-compatible server on loopback for tests of its clients: what it offers can be chosen, and how it fails.
 
 `TinyModel` answers with a tiny GGUF by llama.cpp's own Python class: nothing of sg-local's engines has a part in it.
 """

@@ -151,7 +151,7 @@ def test_auto_takes_every_row_as_asked_where_a_second_opinion_is_a_guess():
     rng = random.Random(0)
     rows = [candidate(i, NAMES[i % 3], rng.choice(NAMES)) for i in range(90)]
     found = labels.choose(rows, NAMES, "auto")
-    assert found.policy == "asked" and "better than a guess" in found.why
+    assert found.policy == "asked" and "clearly better than chance" in found.why
 
 
 @pytest.mark.parametrize(("n_alike", "policy"), [(33, "ranked"), (27, "calibrated")])

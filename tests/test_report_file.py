@@ -78,7 +78,7 @@ def test_what_a_later_version_adds_is_passed_over(tmp_path):
 def test_a_run_without_a_report_says_what_to_do(tmp_path):
     with pytest.raises(SgError, match="no report yet") as error:
         read_report(Run(tmp_path / "trial"))
-    assert "`eval trial`" in error.value.hint
+    assert f"`eval {Run(tmp_path / 'trial').typed}`" in error.value.hint
 
 
 def without(key):
@@ -104,7 +104,7 @@ def with_system(**changes):
         (with_system(role="king"), "systems.tuned.role is 'king', not one of base, tuned, trivial"),
         (with_system(against="nobody"), "systems.nobody is missing"),
         (lambda data: data["systems"].pop("base"), "systems.base is missing"),
-        (lambda data: data["systems"].update(tuned=3), "systems.tuned is no table"),
+        (lambda data: data["systems"].update(tuned=3), "systems.tuned is not a table"),
         (lambda data: data.update(rows=[{"index": 1}]), r"rows\[0\].input is missing"),
         (lambda data: data.update(n=True), "n is not a whole number"),
         (lambda data: data.update(systems=[]), "systems is not a table"),

@@ -15,8 +15,8 @@ class EngineSettings:
     `n_threads` None as many threads compute as neighbours leave processors for. `fast_copy` lets the backend keep the
     same weights in a format that this machine computes faster, in `cache` (None: the user's cache folder). `format`
     names what shall run, `as given` or a copy's format, where rows are to come out as they did elsewhere.
-    `endpoint` is the address of an OpenAI-compatible server, for the backend that asks one; `endpoint_model` the base's name
-    there, and `endpoint_timeout_s` the time of one request.
+    `endpoint` is the address of an OpenAI-compatible server, for the backend that asks one; `endpoint_model` the
+    base's name there, and `endpoint_timeout_s` the time of one request.
     """
 
     n_ctx: int = 2048

@@ -96,8 +96,7 @@ TRAIN = {
     "precision": "Precision of the base's arithmetic: auto or bf16.",
 }
 EXPORT = {
-    "types": "File types to write: auto, same, F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, or by importance Q5_K_M_imat,"
-    " Q4_K_M_imat, IQ4_XS_imat, Q3_K_M_imat; none: the adapter alone.",
+    "types": "File types to write: auto, same, names such as Q6_K or Q4_K_M_imat; none: the adapter alone.",
     "seed": "Random seed that chooses the rows of the checks.",
     "plain_template": "Leave the model's own chat template in the file.",
     "from_f16": "An unquantised GGUF of the same model to merge into.",

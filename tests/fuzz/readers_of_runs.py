@@ -34,7 +34,10 @@ from sg_local.models.stores import found_models
 from sg_local.reading import read_record
 from sg_local.records import Answer, Candidate, InputRow, TrainStep, Verdict
 from sg_local.report import read_report
-from sg_local.report.facts import answer_lines, gain_lines, reliability_lines, systems_by_family
+from sg_local.report.answers import groups
+from sg_local.report.confusion import columns, confused
+from sg_local.report.facts import gain_lines, reliability_lines, systems_by_family
+from sg_local.report.figure import before_after
 from sg_local.review import Note
 from sg_local.run import ANSWERS, REPORT, STAGES, Run
 from sg_local.training import TrainingRow
@@ -86,8 +89,9 @@ def _report(path: Path) -> object:
     """The report, and what the screens and the page make of it."""
     run = Run(path.parent)
     report = read_report(run)
-    lines = [list(gain_lines(report)), systems_by_family(report), reliability_lines(report), answer_lines(run, report)]
-    return written(report), written(lines), written(judged_rows(run, "all"))
+    lines = [list(gain_lines(report)), systems_by_family(report), reliability_lines(report), groups(run, report)]
+    drawn = [confused(report), columns(report), before_after(report)]
+    return written(report), written(lines), written(drawn), written(judged_rows(run, "all"))
 
 
 RUN_FILES = (
