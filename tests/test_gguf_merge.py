@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from functools import partial
 from pathlib import Path
 
 import gguf as reference
@@ -137,12 +138,30 @@ def test_whoever_has_seen_enough_of_a_weighing_may_stop(tmp_path, monkeypatch):
     monkeypatch.setattr(
         gguf.LoraAdapter, "delta", lambda self, name, *rows: seen.append(name) or delta(self, name, *rows)
     )
-    monkeypatch.setattr(merge_module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(merge_module, "MOST_AT_WORK", 2)
     with gguf.GgufFile(tmp_path / "base.gguf") as source:
         rows = gguf.weigh(source, adapter, gguf.MergeSettings("Q8_0"))
         first = next(rows)
         rows.close()
     assert first.name == seen[0] and len(set(seen)) < len(adapter.pairs) // 2
+
+
+@pytest.mark.parametrize(("cores", "most"), [(256, 17), (2, 5)])
+def test_however_many_cores_there_are_few_samples_wait(monkeypatch, cores, most):
+    """Of 256 cores each would hold two samples; where a container may use 2 of them, the other 254 count nothing."""
+    monkeypatch.setattr(merge_module.os, "cpu_count", lambda: 256)
+    monkeypatch.setattr(merge_module.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    begun = []
+
+    def work():
+        for number in range(600):
+            begun.append(number)
+            yield partial(int, number)
+
+    results = merge_module._side_by_side(work())
+    assert next(results) == 0
+    assert len(begun) == most
+    assert list(results) == list(range(1, 600))
 
 
 def test_metadata_survives_byte_for_byte(tmp_path):

@@ -92,7 +92,16 @@ class Fuser:
 
     @cached_property
     def importance(self) -> Mapping[str, np.ndarray]:
-        """How much each column of each matrix counts, measured when a weighted type first asks."""
+        """How much each column of each matrix counts. Raises SgError where nothing could be measured."""
+        if not self._measured:
+            message = "What counts for the run's training rows could not be measured: no row fits the context, or the "
+            hint = "Choose a larger `n_ctx`, or a type without `_imat`."
+            raise SgError(message + "engine did not tell.", hint)
+        return self._measured
+
+    @cached_property
+    def _measured(self) -> Mapping[str, np.ndarray]:
+        """Measured once, when a weighted type first asks."""
         self.on_event(ExportEvent("importance", self.job.base.name))
         return importance_of(self.job)
 
@@ -112,12 +121,18 @@ class Fuser:
         A tensor counts by the chance that its share reaches the gate; a type is given up when even one standard
         deviation more of them would not do. A small model's sample is whole, so that there nothing is left to chance;
         the tensors that are known to lose the delta then soon decide. A weighted type is looked at without its weights
-        first: what loses the delta so is not worth measuring them.
+        first: what loses the delta so is not worth measuring them. Without weights to be had, it is given up too.
         """
         if type not in self._looks:
-            fits = type not in WEIGHTED_TYPES or self._sample_fits(plain_type(type))
-            self._looks[type] = fits and self._sample_fits(type)
+            self._looks[type] = self._weighted_fits(type) if type in WEIGHTED_TYPES else self._sample_fits(type)
         return self._looks[type]
+
+    def _weighted_fits(self, type: str) -> bool:
+        try:
+            return self.looks_fit(plain_type(type)) and self._sample_fits(type)
+        except SgError as error:
+            logger.warning("type %s has nothing to be weighted by: %s", type, error.message)
+            return False
 
     def _sample_fits(self, type: str) -> bool:
         settings, rows, n_lost = self.job.settings, list[Weighed](), 0

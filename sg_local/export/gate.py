@@ -137,7 +137,7 @@ def check_metadata(job: Export, path: Path) -> Check:
         added = [key for key in new.fields if key not in old.fields]
     strange = [key for key in (*changed, *added) if key not in ALLOWED and not key.startswith(OURS)]
     value = f"{strange[0]} differs" if strange else f"{len(changed)} changed, {len(added)} added"
-    return Check("metadata", not strange, value, "only names, file type, template and sg_local.*")
+    return Check("metadata", not strange, value, "only names, file type, template, quantize.imatrix.* and sg_local.*")
 
 
 def check_retained(job: Export, retained: Sequence[Retained]) -> Check:

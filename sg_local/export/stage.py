@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -170,9 +170,25 @@ def _fuse_all(fuser: Fuser, reference: Callable[[], Reference]) -> list[FusedFil
         if file is not None:
             logger.info("type %s was exported before as %s, sha256 %s", type, file.file, file.sha256)
         if file is None:
-            file = fuse_auto(fuser, reference()) if type == "auto" else fuser.fuse(type, reference())
+            file = _fuse_auto(fuser, reference(), known, found) if type == "auto" else fuser.fuse(type, reference())
         found[file.file] = file
     return list(found.values())
+
+
+def _fuse_auto(
+    fuser: Fuser, reference: Reference, known: Mapping[str, FusedFile], found: dict[str, FusedFile]
+) -> FusedFile:
+    """What `auto` chooses. Files asked for by their type stay; one that it made anew is added to `found`.
+
+    Its own earlier choices and files that failed stay only where nothing that shapes them has changed.
+    """
+    ours = {fuser.fingerprint(type) for type in fuser.candidates()}
+    asked = [file for file in known.values() if file.fingerprint in ours or (file.passed and not file.auto)]
+    kept = {file.file: file for file in asked} | found
+    before = dict(kept)
+    chosen = fuse_auto(fuser, reference, kept)
+    found |= {name: file for name, file in kept.items() if file is not before[name]}
+    return chosen
 
 
 def _earlier(job: Export) -> list[FusedFile]:

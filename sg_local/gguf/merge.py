@@ -34,6 +34,7 @@ SAMPLE_WEIGHTS, N_STRIPES = 1 << 20, 8
 # Of a larger tensor a merge measures slabs spread over it, of about so many weights: a share is then told within one
 # percent, and decoding and comparing all of it would take longer than encoding it in a simple type.
 MEASURED_WEIGHTS = 1 << 23
+MOST_AT_WORK = 8  # slabs or samples at once: each holds some megabytes, and encoding one takes several cores itself
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION: the block layouts written here
 
 T = TypeVar("T")
@@ -208,8 +209,8 @@ def _merge_side_by_side(
 
 
 def _side_by_side(work: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """The results in order, computed on all cores; few wait at a time, so that memory stays small."""
-    n_threads = os.cpu_count() or 1
+    """The results in order, several computed at once; few wait at a time, so that memory stays small."""
+    n_threads = min(_usable_cores(), MOST_AT_WORK)
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:
@@ -222,6 +223,10 @@ def _side_by_side(work: Iterable[Callable[[], T]]) -> Iterator[T]:
         finally:
             for future in waiting:  # nobody wants them any more
                 future.cancel()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _merge_rows(slab: Slab, delta: np.ndarray, type: str, rounding: Rounding) -> np.ndarray:
