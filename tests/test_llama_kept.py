@@ -101,6 +101,22 @@ def test_prompts_are_given_up_where_the_pool_has_no_room_for_them(generator, mon
         assert scores(generator) == pytest.approx(found, abs=1e-3)
 
 
+def test_prompts_give_way_until_there_is_room(model, tmp_path):
+    """Two prompts are kept, and the elder alone leaves too little room for the third."""
+    settings = EngineSettings(n_ctx=2560, n_parallel=1, n_threads=1, fast_copy=False, cache=tmp_path)
+    opened = engine.open_generator(model, settings)
+    words = [("a", 2400), ("b", 300), ("c", 2400)]
+    asked = [ScoredPrompt(letter, (Segment(f" {letter}" * n),), (" yes", " no")) for letter, n in words]
+    lengths = [len(opened.tokenize(one.segments)) for one in asked]
+    n_cells = opened.parts.context.n_cells
+    assert lengths[0] + lengths[1] <= n_cells and lengths[0] + lengths[2] > n_cells
+    alone = [next(iter(opened.score([one]))).logprobs for one in asked]
+    with together(opened):
+        found = [next(iter(opened.score([one]))).logprobs for one in asked]
+    opened.close()
+    assert found == [pytest.approx(one, abs=1e-3) for one in alone]
+
+
 def test_work_that_ends_after_its_engine_drops_nothing(model, tmp_path):
     settings = EngineSettings(n_ctx=256, n_parallel=4, n_threads=1, fast_copy=False, cache=tmp_path)
     opened = engine.open_generator(model, settings)

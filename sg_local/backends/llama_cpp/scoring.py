@@ -103,13 +103,13 @@ class Scorer:
                 yield Score(question.id, settle(question, tuple(results[id(question)])))
 
     def _score_with_room(self, batch: list[Part], results: dict[int, list[float]]) -> None:
-        """Prompts that are kept give way where they leave no room."""
-        try:
-            self.score(batch, results)
-        except NoCells:
-            if self._kept is None or not self._kept.give_up():
-                raise
-            self.score(batch, results)
+        """Prompts that are kept give way, as many as it takes, where they leave no room."""
+        while True:
+            try:
+                return self.score(batch, results)
+            except NoCells:
+                if self._kept is None or not self._kept.give_up():
+                    raise
 
     def parts(self, question: ScoreRequest) -> Iterator[Part]:
         """The question's continuations in portions that leave half a batch to the prompt."""
