@@ -221,6 +221,55 @@ def test_rows_that_do_not_fit_the_pool_wait_and_lose_nothing(base):
     assert all(isinstance(found[id], Ended) for id in offline)
 
 
+@pytest.fixture
+def cramped(base):
+    """A session whose pool holds less than two prompts at full length, and a lane whose beginning is long."""
+    settings = EngineSettings(n_ctx=2560, fast_copy=False, n_parallel=1, n_threads=1)
+    generator = open_generator("llama.cpp", base, settings)
+    head = "x y " * 600
+    heads = (prompt(head + "a").segments, prompt(head + "7").segments)
+    n_head = len(generator.tokenize(heads[0]))
+    assert n_head < 2500 and 2 * n_head - 40 > generator.parts.context.n_cells
+    session = open_session(generator, lambda: None)
+    run(session, [question(head + "b", CHOICES, "first")], Lane(None, "", heads))
+    yield session, Lane(None, "", heads), head
+    session.close()
+    generator.close()
+
+
+def steps(session, most: int = 20) -> list:
+    """The events until nothing is left to do."""
+    found = []
+    for _ in range(most):
+        found += session.step()
+    assert session.is_idle
+    return found
+
+
+@pytest.mark.parametrize("n_shared", [0, 10])
+def test_a_score_that_has_no_room_beside_the_lane_s_beginning_is_computed_without(cramped, n_shared):
+    session, lane, head = cramped
+    session.add(question(head[: 4 * n_shared] + "y x " * (600 - n_shared), CHOICES, "long"), lane)
+    session.add(question(head + "c", CHOICES, "short"), lane)
+    assert [type(event) for event in steps(session)] == [Score, Score]
+
+
+def test_a_prompt_that_is_read_back_takes_the_cells_of_its_lane_s_beginning(cramped):
+    session, lane, _ = cramped
+    session.add(prompt("y x " * 600, "long", max_tokens=2), lane, Watch(n_top=1, reads=True))
+    [*_, ended] = steps(session)
+    assert isinstance(ended, Ended) and len(ended.tokens) > 2200
+
+
+def test_more_adapters_than_lanes_are_refused_in_words(session, monkeypatch):
+    monkeypatch.setattr("sg_local.backends.llama_cpp.session.MAX_LANES", 1)
+    session.add(written("a", "a"))
+    with pytest.raises(SgError, match="1 adapters are at work") as raised:
+        session.add(written("b", "b"), Lane(None, "other", ()))
+    assert raised.value.hint
+    run(session, [])
+
+
 # Many adapters
 
 

@@ -29,7 +29,8 @@ class Scored:
 class OpenLane:
     """A lane with its adapter, what waits and what runs in it. `held`: its rows wait for cells of others.
 
-    The prompts of `unread` rows are told token by token before they are written on.
+    `alone`: its scored prompts are tried one by one. `bare`: the next has no room beside the lane's beginning, and is
+    computed without. The prompts of `unread` rows are told token by token before they are written on.
     """
 
     lane: Lane | None
@@ -43,6 +44,7 @@ class OpenLane:
     scored: dict[int, Scored] = field(default_factory=dict)
     tails: dict[str, Tail] = field(default_factory=dict)
     alone: bool = False
+    bare: bool = False
     held: bool = False
 
     @property

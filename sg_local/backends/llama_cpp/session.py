@@ -22,7 +22,7 @@ from sg_local.backends.llama_cpp.rows import PatientWriter, Row
 from sg_local.backends.llama_cpp.scheduler import Scheduler, Share
 from sg_local.backends.llama_cpp.scoring import NoCells, Part, Scorer, ScoreRequest
 from sg_local.backends.session import Ask, Ended, Event, Failed, Lane, Piece, Watch
-from sg_local.records import Prompt, Score, ScoredPrompt
+from sg_local.records import Prompt, Score, ScoredPrompt, SgError
 
 if TYPE_CHECKING:
     from sg_local.backends.llama_cpp.engine import LlamaGenerator
@@ -115,7 +115,8 @@ class LlamaSession:
         if len(self._lanes) >= MAX_LANES:
             idle = next((one for one in self._lanes.values() if one.is_idle), None)
             if idle is None:
-                raise RuntimeError("too many adapters are at work at a time")
+                message = f"{MAX_LANES} adapters are at work, and no more can be at a time."
+                raise SgError(message, "Ask again when some of the requests have been answered.")
             self._close(idle)
         adapter = self._own
         if lane is not None:
@@ -187,16 +188,17 @@ class LlamaSession:
         """One batch of the lane's scored prompts."""
         waiting = [part for part, _ in zip(lane.parts, range(1 if lane.alone else MOST_PARTS), strict=False)]
         try:
-            lane.scorer.cover(waiting)
+            if not lane.bare:
+                lane.scorer.cover(waiting)
             batch = lane.scorer.batch(waiting)
             lane.scorer.score(batch, {key: one.scores for key, one in lane.scored.items()})
         except NoCells:
-            if not self._make_room(lane):
-                lane.scheduler.retreat(limit=1)
+            if not self._give_way(lane):
+                lane.alone = lane.bare = True
             return []
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the others
             return self._score_failed(lane, error)
-        lane.alone = False
+        lane.alone = lane.bare = False
         return self._scored(lane, [lane.parts.popleft() for _ in batch])
 
     def _read(self, lane: OpenLane) -> list[Event]:
@@ -205,8 +207,7 @@ class LlamaSession:
         try:
             row.told = lane.scorer.read(self._parts.vocab, row.tokens, row.n_top)
         except NoCells:
-            if not self._make_room(lane):
-                lane.scheduler.retreat(limit=1)
+            self._give_way(lane)
             return []
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the others
             self.drop(row.prompt.id)
@@ -289,6 +290,14 @@ class LlamaSession:
                 one.prefix.clear()
                 one.held = True
                 return True
+        return False
+
+    def _give_way(self, lane: OpenLane) -> bool:
+        """Cells for scores or a prompt to read: those of others or, where they have none, the lane's own (False)."""
+        if self._make_room(lane):
+            return True
+        lane.scheduler.retreat(limit=1)
+        lane.prefix.clear()
         return False
 
     def _let_go(self) -> None:
