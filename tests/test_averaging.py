@@ -10,8 +10,10 @@ import pytest
 import sg_local as sg
 from sg_local.backends import TrainSettings
 from sg_local.backends.training.averaging import Averaged, write_mean
+from sg_local.backends.training.loop import CURVE
 from sg_local.gguf import read_adapter, write_adapter
-from sg_local.records import Adapter, SgError, TokenExample, TrainStep
+from sg_local.journals import JournalFile
+from sg_local.records import Adapter, SgError, TokenExample, TrainStep, to_json
 
 NAMES = ("blk.0.attn_q.weight", "blk.1.ffn_up.weight")
 
@@ -61,6 +63,31 @@ def test_each_adapter_has_a_seed_a_folder_and_its_share_of_the_time(tmp_path):
     assert (found.rank, found.alpha, found.loss, found.valid_loss) == (6, 24.0, 7.0, None)
     assert Path(found.path) == tmp_path / "adapter.gguf" and len(found.digest) == 64
     assert "the mean of 3 trainings" in trainer.note
+
+
+class Resumable(Trainer):
+    """Keeps its curve as the training loop does, and tells only what this try computes."""
+
+    def train(self, examples, valid, out, settings, on_step):
+        path = out / CURVE
+        if not path.exists():
+            out.mkdir(parents=True)
+            curve = [
+                TrainStep(n, 2, 1.0, n + settings.seed, settings.lr, 1.0, 0, 3.0 - n if n < 2 else None)
+                for n in range(3 + settings.seed)
+            ]
+            path.write_text("".join(to_json(step) + "\n" for step in curve))
+            for step in curve:
+                on_step(step)
+        return super().train(examples, valid, out, settings, lambda step: None)
+
+
+def test_the_curve_is_the_mean_of_all_seeds_however_often_it_was_resumed(tmp_path):
+    trainer, curves = Averaged(Resumable(), 2), []
+    for _ in range(2):  # the second try finds all done
+        trainer.train([TokenExample("a", (1, 2), 1)], [], tmp_path, TrainSettings(seed=0), lambda step: None)
+        curves.append([(one.step, one.loss, one.valid_loss) for one in JournalFile(tmp_path / CURVE).read(TrainStep)])
+    assert curves[0] == curves[1] == [(0, 0.5, 3.0), (1, 1.5, 2.0), (2, 2.5, None)]
 
 
 @pytest.mark.parametrize("settings", [{"n_seeds": 2}, {"generations": 2}])

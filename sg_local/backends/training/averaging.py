@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from sg_local.backends import Trainer, TrainSettings
-from sg_local.files import file_digest
+from sg_local.backends.training.loop import CURVE
+from sg_local.files import file_digest, write_text
 from sg_local.gguf import read_adapter, write_adapter
-from sg_local.records import Adapter, TokenExample, TrainStep
+from sg_local.journals import JournalFile
+from sg_local.records import Adapter, TokenExample, TrainStep, to_json
 
 
 class Averaged:
@@ -51,6 +53,7 @@ class Averaged:
         ]
         path = out / "adapter.gguf"
         write_mean(path, [Path(one.path) for one in each])
+        self._keep_curve(out)
         losses = [one.valid_loss for one in each if one.valid_loss is not None]
         return dataclasses.replace(
             each[0],
@@ -61,6 +64,26 @@ class Averaged:
             loss=float(np.mean([one.loss for one in each])),
             valid_loss=float(np.mean(losses)) if losses else None,
         )
+
+    def _keep_curve(self, out: Path) -> None:
+        """Leave the mean curve of the trainings, as each has kept its own: a try that went on has seen but its part."""
+        curves = [JournalFile(out / f"seed-{i}" / CURVE).read(TrainStep) for i in range(self.n_seeds)]
+        if all(curves):
+            write_text(out / CURVE, "".join(to_json(step) + "\n" for step in mean_curve(curves)))
+
+
+def mean_curve(curves: Sequence[Sequence[TrainStep]]) -> list[TrainStep]:
+    """The mean of the losses at each step that all the curves have; the rest is told as the first curve has it."""
+    by_step = [{step.step: step for step in curve} for curve in curves]
+    found = []
+    for step in by_step[0].values():
+        same = [one[step.step] for one in by_step if step.step in one]
+        if len(same) < len(curves):
+            continue
+        valid = [one.valid_loss for one in same if one.valid_loss is not None]
+        valid_loss = float(np.mean(valid)) if len(valid) == len(same) else None
+        found.append(dataclasses.replace(step, loss=float(np.mean([one.loss for one in same])), valid_loss=valid_loss))
+    return found
 
 
 def write_mean(path: Path, adapters: Sequence[Path]) -> None:
