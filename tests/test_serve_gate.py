@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Callable
 
 import pytest
 from serving import Echo
@@ -276,6 +278,38 @@ def test_a_run_that_was_made_anew_is_read_anew():
     names.append("broken")
     stamps.append(3)
     assert registry.find("run").version == "second"
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no lane is free"), SgError("no lane is free", "Wait.")])
+def test_a_fit_that_fails_is_told_and_tried_again(caplog, fault):
+    stamps, faults = [1], []
+
+    def finish() -> serve.Service:
+        if faults:
+            raise faults.pop()
+        return serve.Service("run", FORM, version=f"fitted {stamps[-1]}")
+
+    registry = serve.Registry()
+    registry.put(serve.Source(lambda: serve.Service("run", FORM, version="read"), lambda: stamps[-1], finish))
+    registry.beside = object()
+    stamps.append(2)
+    faults.append(fault)
+    assert registry.find("run").version == "read"
+    entry = registry._entries["run"]
+    settled(lambda: entry.retry_at_s is not None)
+    assert "no lane is free" in caplog.text
+    assert registry.find("run").version == "read" and entry.retry_at_s > time.monotonic()  # not yet again
+    entry.retry_at_s = time.monotonic()
+    settled(lambda: registry.find("run").version == "fitted 2")
+
+
+def settled(is_so: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    for _ in range(500):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be")
 
 
 def test_metrics_are_prometheus_text(client_of):

@@ -17,6 +17,8 @@ from sg_local.records import SgError
 from sg_local.serve.answers import Service
 from sg_local.serve.api import ApiError
 
+RETRY_S = 60.0  # from a fit that failed to the next
+
 logger = logging.getLogger(__name__)
 
 
@@ -34,12 +36,16 @@ class Source:
 
 @dataclass
 class Entry:
-    """A served model, as it was read last. `created` is a Unix time."""
+    """A served model, as it was read last. `created` is a Unix time.
+
+    `retry_at_s`: what takes time has failed, and is tried again from then on (of the monotonic clock).
+    """
 
     source: Source
     service: Service
     stamp: Any
     created: int = field(default_factory=lambda: int(time.time()))
+    retry_at_s: float | None = None
 
 
 class Registry:
@@ -105,6 +111,8 @@ class Registry:
             stamp = entry.source.stamp()
             if stamp != entry.stamp:
                 self._read_again(entry, stamp)
+            elif entry.retry_at_s is not None and time.monotonic() >= entry.retry_at_s:
+                self._follow(entry, stamp)
         return entry.service
 
     def created(self, name: str) -> int:
@@ -135,6 +143,11 @@ class Registry:
         except SgError as error:
             logger.warning("%s continues as it was: %s", entry.service.name, error.message)
             return
+        self._follow(entry, stamp)
+
+    def _follow(self, entry: Entry, stamp: Any) -> None:
+        """Begin, beside the requests, what takes time."""
+        entry.retry_at_s = None
         if entry.source.finish is not None and self.beside is not None:
             finish = (entry, stamp, entry.source.finish)
             threading.Thread(target=self._finish, args=finish, name="sg-local-models", daemon=True).start()
@@ -142,8 +155,12 @@ class Registry:
     def _finish(self, entry: Entry, stamp: Any, finish: Callable[[], Service]) -> None:
         try:
             service = finish()
-        except SgError as error:
-            logger.warning("%s is served as it was read: %s", entry.service.name, error.message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell of it
+            told = error.message if isinstance(error, SgError) else repr(error)
+            logger.warning("%s is served as it was read, for now: %s", entry.service.name, told)
+            with self._lock:
+                if entry.stamp == stamp:
+                    entry.retry_at_s = time.monotonic() + RETRY_S
             return
         with self._lock:
             if entry.stamp == stamp:
