@@ -152,6 +152,29 @@ def test_numbers_of_a_near_tie_are_the_same_to_the_bit_whatever_came_before(engi
         assert engine.referee.settled(one, (0.0, 0.0, 0.0)) == first[one.id]
 
 
+@pytest.mark.parametrize(("type", "near"), [("F32", 0.25), ("F16", 0.25), ("BF16", 0.25), ("Q8_0", 0.6)])
+def test_the_bound_is_that_of_the_weights_of_a_file_that_runs_as_it_is(tmp_path, type, near):
+    path = write_model(tmp_path / "base.gguf", TinySpec(type=type, head_type=type))
+    engine = open_generator("llama.cpp", path, EngineSettings(n_ctx=512, fast_copy=False, n_threads=1))
+    assert engine.choice.format == "as given" and engine.referee._near == near
+    engine.close()
+
+
+def test_an_interrupt_outlives_the_pool_s_end(engine, monkeypatch):
+    """The engine's thread closes the pool between an interrupt's look at it and its use."""
+    engine.referee.logits([3, 4, 5])
+    pools, pool = [engine.referee._context], engine.referee._context
+
+    class Closing(type(engine.referee)):
+        _context = property(lambda self: pools.pop() if pools else None, lambda self, value: None)
+
+    monkeypatch.setattr(engine.referee, "__class__", Closing)
+    engine.referee.interrupt()
+    engine.referee.interrupt(wanted=False)
+    monkeypatch.undo()
+    pool.interrupt(wanted=False)
+
+
 def test_scores_alone_are_those_of_the_batch_but_for_rounding(engine):
     for text in TEXTS[:6]:
         found = next(iter(engine.score([question(HEAD + text, CHOICES, "a")]))).logprobs

@@ -26,6 +26,7 @@ MEMORY_SHARE = 0.6  # of the free memory that a copy may fill: the pool and the 
 DISK_RESERVE = 2 << 30
 SLICE_BYTES = 512 << 20  # F16 bytes of a trial; larger models are tried on their first layers
 BITS = {"BF16": 12.0, "F16": 12.0, "Q8_0": 7.0}  # a base of more bits per weight would lose, or gain nothing
+WIDE = ("BF16", "F16", "F32")  # types whose arithmetic rounds no activation to 8 bits
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ def read_source(path: Path) -> CopySource:
         sizes={name: sum(_copy_bytes(tensor, name) for tensor in tensors) for name in BITS},
         n_slice_layers=max(1, min(n_layers, fitting)),
     )
+
+
+def weight_format(path: Path) -> str:
+    """The type of a model's matrices; of a mixed file a quantised one where there is any, else the narrower."""
+    with GgufFile(path) as file:
+        types = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) > 1}
+    return next((type for type in (*sorted(types - set(WIDE)), *WIDE) if type in types), WIDE[-1])
 
 
 def candidates(source: CopySource, cache: Path) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any
 import llama_cpp as lib
 
 from sg_local.backends.llama_cpp.context import Context
+from sg_local.backends.llama_cpp.copies import weight_format
 from sg_local.backends.llama_cpp.kept import Kept
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.prefix import Prefix
-from sg_local.backends.llama_cpp.probe import EngineChoice
+from sg_local.backends.llama_cpp.probe import GIVEN, EngineChoice
 from sg_local.backends.llama_cpp.referee import Referee
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
@@ -66,7 +67,8 @@ class LlamaGenerator:
         self.tools = Tools(parts.vocab, candidates, Grammars(parts.vocab, candidates))
         self._prefix = Prefix(parts.context)
         self._kept = Kept(parts.context)
-        self.referee = Referee(parts.model, parts.vocab.size, parts.context, self, parts.choice.format)
+        format = weight_format(Path(parts.choice.path)) if parts.choice.format == GIVEN else parts.choice.format
+        self.referee = Referee(parts.model, parts.vocab.size, parts.context, self, format)
         self.adapter: object | None = None
         self._in_use: object | None = None
         self._busy = False

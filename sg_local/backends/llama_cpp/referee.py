@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from sg_local.backends.llama_cpp.context import Context, ContextPlan
+from sg_local.backends.llama_cpp.copies import WIDE
 from sg_local.backends.llama_cpp.prefix import Prefix
 from sg_local.backends.llama_cpp.sampling import is_near
 from sg_local.backends.llama_cpp.scoring import Scorer, ScoreRequest
@@ -28,7 +29,6 @@ from sg_local.records import SgError
 NEAR_LABELS, NEAR_LABELS_QUANTISED = 0.25, 0.6
 """Nats between the best two labels below which they are nearly a tie, by the weights' format: beside other rows two of
 them moved against each other by 0.13 at most in BF16, two tokens by 0.49 where activations are rounded to 8 bits."""
-WIDE = ("BF16", "F16")
 STEP = 32  # tokens computed at a time
 ROOM = 256  # tokens of one decode: a step and a question's continuations; cells grow by as many
 
@@ -62,7 +62,7 @@ class SteppedPrefix(Prefix):
 class Referee:
     """Decides near ties of one model, one at a time. `vocab_size` counts its tokens, `engine` is the engine's pool.
 
-    `format` is that of its weights, as EngineChoice names it.
+    `format` is that of its weights (copies.weight_format).
     """
 
     def __init__(self, model: object, vocab_size: int, engine: Context, owner: Owner, format: str) -> None:
@@ -110,8 +110,9 @@ class Referee:
 
     def interrupt(self, *, wanted: bool = True) -> None:
         """End what is being computed, from another thread: it raises SgError."""
-        if self._context is not None:
-            self._context.interrupt(wanted=wanted)
+        context = self._context  # the engine's own thread may close it meanwhile
+        if context is not None:
+            context.interrupt(wanted=wanted)
 
     def close(self) -> None:
         """Free everything. Closing twice is fine."""
