@@ -66,6 +66,21 @@ def test_where_a_way_was_interrupted_all_are_asked_again_and_the_rest_is_appende
     assert path.read_bytes() == whole
 
 
+def test_wherever_the_writing_ended_all_are_asked_again_together(tmp_path):
+    journal = journal_of(tmp_path)
+    asked(journal, "scores")
+    path = journal.job.run.path(ANSWERS)
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for n_left in range(1, len(lines)):
+        path.write_bytes(b"".join(lines[:n_left]))
+        journal = journal_of(tmp_path)
+        for one in ASKS:
+            asked(journal, one.name)
+        assert [name for name, _ in CALLS] == ["scores", "greedy", "votes"], n_left
+        assert path.read_bytes() == whole
+
+
 def test_what_was_answered_before_asks_nobody(tmp_path):
     asked(journal_of(tmp_path), "scores")
     journal = journal_of(tmp_path)

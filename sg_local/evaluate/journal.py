@@ -34,7 +34,8 @@ class AnswerJournal:
 
     A chunk that an earlier try left unfinished is asked for again as a whole and only its missing rows are
     appended, so that a resumed evaluation ends with the same bytes as an uninterrupted one. The rows of ways that
-    answer a chunk together are appended at once, and asked for again together.
+    answer a chunk together are appended at once, question by question, and asked for again together: wherever the
+    writing ended, each of the ways lacks some.
     """
 
     def __init__(self, job: Evaluation, on_event: OnEvent, *, keeps: bool = True, file: str = ANSWERS) -> None:
@@ -82,7 +83,8 @@ class AnswerJournal:
             for one in wanted:
                 replies = one.way.replies(self.job, chunk, ids[one])
                 rows += self._rows(one.name, chunk, ids[one], replies)
-        self._append(rows)
+        place = {id: i for one in wanted for i, id in enumerate(ids[one])}
+        self._append(sorted(rows, key=lambda row: place[row.id]))
 
     def _ids(self, ask: Ask, questions: Sequence[EvalQuestion]) -> list[str]:
         shape = [self.job.task.schema] if self.job.task.schema and self.job.settings.constrain else []
