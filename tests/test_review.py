@@ -121,6 +121,16 @@ def test_a_digit_without_a_label_does_nothing():
     assert "no labels" in press(make(labels=()), "1")[0].message
 
 
+@pytest.mark.parametrize("key", ["\u00b2", "\u2460", "\u0663"])
+def test_only_0_to_9_are_digits(key):
+    state, made = press(make(), key)
+    assert made == [] and "does nothing here" in state.message
+    assert [row.reason for row in press(make(), "r", key)[1]] == [""]
+    state, _ = press(make(), "g", "2", key)
+    assert state.buffer == "2"
+    assert "no row 0" in press(state.but(buffer=f"2{key}"), "enter")[0].message
+
+
 def test_an_accepted_label_outlives_another_policy_of_the_filters():
     state, made = press(make(), "a")
     other = {row.id: Verdict(row.id, True, "filters", output="technical") for row in state.rows}

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sg_local.review.rows import ORDERS, reasons
 from sg_local.review.state import JUDGED, MAX_VOTES, SHOW, ReviewState, View, first_open, visible
-from sg_local.review.typing import PASTE, type_key
+from sg_local.review.typing import PASTE, is_number, type_key
 
 T = TypeVar("T")
 PAGE = 10  # lines
@@ -113,8 +113,8 @@ def jumped(state: ReviewState, key: str) -> ReviewState:
     if key == "esc":
         return state.but(mode="cards", buffer="", caret=0)
     if key != "enter":
-        return type_key(state, key) if key.isdigit() or (len(key) > 1 and not key.startswith(PASTE)) else state
-    number = int(state.buffer) if state.buffer.isdigit() else 0
+        return type_key(state, key) if is_number(key) or (len(key) > 1 and not key.startswith(PASTE)) else state
+    number = int(state.buffer) if is_number(state.buffer) else 0
     done = state.but(mode="cards", buffer="", caret=0)
     row = next((row for row in state.rows if row.number == number), None)
     if row is None:

@@ -26,7 +26,7 @@ from sg_local.review.moving import (
 )
 from sg_local.review.rows import ReviewRow
 from sg_local.review.state import REASONS, Play, ReviewState, View, current, text_of
-from sg_local.review.typing import PASTE, type_key
+from sg_local.review.typing import PASTE, is_number, type_key
 
 
 def step(state: ReviewState, key: str) -> ReviewState:
@@ -42,7 +42,7 @@ def step(state: ReviewState, key: str) -> ReviewState:
 
 
 def _cards(state: ReviewState, key: str) -> ReviewState:
-    if key.isdigit() and key != "0":
+    if is_number(key) and key != "0":
         return relabel(state, key)
     action = CARD_KEYS.get(key)
     if action is None:
@@ -122,7 +122,7 @@ CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
 
 def _reason(state: ReviewState, key: str) -> ReviewState:
     """After a rejection: a digit says why, enter and esc need no reason; any other key is one over the next card."""
-    if key.isdigit() and 1 <= int(key) <= len(REASONS):
+    if is_number(key) and 1 <= int(key) <= len(REASONS):
         return reasoned(state, REASONS[int(key) - 1])
     if key == "o":
         return state.but(mode="reason_text", buffer="", caret=0)

@@ -28,6 +28,11 @@ def type_key(state: ReviewState, key: str) -> ReviewState:
     return state.but(buffer=text[:caret] + typed + text[caret:], caret=caret + len(typed))
 
 
+def is_number(text: str) -> bool:
+    """Whether a key or a typed text is digits of 0 to 9 alone, which `int` reads: a superscript two is none."""
+    return text.isascii() and text.isdecimal()
+
+
 def _typed(key: str) -> str:
     """The text that a key stands for: none for keys that only have a name."""
     if key.startswith(PASTE):
