@@ -607,9 +607,25 @@ def test_notes_and_reasons_go_out_and_come_back(tmp_path):
     for name in ("a.csv", "a.jsonl", "a.xlsx"):
         grid = read_grid(exported(state, tmp_path / name))
         assert (review.import_rows(state, grid), review.import_notes(state, grid)) == ([], {})
-    grid = written_grid(tmp_path, "id,keep,note\nrow0,no,\nrow1,,new\n")
+    grid = written_grid(tmp_path, "id,keep,note,judge\nrow0,no,,ann\nrow1,,new,ann\n")
     assert review.import_notes(state, grid) == {"row0": "", "row1": "new"}
     assert review.import_notes(state, written_grid(tmp_path, "id,keep\nrow0,no\n")) == {}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.xlsx"])
+@pytest.mark.parametrize("judge", ["ann", "=ann"])
+def test_a_file_of_another_reviewer_neither_gives_nor_takes_notes(tmp_path, name, judge):
+    notes = {"row0": {judge: "hers"}, "row1": {"bob": "his"}}
+    hers, his = make().but(judge=judge, notes=notes), make().but(judge="bob", notes=notes)
+    grid = read_grid(exported(hers, tmp_path / name))
+    assert review.import_notes(his, grid) == review.import_notes(hers, grid) == {}
+    assert review.import_notes(hers.but(notes={"row1": {judge: "since"}}), grid) == {"row0": "hers", "row1": ""}
+
+
+@pytest.mark.parametrize("text", ["id,keep,note\nrow0,,\nrow1,,new\n", "id,keep,note,judge\nrow0,,,\nrow1,,new,\n"])
+def test_an_empty_note_in_a_file_that_names_nobody_takes_none_away(tmp_path, text):
+    state = make().but(notes={"row0": {"ann": "mine"}})
+    assert review.import_notes(state, written_grid(tmp_path, text)) == {"row1": "new"}
 
 
 def written_grid(folder, text):

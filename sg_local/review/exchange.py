@@ -3,7 +3,8 @@ editor and back.
 
 `keep` is empty where nobody has judged the row; the reviewer writes yes or no, and may change `input`, `output`,
 `reason` and `note`, which needs no judgement. An empty `keep` beside a changed text means yes. `source` is synthetic,
-own, labelled or earlier; `other_notes` are those of other people.
+own, labelled or earlier; `other_notes` are those of other people. `judge` is who exported the file, and whose notes
+it holds: another's stay theirs.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ COLUMNS = (
     "filters",
     "personal",
     "other_notes",
+    "judge",
 )
 YES, NO = ("yes", "y", "true", "1", "keep", "accept"), ("no", "n", "false", "0", "reject")
 MAX_SHOWN = 5
@@ -88,6 +90,7 @@ def _record(state: ReviewState, row: ReviewRow) -> dict[str, str]:
         "filters": "keep" if row.kept else f"{row.filters.rule}: {row.filters.reason}" if row.filters else "",
         "personal": ", ".join(kinds(*text)),
         "other_notes": "\n".join(f"{judge}: {note}" for judge, note in others_notes(state, row.id)),
+        "judge": state.judge,
     }
 
 
@@ -121,16 +124,29 @@ def _verdict(state: ReviewState, known: dict[str, ReviewRow], line: GridRow, see
 
 
 def import_notes(state: ReviewState, grid: Grid) -> dict[str, str]:
-    """The notes by id that a filled-in file changes; call import_rows first, which checks it. No such column: none."""
+    """The notes by id that a filled-in file changes; call import_rows first, which checks it. No such column: none.
+
+    A line of another's export changes none. One that does not say whose it is may add a note, but takes none away.
+    """
     if "note" not in grid.columns:
         return {}
-    found = {id: _note(state, line, id) for line in grid.rows if (id := line.cells["id"].strip())}
-    return {id: text for id, text in found.items() if text != note_of(state, id)}
+    found = {}
+    for line in grid.rows:
+        id, owner = line.cells["id"].strip(), _owner(state, line)
+        text = _note(state, line, id)
+        if text != note_of(state, id) and (owner == state.judge or (text and not owner)):
+            found[id] = text
+    return found
 
 
 def others_notes(state: ReviewState, id: str) -> list[tuple[str, str]]:
     """The notes of other people on a row: (judge, text)."""
     return [(judge, text) for judge, text in state.notes.get(id, {}).items() if judge != state.judge]
+
+
+def _owner(state: ReviewState, line: GridRow) -> str:
+    """Who exported a line; empty where it does not say."""
+    return _text(line, "judge", state.judge).strip() if line.cells.get("judge") else ""
 
 
 def _note(state: ReviewState, line: GridRow, id: str) -> str:
