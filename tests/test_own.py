@@ -394,7 +394,8 @@ def test_free_text_keeps_what_an_input_was_written_for_only_under_the_same_instr
 def test_judgements_that_a_change_puts_aside_are_told(routing, tmp_path):
     found, _ = done(routing, tmp_path, ("synth", "filter"))
     first = found.run.read(CANDIDATES, Candidate)[0]
-    found.run.append(VERDICTS, [Verdict(first.id, False, "me", reason="wrong output", step=1)])
+    rejected = Verdict(first.id, False, "me", step=1)
+    found.run.append(VERDICTS, [rejected, replace(rejected, reason="wrong output")])  # as r, then a digit write it
     with pytest.raises(MadeOtherwise) as refused:
         job(replace(routing, instruction="Name the team."), tmp_path)
     assert "1 judgement of the review put aside, in verdicts.jsonl.before" in refused.value.hint

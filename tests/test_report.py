@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -9,9 +10,9 @@ from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, job_of
 
 from sg_local import report
 from sg_local.evaluate import evaluate
-from sg_local.records import Pair, SgError, TestRow
+from sg_local.records import Pair, SgError, TestRow, Verdict
 from sg_local.report.differing import compare
-from sg_local.run import TRAIN, Run
+from sg_local.run import TRAIN, VERDICTS, Run
 from sg_local.training import TrainingRow
 
 EVIL = "<script>alert('x')</script>"
@@ -235,6 +236,18 @@ def test_the_reliability_says_what_a_threshold_leaves(tmp_path):
     page = report.render(job.run)
     assert "sure enough" in page and "0.7, as <code>abstain</code> has it" in page
     assert "fitted on 4 rows" in page
+
+
+def test_rows_judged_by_people_are_counted_as_they_stand(run, tmp_path):
+    rejected = Verdict("a", False, "ann", step=1)
+    journal = [rejected, dataclasses.replace(rejected, reason="wrong output"), Verdict("b", True, "filters")]
+    taken_back = [Verdict("c", True, "ann", step=2), Verdict("c", True, "ann", "undo", step=-2)]
+    shutil.copytree(run.root, tmp_path / "run")
+    copy = Run(tmp_path / "run")
+    copy.append(VERDICTS, [*journal, *taken_back])
+    report.write_page(copy, tmp_path / "page.html")
+    assert "1 row was judged by people." in (tmp_path / "page.html").read_text()
+    assert "judged by people" not in run.path("report.html").read_text()
 
 
 def test_a_notice_stands_above_the_first_figure_and_is_escaped(run):

@@ -158,9 +158,9 @@ def _is_alike(before: Task, task: Task) -> bool:
 
 def _again(job: OpenRun, task: Task) -> str:
     """What is made again, and what of the earlier work is of use."""
-    from sg_local import filters
+    from sg_local import review
 
-    n_judged = sum(verdict.judge != filters.JUDGE for verdict in job.run.read(VERDICTS, Verdict))
+    n_judged = len(review.person_verdicts(job.run.read(VERDICTS, Verdict)))
     aside = f" ({counted(n_judged, 'judgement')} of the review put aside, in {VERDICTS}.before)" if n_judged else ""
     if not _is_alike(job.task, task):
         return f"everything is made again{aside}"

@@ -18,6 +18,7 @@ from sg_local.report.confusion import MOST_LABELS, columns, confused
 from sg_local.report.file import read_report
 from sg_local.report.memory import sentences
 from sg_local.report.records import BASE, FAMILIES, FIELD_METRICS, METRICS, Gain, Report, SystemResult
+from sg_local.review import person_verdicts
 from sg_local.run import ADAPTER, FUSED, STAGES, TRAIN, VALID, VERDICTS, Run
 
 N_KEPT = 12
@@ -56,7 +57,7 @@ def gather(run: Run) -> dict[str, Any]:
         "n_trained": len(trained),
         "charts": {name: Markup(svg) for name, svg in _charts(run, report, rows)},
         "kept": [(row["input"], row["output"]) for row in _spread(rows, N_KEPT)],
-        "edited": sum(v.judge != "filters" for v in run.read(VERDICTS, Verdict)),
+        "by_people": len(person_verdicts(run.read(VERDICTS, Verdict))),
         "memory": () if report.memory is None else sentences(report.memory),
         "personal": "" if report.funnel is None else sentence(report.funnel.flagged, report.funnel.personal),
         "steps": {} if report.funnel is None else _steps(report.funnel),
