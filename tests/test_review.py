@@ -675,8 +675,19 @@ def test_notes_of_other_people_are_taken_over_once():
     texts = (("row0", "first"), ("row0", "last"), ("gone", "x"), ("row1", "new"), ("row2", "a"), ("row2", ""))
     theirs = [review.Note(id, "bob", text, step) for step, (id, text) in enumerate(texts, 1)]
     found = review.missing_notes(mine, theirs, {"row0", "row1", "row2"})
-    assert found == (review.Note("row0", "bob", "last"),)
+    assert found == (review.Note("row0", "bob", "last"), review.Note("row1", "bob", "new"))
     assert review.missing_notes([*mine, *found], theirs, {"row0", "row1", "row2"}) == ()
+
+
+def test_a_note_deleted_or_changed_here_does_not_come_back_from_an_old_copy():
+    old = [review.Note("row0", "bob", "a"), review.Note("row1", "ann", "b"), review.Note("row2", "bob", "c")]
+    mine = [*old, review.Note("row0", "bob", ""), review.Note("row1", "ann", "better")]
+    rows = {"row0", "row1", "row2"}
+    assert review.missing_notes(mine, old, rows) == ()
+    assert review.missing_notes(old, mine, rows) == (
+        review.Note("row0", "bob", ""),
+        review.Note("row1", "ann", "better"),
+    )
 
 
 def journal_of(judge, text):

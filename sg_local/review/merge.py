@@ -56,13 +56,15 @@ def merge(mine: Iterable[Verdict], theirs: Iterable[Verdict], ids: Collection[st
 
 
 def missing_notes(mine: Iterable[Note], theirs: Iterable[Note], ids: Collection[str]) -> tuple[Note, ...]:
-    """The notes of another journal that this one lacks: of rows it has, and by people who left none on the row here."""
-    here, there = notes_of(mine), notes_of(theirs)
+    """Each person's last note of another journal, on rows of this one, where it never stood here; an empty one where
+    they took theirs away. So a note that was changed or deleted here does not come back from an older copy."""
+    mine = list(mine)
+    have, here = {(note.id, note.judge, note.text) for note in mine}, notes_of(mine)
+    last = {(note.id, note.judge): note.text for note in theirs}
     return tuple(
         Note(id, judge, text)
-        for id, texts in there.items()
-        for judge, text in texts.items()
-        if id in ids and judge not in here.get(id, {})
+        for (id, judge), text in last.items()
+        if id in ids and (id, judge, text) not in have and text != here.get(id, {}).get(judge, "")
     )
 
 
