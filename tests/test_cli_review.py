@@ -18,6 +18,7 @@ from sg_local.job import review_files
 from sg_local.job.begun import job_for_run
 from sg_local.job.options import Home, Options
 from sg_local.job.rows import rows_of
+from sg_local.review import step
 
 LOOK, TRAIN = "Look through them now", "Train on the kept pairs now"
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -132,6 +133,18 @@ def test_what_was_decided_comes_out_as_json_with_reasons_and_notes(job, own_fold
     told("--judge", "ann", "--export", "out.csv")
     assert "off the task,ask bob," in Path("out.csv").read_text()
     assert json.loads(told("--judge", "ann", "--import", "out.csv", "--json")) == found
+
+
+def test_an_import_is_one_action_for_undo(job, own_folder):
+    rows = write_rows(own_folder / "a.csv", {0: ("no", "off the task", "ask bob"), 1: ("", "", "hm")})
+    told("--judge", "ann", "--import", rows)
+    state = job_review.open_state(job, "ann")
+    assert len(state.history) == 1
+    state = step(state, "u")
+    assert state.message.startswith("Taken back: 1 verdict and 2 notes.")
+    job_review.keep(job, state)
+    state = job_review.open_state(job, "ann")
+    assert not state.history and not state.verdicts and not any(state.notes.values())
 
 
 def test_a_merge_tells_how_far_two_reviewers_agree_and_brings_their_notes(job, own_folder):

@@ -96,10 +96,8 @@ def import_rows(job: OpenRun, judge: str, path: Path) -> Imported:
     state = job_review.open_state(job, judge)
     verdicts = tuple(review.import_rows(state, grid))
     notes = review.import_notes(state, grid)
-    if verdicts:
-        state = job_review.keep(job, review.judged(state, verdicts))
-    if notes:
-        job_review.keep(job, review.noted(state, notes))
+    if verdicts or notes:
+        job_review.keep(job, review.judged(state, verdicts, notes))
     return Imported(verdicts, notes)
 
 

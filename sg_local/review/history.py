@@ -1,8 +1,8 @@
 """What a reviewer did, action by action, read back from the journals: undo has no limit, not even a sitting's end.
 
 A person's rows carry the number of the action that wrote them (`step`); taking action n back appends rows with -n. One
-action wrote verdicts or notes; several rows of one number belong together, and the first one of an id tells what was
-there before it.
+action wrote verdicts, notes, or both; several rows of one number belong together, and the first one of an id tells
+what was there before it.
 """
 
 from __future__ import annotations

@@ -12,16 +12,21 @@ from sg_local.review.rows import ReviewRow
 from sg_local.review.state import ReviewState, current, first_open, is_judged, text_of, visible
 from sg_local.schemas import misfit
 from sg_local.tables import control_in
+from sg_local.words import counted
 
 RULE = "review"
 
 
-def judged(state: ReviewState, verdicts: Sequence[Verdict]) -> ReviewState:
-    """The state with these verdicts recorded as one action."""
-    number = state.n_actions + 1
+def judged(state: ReviewState, verdicts: Sequence[Verdict], notes: Mapping[str, str] | None = None) -> ReviewState:
+    """The state with these verdicts, and this reviewer's notes by row id, recorded as one action.
+
+    An empty note takes the one that stands away.
+    """
+    number, texts = state.n_actions + 1, notes or {}
     rows = tuple(replace(verdict, step=number) for verdict in verdicts)
-    action = Action(number, tuple((row.id, state.verdicts.get(row.id)) for row in rows))
-    return state.but(
+    before = tuple((row.id, state.verdicts.get(row.id)) for row in rows)
+    action = Action(number, before, tuple((id, note_of(state, id)) for id in texts))
+    return _with_notes(state, [Note(id, state.judge, text, number) for id, text in texts.items()]).but(
         verdicts={**state.verdicts, **{row.id: row for row in rows}},
         history=(*state.history, action),
         n_actions=number,
@@ -71,11 +76,7 @@ def number_of(state: ReviewState, id: str) -> int:
 
 def noted(state: ReviewState, texts: Mapping[str, str]) -> ReviewState:
     """The state with this reviewer's notes on these rows, by id, as one action. An empty text takes a note away."""
-    number = state.n_actions + 1
-    rows = tuple(Note(id, state.judge, text, number) for id, text in texts.items())
-    before = tuple((row.id, note_of(state, row.id)) for row in rows)
-    history = (*state.history, Action(number, notes=before))
-    return _with_notes(state, rows).but(history=history, n_actions=number)
+    return judged(state, (), texts)
 
 
 def note_of(state: ReviewState, id: str) -> str:
@@ -148,9 +149,11 @@ def undo(state: ReviewState) -> ReviewState:
 
 def _told(action: Action) -> str:
     """What was taken back, in words."""
-    one, many = ("Taken back.", "verdicts") if action.before else ("Note taken back.", "notes")
-    count = len(action.before) + len(action.notes)
-    return one if count == 1 else f"Taken back: {count} {many}."
+    n_verdicts, n_notes = len(action.before), len(action.notes)
+    if n_verdicts + n_notes == 1:
+        return "Taken back." if n_verdicts else "Note taken back."
+    parts = (counted(n_verdicts, "verdict") if n_verdicts else "", counted(n_notes, "note") if n_notes else "")
+    return f"Taken back: {' and '.join(filter(None, parts))}."
 
 
 def edited(state: ReviewState, *, input: str | None = None, output: str | None = None) -> ReviewState:
