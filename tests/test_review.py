@@ -414,6 +414,13 @@ def test_a_rejection_is_made_with_its_first_key():
     )
 
 
+@pytest.mark.parametrize("key", ["enter", "space"])
+def test_enter_and_space_give_no_reason_and_leave_the_next_card_alone(key):
+    state, made = press(make(), "r", key)
+    assert len(made) == 1 and (state.mode, state.cursor) == ("cards", "row1")
+    assert [(row.id, row.keep) for row in press(make(), "r", "a")[1]] == [("row0", False), ("row1", True)]
+
+
 def test_arrows_scroll_a_long_card_before_they_leave_it():
     state = make().but(below=2)
     state, _ = press(state, "down", "down")

@@ -121,14 +121,17 @@ CARD_KEYS: dict[str, Callable[[ReviewState], ReviewState]] = {
 
 
 def _reason(state: ReviewState, key: str) -> ReviewState:
-    """After a rejection: a digit says why, enter and esc need no reason; any other key is one over the next card."""
+    """After a rejection: a digit says why, o asks for another reason, enter or space gives none, esc takes it back.
+
+    Any other key acts on the card in sight, which is the next one.
+    """
     if is_number(key) and 1 <= int(key) <= len(REASONS):
         return reasoned(state, REASONS[int(key) - 1])
     if key == "o":
         return state.but(mode="reason_text", buffer="", caret=0)
     if key == "esc":
         return undo(state)
-    return state.but(mode="cards") if key == "enter" else _cards(state.but(mode="cards"), key)
+    return state.but(mode="cards") if key in ("enter", "space") else _cards(state.but(mode="cards"), key)
 
 
 def _reason_text(state: ReviewState, key: str) -> ReviewState:
