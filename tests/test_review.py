@@ -193,6 +193,16 @@ def test_an_input_edited_beside_an_output_that_does_not_fit_is_not_lost():
     assert [(verdict.keep, verdict.input, verdict.output) for verdict in both.new] == [(True, "4 mugs", '{"count": 4}')]
 
 
+def test_leaving_an_edit_says_what_became_of_the_row():
+    state, _ = press(orders("three"), "i", "ctrl-u", *typed("3 mugs"), "enter", "esc")
+    assert state.message == "The output stays as it was; the row is rejected (u takes it back)."
+    state, _ = press(state, "u")
+    assert not state.verdicts and press(state, "i", "esc")[0].message == "Nothing changed."
+    assert press(orders("three"), "e", *typed("x"), "enter", "esc")[0].message == "Nothing changed."
+    state, _ = press(orders("three"), "r", "1", "b", "e", "esc")
+    assert state.message == "Nothing changed."
+
+
 def test_an_edited_output_must_be_a_label():
     assert review.edited(make(), output="nonsense").new == ()
     assert review.edited(make(), input="x", output="technical").new[0].output == "technical"

@@ -15,6 +15,7 @@ from sg_local.tables import control_in
 from sg_local.words import counted
 
 RULE = "review"
+UNFIT = "the output does not fit the schema"
 
 
 def judged(state: ReviewState, verdicts: Sequence[Verdict], notes: Mapping[str, str] | None = None) -> ReviewState:
@@ -184,10 +185,19 @@ def _put_up(state: ReviewState, changes: Mapping[str, str], row: ReviewRow, wron
     """The output for editing, as it was typed, with what is wrong with it. A new input is taken at once."""
     text = changes.get("output", text_of(state, row)[1])
     if "input" in changes:
-        rejected = verdict_on(state, row, False, "the output does not fit the schema")
+        rejected = verdict_on(state, row, False, UNFIT)
         state = judged(state, [replace(rejected, input=changes["input"])])
     message = f"The output does not fit the schema: {wrong}"
     return state.but(mode="edit", edits="output", buffer=text, caret=len(text), message=message)
+
+
+def left_alone(state: ReviewState) -> str:
+    """What is true once an edit is left: nothing changed, unless its input was taken and the row rejected."""
+    last = state.verdicts.get(state.cursor or "")
+    is_put_up = last is not None and (last.keep, last.reason) == (False, UNFIT) and last.judge == state.judge
+    if last is None or not is_put_up or not state.history or state.history[-1].number != last.step:
+        return "Nothing changed."
+    return "The output stays as it was; the row is rejected (u takes it back)."
 
 
 def answered(state: ReviewState, output: str) -> ReviewState:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sg_local.review.bulk import SCROLLING, ask_all, ask_surest, confirmed
-from sg_local.review.judging import decide, edited, note_of, noted, reasoned, relabel, to_open, undo
+from sg_local.review.judging import decide, edited, left_alone, note_of, noted, reasoned, relabel, to_open, undo
 from sg_local.review.moving import (
     PAGE,
     disputed,
@@ -155,7 +155,7 @@ def _noting(state: ReviewState, key: str) -> ReviewState:
 
 def _editing(state: ReviewState, key: str) -> ReviewState:
     if key == "esc":
-        return state.but(mode="cards", message="Nothing changed.")
+        return state.but(mode="cards", message=left_alone(state))
     if key != "enter":
         return type_key(state, key)
     return edited(state.but(mode="cards", buffer="", caret=0), **{state.edits: state.buffer})
