@@ -78,7 +78,7 @@ def _about(seconds: float) -> str:
 def agreement_lines(agreements: tuple[Agreement, ...]) -> tuple[str, ...]:
     """How far reviewers agree, a sentence for each two."""
     return tuple(map(_agreement, agreements)) or (
-        "No row was judged by two people on their own: no agreement to tell.",
+        "No row was judged by two people on their own, so agreement cannot be computed.",
     )
 
 
@@ -90,5 +90,5 @@ def _agreement(found: Agreement) -> str:
         return f"{alike} Cohen's kappa needs rows of more than one outcome."
     return (
         f"{alike} Cohen's kappa {found.kappa:.2f} (95 % interval {found.low:.2f} to {found.high:.2f}): "
-        "1 is full agreement, 0 what chance gives."
+        "1 is full agreement, 0 is chance."
     )
