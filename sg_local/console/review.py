@@ -1,8 +1,8 @@
 """The review screen: one card, side panels, a line for messages, a line of keys. Draws a ReviewView, decides nothing.
 
 Made for 80x24 and everything above; below 70 columns the side panels give way to a line of progress and one of labels.
-Only the terminal's own sixteen
-colours are used, and nothing is told by colour alone, so that it reads in light and dark themes and with NO_COLOR.
+Only the terminal's own sixteen colours are used, and nothing is told by colour alone, so that it reads in light and
+dark themes and with NO_COLOR.
 """
 
 from __future__ import annotations
