@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from sg_local import review
 from sg_local.cli import review as command
 from sg_local.cli.app import app
 from sg_local.cli.config import Environment
@@ -19,6 +20,7 @@ from sg_local.job.begun import job_for_run
 from sg_local.job.options import Home, Options
 from sg_local.job.rows import rows_of
 from sg_local.review import step
+from sg_local.views.review_end import agreement_lines
 
 LOOK, TRAIN = "Look through them now", "Train on the kept pairs now"
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -133,6 +135,26 @@ def test_what_was_decided_comes_out_as_json_with_reasons_and_notes(job, own_fold
     told("--judge", "ann", "--export", "out.csv")
     assert "off the task,ask bob," in Path("out.csv").read_text()
     assert json.loads(told("--judge", "ann", "--import", "out.csv", "--json")) == found
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--import", "a.csv", "--merge", "b"), "--import and --merge"),
+        (("--export", "a.csv", "--import", "b.csv"), "--export and --import"),
+        (("--export", "a.csv", "--merge", "b"), "--export and --merge"),
+        (("--export", "a.csv", "--json"), "--export and --json"),
+    ],
+)
+def test_options_of_which_one_would_be_ignored_are_refused(options, named):
+    done = CliRunner().invoke(app, ["review", "r", *options])
+    assert done.exit_code == 2 and f"{named} contradict each other" in done.output and not Path("a.csv").exists()
+
+
+def test_agreement_is_told_in_plain_words():
+    found = review.Agreement(("ann", "bob"), n=4, alike=3, kappa=0.5, low=0.1, high=0.9)
+    assert agreement_lines((found,))[0].endswith("1 is full agreement, 0 is chance.")
+    assert agreement_lines(())[0].endswith("so agreement cannot be computed.")
 
 
 def test_an_import_is_one_action_for_undo(job, own_folder):

@@ -102,6 +102,7 @@ def review_command(
     from sg_local.job import review as job_review
     from sg_local.job import review_files
 
+    _check_ways(to, source, other, as_json=as_json)
     name = job_review.check_judge(judge or environment.user)
     with job_for_run(run, options, environment.home()) as job:
         needs(job, CANDIDATES, "synth")
@@ -119,6 +120,16 @@ def review_command(
                 job_review.finish(job, state)
             say_next(job)
     return None
+
+
+def _check_ways(to: Path | None, source: Path | None, other: Path | None, *, as_json: bool) -> None:
+    """Raise SgError (usage) for options of which one would be ignored."""
+    ways = {"--export": to, "--import": source, "--merge": other}
+    given = [name for name, path in ways.items() if path is not None]
+    if as_json and to is not None:
+        given = ["--export", "--json"]
+    if len(given) > 1:
+        raise SgError(f"{given[0]} and {given[1]} contradict each other.", "Give one of them.", exit_code=2)
 
 
 def say_next(job: OpenRun) -> None:
