@@ -1,7 +1,6 @@
 """The stages of a job: skipped when finished with the same settings and inputs, timed, stamped, told of.
 
-A stage that was finished with others stops with what differs, or is made again where `redo` says so; what it had
-made stays beside as NAME.before, and comes back when the stage fails.
+A stage that was finished with others stops with what differs, or is made again where `redo` says so (job.beside).
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sg_local.backends import limits, machine, makes_weights
 from sg_local.files import file_digest, remove
 from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering
+from sg_local.job.beside import put_away
 from sg_local.job.budget import fit_time
 from sg_local.job.events import Began, Ended, Expected, Forecast, Listener, Said, Skipped, Waiting
 from sg_local.job.job import OpenRun
@@ -141,7 +140,7 @@ def perform(job: OpenRun, name: str, tell: Listener, *, again: bool = False) -> 
         tell(Said(f"{name} runs again: {error.message}"))
         again = True
     if again:
-        with put_away(job, name):
+        with put_away(job.run, name, STAGES[name].makes):
             _perform(job, name, tell)
 
 
@@ -272,37 +271,3 @@ def forget(job: OpenRun, name: str) -> None:
     """Forget that a stage is finished; what it made stays."""
     job.run.clear_stage(name)
     remove(job.run.path(f"stages/{name}.seal"))
-
-
-@contextlib.contextmanager
-def put_away(job: OpenRun, name: str) -> Iterator[None]:
-    """Move what a finished stage made to NAME.before while it is made again; a failure brings it back.
-
-    Work that was never finished is deleted: an earlier NAME.before is better than that. An interrupted stage keeps
-    its new work, to go on from.
-    """
-    stamps = (f"stages/{name}.json", f"stages/{name}.seal")
-    files = [job.run.path(file) for file in (*STAGES[name].makes, *stamps)]
-    if job.run.stamp(name) is None:
-        for path in files:
-            remove(path)
-        yield
-        return
-    for path in files:
-        remove(_beside(path))
-        if path.exists():
-            path.rename(_beside(path))
-    try:
-        yield
-    except Exception:
-        for path in files:
-            remove(path)
-            if _beside(path).exists():
-                _beside(path).rename(path)
-        raise
-    for stamp in stamps:
-        remove(_beside(job.run.path(stamp)))
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.before")
