@@ -1,11 +1,16 @@
 """Confusion tables of the page: shades, numbered columns, and mistakes instead where labels are many."""
 
 import dataclasses
+from pathlib import Path
 
+import jinja2
 from small_reports import report_of
 
+from sg_local import report as room
 from sg_local.report.confusion import MOST_LABELS, MOST_MISTAKES, columns, confused
 from sg_local.report.records import Confusion
+
+PAGES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(room.__file__).parent), autoescape=True)
 
 
 def report_with(labels, table):
@@ -42,6 +47,16 @@ def test_short_labels_head_their_columns_and_long_ones_are_numbered():
     heads = columns(report_with(long, even(10)))
     assert [head for head, _ in heads] == [*map(str, range(1, 11)), "none"]
     assert [label for _, label in heads] == [*long, "no label"]
+
+
+def test_only_columns_that_are_numbered_are_said_to_be():
+    long = tuple(f"a label with a long name, number {i}" for i in range(3))
+    for labels, numbered in ((long, True), (("red", "blue"), False), (("1", "2"), False)):
+        report = report_with(labels, even(len(labels)))
+        page = PAGES.get_template("confusion.html").render(
+            report=report, confusions=confused(report), columns=columns(report)
+        )
+        assert ("Columns are numbered as the rows are" in page) is numbered
 
 
 def test_many_labels_have_their_commonest_mistakes():
