@@ -54,6 +54,15 @@ def test_a_target_is_partly_the_row_s_label_and_partly_what_its_scores_say(soft)
     assert [example.id for example in plain.train] == list(weights) and plain.valid == sets.valid
 
 
+def test_a_row_whose_every_share_is_small_keeps_its_own_label(soft, monkeypatch):
+    from sg_local.job import train
+
+    monkeypatch.setattr(train, "LEAST_SHARE", 0.999)
+    work = training_job(soft.opened, None)
+    outputs = {row.id: row.output for row in work.rows}
+    assert work.shares and all(own == {outputs[id]: 1.0} for id, own in work.shares.items())
+
+
 def test_what_people_judged_stays_as_it_is(soft):
     judged = training_job(soft.opened, None).rows[0].id
     soft.opened.run.append(VERDICTS, [Verdict(judged, True, "me")])

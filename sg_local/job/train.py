@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 N_NAMED = 5
 LEAST_SHARE = 0.05
-"""Labels with a smaller share of a row's target are left out: each costs a reading of the row."""
+"""Labels with a smaller share of a row's target are left out: each costs a reading of the row. Where all have, the
+row's own label stays."""
 EXAMPLES = "examples"
 """The folder inside a run where the tune on the demonstrations alone is kept."""
 CANARIES = "canaries"
@@ -166,7 +167,7 @@ def shares_of(job: OpenRun, kept: Sequence[Kept]) -> dict[str, dict[str, float]]
     for id, said in found.items():
         own = rows[id].pair.output
         mixed = {label: soft * p + (1 - soft) * (label == own) for label, p in zip(job.task.labels, said, strict=True)}
-        large = {label: share for label, share in mixed.items() if share >= LEAST_SHARE}
+        large = {label: share for label, share in mixed.items() if share >= LEAST_SHARE} or {own: 1.0}
         shares[id] = {label: round(share / sum(large.values()), 4) for label, share in large.items()}
     return shares
 
