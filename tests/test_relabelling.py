@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 import sg_local as sg
@@ -54,6 +56,12 @@ def test_every_row_gets_the_label_that_the_scores_give(run):
 
 def test_scores_that_contradict_what_was_asked_agree_less_than_chance(run):
     assert relabelled(run, TASK, LOOSE, scores(sign=-1)).kappa < 0
+
+
+def test_scores_of_the_model_before_do_not_stay_with_the_new_ones(run):
+    run.replace(CANDIDATES, [dataclasses.replace(candidate(i, "yes"), channel_scores=(-1.0, -2.0)) for i in range(80)])
+    found = relabelled(run, TASK, LOOSE, scores())
+    assert found.rows and all(row.candidate.channel_scores == () for row in found.rows)
 
 
 def test_what_people_judged_and_labelled_stays(run):

@@ -70,6 +70,10 @@ def first_agreement(run: Run, task: Task) -> float | None:
 
 
 def _labelled(row: Candidate, label: str, scores: Sequence[float]) -> Candidate:
-    """A candidate as if it had been written for this label and all votes were for it."""
+    """A candidate as if it had been written for this label and all votes were for it.
+
+    Its channel scores are of the model before, and go.
+    """
     votes = {label: row.n_samples}
-    return replace(row, label_asked=label, label_scores=tuple(scores), output=label, votes=votes, vote_share=1.0)
+    anew = replace(row, label_scores=tuple(scores), channel_scores=())
+    return replace(anew, label_asked=label, output=label, votes=votes, vote_share=1.0)
