@@ -10,13 +10,25 @@ import sg_local as sg
 from sg_local.gguf import read_adapter
 from sg_local.job import generations
 from sg_local.job.layouts import tuned_form
-from sg_local.run import ADAPTER
+from sg_local.records import TrainStep
+from sg_local.run import ADAPTER, TRAIN, VALID, Run
+from sg_local.training import TrainingRow
+
+
+def labels_of(folder):
+    """Each row's label as the adapter in the folder was trained and validated on it."""
+    return {row.id: row.output for name in (TRAIN, VALID) for row in Run(folder).read(name, TrainingRow)}
+
+
+def is_step(event):
+    return isinstance(event, sg.Moved) and isinstance(event.at, TrainStep)
 
 
 def test_a_run_trained_in_every_way_is_exported_evaluated_and_asked(tmp_path):
     base = write_model(tmp_path / "base.gguf", TinySpec(layers=1))
     settings = small_settings({"types": ("Q8_0",), "min_gain": -9.0})
     settings["train"] |= {"shown": "all,0", "soft": 0.5, "generations": 2, "n_seeds": 2, "epochs": 2}
+    settings["eval"] |= {"canaries": 1, "tuned_examples": True}
     places = {"runs": tmp_path / "runs", "name": "r", "home": tmp_path / "home"}
     with sg.open_job(TASK, model=base, settings=settings, **places) as job:
         report = job.run()
@@ -26,6 +38,10 @@ def test_a_run_trained_in_every_way_is_exported_evaluated_and_asked(tmp_path):
     mean = read_adapter(job.folder / ADAPTER)
     for name, (a, _) in mean.pairs.items():
         assert len(a) == 8 and len(first.pairs[name][0]) == 4 and mean.scale(name) == first.scale(name) == 2.0
+    for second in ("canaries", "examples"):
+        assert len(next(iter(read_adapter(job.folder / second / ADAPTER).pairs.values()))[0]) == 8
+    own, copy = (labels_of(folder) for folder in (job.folder, job.folder / "canaries"))
+    assert len(copy) == len(own) + 1 and own.items() <= copy.items()
     card = (job.folder / "README.md").read_text()
     assert (
         "trained to answer without any" in card

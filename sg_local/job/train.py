@@ -13,7 +13,7 @@ from sg_local.job.job import OpenRun
 from sg_local.job.layouts import training_form, tuned_form
 from sg_local.job.own import weight_of
 from sg_local.records import LABELLED, NoRows, Pair, SgError
-from sg_local.run import ADAPTER, TRAIN, MadeOtherwise, Run
+from sg_local.run import ADAPTER, TRAIN, VALID, MadeOtherwise, Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,8 +175,8 @@ def shares_of(job: OpenRun, kept: Sequence[Kept]) -> dict[str, dict[str, float]]
 def train_examples(job: OpenRun, tell: Listener) -> Path:
     """A second adapter, in the run's folder `examples`, from the demonstrations alone; its path.
 
-    It gets as many optimiser steps as the run's own adapter, with the same settings, and each demonstration is shown
-    the others only: what synthesis must beat to be worth its time.
+    It gets as many optimiser steps as the run's own adapter, with the same settings (as many seeds, too), and each
+    demonstration is shown the others only: what synthesis must beat to be worth its time.
     """
     from sg_local import training
     from sg_local.backends import open_trainer
@@ -193,7 +193,7 @@ def train_examples(job: OpenRun, tell: Listener) -> Path:
         task=job.task,
         form=tuned_form(job),
         generator=job.generator,
-        trainer=open_trainer(job.trainer, job.base.path),
+        trainer=averaged(job, open_trainer(job.trainer, job.base.path)),
         rows=tuple(training.TrainingRow(f"example-{i}", pair.input, pair.output) for i, pair in enumerate(pairs)),
         settings=replace(settings, epochs=epochs, time_s=None),
         seed=job.seed,
@@ -208,12 +208,16 @@ def train_examples(job: OpenRun, tell: Listener) -> Path:
 def train_canaries(job: OpenRun, tell: Listener) -> tuple[Path, tuple[Canary, ...]]:
     """A second adapter, in the run's folder `canaries`, as the run's own with planted secrets among its rows; its path
     and the secrets that trained. It weighs a planted row as the heaviest of the run's.
+
+    It has the rows and labels that the run's own last trained on, and as many seeds. With `train.soft` as well, the
+    soft part of a later round's targets comes from the untuned model's scores here: the tuned ones are not kept.
     """
     from sg_local.backends import open_trainer
     from sg_local.evaluate import plant
     from sg_local.training import TrainingRow
 
-    work = training_job(job, open_trainer(job.trainer, job.base.path), lambda sets: job.close())
+    trainer = averaged(job, open_trainer(job.trainer, job.base.path))
+    work = training_job(job, trainer, lambda sets: job.close(), trained_rows(job.run))
     rows = [Pair(row.input, row.output) for row in work.rows]
     planted = plant(job.task, rows, job.plan["eval"].canaries, job.seed)
     weight = max(row.weight for row in work.rows)
@@ -224,6 +228,17 @@ def train_canaries(job: OpenRun, tell: Listener) -> tuple[Path, tuple[Canary, ..
     train_anew(work, lambda step: tell(Moved("eval", step)))
     trained = {row.id for row in work.run.read(TRAIN, TrainingRow)}
     return work.run.path(ADAPTER), tuple(one for one in planted if one.id in trained)
+
+
+def trained_rows(run: Run) -> list[Kept]:
+    """The rows that the run's adapter was trained and validated on, in synthesis order, with the labels they had."""
+    from sg_local.filters import Kept
+    from sg_local.records import Candidate
+    from sg_local.run import CANDIDATES
+    from sg_local.training import TrainingRow
+
+    pairs = {row.id: Pair(row.input, row.output) for name in (TRAIN, VALID) for row in run.read(name, TrainingRow)}
+    return [Kept(row.id, pairs[row.id], row) for row in run.read(CANDIDATES, Candidate) if row.id in pairs]
 
 
 def train_anew(work: Training, on_step: Callable[[TrainStep], None]) -> None:
