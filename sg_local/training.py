@@ -54,6 +54,7 @@ class Training:
     `max_tokens` are the context and the longest answer that serving will have, in tokens. `labelled` are the ids of the
     rows that a person has labelled; `valid_share` of these may validate, before any other. `shares` holds what part of
     its weight a row trains with each of several outputs, by its id, where that is not all with its own (soft targets).
+    `time_share` is this training's share of `settings.time_s`.
     """
 
     run: Run
@@ -72,6 +73,7 @@ class Training:
     labelled: frozenset[str] = frozenset()
     valid_share: float = 0.0
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    time_share: float = 1.0
 
     @property
     def room(self) -> Room:
@@ -119,7 +121,9 @@ def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: Non
     sets = prepare(job)
     job.before(sets)
     assert job.trainer is not None, "a job without a trainer is only handed over"
-    adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), job.settings, note)
+    limit = job.settings.time_s
+    settings = dataclasses.replace(job.settings, time_s=None if limit is None else limit * job.time_share)
+    adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), settings, note)
     return _finish(job, sets, adapter, steps, started)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 
 import pytest
 
 import sg_local as sg
-from sg_local.backends.scripted import ScriptedGenerator
+from sg_local.backends.scripted import ScriptedGenerator, ScriptedTrainer
+from sg_local.evaluate import EvalEvent
 from sg_local.filters import FilterSettings, apply
 from sg_local.filters.relabelling import first_agreement, relabelled, unlabelled
 from sg_local.records import LABELLED, Candidate, Pair, Score, Task, Verdict
@@ -78,12 +80,14 @@ SMALL = {"synth": {"n_inputs": 60, "n_asked": 240}, "filter": {"policy": "asked"
          "eval": {"n_votes": 2}}  # fmt: skip
 
 
-def generations(n, routing, monkeypatch, knows):
+def generations(n, routing, monkeypatch, knows, heard=None, **more):
     """A scripted run of so many generations, whose models score as `knows` says; what it said and its rows."""
     monkeypatch.setattr(ScriptedGenerator, "score", lambda self, asked: (Score(one.id, knows(one)) for one in asked))
-    said, settings = [], {**SMALL, "train": {"generations": n}}
-    with sg.open_job(routing, runs="runs", name=f"g{n}", backend="scripted", settings=settings) as job:
-        job.run(listen=lambda event: said.append(event.text) if isinstance(event, sg.Said) else None)
+    heard = [] if heard is None else heard
+    settings = {**SMALL, "train": {"generations": n, **more.pop("train", {})}}
+    with sg.open_job(routing, runs="runs", name=f"g{n}", backend="scripted", settings=settings, **more) as job:
+        job.run(listen=heard.append)
+        said = [event.text for event in heard if isinstance(event, sg.Said)]
         return said, job.opened.run.read("train.jsonl", TrainingRow), job
 
 
@@ -105,6 +109,39 @@ def test_a_second_generation_trains_on_labels_of_the_first(own_folder, routing, 
     with sg.load("g2") as again:
         again.run()
     assert (job.folder / "adapter.gguf").read_bytes() == before
+
+
+def test_every_training_has_an_equal_share_of_the_time(own_folder, routing, monkeypatch):
+    given, train = [], ScriptedTrainer.train
+
+    def noted(self, examples, valid, out, settings, on_step):
+        given.append(settings.time_s)
+        return train(self, examples, valid, out, settings, on_step)
+
+    monkeypatch.setattr(ScriptedTrainer, "train", noted)
+    _, _, job = generations(2, routing, monkeypatch, by_length, train={"time_s": 90.0})
+    assert given == [45.0, 45.0] and job.opened.run.stamp("train")["settings"]["time_s"] == 90.0
+
+
+def test_labelling_the_rows_anew_tells_where_it_stands(own_folder, routing, monkeypatch):
+    heard = []
+    generations(2, routing, monkeypatch, by_length, heard)
+    at = [event.at for event in heard if isinstance(event, sg.Moved) and event.stage == "train"]
+    anew = [one for one in at if isinstance(one, EvalEvent)]
+    assert anew and anew[-1].done == anew[-1].wanted > 0 and anew[-1].title == "labelling the rows anew"
+
+
+def test_own_inputs_alone_are_trained_on_once_in_all_the_time(own_folder, routing, monkeypatch):
+    given = []
+    monkeypatch.setattr(ScriptedTrainer, "train", lambda *asked: given.append(asked[4].time_s) or 1 / 0)
+    with open("own.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["text"], *[[f"My {text(i)} parcel has a problem."] for i in range(80)]])
+    heard = []
+    with pytest.raises(ZeroDivisionError):
+        generations(2, routing, monkeypatch, by_length, heard, inputs="own.csv", train={"time_s": 90.0})
+    said = [event.text for event in heard if isinstance(event, sg.Said)]
+    assert given == [90.0] and not any("training 1 of" in one for one in said)
+    assert sum("no labels were asked for" in one and one.endswith("training once") for one in said) == 1
 
 
 def test_labels_that_agree_less_than_the_untuned_model_s_end_it(own_folder, routing, monkeypatch):

@@ -59,7 +59,7 @@ def test_a_generation_that_ends_the_row_is_the_run_s_own_training(tmp_path, monk
     with sg.open_job(TASK, model=base, settings=settings, runs=tmp_path, name="r", home=tmp_path / "home") as job:
         job.synth()
         job.filter()
-        job.train(listen=lambda event: steps.append(event.at.step) if isinstance(event, sg.Moved) else None)
+        job.train(listen=lambda event: steps.append(event.at.step) if is_step(event) else None)
     assert steps == sorted(set(steps)) and len(steps) > 2
     first, own = (read_adapter(folder / ADAPTER) for folder in (job.folder / "generation-1", job.folder))
     assert all((own.pairs[name][1] == b).all() for name, (_, b) in first.pairs.items())

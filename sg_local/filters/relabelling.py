@@ -37,6 +37,11 @@ def unlabelled(run: Run) -> list[Candidate]:
     return [row for row in run.read(CANDIDATES, Candidate) if row.source != LABELLED]
 
 
+def is_asked(run: Run) -> bool:
+    """Whether any input was written for a label, which new labels can be compared with."""
+    return any(row.label_asked for row in unlabelled(run))
+
+
 def relabelled(run: Run, task: Task, settings: FilterSettings, scores: Scores) -> Relabelled:
     """The rows of a run with the labels that these scores give; candidates without scores are left out."""
     candidates = [row for row in run.read(CANDIDATES, Candidate) if row.id in scores or row.source == LABELLED]

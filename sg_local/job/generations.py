@@ -2,7 +2,7 @@
 
 The trainings before the last are kept inside the run, in `generation-1` and so on, and go on after a kill as the run's
 own does. One whose labels agree less with the asked ones than those before did (filters.relabelling) ends the row: it
-is then the run's own training, from the rows that it had.
+is then the run's own training, from the rows that it had. Each training has an equal share of `train.time_s`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sg_local.files import artefact
 from sg_local.filters import Kept
-from sg_local.filters.relabelling import Relabelled, first_agreement, relabelled, unlabelled
+from sg_local.filters.relabelling import Relabelled, first_agreement, is_asked, relabelled, unlabelled
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
 from sg_local.job.train import train_anew, training_job
@@ -25,27 +25,37 @@ from sg_local.words import counted
 logger = logging.getLogger(__name__)
 
 
+def n_trainings(job: OpenRun) -> int:
+    """How many trainings in a row the settings ask for, where labels can come of them and be compared; else 1."""
+    n: int = job.plan["train"].generations
+    return n if n > 1 and job.task.labels and is_asked(job.run) else 1
+
+
 def rows_of_last(job: OpenRun, tell: Listener) -> list[Kept]:
     """The rows that the run's own training is made from, after the trainings before it.
 
-    Those that the filters kept where there is one training only, and for a task of generation.
+    Those that the filters kept where there is one training only (n_trainings).
     """
     from sg_local import filters
 
-    rows, n = filters.kept_rows(job.run), job.plan["train"].generations
-    if n < 2 or not job.task.labels:
+    rows, n = filters.kept_rows(job.run), n_trainings(job)
+    if n == 1:
+        if job.plan["train"].generations > 1 and job.task.labels:
+            why = "no labels were asked for, so nothing can tell whether new ones are better"
+            tell(Said(f"  {why}: training once"))
         return rows
     before = first_agreement(job.run, job.task)
     for generation in range(1, n):
         tell(Said(f"  training {generation} of up to {n}: {counted(len(rows), 'row')}"))
         found = _next(job, generation, rows, tell)
         logger.info("generation %d: kappa %s, before %s, %d rows", generation, found.kappa, before, len(found.rows))
+        assert found.kappa is not None, "labels were asked for"
         said = _kappas(found.kappa, before)
-        if found.kappa is None or (before is not None and found.kappa < before):
+        if before is not None and found.kappa < before:
             tell(Said(f"  its labels agree less with the asked ones than those before ({said}): the rows stay"))
             _go_on_from(job, generation)
             return rows
-        tell(Said(f"  its labels agree with the asked ones ({said}): they train the next"))
+        tell(Said(f"  its labels agree with the asked ones ({said}): the next round trains on them"))
         rows, before = list(found.rows), found.kappa
     return rows
 
@@ -67,17 +77,16 @@ def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -
     folder = Run(job.run.path(f"generation-{generation}"))
     trainer = open_trainer(job.trainer, job.base.path)
     work = training_job(job, trainer, lambda sets: job.close(), rows)
-    settings = work.settings
-    alone = replace(settings, generations=1, time_s=None if settings.time_s is None else settings.time_s / 2)
-    work = replace(work, run=folder, settings=alone, facts={})
+    work = replace(work, run=folder, settings=replace(work.settings, generations=1), facts={})
     train_anew(work, lambda step: tell(Moved("train", step)))
     candidates = unlabelled(job.run)
+    texts = [row.input for row in candidates]
     judge = replace(evaluation_of(job), run=folder, form=work.form)
-    scores = evaluate.label_scores(judge, folder.path(ADAPTER), [row.input for row in candidates], lambda event: None)
+    scores = evaluate.label_scores(judge, folder.path(ADAPTER), texts, lambda event: tell(Moved("train", event)))
     found = {row.id: one for row, one in zip(candidates, scores, strict=True)}
     return relabelled(job.run, job.task, job.plan["filter"], found)
 
 
-def _kappas(now: float | None, before: float | None) -> str:
-    said = "none were asked for" if now is None else f"kappa {now:.2f}"
+def _kappas(now: float, before: float | None) -> str:
+    said = f"kappa {now:.2f}"
     return said if before is None else f"{said}, before {before:.2f}"

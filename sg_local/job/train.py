@@ -107,6 +107,7 @@ def training_job(
 ) -> Training:
     """The training room's view of a job; `kept` are other rows than those that the filters kept."""
     from sg_local import filters, training
+    from sg_local.job.generations import n_trainings
 
     kept = filters.kept_rows(job.run) if kept is None else kept
     labelled = frozenset(row.id for row in kept if row.candidate.source == LABELLED)
@@ -132,6 +133,7 @@ def training_job(
         labelled=labelled,
         valid_share=job.plan["own"].valid,
         shares=shares_of(job, kept),
+        time_share=1 / n_trainings(job),
     )
 
 
