@@ -54,7 +54,8 @@ class Training:
     `max_tokens` are the context and the longest answer that serving will have, in tokens. `labelled` are the ids of the
     rows that a person has labelled; `valid_share` of these may validate, before any other. `shares` holds what part of
     its weight a row trains with each of several outputs, by its id, where that is not all with its own (soft targets).
-    `time_share` is this training's share of `settings.time_s`.
+    `time_share` is this training's share of `settings.time_s`. `began_from` has a digest of each row that the first of
+    several trainings in a row began from, by its id; the stamp keeps it.
     """
 
     run: Run
@@ -74,6 +75,7 @@ class Training:
     valid_share: float = 0.0
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     time_share: float = 1.0
+    began_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def room(self) -> Room:
@@ -257,7 +259,8 @@ def _finish(job: Training, sets: Sets, adapter: Adapter, steps: Sequence[TrainSt
         warnings=warnings_of(len({example.id for example in sets.train}), curve),
         seconds=round(time.monotonic() - started, 1),
     )
-    job.run.write_stamp("train", _stamped(job), (ADAPTER,), (ADAPTER, TRAIN, VALID), **dataclasses.asdict(trained))
+    told = {**dataclasses.asdict(trained), **({"began_from": dict(job.began_from)} if job.began_from else {})}
+    job.run.write_stamp("train", _stamped(job), (ADAPTER,), (ADAPTER, TRAIN, VALID), **told)
     return trained
 
 

@@ -12,6 +12,7 @@ from sg_local.backends.scripted import ScriptedGenerator, ScriptedTrainer
 from sg_local.evaluate import EvalEvent
 from sg_local.filters import FilterSettings, apply
 from sg_local.filters.relabelling import first_agreement, relabelled, unlabelled
+from sg_local.job.stale import n_changed
 from sg_local.records import LABELLED, Candidate, Pair, Score, Task, Verdict
 from sg_local.run import CANDIDATES, VERDICTS, Run
 from sg_local.training import TrainingRow
@@ -109,6 +110,9 @@ def test_a_second_generation_trains_on_labels_of_the_first(own_folder, routing, 
     with sg.load("g2") as again:
         again.run()
     assert (job.folder / "adapter.gguf").read_bytes() == before
+    assert n_changed(job.opened.run) == 0
+    job.opened.run.append(VERDICTS, [Verdict(rows[0].id, False, "me")])
+    assert n_changed(job.opened.run) == 1
 
 
 def test_every_training_has_an_equal_share_of_the_time(own_folder, routing, monkeypatch):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sg_local import filters
 from sg_local.files import file_digest
+from sg_local.records import digest
 from sg_local.run import ADAPTER, CANDIDATES, STAGES, TRAIN, VALID, Run
 
 PARTS = ("id", "input", "output")
@@ -44,14 +45,24 @@ def stale_stages(run: Run) -> tuple[StaleStage, ...]:
 
 
 def n_changed(run: Run) -> int:
-    """How many pairs would be trained on and were not, or were and would not be; 0 before the run is trained."""
+    """How many pairs would be trained on and were not, or were and would not be; 0 before the run is trained.
+
+    Where the rows that trained got their labels from earlier trainings, the pairs are those that the first began from.
+    """
     stamp = run.stamp("train")
     if stamp is None:
         return 0
+    if stamp.get("began_from"):
+        return len({id for id, _ in stamp["began_from"].items() ^ kept_digests(run).items()})
     trained = {tuple(row.get(key) for key in PARTS) for name in (TRAIN, VALID) for row in run.lines(name)}
     dropped = set(stamp.get("dropped", ()))
     kept = {(row.id, row.pair.input, row.pair.output) for row in filters.kept_rows(run) if row.id not in dropped}
     return len({id for id, *_ in trained ^ kept})
+
+
+def kept_digests(run: Run) -> dict[str, str]:
+    """A digest of each pair that the filters and people keep now, by the row's id."""
+    return {row.id: digest([row.pair.input, row.pair.output]) for row in filters.kept_rows(run)}
 
 
 def is_trained(run: Run) -> bool:

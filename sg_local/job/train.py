@@ -39,7 +39,8 @@ def train(job: OpenRun, tell: Listener) -> str:
     from sg_local import training
     from sg_local.backends import open_trainer
     from sg_local.backends.training.precision import BF16
-    from sg_local.job.generations import rows_of_last
+    from sg_local.job.generations import n_trainings, rows_of_last
+    from sg_local.job.stale import kept_digests
 
     trainer = averaged(job, open_trainer(job.trainer, job.base.path))
     tell(Said(f"  trainer: {trainer.note}"))
@@ -58,8 +59,10 @@ def train(job: OpenRun, tell: Listener) -> str:
         steps[:] = [step]
         tell(Moved("train", step))
 
+    began_from = kept_digests(job.run) if n_trainings(job) > 1 else {}
     try:
-        done = training.train(training_job(job, trainer, before, rows_of_last(job, tell)), on_step)
+        work = training_job(job, trainer, before, rows_of_last(job, tell))
+        done = training.train(replace(work, began_from=began_from), on_step)
     except NoRows as error:
         from sg_local.filters.remedies import starved
 
