@@ -16,7 +16,7 @@ from sg_local.backends import Trainer, TrainSettings
 from sg_local.backends.training.loop import CURVE
 from sg_local.files import file_digest, write_text
 from sg_local.gguf import read_adapter, write_adapter
-from sg_local.journals import JournalFile
+from sg_local.reading import as_record, parse_json, read_lines
 from sg_local.records import Adapter, TokenExample, TrainStep, to_json
 
 
@@ -67,9 +67,19 @@ class Averaged:
 
     def _keep_curve(self, out: Path) -> None:
         """Leave the mean curve of the trainings, as each has kept its own: a try that went on has seen but its part."""
-        curves = [JournalFile(out / f"seed-{i}" / CURVE).read(TrainStep) for i in range(self.n_seeds)]
-        if all(curves):
-            write_text(out / CURVE, "".join(to_json(step) + "\n" for step in mean_curve(curves)))
+        paths = [out / f"seed-{i}" / CURVE for i in range(self.n_seeds)]
+        if all(path.is_file() for path in paths):
+            mean = mean_curve([read_curve(path) for path in paths])
+            write_text(out / CURVE, "".join(to_json(step) + "\n" for step in mean))
+
+
+def read_curve(path: Path) -> list[TrainStep]:
+    """The steps that a training has kept. Raises SgError for a damaged file."""
+    hint = f"Remove {path.parent} to train this seed again."
+    return [
+        as_record(TrainStep, parse_json(line, f"{path}:{n}", hint, is_line=True), f"{path}:{n}", hint)
+        for n, line in read_lines(path, exit_code=1)
+    ]
 
 
 def mean_curve(curves: Sequence[Sequence[TrainStep]]) -> list[TrainStep]:
