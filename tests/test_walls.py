@@ -61,7 +61,7 @@ MAY_IMPORT = {
         "tables",
     },
     "gguf": {"records", "files"},
-    "report": {*DISK, "words", "splitting", "personal", "calibration"},
+    "report": {*DISK, "review", "words", "splitting", "personal", "calibration"},
     "filters": {"records", "run", "words", "schemas", "splitting", "prompts", "metrics", "personal"},
     "models": {"records", "files", "words", "reading", "home", "tasks", "gguf"},
     "backends": {"words", "parsing", "home", "records", "files", "reading", "cache", "gguf"},
