@@ -33,21 +33,18 @@ from typing import Any
 
 import numpy as np
 from own_data import (
-    COMMON,
-    QUICK,
-    QUICK_TESTS,
-    TESTS,
     Rows,
     Setting,
     end_with,
     interval,
     measure_all,
+    parsed,
     parted,
     place,
     pooled_gain,
     shared,
 )
-from quality import note, options_of, split_at
+from quality import note, options_of
 
 import sg_local as sg
 from sg_local import filters, metrics, prompts
@@ -111,15 +108,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", metavar="TASK")
     parser.add_argument("--arm", action="append", help="SETTING=VALUE ... or NAME: SETTING=VALUE ...; may be repeated")
-    parser.add_argument("--seeds", type=int, default=1, help="so many seeds of each task, from 0")
-    parser.add_argument("--runs", type=Path, default=Path("runs-arms"), help="folder of the runs")
-    parser.add_argument("--tests", type=int, help="test rows of each task, drawn with a fixed seed")
-    parser.add_argument("--full", action="store_true", help="all shipped tasks, the preset as it is")
-    own, _, options = split_at(sys.argv[1:], "--")
-    args = parser.parse_args(own)
+    args = parsed(parser, "arms", "all shipped tasks")
     args.tasks = args.tasks or ([path.stem for path in shipped_tasks()] if args.full else [QUICK_TASK])
-    args.tests = args.tests or (TESTS if args.full else QUICK_TESTS)
-    args.options = [*COMMON, *(() if args.full else QUICK), *options]
     args.arms = [Arm(AS_IS, {}), *map(arm_of, args.arm or ([] if args.full else [QUICK_ARM]))]
     return args
 

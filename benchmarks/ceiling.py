@@ -35,9 +35,6 @@ from typing import Any
 
 import numpy as np
 from own_data import (
-    COMMON,
-    QUICK,
-    TESTS,
     Rows,
     Setting,
     end_with,
@@ -45,13 +42,14 @@ from own_data import (
     measure_all,
     own_job,
     own_rows,
+    parsed,
     parted,
     place,
     pooled_gain,
     print_gains,
     shared,
 )
-from quality import note, options_of, split_at
+from quality import note, options_of
 
 import sg_local as sg
 from sg_local import filters
@@ -88,17 +86,10 @@ def arguments() -> argparse.Namespace:
     """The command line, everything behind `--` apart."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", metavar="TASK")
-    parser.add_argument("--seeds", type=int, default=1, help="so many seeds of each task, from 0")
-    parser.add_argument("--runs", type=Path, default=Path("runs-ceiling"), help="folder of the runs")
-    parser.add_argument("--tests", type=int, help="test rows of each task, drawn with a fixed seed")
     parser.add_argument("--real", type=int, help="real inputs of each task at most")
-    parser.add_argument("--full", action="store_true", help="all shipped tasks, the preset as it is")
-    own, _, options = split_at(sys.argv[1:], "--")
-    args = parser.parse_args(own)
+    args = parsed(parser, "ceiling", "all shipped tasks", QUICK_TESTS)
     args.tasks = args.tasks or ([path.stem for path in shipped_tasks()] if args.full else [QUICK_TASK])
-    args.tests = args.tests or (TESTS if args.full else QUICK_TESTS)
     args.real = args.real or (REAL if args.full else QUICK_REAL)
-    args.options = [*COMMON, *(() if args.full else QUICK), *options]
     return args
 
 

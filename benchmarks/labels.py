@@ -31,21 +31,18 @@ from typing import Any
 
 import numpy as np
 from own_data import (
-    COMMON,
-    QUICK,
-    QUICK_TESTS,
-    TESTS,
     Rows,
     Setting,
     end_with,
     measure_all,
+    parsed,
     parted,
     place,
     pooled_gain,
     print_gains,
     shared,
 )
-from quality import note, options_of, split_at
+from quality import note, options_of
 
 import sg_local as sg
 from sg_local import filters, prompts
@@ -90,17 +87,11 @@ def arguments() -> argparse.Namespace:
     """The command line, everything behind `--` apart."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", metavar="TASK")
-    parser.add_argument("--seeds", type=int, default=1, help="so many seeds of each task, from 0")
-    parser.add_argument("--runs", type=Path, default=Path("runs-labels"), help="folder of the runs")
-    parser.add_argument("--tests", type=int, help="test rows of each task, drawn with a fixed seed")
     parser.add_argument("--arm", action="append", help="an arm by name, or as NAME: SETTING ...; may be repeated")
-    parser.add_argument("--full", action="store_true", help="all tasks and arms, the preset as it is")
-    own, _, options = split_at(sys.argv[1:], "--")
-    args = parser.parse_args(own)
+    args = parsed(parser, "labels", "all tasks and arms")
     with_labels = [path.stem for path in shipped_tasks() if sg.load_task(path.stem).labels]
     args.tasks = args.tasks or (with_labels if args.full else with_labels[:1])
-    args.tests = args.tests or (TESTS if args.full else QUICK_TESTS)
-    args.options = [*COMMON, *CHANNEL, *(() if args.full else QUICK), *options]
+    args.options = [*CHANNEL, *args.options]
     args.arms = arms_of(args.arm) if args.arm else [*ARMS] if args.full else [*ARMS][:2]
     return args
 

@@ -135,17 +135,26 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="Super-NaturalInstructions JSON files")
     parser.add_argument("--task", type=int, action="append", metavar="NUMBER", help="only this one; may be repeated")
-    parser.add_argument("--seeds", type=int, default=1, help="so many seeds of each task, from 0")
-    parser.add_argument("--runs", type=Path, default=Path("runs-own-data"), help="folder of the runs")
-    parser.add_argument("--tests", type=int, help="test rows of each task, drawn with a fixed seed")
-    parser.add_argument("--full", action="store_true", help="all tasks and arms, the preset as it is")
-    own, _, options = split_at(sys.argv[1:], "--")
-    args = parser.parse_args(own)
-    args.tests = args.tests or (TESTS if args.full else QUICK_TESTS)
-    args.options = [*COMMON, *(() if args.full else QUICK), *options]
+    args = parsed(parser, "own-data", "all tasks and arms")
     sizes = (INPUT_SIZES, ROW_SIZES) if args.full else ((QUICK_SIZES[0],), (QUICK_SIZES[1],))
     arms = [Arm(kind, size) for kind, each in zip(("inputs", "rows"), sizes, strict=True) for size in each]
     args.arms = [Arm(SYNTHETIC), *arms]
+    return args
+
+
+def parsed(parser: argparse.ArgumentParser, name: str, full: str, quick_tests: int = QUICK_TESTS) -> argparse.Namespace:
+    """The command line of a benchmark of arms: its own words, those that all have, and the options behind `--`.
+
+    `full` says what `--full` takes; without it a task has `quick_tests` test rows.
+    """
+    parser.add_argument("--seeds", type=int, default=1, help="so many seeds of each task, from 0")
+    parser.add_argument("--runs", type=Path, default=Path(f"runs-{name}"), help="folder of the runs")
+    parser.add_argument("--tests", type=int, help="test rows of each task, drawn with a fixed seed")
+    parser.add_argument("--full", action="store_true", help=f"{full}, the preset as it is")
+    own, _, options = split_at(sys.argv[1:], "--")
+    args = parser.parse_args(own)
+    args.tests = args.tests or (TESTS if args.full else quick_tests)
+    args.options = [*COMMON, *(() if args.full else QUICK), *options]
     return args
 
 
