@@ -76,20 +76,23 @@ def opened_for_trial(model: Path, settings: EngineSettings, *, is_second: bool) 
 
     Where it `is_second`, another process holds the same model: its file is mapped, and no weights are copied.
     """
-    facts = check_file(model)
-    question = _question(model, settings)
-    loaded = load(model, settings.gpu_layers, copies=not is_second)
-    return LlamaGenerator(_parts(loaded, question, facts, unprobed(question), settings))
+    return LlamaGenerator(_as_given(model, settings, copies=not is_second))
 
 
 def open_watched(model: Path, settings: EngineSettings) -> tuple[LlamaGenerator, InputSquares]:
     """A generator on the file as given, and what flows into its matrices from now on (importance.py)."""
-    facts, watched = check_file(model), InputSquares()
+    watched = InputSquares()
+    check_survives(trial_of(model, settings))
+    parts = _as_given(model, settings, on_node=watched.callback)
+    return LlamaGenerator(replace(parts, trial=Trial(model, _cache(settings)))), watched
+
+
+def _as_given(model: Path, settings: EngineSettings, *, copies: bool = True, on_node: Any = None) -> Parts:
+    """The engine's parts around the file itself; no faster copy is looked for."""
+    facts = check_file(model)
     question = _question(model, settings)
-    check_survives(Trial(model, question.cache, settings.gpu_layers))
-    loaded = load(model, settings.gpu_layers)
-    parts = _parts(loaded, question, facts, unprobed(question), settings, watched.callback)
-    return LlamaGenerator(replace(parts, trial=Trial(model, question.cache))), watched
+    loaded = load(model, settings.gpu_layers, copies=copies)
+    return _parts(loaded, question, facts, unprobed(question), settings, on_node)
 
 
 def _question(model: Path, settings: EngineSettings) -> ProbeRequest:
