@@ -15,11 +15,10 @@ from sg_local.review.exchange import (
     from_file,
     import_notes,
     import_rows,
-    others_notes,
     read_edited,
 )
 from sg_local.review.history import Note, notes_of, person_verdicts
-from sg_local.review.judging import answered, edited, judged, note_of, noted, number_of
+from sg_local.review.judging import answered, edited, judged, number_of
 from sg_local.review.merge import Conflict, Merge, conflicts, merge, missing_notes, opinion
 from sg_local.review.moving import ORDER_WORDS, settled
 from sg_local.review.pace import Pace
@@ -86,13 +85,10 @@ __all__ = [
     "merge",
     "missing_notes",
     "n_rows",
-    "note_of",
     "notes_of",
-    "noted",
     "number_of",
     "open_review",
     "opinion",
-    "others_notes",
     "person_verdicts",
     "played",
     "read_edited",
