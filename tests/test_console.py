@@ -42,6 +42,7 @@ CARD = CardView(
     votes=(("billing", 3), ("delivery", 1), ("a long free answer " * 9, 1), ("x", 1), ("y", 1)),
     n_samples=7,
     labels=(("asked", "billing"), ("voted", "delivery"), ("trains as", "billing")),
+    scores=(("billing", 0.784, (0.64, 0.9)), ("delivery", 0.216, (0.36, 0.1)), *((x, 0.0, (0.0, 0.0)) for x in "abc")),
     rule="near_duplicate",
     reason="0.84 like another one",
     neighbour=(3, 0.5, (("many ", False), ("other ", True), ("words", False))),
@@ -106,6 +107,17 @@ def test_a_narrow_window_loses_neither_place_nor_progress_nor_labels(width):
     text = "\n".join(lines)
     assert "4 of 92 judged" in text and "1 label number 0" in text or width >= 70
     assert "9.5 s a row" in text or width < 60
+
+
+@pytest.mark.parametrize("size", [(60, 34), (80, 34), (100, 34)], ids=str)
+def test_a_card_shows_how_likely_each_label_is_in_each_way(size):
+    card = dataclasses.replace(CARD, input="short")
+    text = "\n".join(drawn(Screenful(dataclasses.replace(VIEW, card=card)), *size))
+    columns = ("scores +both ways +label +input", "\u2588\\S+ +78% +64% +90%  billing", " 22% +36% +10%  delivery")
+    assert all(re.search(words, text) for words in columns) and "and 1 less likely label" in text
+    one_way = dataclasses.replace(card, scores=(("billing", 0.784, ()), ("delivery", 0.216, ())))
+    text = "\n".join(drawn(Screenful(dataclasses.replace(VIEW, card=one_way)), *size))
+    assert re.search("scores +\u2588\\S+ +78%  billing", text) and "both ways" not in text
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30)], ids=str)

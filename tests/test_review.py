@@ -465,6 +465,21 @@ def test_the_queue_begins_where_the_labellers_disagree_most():
     assert press(state, "d")[0].view.order == "file"
 
 
+def test_a_rows_label_scores_are_shares_without_what_every_row_gives_a_label():
+    both = {"label_scores": (-1.0, -3.0, -9.0), "channel_scores": (-40.0, -38.0, -44.0)}
+    other = {"label_scores": (-1.0, -1.0, -9.0), "channel_scores": (-40.0, -42.0, -44.0)}
+    rows = review.build_rows([candidate(0, **both), candidate(1, **other), candidate(2)], {}, LABELS)
+    best, second, _ = rows[0].scores
+    e = math.e
+    assert (best.label, second.label, rows[2].scores) == ("delivery", "billing", ())
+    assert (best.share, second.share) == pytest.approx((e / (2 + e), 1 / (2 + e)))
+    assert best.ways == pytest.approx((1 / (2 * e + 1), e**2 / (2 + e**2)))
+    assert second.ways == pytest.approx((e / (2 * e + 1), 1 / (2 + e**2)))
+    (row,) = review.build_rows([candidate(0, label_scores=(-1.0, -3.0, -9.0))], {}, LABELS)
+    assert all(one.ways == () for one in row.scores)
+    assert review.build_rows([candidate(0, **both)], {})[0].scores == ()
+
+
 def test_a_texts_disagreement_is_what_its_votes_lack():
     texts = review.build_rows(
         [candidate(i, label_asked=None, vote_share=share) for i, share in enumerate((1.0, 0.2))], {}

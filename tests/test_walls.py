@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "journals": {"records", "files", "reading"},
     "prompts": {"records", "splitting", "parsing"},
     "personal": set(),
-    "review": {"records", "reading", "splitting", "schemas", "tables", "words", "personal"},
+    "review": {"records", "reading", "splitting", "schemas", "tables", "words", "personal", "calibration"},
     "facts": {"typed", "records", "reading"},
     "run": {"records", "files", "words", "journals", "facts"},
     "fields": {"splitting", "reading"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
@@ -26,6 +26,10 @@ SIGNS = {
     ">": ("-", "dim", "next out "),
 }
 RULE = Style(color="cyan")
+SHOWN = 4
+"""Answers, and labels, that a card shows."""
+WAYS = "both ways       label input"
+"""What stands above the shares of labels that were scored in two ways."""
 TYPING = " typing: enter saves, esc leaves"
 
 
@@ -106,10 +110,7 @@ def _facts(card: CardView, width: int) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(ratio=1)
-    for i, (answer, count) in enumerate(card.votes[:4]):
-        table.add_row("votes" if i == 0 else "", _vote(answer, count, card.n_samples, width - 10))
-    if (more := len(card.votes) - 4) > 0:
-        table.add_row("", Text(f"and {more} other answer{'s' if more > 1 else ''}", "dim"))
+    _add(table, "votes", _votes(card, width - 10))
     if card.labels:
         table.add_row("label", _labels(card.labels))
     if card.asked:
@@ -122,6 +123,7 @@ def _facts(card: CardView, width: int) -> Table:
         table.add_row("" if i else "personal", Text.assemble(("! ", "magenta"), f"likely {kind}: ", (text, "bold")))
     if card.doubts:
         table.add_row("doubt", Text.assemble(("! ", "magenta"), " \u00b7 ".join(card.doubts)))
+    _add(table, "scores", _scores(card, width - 10))
     if card.facts:
         table.add_row("model", Text(" \u00b7 ".join(card.facts), "dim"))
     for judge, note in card.notes:
@@ -140,9 +142,41 @@ def _labels(labels: Sequence[tuple[str, str]]) -> Text:
     return text
 
 
+def _add(table: Table, name: str, lines: Iterable[Text]) -> None:
+    """Lines of which the first has the name before it."""
+    for i, line in enumerate(lines):
+        table.add_row("" if i else name, line)
+
+
+def _votes(card: CardView, width: int) -> Iterator[Text]:
+    """A line for each of the most frequent answers."""
+    for answer, count in card.votes[:SHOWN]:
+        yield _vote(answer, count, card.n_samples, width)
+    if (more := len(card.votes) - SHOWN) > 0:
+        yield Text(f"and {more} other answer{'s' if more > 1 else ''}", "dim")
+
+
+def _scores(card: CardView, width: int) -> Iterator[Text]:
+    """A line for each of the likeliest labels, below a heading where they were scored in more than one way."""
+    if card.scores and card.scores[0][2]:
+        yield Text(WAYS, "dim", no_wrap=True)
+    for label, share, ways in card.scores[:SHOWN]:
+        line = Text.assemble(_track(share), f"{share:5.0%}", *(f"{way:6.0%}" for way in ways), "  ", no_wrap=True)
+        line.append(label, "bold" if label == card.output else "")
+        line.truncate(max(12, width), overflow="ellipsis")
+        yield line
+    if (more := len(card.scores) - SHOWN) > 0:
+        yield Text(f"and {more} less likely label{'s' if more > 1 else ''}", "dim")
+
+
+def _track(share: float) -> Text:
+    """A share as a bar of ten columns."""
+    text = bar(share, 10, "cyan")
+    return text.append("\u2500" * (10 - text.cell_len), "dim")
+
+
 def _vote(answer: str, count: int, n_samples: int, width: int) -> Text:
-    text = bar(count / max(1, n_samples), 10, "cyan")
-    text.append("\u2500" * (10 - text.cell_len), "dim")
+    text = _track(count / max(1, n_samples))
     text.append(f" {count}/{n_samples}  ")
     text.append(" ".join(answer.split()))
     text.no_wrap, text.overflow = True, "ellipsis"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
 from sg_local.records import Candidate, Verdict
+from sg_local.review.scores import LabelScore, label_scores
 from sg_local.splitting import stretches, words
 
 ORDERS = ("file", "doubt", "votes", "neighbour", "length", "likelihood", "disagreement")
@@ -58,12 +59,14 @@ class Signals:
 
 @dataclass(frozen=True)
 class ReviewRow:
-    """One candidate as the reviewer meets it. `number` counts from 1 in file order."""
+    """One candidate as the reviewer meets it. `number` counts from 1 in file order; `scores` has the likeliest label
+    first."""
 
     number: int
     candidate: Candidate
     filters: Verdict | None = None
     signals: Signals = Signals()
+    scores: tuple[LabelScore, ...] = ()
 
     @property
     def id(self) -> str:
@@ -102,7 +105,11 @@ def build(
     candidates: Sequence[Candidate], filters: dict[str, Verdict], labels: Sequence[str] = ()
 ) -> tuple[ReviewRow, ...]:
     """Rows in file order with their signals. `filters` holds the filters' last verdict by id."""
-    plain = [ReviewRow(i, candidate, filters.get(candidate.id)) for i, candidate in enumerate(candidates, 1)]
+    scores = label_scores(candidates, labels)
+    plain = [
+        ReviewRow(i, candidate, filters.get(candidate.id), scores=scores.get(candidate.id, ()))
+        for i, candidate in enumerate(candidates, 1)
+    ]
     near = neighbours([candidate.input for candidate in candidates])
     lengths = _outlying([len(row.input) + len(row.output) for row in plain])
     ranks = _ranks([_mean_logprob(candidate) for candidate in candidates])

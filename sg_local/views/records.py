@@ -119,7 +119,8 @@ class FindingView:
 class CardView:
     """One row under review. `decision` is open, accepted, rejected or conflict; `who` tells by whom and why.
 
-    `votes` are (answer, count), most first. `asked` is the text that the input was written for, where it differs.
+    `votes` are (answer, count), most first; `scores` (label, its share, its share by each way of scoring), likeliest
+    first. `asked` is the text that the input was written for, where it differs.
     `neighbour` is its number, the similarity in [0, 1], and its input in stretches (text, differs from this row's).
     `source` says whose row it is where no model wrote it. `personal` holds (kind, text) of what looks personal, `notes`
     (judge, text).
@@ -135,6 +136,7 @@ class CardView:
     votes: tuple[tuple[str, int], ...] = ()
     n_samples: int = 0
     labels: tuple[tuple[str, str], ...] = ()
+    scores: tuple[tuple[str, float, tuple[float, ...]], ...] = ()
     asked: str = ""
     rule: str = ""
     reason: str = ""

@@ -100,6 +100,7 @@ def _card(state: ReviewState) -> CardView | None:
         votes=tuple(sorted(candidate.votes.items(), key=lambda item: -item[1])) if not is_labelled else (),
         n_samples=candidate.n_samples,
         labels=_labels(row) if state.labels and not is_labelled else (),
+        scores=tuple((one.label, one.share, one.ways) for one in row.scores),
         asked=_asked(row) if not state.labels else "",
         rule=row.rule,
         reason="" if row.kept or row.filters is None else row.filters.reason,

@@ -85,6 +85,12 @@ LEGEND = (
     ("asked", "the text that the input was written for"),
     ("rules", "what the filters found"),
     ("personal", "a text that looks like a name with a number, an address, a card, ..."),
+    (
+        "scores",
+        "how likely the model finds each label, beside what it gives that label on all rows. Where it was scored both "
+        "ways: together, then the label after the input, then the input after the label. They compare labels; none is "
+        "the chance of being right",
+    ),
     ("doubt", "signs that a row may be bad: none is a proof"),
     ("model", "the length of its answer, and how sure it was of each token (a word or a part of one)"),
     ("nearest", "the row whose input shares most words with this one"),
