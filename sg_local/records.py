@@ -1,4 +1,4 @@
-"""The frozen records that cross walls between rooms, their JSON form, and the one error a user can mend.
+"""The frozen records that cross walls between rooms, their JSON form, and the one error that a user can fix.
 
 Every record is a frozen dataclass of plain values, so that a journal line is `to_json(record)` and nothing
 else. Paths are kept as strings relative to the run folder wherever a record is written to disk. The module is longer
@@ -22,7 +22,7 @@ MAX_MESSAGE = 1000  # characters
 
 
 class SgError(Exception):
-    """Something a user can mend: one sentence that says what and where, and a hint that says how.
+    """Something that a user can fix: one sentence that says what and where, and a hint that says how.
 
     `exit_code` is the process's exit status: 1 failure, 2 usage, 3 gate not met. Of a message that would fill screens,
     because a file's text stands in it, the middle is left out.

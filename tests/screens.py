@@ -32,7 +32,7 @@ from rich.text import Text
 from terminal import Terminal
 
 from sg_local.cli.app import app
-from sg_local.cli.doctor import verdict_of, views_of
+from sg_local.cli.doctor import OLD_FIX, verdict_of, views_of
 from sg_local.cli.narration import listener
 from sg_local.console import cards
 from sg_local.console.live import LiveNarrator
@@ -192,7 +192,8 @@ def take(folder: Path) -> None:
     kept.write_json(FILES, [(Path(path).name, size, digest) for path, size, digest in artefacts(run)])
     home = str(Path(sys.prefix).parent)
     checks = CliRunner().invoke(app, ["doctor", "--json"], env={"HOME": home, "SG_LOCAL_HOME": ""}).stdout
-    Run(DATA).write_json(DOCTOR, json.loads(checks.replace(str(Path.cwd()), "~").replace(home, "~")))
+    found = json.loads(checks.replace(str(Path.cwd()), "~").replace(home, "~"))
+    Run(DATA).write_json(DOCTOR, [{name: row[name] for name in row if name != OLD_FIX} for row in found])
 
 
 def main() -> None:

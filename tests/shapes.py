@@ -173,7 +173,7 @@ SHAPES: dict[str, tuple[str, Schema]] = {
     "models show": ("A model: its card, what its file says, and the bytes that training takes by place.", SHOWN_MODEL),
     "cache ls": ("What is kept, by model.", rows(record(Cached))),
     "config show": ("Settings with their values as they are, not as text.", rows(record(Row))),
-    "doctor": ("Findings about this machine.", rows(record(Finding))),
+    "doctor": ("Findings about this machine. `mend` is the old name of `fix`.", rows(record(Finding))),
 }
 """By command: a sentence, and the schema of what it prints."""
 

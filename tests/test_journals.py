@@ -112,7 +112,7 @@ def test_a_change_by_another_between_two_appends_is_noticed(journal):
 
 
 @pytest.mark.parametrize("line", ["not json", '{"input": "a", "other": 1}'])
-def test_a_wrong_line_is_refused_every_time_until_it_is_mended(journal, line):
+def test_a_wrong_line_is_refused_every_time_until_it_is_fixed(journal, line):
     journal.append(f"{line}\n{text(ROWS[5:])}")
     for _ in range(2):
         with pytest.raises(SgError):

@@ -183,7 +183,7 @@ def test_a_checkpoint_of_other_work_is_refused_by_name(tmp_path: Path, change: d
 
 @pytest.mark.parametrize("also", [{}, {"trainer": "mlx"}])
 def test_a_checkpoint_of_another_base_is_nothing_to_make_again(tmp_path: Path, also: dict) -> None:
-    """A changed base is a mistake to mend: `redo` must not delete the work for it."""
+    """A changed base is a mistake to fix: `redo` must not delete the work for it."""
     run_loop(FakeEngine(), job_in(tmp_path), quiet)
     with pytest.raises(SgError, match="base model was base, now it is other") as caught:
         run_loop(FakeEngine(), dataclasses.replace(job_in(tmp_path), base_digest="other", **also), quiet)

@@ -153,7 +153,7 @@ def test_no_server_is_one_sentence():
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 422])
-def test_what_another_try_cannot_mend_is_refused_at_once(endpoint, status):
+def test_what_another_try_cannot_fix_is_refused_at_once(endpoint, status):
     endpoint.faults = [(status, {"Location": "http://10.0.0.7/v1/completions"})]
     with pytest.raises(Refused, match="not now") as refused:
         caller_of(endpoint).ask(PATH, {})

@@ -202,7 +202,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", ["inputs.jsonl", "candidates.jsonl", "adapter.gguf", "train.jsonl", "answers.jsonl"])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_what_a_finished_stage_made_is_mended_where_it_was_damaged(finished, name, damage):
+def test_what_a_finished_stage_made_is_repaired_where_it_was_damaged(finished, name, damage):
     before = contents(finished)
     damage(finished.path(name))
     assert f"{name} was damaged or deleted" in run(*LINE).stderr

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sg_local.views.records import FindingView
 
 STATUS = {"ok": "ok", "warn": "warning", "fail": "missing"}
+OLD_FIX = "mend"
+"""The key of `fix` in 0.1.0: printed beside it in one more version (docs/upgrading.md)."""
 
 
 @click.command("doctor", cls=Command, heals=True, examples=("sg-local doctor", "sg-local doctor --json"))
@@ -39,11 +41,11 @@ def doctor_command(environment: Environment, model: str | None, as_json: bool) -
 
     found = doctor.examine(environment.data, Path.cwd(), model=model, places=environment.models)
     checks = [
-        dataclasses.replace(check, mend=on_the_command_line(check.mend, COMMANDS))
+        dataclasses.replace(check, fix=on_the_command_line(check.fix, COMMANDS))
         for check in (*found, _config(environment))
     ]
     if as_json:
-        output.show_json([dataclasses.asdict(check) for check in checks])
+        output.show_json([{**dataclasses.asdict(check), OLD_FIX: check.fix} for check in checks])
     else:
         _show(checks)
     if doctor.worst(checks) == "fail":
@@ -78,7 +80,7 @@ def _show(checks: Sequence[Finding]) -> None:
         cards.show_findings(views_of(checks), verdict_of(checks))
         return
     columns = [Column("status"), Column("what"), Column("found"), Column("fix")]
-    rows = [(STATUS[c.status], f"{c.topic}: {c.name}", _found(c), c.mend) for c in checks]
+    rows = [(STATUS[c.status], f"{c.topic}: {c.name}", _found(c), c.fix) for c in checks]
     output.show_table("Doctor", columns, rows)
     output.say(verdict_of(checks))
 
@@ -91,7 +93,7 @@ def views_of(checks: Sequence[Finding]) -> list[FindingView]:
     """The findings as the console shows them."""
     from sg_local.views.records import FindingView
 
-    return [FindingView(c.topic, c.name, STATUS[c.status], _at_home(c.value), _at_home(c.why), c.mend) for c in checks]
+    return [FindingView(c.topic, c.name, STATUS[c.status], _at_home(c.value), _at_home(c.why), c.fix) for c in checks]
 
 
 def verdict_of(checks: Sequence[Finding]) -> str:

@@ -146,7 +146,7 @@ def show_findings(findings: Sequence[FindingView], verdict: str) -> None:
 
 
 def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> RenderableType:
-    """The doctor's findings by topic; under each lack, what mends it."""
+    """The doctor's findings by topic; under each lack, what fixes it."""
     table = grid("left", "left", "left")
     table.columns[2].no_wrap = False
     table.columns[2].overflow = "fold"
@@ -158,7 +158,7 @@ def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> Rendera
         mark, style = STATUS[finding.status]
         found = Text.assemble(finding.found, (f"  {finding.why}" if finding.why else "", "dim"))
         table.add_row(Text(mark, style), Text(finding.name), found)
-        if finding.mend:
-            table.add_row("", "", Text.assemble(("fix: ", "dim"), (finding.mend, "bold")))
+        if finding.fix:
+            table.add_row("", "", Text.assemble(("fix: ", "dim"), (finding.fix, "bold")))
     body = Group(table, Text(""), Text(verdict, "bold"))
     return Panel(body, title="Doctor", title_align="left", width=width)

@@ -1,4 +1,4 @@
-"""What this machine can do for sg-local, what `auto` would choose on it, and the command that mends each lack.
+"""What this machine can do for sg-local, what `auto` would choose on it, and the command that fixes each lack.
 
 Facts come from the system's own files and tools and from package metadata; no engine is imported here. Says nothing
 about speed: that is measured, not read.

@@ -60,9 +60,9 @@ def check_engine(name: str, loads: dict[str, str | None]) -> Finding:
     """Whether an engine is installed and loads; `loads` holds what each engine's probe printed."""
     engine, found = ENGINES[name], versions(ENGINES[name])
     first, *_ = packages = list(engine.packages.values())
-    mend = f"pip install 'sg-local[{engine.extra}]'"
+    fix = f"pip install 'sg-local[{engine.extra}]'"
     if len(found) < len(packages):
-        return Finding("engine", name, "fail" if _is_chosen(name) else "ok", "not installed", engine.use, mend)
+        return Finding("engine", name, "fail" if _is_chosen(name) else "ok", "not installed", engine.use, fix)
     value = ", ".join(f"{package} {version}" for package, version in found.items())
     device = loads.get(name)
     if device is None:
@@ -81,8 +81,8 @@ def check_compiler() -> Iterator[Finding]:
     if compiler is not None:
         yield Finding("engine", "C++ compiler", "ok", compiler, why)
         return
-    mend = "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install build-essential"
-    yield Finding("engine", "C++ compiler", "fail", "none", why, mend)
+    fix = "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install build-essential"
+    yield Finding("engine", "C++ compiler", "fail", "none", why, fix)
 
 
 def check_choices(loads: dict[str, str | None]) -> Iterator[Finding]:

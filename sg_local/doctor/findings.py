@@ -15,14 +15,14 @@ PROBE_S = 60  # a first import of torch reads hundreds of megabytes from a cold 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. `why` is a clause on what it means for the job; `mend` is what helps, '' where nothing is due."""
+    """One finding. `why` is a clause on what it means for the job; `fix` is what helps, '' where nothing is due."""
 
     topic: str
     name: str
     status: Status
     value: str
     why: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 def command_output(command: tuple[str, ...]) -> str | None:

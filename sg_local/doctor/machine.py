@@ -29,8 +29,8 @@ def check_system(runs: Path) -> Finding:
         why = "WSL 1 is slow and not tested"
         return Finding("system", "operating system", "warn", f"{value}, in WSL 1", why, "wsl --set-version Ubuntu 2")
     if re.match(r"/mnt/[a-z](/|$)", str(runs.absolute())):
-        why, mend = "Windows' own disk is slow from here", f"work in a folder below {Path.home()}"
-        return Finding("system", "operating system", "warn", f"{value}, in WSL 2", why, mend)
+        why, fix = "Windows' own disk is slow from here", f"work in a folder below {Path.home()}"
+        return Finding("system", "operating system", "warn", f"{value}, in WSL 2", why, fix)
     return Finding("system", "operating system", "ok", f"{value}, in WSL 2", "everything works as on Linux")
 
 

@@ -1,6 +1,6 @@
 """The named rules: each looks at one row and gives the reason to reject it, or an empty string. Pure.
 
-Rules marked [P] are SELF-GUIDE's (arXiv 2407.12874 and its code), with the mends that the docs name: length windows
+Rules marked [P] are SELF-GUIDE's (arXiv 2407.12874 and its code), with the fixes that the docs name: length windows
 never collapse, a phrase that the task itself uses is not noise, labels compare after normalising.
 """
 

@@ -228,7 +228,7 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
         job.run.write_stamp(
             name, stage.settings(job), stage.reads, stage.lasting, seconds=round(took.seconds, 1), note=note
         )
-    if not damaged:  # what mending took says nothing of the stage
+    if not damaged:  # what repairing took says nothing of the stage
         forecast.note(job, name, took, whole=whole)
     machine.give_back_memory()
     tell(Ended(name, took.seconds, note))

@@ -102,7 +102,7 @@ class VerdictCard:
 
 @dataclass(frozen=True)
 class FindingView:
-    """One of the doctor's findings: `status` is ok, warning or missing; `mend` is the command or step that helps.
+    """One of the doctor's findings: `status` is ok, warning or missing; `fix` is the command or step that helps.
 
     `found` is the fact, `why` what it means for the job.
     """
@@ -112,7 +112,7 @@ class FindingView:
     status: str
     found: str
     why: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)

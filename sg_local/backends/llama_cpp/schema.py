@@ -1,4 +1,4 @@
-"""JSON schema to GBNF, by llama-cpp-python's own converter (llama_grammar.py), mended in two places.
+"""JSON schema to GBNF, by llama-cpp-python's own converter (llama_grammar.py), fixed in two places.
 
 Its `char` lets control characters into strings, which JSON does not, and its literals lose the backslashes of a
 constant that holds quotes or line ends.

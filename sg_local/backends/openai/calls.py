@@ -26,7 +26,7 @@ from sg_local.words import brief, shown
 logger = logging.getLogger(__name__)
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that another try may mend (RFC 9110, 6585)."""
+"""Statuses that another try may fix (RFC 9110, 6585)."""
 
 MOST_BYTES = 32 << 20
 PIECE = 1 << 16
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 
 class Passing(Exception):
-    """A fault that another try may mend. `status` is HTTP's, or 0; `after_s` the pause that the endpoint asked for.
+    """A fault that another try may fix. `status` is HTTP's, or 0; `after_s` the pause that the endpoint asked for.
 
     `said` are the endpoint's own words: they may quote a prompt, so that they go into no log.
     """
