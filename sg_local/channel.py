@@ -2,14 +2,16 @@
 
 This is the noisy channel of Min et al. (arXiv 2108.04106), turned round: what the model would write for a label, not
 which label it would write. A small model often knows the first better. Each figure is the mean over some orders of the
-demonstrations, in nats. Inputs of a call share the reading of each prompt.
+demonstrations, in nats. Inputs of a call share the reading of each prompt. Of free texts `backward_scores` tells the
+same for a few outputs of each input's own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sg_local.backends import Generator
@@ -95,6 +97,26 @@ def channel_scores(generator: Generator, channel: Channel, texts: Sequence[str])
         for number, score in zip(ask.numbers, found.logprobs, strict=True):
             sums[number][ask.label] += score / len(channel.orders)
     return [tuple(row) for row in sums]
+
+
+def backward_scores(
+    generator: Generator, channel: Channel, rows: Sequence[tuple[str, Sequence[str]]]
+) -> list[dict[str, float]]:
+    """For each (input, outputs): log P(input | output) in nats by output, the mean over the orders.
+
+    Empty for an input that does not fit the context behind its longest output.
+    """
+    asks: dict[str, ChannelAsk] = {}
+    for number, (text, outputs) in enumerate(rows):
+        one = replace(channel, task=replace(channel.task, labels=tuple(outputs)))
+        with contextlib.suppress(TooLong):
+            asks |= {ask.prompt.id: ask for ask in one.asks([one.placed(number, text)])}
+    found: list[dict[str, float]] = [{} for _ in rows]
+    for score in generator.score(ask.prompt for ask in asks.values()):
+        ask = asks[score.prompt_id]
+        (number,), output = ask.numbers, rows[ask.numbers[0]][1][ask.label]
+        found[number][output] = found[number].get(output, 0.0) + score.logprobs[0] / len(channel.orders)
+    return found
 
 
 def said(text: str) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sg_local.fields import likeness
-from sg_local.prompts import match_label, normalise
+from sg_local.prompts import majority, match_label, normalise
 from sg_local.schemas import misfit
 from sg_local.splitting import holds, pieces, words
 
@@ -186,19 +186,23 @@ def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     return len(a) - row.bit_count()
 
 
-def consensus(votes: Mapping[str, int]) -> str:
+def consensus(votes: Mapping[str, int], backward: Mapping[str, float] | None = None) -> str:
     """The output that is most like all the votes: the highest mean ROUGE-L, every vote counted; empty without votes.
 
-    Minimum Bayes risk over samples (arXiv 2309.10966). Of equals the one with more votes stands, then the shortest,
-    then the first in the alphabet.
+    Minimum Bayes risk over samples (arXiv 2309.10966). Of equals their `majority` stands.
     """
-    ranked = sorted(votes, key=lambda output: (-likeness_to(output, votes), -votes[output], len(output), output))
-    return ranked[0] if ranked else ""
+    likeness = {output: likeness_to(output, votes) for output in votes}
+    most = max(likeness.values(), default=0.0)
+    return majority({output: n for output, n in votes.items() if likeness[output] == most}, backward)
 
 
-def typical(votes: Mapping[str, int], stands: Callable[[Mapping[str, int]], str]) -> str:
+def typical(
+    votes: Mapping[str, int],
+    stands: Callable[[Mapping[str, int]], str],
+    backward: Mapping[str, float] | None = None,
+) -> str:
     """The consensus of those votes that stand alone before a filters' gate: `stands` elects one, or none."""
-    return consensus({output: n for output, n in votes.items() if stands({output: n})})
+    return consensus({output: n for output, n in votes.items() if stands({output: n})}, backward)
 
 
 def likeness_to(output: str, votes: Mapping[str, int]) -> float:

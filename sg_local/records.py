@@ -250,7 +250,8 @@ class Candidate:
     `votes` maps each parsed output to its count. For classification, in the task's label order, `label_scores` holds
     log P of each label after the input, `channel_scores` log P of the input after each label, in nats. `relevance` says
     how much more likely, in nats a token, the output asked for is after this input than after others (generation,
-    output first). The filters choose what is trained on from this evidence, without a model.
+    output first). `backward` is log P of the input after each vote, in nats, where votes tie (generation). The filters
+    choose what is trained on from this evidence, without a model.
     """
 
     id: str
@@ -269,6 +270,7 @@ class Candidate:
     dropped: str = ""
     source: str = ""
     channel_scores: tuple[float, ...] = ()
+    backward: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

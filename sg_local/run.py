@@ -58,6 +58,7 @@ LABEL_BIAS = "label_bias.json"
 GAINED = {
     "channel": False,
     "n_orders": 1,
+    "backward": False,
     "evidence": "direct",
     "abstain": 0.0,
     "ensemble": 0,

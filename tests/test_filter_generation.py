@@ -70,7 +70,7 @@ def test_relevance_judges_only_the_output_that_was_asked_for(fluent, policy, vot
     ],
 )
 def test_which_output_a_row_is_trained_on(policy, voted, asked, trained):
-    found = outputs.choose_outputs([candidate(voted, asked)], policy, 0.5, lambda _, votes: majority(votes))
+    found = outputs.choose_outputs([candidate(voted, asked)], policy, 0.5, lambda _, *votes: majority(*votes))
     assert found.labels == {"c": trained} and found.policy == ("voted" if policy == "auto" else policy)
 
 
@@ -220,7 +220,7 @@ def asked_and_voted(n_agreed: int, n: int, *, alike: bool = False) -> list[Candi
 )
 def test_auto_takes_the_rows_that_agree_where_votes_are_seldom_confirmed(n_agreed, n, alike, policy):
     rows = asked_and_voted(n_agreed, n, alike=alike)
-    found = outputs.choose_outputs(rows, "auto", 0.5, lambda _, votes: majority(votes))
+    found = outputs.choose_outputs(rows, "auto", 0.5, lambda _, *votes: majority(*votes))
     assert found.policy == policy
     assert sum(label is not None for label in found.labels.values()) == (n_agreed if policy == "agree" else n)
     assert not n or "like the output asked for" in found.why
@@ -234,6 +234,16 @@ def test_mbr_takes_the_vote_most_like_the_others_of_those_that_stand(fluent):
     assert verdict.keep and verdict.output == labelling.labels["c"]
     (voted,), _ = filters.judge([row], fluent, FilterSettings(policy="voted"))
     assert voted.output != verdict.output
+
+
+@pytest.mark.parametrize("policy", ["voted", "mbr"])
+def test_backward_scores_settle_what_the_votes_leave_open(fluent, policy):
+    one, other = "When does the big shop open?", "When does the big big shop open?"
+    row = Candidate("c", INPUT, one, {one: 2, other: 2}, 4, 0.5, None)
+    settings = FilterSettings(policy=policy)
+    for backward, output in (({}, one), ({one: -9.0, other: -8.0}, other), ({one: -7.0, other: -8.0}, one)):
+        (verdict,), labelling = filters.judge([replace(row, backward=backward)], fluent, settings)
+        assert verdict.keep and labelling.labels["c"] == output
 
 
 def test_mbr_is_for_written_answers(routing):

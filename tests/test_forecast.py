@@ -151,6 +151,13 @@ def test_what_scores_labels_besides_is_work(tmp_path, routing, model):
     assert with_fits - passes("eval") == pytest.approx(2 * (10 * scored + rows.n_shared))
 
 
+def test_a_tie_break_by_backward_scores_is_work_of_written_answers_alone(tmp_path, routing, fluent, model):
+    for task, gains in ((fluent, True), (routing, False)):
+        jobs = [begun(tmp_path, task, model, synth={"backward": is_on}) for is_on in (False, True)]
+        plain, settled = (work_of(job, "synth", rows_ahead(job)).passes for job in jobs)
+        assert (settled > plain) == gains and settled >= plain
+
+
 FREE = {"copy", "commonest label", "drawn output"}  # ways that ask no model
 
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from sg_local import filters, prompts, synth
+from sg_local.backends import EngineSettings, open_generator
 from sg_local.backends.scripted import ScriptedGenerator, default_reply
+from sg_local.channel import Channel, backward_scores, orders_of
 from sg_local.filters import FilterSettings
-from sg_local.prompts import Room
+from sg_local.prompts import Room, answer_room
 from sg_local.records import Candidate, InputRow, ScoredPrompt, SgError
 from sg_local.run import Run
 from sg_local.synth import Synthesis, SynthSettings
@@ -151,6 +153,67 @@ def test_prompts_that_do_not_fit_drop_pool_rows_then_demonstrations(run, routing
 )
 def test_vote(votes, winner):
     assert prompts.majority(Counter(votes)) == winner
+
+
+def test_a_tied_vote_goes_to_the_output_that_makes_the_input_likeliest():
+    scores = {"a": -9.0, "bb": -2.0, "c": -1.0}
+    assert prompts.majority({"a": 2, "bb": 2, "c": 1}, scores) == "bb"
+    assert prompts.majority({"a": 1, "bb": 2}, scores) == "bb" and prompts.majority({"a": 2, "bb": 2}, {}) == "a"
+
+
+def test_backward_scores_settle_the_ties_of_free_texts_and_nothing_else(tmp_path, fluent):
+    def reply(prompt, rng):
+        is_vote = prompt.endswith("<|im_start|>assistant\n")
+        return rng.choice(["It is so.", "So it is, I think.", "No."]) if is_vote else default_reply(prompt, rng)
+
+    found = {}
+    for is_on in (False, True):
+        run = Run(tmp_path / f"{is_on}")
+        run.write_json("run.json", {})
+        settings = replace(SETTINGS, backward=is_on, n_orders=2, n_votes=4)
+        job = job_of(run, fluent, ScriptedGenerator(tmp_path / "a.gguf", reply), settings)
+        synth.synthesise(job, lambda event: None)
+        found[is_on] = rows_of(run)[1]
+    tied = [row for row in found[True] if row.backward]
+    assert 3 < len(tied) < len(found[True]) and not any(row.backward for row in found[False])
+    for plain, row in zip(found[False], found[True], strict=True):
+        counts = row.votes.values()
+        assert bool(row.backward) == (sorted(counts) in ([2, 2], [1, 1, 2]))
+        assert row.votes == plain.votes and (row == plain or row.backward)
+        best = [output for output, n in row.votes.items() if n == max(counts)]
+        assert not row.backward or row.output == max(best, key=lambda output: row.backward[output])
+    row = tied[0]
+    for output, score in row.backward.items():
+        orders = (fluent.examples, fluent.examples[::-1])
+        asks = [
+            ScoredPrompt(str(i), prompts.continue_input_prompt(fluent, pairs, output), (f" {row.input}",))
+            for i, pairs in enumerate(orders)
+        ]
+        assert score == pytest.approx(sum(one.logprobs[0] for one in job.generator.score(asks)) / 2, abs=1e-4)
+    assert any(plain.output != row.output for plain, row in zip(found[False], found[True], strict=True))
+
+
+@pytest.mark.slow
+def test_a_real_model_finds_the_input_likelier_after_the_output_that_says_as_much(embedded, fluent, tmp_path):
+    settings = EngineSettings(n_ctx=512, n_parallel=4, n_threads=1, fast_copy=False, cache=tmp_path)
+    generator = open_generator("llama.cpp", embedded, settings)
+    rows = [
+        (
+            "Where can I uh where do I park near the the museum?",
+            ("Where do I park?", "Where do I park near the museum?"),
+        ),
+        ("How far is Rome no Milan from um Turin?", ("How far is Turin?", "How far is Milan from Turin?")),
+    ]
+    room = answer_room(generator.tokenize, fluent, 512, 64, "synth")
+    found = backward_scores(generator, Channel(fluent, room, orders_of(fluent.examples)), rows)
+    too_long = backward_scores(generator, Channel(fluent, room, orders_of(fluent.examples)), [("word " * 600, ("a",))])
+    generator.close()
+    assert too_long == [{}]
+    for (_, outputs), scores in zip(rows, found, strict=True):
+        assert (
+            prompts.majority(Counter(outputs), scores) == outputs[1]
+            and prompts.majority(Counter(outputs)) == outputs[0]
+        )
 
 
 def test_in_order_waits_for_its_turn():

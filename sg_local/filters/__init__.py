@@ -84,12 +84,12 @@ class OutputGate:
     task: Task
     settings: FilterSettings
 
-    def elect(self, input: str, votes: Mapping[str, int]) -> str:
-        """The output that these votes elect; empty where it is refused, or all are."""
-        top = majority(votes)
+    def elect(self, input: str, votes: Mapping[str, int], backward: Mapping[str, float] | None = None) -> str:
+        """The output that these votes elect; empty where it is refused, or all are. Ties go by the backward scores."""
+        top = majority(votes, backward)
         if self._judges and 2 * votes.get(top, 0) > sum(votes.values()):
             return top if self(input, top) else ""
-        return majority({output: n for output, n in votes.items() if self(input, output)})
+        return majority({output: n for output, n in votes.items() if self(input, output)}, backward)
 
     @property
     def _judges(self) -> bool:

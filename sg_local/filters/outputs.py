@@ -12,8 +12,8 @@ from sg_local.records import Candidate
 RARELY = 0.3
 """The share of votes like the output asked for below which `auto` trains generation on these rows alone."""
 
-Elect = Callable[[str, Mapping[str, int]], str]
-"""(input, votes) -> the output that the votes elect, empty where none stands: `OutputGate.elect`."""
+Elect = Callable[[str, Mapping[str, int], Mapping[str, float]], str]
+"""(input, votes, backward scores) -> the output that the votes elect, empty where none stands: `OutputGate.elect`."""
 
 
 def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float, elect: Elect) -> Labelling:
@@ -28,7 +28,7 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
     """
     if policy == "mbr":
         return Labelling(policy, "as set", {row.id: _typical(row, elect) or row.output for row in candidates})
-    voted = {row.id: elect(row.input, row.votes) or row.output for row in candidates}
+    voted = {row.id: elect(row.input, row.votes, row.backward) or row.output for row in candidates}
     share, why = 1.0, "as set"
     if policy == "auto":
         share, why = _agreement(candidates, voted, similar)
@@ -39,7 +39,7 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
 
 def _typical(row: Candidate, elect: Elect) -> str:
     """The consensus of those votes that stand by themselves; its share counts the others too, as doubts (_verdict)."""
-    return typical(row.votes, lambda alone: elect(row.input, alone))
+    return typical(row.votes, lambda alone: elect(row.input, alone, row.backward), row.backward)
 
 
 def _output(row: Candidate, voted: str, policy: str, similar: float) -> str | None:

@@ -68,6 +68,7 @@ def _synth(job: OpenRun, rows: RowsAhead) -> float:
     read = READ_AGAIN if settings.score_labels else rows.n_input
     answered = n * (read + WRITTEN * settings.n_votes * rows.n_output)
     channel = _channel(job, rows, n, settings.n_orders) if settings.channel else 0.0
+    channel += _backward(job, rows, n) if settings.backward else 0.0
     return n_rounds * rows.n_shared + asked + answered + (scored if settings.score_labels else 0.0) + channel
 
 
@@ -82,6 +83,13 @@ def _channel(job: OpenRun, rows: RowsAhead, n: int, n_orders: int) -> float:
 
     n_readings = min(n_orders, len(job.task.examples)) * len(job.task.labels)
     return n_readings * (n * rows.n_input + ceil(n / CHUNK) * rows.n_shared)
+
+
+def _backward(job: OpenRun, rows: RowsAhead, n: int) -> float:
+    """How likely each answer makes each of `n` inputs, in every order: all tie at most, and a task with labels none."""
+    settings: SynthSettings = job.plan["synth"]
+    n_readings = 0 if job.task.labels else min(settings.n_orders, len(job.task.examples))
+    return n_readings * (n * settings.n_votes * (rows.n_output + rows.n_input) + rows.n_shared)
 
 
 def _eval(job: OpenRun, rows: RowsAhead) -> float:

@@ -11,6 +11,7 @@ an answer and leave out the same demonstrations, so that what is trained and ser
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -172,9 +173,14 @@ def parse_output(task: Task, raw: str, lead: str = " ") -> str:
     return text if label is None else label
 
 
-def majority(votes: Mapping[str, int]) -> str:
-    """The output with the most votes; ties go to the shortest, then to the first in the alphabet. No votes: empty."""
-    return min(votes, key=lambda output: (-votes[output], len(output), output), default="")
+def majority(votes: Mapping[str, int], backward: Mapping[str, float] | None = None) -> str:
+    """The output with the most votes; empty without votes.
+
+    Ties go to the highest of the `backward` scores, where there are some, then to the shortest, then to the first in
+    the alphabet.
+    """
+    scores = backward or {}
+    return min(votes, key=lambda text: (-votes[text], -scores.get(text, -math.inf), len(text), text), default="")
 
 
 def match_label(labels: Sequence[str], text: str) -> str | None:

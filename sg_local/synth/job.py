@@ -26,7 +26,8 @@ class SynthSettings:
     `style` is `continue` or `paper` (prompts); `balance` asks most for the labels that are rarest so far;
     `hotter` is added to the temperature while more than a third of a round's rows are duplicates. `constrain` lets
     votes be nothing but labels, or nothing but JSON that fits the task's schema. `channel` scores each label also by
-    how likely it makes the input, in up to `n_orders` orders of the demonstrations.
+    how likely it makes the input, in up to `n_orders` orders of the demonstrations; `backward` scores tied votes of a
+    generation task so, and the likelier one is the output.
     """
 
     n_inputs: int | None = 160
@@ -47,6 +48,7 @@ class SynthSettings:
     score_labels: bool = True
     channel: bool = False
     n_orders: int = 1
+    backward: bool = False
     max_tokens: int = MAX_TOKENS
     n_ctx: int = 2048
     chunk_size: int = 64

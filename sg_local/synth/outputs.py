@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from sg_local import prompts
 from sg_local.backends.together import together
-from sg_local.channel import Channel, channel_scores, orders_of
+from sg_local.channel import Channel, backward_scores, channel_scores, orders_of
 from sg_local.records import (
     LABELLED,
     Candidate,
@@ -87,9 +87,10 @@ def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
         relevance = _relevance(job, inputs, built)
         asks = list(_vote_prompts(job, inputs, built))
         answers = in_order(asks, job.generator.generate(asks))
-        for row, prompt, label_scores, by_label in zip(inputs, fitted, scores, channel, strict=True):
-            drawn = [next(answers) for _ in range(job.settings.n_votes)]
-            candidate = _candidate(job, row, drawn, label_scores, prompt.n_dropped)
+        drawn = (_drawn(job, [next(answers) for _ in range(job.settings.n_votes)]) for _ in inputs)
+        rows = zip(inputs, _settled(job, inputs, drawn), fitted, scores, channel, strict=True)
+        for row, votes, prompt, label_scores, by_label in rows:
+            candidate = _candidate(job, row, votes, label_scores, prompt.n_dropped)
             yield replace(candidate, relevance=relevance.get(row.id), channel_scores=by_label)
 
 
@@ -154,20 +155,56 @@ def _relevance(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segme
     return found
 
 
-def _candidate(
-    job: Synthesis, row: InputRow, drawn: Sequence[Completion], scores: tuple[float, ...], n_dropped: int
-) -> Candidate:
-    outputs = [prompts.parse_output(job.task, c.text, job.form.lead) if c.finish == "stop" else "" for c in drawn]
-    votes = Counter(output for output in outputs if output)
-    output = prompts.majority(votes)
-    chosen = next((c for c, text in zip(drawn, outputs, strict=True) if text and text == output), drawn[0])
+@dataclass(frozen=True)
+class Drawn:
+    """The answers drawn for one input, what each says (empty: nothing usable), and scores that settle a tie."""
+
+    completions: Sequence[Completion]
+    outputs: Sequence[str]
+    backward: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def votes(self) -> Counter[str]:
+        return Counter(output for output in self.outputs if output)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether two outputs have equally many votes and none has more than half: a gate may come down to them."""
+        counts = self.votes.values()
+        return len(set(counts)) < len(counts) and 2 * max(counts) <= sum(counts)
+
+
+def _drawn(job: Synthesis, completions: Sequence[Completion]) -> Drawn:
+    read = [prompts.parse_output(job.task, c.text, job.form.lead) if c.finish == "stop" else "" for c in completions]
+    return Drawn(completions, read)
+
+
+def _settled(job: Synthesis, inputs: Sequence[InputRow], drawn: Iterable[Drawn]) -> Iterable[Drawn]:
+    """The answers with scores for those that tie: how likely each makes the input. As drawn where nobody asked."""
+    if job.task.labels or not job.settings.backward:
+        return drawn
+    found = list(drawn)
+    tied = [i for i, one in enumerate(found) if one.is_tied]
+    channel = Channel(job.task, job.output_room, orders_of(job.task.examples, job.settings.n_orders))
+    scores = backward_scores(job.generator, channel, [(inputs[i].input, list(found[i].votes)) for i in tied])
+    for i, by_output in zip(tied, scores, strict=True):
+        rounded = {output: round(value, 4) for output, value in by_output.items()}
+        found[i] = replace(found[i], backward=rounded)
+    return found
+
+
+def _candidate(job: Synthesis, row: InputRow, drawn: Drawn, scores: tuple[float, ...], n_dropped: int) -> Candidate:
+    votes = drawn.votes
+    output = prompts.majority(votes, drawn.backward)
+    answers = zip(drawn.completions, drawn.outputs, strict=True)
+    chosen = next((c for c, text in answers if text and text == output), drawn.completions[0])
     return Candidate(
         id=candidate_id(row),
         input=row.input,
         output=output,
         votes=dict(votes.most_common()),
-        n_samples=len(drawn),
-        vote_share=round(votes[output] / len(drawn), 4) if output else 0.0,
+        n_samples=len(drawn.completions),
+        vote_share=round(votes[output] / len(drawn.completions), 4) if output else 0.0,
         label_asked=row.label_asked,
         label_scores=scores,
         seed=row.seed,
@@ -176,6 +213,7 @@ def _candidate(
         logprob=round(chosen.logprob, 4),
         dropped=", ".join(filter(None, (row.dropped, f"{n_dropped} {DEMONSTRATIONS}" if n_dropped else ""))),
         source=row.source,
+        backward=drawn.backward,
     )
 
 
