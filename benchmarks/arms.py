@@ -48,7 +48,6 @@ from quality import note, options_of
 
 import sg_local as sg
 from sg_local import filters, metrics, prompts
-from sg_local.evaluate import is_untuned
 from sg_local.evaluate.answering import answer_room
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.rounds import Contest, answer, bind
@@ -57,7 +56,7 @@ from sg_local.evaluate.systems import SYSTEMS, served
 from sg_local.job.evaluate import evaluation_of
 from sg_local.job.presets import merged
 from sg_local.records import SgError, digest
-from sg_local.report.records import TUNED
+from sg_local.report.records import TUNED, is_untuned
 from sg_local.run import ADAPTER, ANSWERS, TRAIN
 from sg_local.tasks import shipped_tasks
 

@@ -53,10 +53,10 @@ from quality import note, options_of
 
 import sg_local as sg
 from sg_local import filters
-from sg_local.evaluate import is_untuned
 from sg_local.job.presets import merged
 from sg_local.records import SgError
 from sg_local.report import Report
+from sg_local.report.records import is_untuned
 from sg_local.run import ANSWERS, TRAIN
 from sg_local.tasks import shipped_tasks
 

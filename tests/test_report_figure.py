@@ -6,7 +6,7 @@ import re
 import pytest
 from small_reports import report_of
 
-from sg_local.report import Gain, Outcome, figure
+from sg_local.report import Gain, figure
 from sg_local.report.records import Role
 
 GAIN = Gain(30.0, 12.0, 44.0, 0.01, "better", True, ())
@@ -15,23 +15,21 @@ GAIN = Gain(30.0, 12.0, 44.0, 0.01, "better", True, ())
 def found(**more):
     """A report of a base, a stronger base that has another name, a trivial system, and the tuned one that is served."""
     report = report_of({"base": 20.0, "base_vote": 45.0, "copy_input": 60.0, "tuned": 80.0})
-    outcome = Outcome(
-        **{**dataclasses.asdict(GAIN), **more}, tuned="tuned", base="base_vote", family="free", sentence="So it is."
-    )
-    return dataclasses.replace(report, outcomes=(outcome,))
+    systems = {**report.systems, "copy_input": dataclasses.replace(report.systems["copy_input"], role="trivial")}
+    return dataclasses.replace(report, systems=systems, gains={"tuned-base_vote": dataclasses.replace(GAIN, **more)})
 
 
 def test_the_first_figure_goes_from_before_over_the_strongest_rival_to_after():
     assert [(one.words, one.system.title) for one in figure.lines(found())] == [
         ("Before", "base"),
-        ("Strongest rival", "base_vote"),
+        ("The best untuned setup", "base_vote"),
         ("After", "tuned"),
     ]
 
 
 def test_a_trivial_system_is_in_the_figure_where_it_reaches_the_gain():
     lines = figure.lines(found(reached_by=("copy_input",)))
-    assert [one.words for one in lines] == ["Before", "Strongest rival", "Without a model", "After"]
+    assert [one.words for one in lines] == ["Before", "The best untuned setup", "A trivial baseline", "After"]
 
 
 def test_without_a_verdict_there_is_before_and_after():

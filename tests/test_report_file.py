@@ -40,7 +40,8 @@ def test_a_report_of_0_1_0_is_written_again_with_every_key_it_had(tmp_path):
     old = json.loads((OLD / REPORT).read_text())
     write_report(Run(tmp_path), read_report(Run(OLD)))
     new = json.loads((tmp_path / REPORT).read_text())
-    assert new.pop("served") == "tuned_restricted"
+    assert (new.pop("served"), new.pop("rival")) == ("tuned_restricted", "base_restricted_chat")
+    assert new.pop("headline").startswith("33 -> 33 % from untuned to tuned; best untuned setup (")
     assert [new["funnel"].pop(key) for key in ("own", "labelled", "flagged", "personal")] == [0, 0, 0, {}]
     for system in (*new["systems"].values(), *(new[name] for name in ("base", "base_vote", "tuned"))):
         for key in NEW_KEYS:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tiny_runs import REWRITE, SETTINGS, TASK, job_of
 
-from sg_local.evaluate import SYSTEMS, System, evaluate, is_untuned, judged_rows, on_the_card, rounds, systems
+from sg_local.evaluate import SYSTEMS, System, evaluate, judged_rows, on_the_card, rounds, systems
 from sg_local.evaluate.rounds import WAYS
 from sg_local.evaluate.systems import EACH, MODELS, SAME, TRAINED, served
 from sg_local.records import Answer
-from sg_local.report.records import FAMILIES, TUNED
+from sg_local.report.records import BASE, FAMILIES, TUNED, is_untuned
 from sg_local.run import ANSWERS, Run
 
 PACKAGE = Path(__file__).parent.parent / "sg_local"
@@ -81,7 +81,7 @@ def test_a_system_held_to_one_form_is_named_and_titled_after_it():
 
 
 def test_a_tune_on_the_examples_is_no_untuned_base():
-    assert is_untuned("base_chat") and is_untuned("base") and not is_untuned("tuned_examples_restricted")
+    assert is_untuned("base_chat") and all(is_untuned(one.name) == (one.model == BASE) for one in SYSTEMS)
 
 
 def test_a_new_row_is_a_new_system_everywhere(tmp_path, monkeypatch):

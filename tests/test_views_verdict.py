@@ -1,18 +1,20 @@
 """The card at the end of a run, from its report."""
 
 import dataclasses
+import html
+import json
 
 import pytest
 from small_reports import report_of
 from tiny_runs import SETTINGS, TASK, job_of
 
-from sg_local.evaluate import SYSTEMS, evaluate
+from sg_local.evaluate import SYSTEMS, compare, evaluate
 from sg_local.records import TestRow
-from sg_local.report import read_report, write_report
+from sg_local.report import figure, read_report, render, write_report
 from sg_local.report.records import Excluded, ScoredRow
-from sg_local.run import Run
+from sg_local.run import REPORT, Run
 from sg_local.views.verdict import end_card, notes, verdict_card
-from sg_local.views.ways import TYPED, headline, served_note, uses
+from sg_local.views.ways import TYPED, served_note, uses
 
 
 @pytest.fixture
@@ -47,15 +49,13 @@ def test_a_base_is_named_without_its_prompt_form(run):
 
 def test_a_gain_over_a_tune_on_the_examples_says_so(run):
     report = read_report(run)
-    first = report.outcomes[0]
-    systems = {**report.systems, "tuned_examples": report.systems[first.base]}
-    rival = dataclasses.replace(first, base="tuned_examples")
-    gains = {**report.gains, f"{rival.tuned}-{rival.base}": report.gain(first.tuned, first.base)}
-    rows = [dataclasses.replace(row, scores={**row.scores, rival.base: 0.0}) for row in report.rows]
-    outcomes = (rival, *report.outcomes[1:])
-    changed = dataclasses.replace(report, systems=systems, gains=gains, rows=tuple(rows), outcomes=outcomes)
-    write_report(run, changed)
-    assert [gain.over_untuned for gain in verdict_card(run).gains] == [False, True, True, True]
+    examples = dataclasses.replace(report.base, title="tuned on the examples alone", score=100.0)
+    rows = [dataclasses.replace(row, scores={**row.scores, "tuned_examples": 0.0}) for row in report.rows]
+    systems = {**report.systems, "tuned_examples": examples}
+    write_report(run, dataclasses.replace(report, systems=systems, rows=tuple(rows)))
+    card = verdict_card(run)
+    assert card.rival == "training on the examples alone"
+    assert card.headline.endswith("; training on the examples alone (tuned on the examples alone): 100 %.")
 
 
 def test_the_notes_tell_the_prompt_what_leaked_and_what_was_forgotten(run):
@@ -88,12 +88,30 @@ def scored(run, **scores):
 
 def test_the_headline_is_against_the_model_as_it_comes_and_the_best_untrained_way(run):
     report = scored(run, base=38.0, tuned_restricted=97.2, base_calibrated=90.0, tuned=98.0, majority_label=99.0)
-    wanted = "38 -> 97 % from untuned to tuned; the best untuned setup reaches 90 %."
-    assert headline(report) == wanted
+    wanted = "38 -> 97 % from untuned to tuned; best untuned setup (base, calibrated labels): 90 %."
+    assert report.headline == wanted
     write_report(run, report)
     assert verdict_card(run).headline == wanted
     written = dataclasses.replace(report, metric="rouge_l")
-    assert headline(written).startswith("38 -> 97 ROUGE-L from untuned")
+    assert written.headline.startswith("38 -> 97 ROUGE-L from untuned")
+
+
+def test_where_another_family_is_stronger_every_place_names_it(run):
+    """The served labels beat the base's labels, and lose to its free text with votes."""
+    report = scored(run, base=38.0, base_calibrated=50.0, tuned_restricted=70.0, base_vote=80.0)
+    worse = dataclasses.replace(report.gain(report.served, "base_vote"), gain=-10.0, outcome="worse")
+    write_report(run, dataclasses.replace(report, gains={**report.gains, f"{report.served}-base_vote": worse}))
+    card, page, data = verdict_card(run), html.unescape(render(run)), json.loads(run.path(REPORT).read_text())
+    said = "; best untuned setup (base, voting): 80 %."
+    assert card.headline == data["headline"] and card.headline.endswith(said) and card.headline in page
+    assert data["rival"] == "base_vote" and (card.outcome, card.rival) == ("worse", "the best untuned setup")
+    assert [(gain.base, gain.gain) for gain in card.gains if gain.chosen] == [("base, voting", -10.0)]
+    sentence = "\u201ctuned, labels only\u201d is worse than \u201cbase, voting\u201d: -10.0 points"
+    assert any(one.startswith(sentence) for one in card.sentences) and sentence in page
+    shown = [(one.words, one.system.title) for one in figure.lines(read_report(run))]
+    assert shown[1] == ("The best untuned setup", "base, voting")
+    compared = compare([run]).runs[0]
+    assert (compared.base, compared.gain) == ("base, voting", -10.0)
 
 
 def test_the_strongest_way_is_one_that_can_be_typed(run):

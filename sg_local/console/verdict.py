@@ -59,7 +59,7 @@ def _outcome(card: VerdictCard, mark: str, style: str) -> list[RenderableType]:
     if card.unmeasured:
         return [Text.assemble((f"{mark} ", style), (card.unmeasured, "bold"))]
     main = next((gain for gain in card.gains if gain.chosen), None)
-    said = MARKED if card.marked else HEADLINES[card.outcome].format(rival=_rival(main))
+    said = MARKED if card.marked else HEADLINES[card.outcome].format(rival=card.rival)
     figure = f": {main.gain:+.1f} points" if main is not None else ""
     rival = Text.assemble((f"{mark} ", style), (f"{said}{figure}", "bold"))
     return [*([Text(card.headline, "bold")] if card.headline else []), rival]
@@ -81,11 +81,6 @@ def _evidence(card: VerdictCard, room: int) -> list[RenderableType]:
     parts += [Text(""), *(Text(note, "dim") for note in card.notes)] if card.notes else []
     parts += [Text(""), _confusion(card.confusion, room)] if card.confusion is not None else []
     return parts
-
-
-def _rival(main: GainView | None) -> str:
-    """What the tuned model is held against, in words: where asked for, a tune on the examples may be the strongest."""
-    return "the best untuned setup" if main is None or main.over_untuned else "training on the examples alone"
 
 
 def _scores(systems: tuple[SystemScore, ...], room: int) -> Table:

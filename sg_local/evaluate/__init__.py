@@ -24,7 +24,7 @@ from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.scoring import label_scores
 from sg_local.evaluate.shipped import CHAT, PROMPTS, RUNS, AskedFile, FileFigures, score_file, with_file
 from sg_local.evaluate.stage import evaluate
-from sg_local.evaluate.systems import SYSTEMS, System, is_untuned, on_the_card
+from sg_local.evaluate.systems import SYSTEMS, System, on_the_card
 from sg_local.evaluate.untuned import BaseScores, evaluate_base
 
 __all__ = [
@@ -54,7 +54,6 @@ __all__ = [
     "evaluate",
     "evaluate_base",
     "fit",
-    "is_untuned",
     "judged_rows",
     "system_named",
     "label_scores",

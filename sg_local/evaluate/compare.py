@@ -24,7 +24,7 @@ FEWEST = 2
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run's figures: `system` is what it serves, `base` the strongest untuned system of its kind. None: not measured.
+    """A run's figures: `system` is what it serves, `base` what it is held against (`Report.rival`). None: not measured.
 
     Scores and their intervals are in percent, gains in points.
     """

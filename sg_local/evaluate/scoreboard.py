@@ -20,7 +20,7 @@ from sg_local.evaluate.systems import System
 from sg_local.metrics import Difference
 from sg_local.prompts import normalise
 from sg_local.records import GATE_NOT_MET, SgError, Task
-from sg_local.report.records import BASE, METRICS, Family, Gain, Outcome, Report, Role, SystemResult
+from sg_local.report.records import BASE, Family, Gain, Outcome, Report, Role, SystemResult, sentence, strongest
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 GATE = re.compile(r"\s*(\w+)(?:\s*-\s*(\w+))?(?:\.(low|high))?\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)\s*")
@@ -124,7 +124,9 @@ class Scoreboard:
 
     def strongest(self, family: Family) -> System | None:
         """The base of a family with the highest score on the test rows; None where there is none."""
-        return max(self.systems("base", family), key=lambda one: sum(self.primary(one)), default=None)
+        bases = {one.name: one for one in self.systems("base", family)}
+        name = strongest({name: _percent(self.primary(one)) for name, one in bases.items()})
+        return None if name is None else bases[name]
 
     def gains(self) -> dict[str, Gain]:
         """Every tuned system against every base, under `TUNED-BASE`."""
@@ -143,23 +145,9 @@ class Scoreboard:
         """How a tuned system ended against a base."""
         gain = self.gain(tuned, base)
         found = {one.name: getattr(gain, one.name) for one in fields(gain)}
-        said = self.sentence(tuned, base, gain)
-        return Outcome(**found, tuned=tuned.name, base=base.name, family=tuned.family, sentence=said)
-
-    def sentence(self, tuned: System, base: System, gain: Gain) -> str:
-        """A gain in words."""
-        said = SENTENCES[gain.outcome].format(tuned=f"\u201c{tuned.title}\u201d", base=f"\u201c{base.title}\u201d")
-        said += f": {gain.gain:+.1f} points of {METRICS[self.task.metric]} (95 % interval {gain.low:+.1f} to "
-        said += f"{gain.high:+.1f}, p = {gain.p:.3f})."
         reached = [one.title for one in self.systems("trivial") if one.name in gain.reached_by]
-        return f"{said} A trivial baseline does as well ({', '.join(reached)})." if reached else said
-
-
-SENTENCES = {
-    "better": "{tuned} is better than {base}",
-    "worse": "{tuned} is worse than {base}",
-    "open": "{tuned} is not shown to differ from {base}",
-}
+        said = sentence((tuned.title, base.title), gain, self.task.metric, reached)
+        return Outcome(**found, tuned=tuned.name, base=base.name, family=tuned.family, sentence=said)
 
 
 class Figures(Protocol):

@@ -189,8 +189,3 @@ def served(kind: Kind) -> str:
 def on_the_card(systems: Mapping[str, SystemResult]) -> dict[str, SystemResult]:
     """The systems of a report that the card shows, in its order: prompt forms that lost are left out."""
     return {system.name: systems[system.name] for system in SYSTEMS if system.name in systems}
-
-
-def is_untuned(name: str) -> bool:
-    """Whether a base answers with the base's own weights; training on the examples alone is a base to beat, too."""
-    return all(system.name != name or system.model == BASE for system in SYSTEMS)

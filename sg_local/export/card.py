@@ -20,7 +20,7 @@ def model_card(job: Export, report: ExportReport) -> str:
     """The card's text."""
     facts = shown_facts(job.facts)
     parts = [_front(job), f"# {' '.join(job.task.name.split())}\n", _what(job), _files(job, report), _use(job, report)]
-    parts += [_task(job), _scores(facts.get("scores", {})), _funnel(facts.get("funnel", {}))]
+    parts += [_task(job), _scores(facts.get("scores", {}), job.headline), _funnel(facts.get("funnel", {}))]
     parts += [_gates(report), _settings(facts.get("settings", {}))]
     return "\n".join(part for part in parts if part)
 
@@ -142,7 +142,7 @@ def _task(job: Export) -> str:
     return f"## Task\n\n{_block(job.task.instruction)}{labels}\n\nExamples:\n\n{shown}\n"
 
 
-def _scores(scores: Mapping[str, Any]) -> str:
+def _scores(scores: Mapping[str, Any], headline: str) -> str:
     systems = scores.get("systems")
     if not systems:
         return ""
@@ -150,7 +150,8 @@ def _scores(scores: Mapping[str, Any]) -> str:
         (row.get("title", name), f"{row['score']:.1f}", f"{row.get('low', 0):.1f} to {row.get('high', 0):.1f}")
         for name, row in systems.items()
     ]
-    head = f"## Scores\n\n{scores['metric']} on {scores['n']} held-out rows, in percent.\n"
+    said = f"{headline}\n\n" if headline else ""
+    head = f"## Scores\n\n{said}{scores['metric']} on {scores['n']} held-out rows, in percent.\n"
     learnt = "".join(f"\n{sentence}\n" for sentence in scores.get("memory", ()))
     return head + _table(("system", "score", "95 % interval"), rows) + learnt
 

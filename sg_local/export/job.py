@@ -13,7 +13,7 @@ from sg_local.gguf import PREFIX, GgufFile
 from sg_local.prompts import Form
 from sg_local.reading import parse_json
 from sg_local.records import Pair, Task
-from sg_local.report import FileScore, read_report
+from sg_local.report import FileScore, Report, read_report
 from sg_local.report.memory import sentences
 from sg_local.run import ADAPTER, REPORT, Run, without_gained
 
@@ -89,8 +89,8 @@ class Export:
         What the adapter says of its own rows and settings goes before: the run may have changed since.
         """
         found = {**self.provenance, **self._told_by_adapter()}
-        report = read_report(self.run) if self.run.path(REPORT).exists() else None
-        if report is not None and report.adapter.sha256 == file_digest(self.run.path(ADAPTER)):
+        report = self._report
+        if report is not None:
             systems = {
                 name: {"title": one.title, "score": one.score, "low": one.low, "high": one.high}
                 for name, one in report.systems.items()
@@ -99,6 +99,18 @@ class Export:
             if report.memory is not None:
                 found["scores"]["memory"] = list(sentences(report.memory))
         return found
+
+    @property
+    def headline(self) -> str:
+        """What tuning came to, in a line; empty where the run was not evaluated with this adapter."""
+        return "" if self._report is None else self._report.headline
+
+    @property
+    def _report(self) -> Report | None:
+        """The run's report, where it is of this adapter."""
+        report = read_report(self.run) if self.run.path(REPORT).exists() else None
+        is_of_it = report is not None and report.adapter.sha256 == file_digest(self.run.path(ADAPTER))
+        return report if is_of_it else None
 
     @cached_property
     def file_scores(self) -> dict[str, FileScore]:

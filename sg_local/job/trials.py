@@ -120,7 +120,7 @@ def attempt(at: Bench, name: str, setting: Setting, n_most: int) -> Trial:
 
 
 def _scores(run: Run) -> dict[str, Any]:
-    """The served system's score and that of the strongest base of its family, as the report has them."""
+    """The served system's score and that of its rival, as the report has them."""
     report = read_report(run)
     assert report.main is not None
     base = report.main.base

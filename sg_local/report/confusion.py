@@ -49,8 +49,7 @@ def confused(report: Report) -> tuple[Confused, ...]:
     """The model as it comes, the rival that the verdict names, and what is served; those that have a table."""
     if report.confusion is None:
         return ()
-    rival = report.main.base if report.main is not None else BASE
-    names = [name for name in dict.fromkeys((BASE, rival, report.served)) if name in report.confusion.tables]
+    names = [name for name in dict.fromkeys((BASE, report.rival, report.served)) if name in report.confusion.tables]
     return tuple(_confused(report, name) for name in names)
 
 

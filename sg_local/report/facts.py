@@ -81,10 +81,13 @@ def systems_by_family(report: Report) -> list[SystemResult]:
 
 
 def gain_lines(report: Report) -> Iterator[GainLine]:
-    """Each tuned system against the base that answers alike, and against the strongest of its family."""
+    """Each tuned system against the base that answers alike, against the strongest of its family, against the rival."""
     for outcome in report.outcomes:
         alike = report.systems[outcome.tuned].against
-        for base, why in {alike: "answers alike", outcome.base: "strongest on the test rows"}.items():
+        rivals = {alike: "answers alike", outcome.base: "strongest on the test rows"}
+        if outcome.tuned == report.served and report.main is not None:
+            rivals[report.rival] = report.rival_words
+        for base, why in rivals.items():
             gain = report.gain(outcome.tuned, base)
             tuned_title, base_title = report.titles(outcome.tuned, base)
             yield GainLine(tuned_title, base_title, why, gain, ", ".join(report.titles(*gain.reached_by)))

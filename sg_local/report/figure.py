@@ -50,12 +50,12 @@ class Line:
 
 
 def lines(report: Report) -> list[Line]:
-    """The model as it comes and the served one last; between them the strongest rivals that the verdict names."""
-    served, main = report.systems[report.served], report.main
-    rivals = {}
-    if main is not None:
-        rivals = {main.base: "Strongest rival"} | dict.fromkeys(main.reached_by, "Without a model")
-    between = [Line(words, report.systems[name]) for name, words in rivals.items() if name != BASE]
+    """The model as it comes first, the served one last; between them the rivals that the verdict names."""
+    served, reached = report.systems[report.served], report.main.reached_by if report.main is not None else ()
+    rivals = {report.rival: report.rival_words} | dict.fromkeys(reached, "a trivial baseline")
+    between = [
+        Line(words[0].upper() + words[1:], report.systems[name]) for name, words in rivals.items() if name != BASE
+    ]
     return [Line("Before", report.base), *between, Line("After", served)]
 
 

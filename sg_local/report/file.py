@@ -1,7 +1,8 @@
 """report.json: one reader and one writer.
 
-Its form is that of 0.1.0 with keys added: `served`, and `against` and `form` of each system. A report of 0.1.0 reads
-like one of today; keys that this version does not know are passed over.
+Its form is that of 0.1.0 with keys added: `served`, `against` and `form` of each system, and `headline` and `rival`,
+which are made from the figures and never read. A report of 0.1.0 reads like one of today; keys that this version does
+not know are passed over.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def write_report(run: Run, report: Report) -> None:
 def plain(report: Report) -> dict[str, Any]:
     """The report as report.json has it."""
     systems = {name: _flat(system) for name, system in report.systems.items()}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"headline": report.headline, "rival": report.rival}
     for name, value in dataclasses.asdict(report).items():
         if name == "systems":
             found |= {top: systems[top] for top in TOP if top in systems}

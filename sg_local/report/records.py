@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from sg_local.calibration import Reliability
@@ -21,6 +21,12 @@ METRICS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
 """The deciding metrics' names for people."""
 FIELD_METRICS = {"field_f1": "field F1", "fields_right": "fields right", "valid_json": "valid JSON"}
 """What is measured besides for a task with a schema; see the functions of these names in metrics.py."""
+SENTENCES = {
+    "better": "{tuned} is better than {base}",
+    "worse": "{tuned} is worse than {base}",
+    "open": "{tuned} is not shown to differ from {base}",
+}
+"""By outcome."""
 
 
 @dataclass(frozen=True)
@@ -220,9 +226,38 @@ class Report:
         return self.systems[TUNED]
 
     @property
+    def rival(self) -> str:
+        """The base to beat: the strongest on the test rows, however it answers and in whichever prompt form."""
+        bases = {name: one.score for name, one in self.systems.items() if one.role == "base"}
+        return strongest(bases) or BASE
+
+    @property
+    def rival_words(self) -> str:
+        """What the rival is to a reader."""
+        return "the best untuned setup" if is_untuned(self.rival) else "training on the examples alone"
+
+    @property
+    def headline(self) -> str:
+        """What tuning came to, as a person would say it: against the model as it comes, and against the rival."""
+        unit = "%" if self.metric == "exact_match" else METRICS.get(self.metric, self.metric)
+        served, rival = self.systems[self.served], self.systems[self.rival]
+        first = f"{self.base.score:.0f} -> {served.score:.0f} {unit} from untuned to tuned"
+        return f"{first}; {self.rival_words.removeprefix('the ')} ({rival.title}): {rival.score:.0f} {unit}."
+
+    @property
     def main(self) -> Outcome | None:
-        """How the system ended that is served; None where no base answers as it does."""
-        return next((one for one in self.outcomes if one.tuned == self.served), None)
+        """How the system ended that is served, against the rival; None where the two were not compared."""
+        gain = self.gains.get(f"{self.served}-{self.rival}")
+        if gain is None:
+            return None
+        titles, reached = self.titles(self.served, self.rival), self.titles(*gain.reached_by)
+        return Outcome(
+            **{one.name: getattr(gain, one.name) for one in fields(gain)},
+            tuned=self.served,
+            base=self.rival,
+            family=self.systems[self.served].family,
+            sentence=sentence(titles, gain, self.metric, reached),
+        )
 
     def titles(self, *names: str) -> tuple[str, ...]:
         """Systems' names for people."""
@@ -231,3 +266,22 @@ class Report:
     def gain(self, tuned: str, base: str) -> Gain:
         """What a tuned system gains over a base."""
         return self.gains[f"{tuned}-{base}"]
+
+
+def is_untuned(name: str) -> bool:
+    """Whether a system answers with the base's own weights; that of the examples is a base to beat, but is tuned."""
+    return name != TUNED and not name.startswith(f"{TUNED}_")
+
+
+def strongest(scores: Mapping[str, float]) -> str | None:
+    """The system with the highest score; among equals the shortest name, a system before its prompt forms."""
+    return max(scores, key=lambda name: (scores[name], -len(name)), default=None)
+
+
+def sentence(titles: tuple[str, ...], gain: Gain, metric: str, reached: Sequence[str]) -> str:
+    """A gain in words: of the first title over the second; `reached` are the titles of trivial systems."""
+    tuned, base = (f"\u201c{title}\u201d" for title in titles)
+    said = SENTENCES[gain.outcome].format(tuned=tuned, base=base)
+    said += f": {gain.gain:+.1f} points of {METRICS[metric]} (95 % interval {gain.low:+.1f} to "
+    said += f"{gain.high:+.1f}, p = {gain.p:.3f})."
+    return f"{said} A trivial baseline does as well ({', '.join(reached)})." if reached else said

@@ -59,9 +59,9 @@ class ConfusionView:
 
 @dataclass(frozen=True)
 class GainView:
-    """A tuned system's gain over an untuned one, in points; `outcome` as in VerdictCard.
+    """A tuned system's gain over a base, in points; `outcome` as in VerdictCard.
 
-    `reached_by` names the trivial systems that reach it too; `over_untuned` is False where the base is a tune as well.
+    `reached_by` names the trivial systems that reach it too.
     """
 
     tuned: str
@@ -72,7 +72,6 @@ class GainView:
     outcome: str
     reached_by: tuple[str, ...] = ()
     chosen: bool = False
-    over_untuned: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ class VerdictCard:
     """The end of a run: scores, what they mean, the files that came out, what to do next.
 
     `outcome` is better, worse or open; `marked` says that a trivial system reaches the gain too; `headline` is what
-    tuning came to in a line. Where nothing was measured, `unmeasured` says why, and there are no scores.
+    tuning came to in a line, `rival` what the served system is held against. Where nothing was measured, `unmeasured`
+    says why, and there are no scores.
     """
 
     title: str
@@ -98,6 +98,7 @@ class VerdictCard:
     confusion: ConfusionView | None = None
     unmeasured: str = ""
     headline: str = ""
+    rival: str = "the best untuned setup"
 
 
 @dataclass(frozen=True)

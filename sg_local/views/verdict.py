@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from sg_local.calibration import BINS, Reliability, Sure
-from sg_local.evaluate import is_untuned, on_the_card
+from sg_local.evaluate import on_the_card
 from sg_local.files import file_digest
 from sg_local.report import FileScore, Outcome, Report, read_report
 from sg_local.report.memory import sentences
 from sg_local.report.records import FIELD_METRICS, METRICS
 from sg_local.run import ADAPTER, FUSED, STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
-from sg_local.views.ways import headline, served_note
+from sg_local.views.ways import served_note
 from sg_local.words import counted, duration, size
 
 FILES = (ADAPTER, FUSED, "Modelfile")
@@ -51,17 +51,19 @@ def verdict_card(run: Run) -> VerdictCard:
     """The card of a run whose evaluation is done."""
     report = read_report(run)
     main = report.main
+    outcomes = [main if main is not None and one.tuned == main.tuned else one for one in report.outcomes]
     return VerdictCard(
         title=f"{report.task} on {run.settings['model']['name']}",
         metric=METRICS.get(report.metric, report.metric),
         n=report.n,
         systems=_systems(report),
-        gains=tuple(_gain(report, outcome) for outcome in report.outcomes),
-        sentences=tuple(outcome.sentence for outcome in report.outcomes),
+        gains=tuple(_gain(report, outcome) for outcome in outcomes),
+        sentences=tuple(outcome.sentence for outcome in outcomes),
         outcome="open" if main is None else main.outcome,
         marked=main is not None and bool(main.reached_by),
         notes=(served_note(run, report), *notes(report)),
-        headline=headline(report),
+        headline=report.headline,
+        rival=report.rival_words,
         confusion=_confusion(report),
         stages=stage_times(run),
         artefacts=artefacts(run),
@@ -80,7 +82,7 @@ def _systems(report: Report) -> tuple[SystemScore, ...]:
 
 
 def _gain(report: Report, outcome: Outcome) -> GainView:
-    """A tuned system's gain over the strongest base of its family, whose prompt form is left unsaid."""
+    """A tuned system's gain over the strongest base of its family, the served one's over the rival; no prompt form."""
     base = report.systems[outcome.base]
     return GainView(
         report.systems[outcome.tuned].title,
@@ -91,7 +93,6 @@ def _gain(report: Report, outcome: Outcome) -> GainView:
         outcome.outcome,
         report.titles(*outcome.reached_by),
         outcome.tuned == report.served,
-        is_untuned(outcome.base),
     )
 
 

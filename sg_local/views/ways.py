@@ -1,4 +1,4 @@
-"""Which ways of answering a person can really use, which of them is the strongest, and what tuning came to, in a line.
+"""Which ways of answering a person can really use, and which of them is the strongest.
 
 A way is a system of the evaluation with the command that gives its answers, in the prompt form that the run has. The
 base in another form and trivial systems are measured, but cannot be typed.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sg_local.evaluate import SYSTEMS, EvalSettings, is_untuned
+from sg_local.evaluate import SYSTEMS, EvalSettings
 from sg_local.report import Report
-from sg_local.report.records import BASE, METRICS
+from sg_local.report.records import BASE
 from sg_local.run import Run
 
 TYPED = {
@@ -31,15 +31,6 @@ class Use:
     title: str
     score: float
     command: str
-
-
-def headline(report: Report) -> str:
-    """What tuning came to, as a person would say it: against the model as it comes, and the best untrained way."""
-    unit = "%" if report.metric == "exact_match" else METRICS.get(report.metric, report.metric)
-    served = report.systems[report.served].score
-    first = f"{report.base.score:.0f} -> {served:.0f} {unit} from untuned to tuned"
-    untuned = [one.score for name, one in report.systems.items() if one.role == "base" and is_untuned(name)]
-    return f"{first}; the best untuned setup reaches {max(untuned):.0f} {unit}."
 
 
 def uses(run: Run, report: Report) -> list[Use]:
