@@ -208,7 +208,7 @@ def go_file(job: OpenRun, file: evaluate.AskedFile, gates: Sequence[evaluate.Gat
 def show_file(report: Report, found: FileScore) -> None:
     """What a file scores, and the adapter and base on the same rows, on stdout."""
     metric = METRICS.get(report.metric, report.metric)
-    output.say(f"{found.file}, {found.type}, {size(found.size_bytes)}: {metric} on {report.n} test rows, percent")
+    output.tell(f"{found.file}, {found.type}, {size(found.size_bytes)}: {metric} on {report.n} test rows, percent")
     columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
     others = [report.systems[name] for pair in found.gains for name in [pair.partition("-")[2]]]
     shown = {one.title: one for one in (*found.systems.values(), *others)}.values()
@@ -216,7 +216,7 @@ def show_file(report: Report, found: FileScore) -> None:
         "", columns, [(s.title, *(f"{n:.1f}" for n in (s.score, s.low, s.high, s.irrelevant))) for s in shown]
     )
     for note in file_notes(found):
-        output.say(note)
+        output.tell(note)
 
 
 def go_base(job: OpenRun, gates: Sequence[evaluate.Gate], *, as_json: bool) -> None:
@@ -233,7 +233,7 @@ def go_base(job: OpenRun, gates: Sequence[evaluate.Gate], *, as_json: bool) -> N
 def show_base(found: evaluate.BaseScores, model: str) -> None:
     """What an untuned model scores, on stdout."""
     metric = METRICS.get(found.metric, found.metric)
-    output.say(f"{found.task} on {model}, untuned: {metric} on {found.n} test rows, percent, with 95 % intervals")
+    output.tell(f"{found.task} on {model}, untuned: {metric} on {found.n} test rows, percent, with 95 % intervals")
     columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
     card = evaluate.on_the_card(found.systems)
     shown = [one for name, one in found.systems.items() if name in card or one.family == "free"]
@@ -241,10 +241,10 @@ def show_base(found: evaluate.BaseScores, model: str) -> None:
     output.show_table("", columns, rows)
     for one in card.values():
         if one.reliability is not None:
-            output.say(f"{one.title}: {reliability_note(one.reliability)}")
-    output.say(f"Prompt format: {found.chosen['base']}, chosen on the examples, never on test rows.")
+            output.tell(f"{one.title}: {reliability_note(one.reliability)}")
+    output.tell(f"Prompt format: {found.chosen['base']}, chosen on the examples, never on test rows.")
     if n_out := len(found.excluded.examples) + len(found.excluded.training):
-        output.say(f"{counted(n_out, 'test row', 'were')} left out: too similar to an example or a training row.")
+        output.tell(f"{counted(n_out, 'test row', 'were')} left out: too similar to an example or a training row.")
 
 
 def show(job: OpenRun, asked: Wanted) -> None:
@@ -275,7 +275,9 @@ def show_answers(job: OpenRun, report: Report, which: str, system: str, as_json:
         columns.append(Column("wrong fields"))
         cells = [[*line, brief(", ".join(row.wrong), 60)] for line, row in zip(cells, rows, strict=True)]
     output.show_table("", columns, cells)
-    output.say(f"{which}: {len(rows)} of {report.n} test rows, \u201c{titles[1]}\u201d against \u201c{titles[0]}\u201d")
+    output.tell(
+        f"{which}: {len(rows)} of {report.n} test rows, \u201c{titles[1]}\u201d against \u201c{titles[0]}\u201d"
+    )
 
 
 def _cells(row: evaluate.Judged) -> Sequence[str]:

@@ -29,6 +29,16 @@ def say(text: object = "", *, err: bool = False) -> None:
     click.echo(shown(str(text)) if is_shown else text, err=err)
 
 
+def tell(text: str) -> None:
+    """A sentence on stdout, broken between words on a terminal; a pipe gets it as one line. For no path or command."""
+    if sys.stdout.isatty():
+        from sg_local.console import tables
+
+        tables.tell(text)
+    else:
+        say(text)
+
+
 def show_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """A table for reading. Cells are data: no markup."""
     if sys.stdout.isatty():
@@ -60,7 +70,12 @@ def _plain_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 def note(text: str) -> None:
     """A line of narration on stderr, broken between words on a terminal."""
     width = shutil.get_terminal_size().columns
-    say(textwrap.fill(text, width, subsequent_indent="  ") if sys.stderr.isatty() else text, err=True)
+    say(_broken(text, width) if sys.stderr.isatty() else text, err=True)
+
+
+def _broken(text: str, width: int) -> str:
+    """The text in lines that end between words: paths and commands stay whole, so that they can be copied."""
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def show_json(data: Any) -> None:

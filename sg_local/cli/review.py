@@ -158,9 +158,9 @@ def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample:
         state = session.play()
     finally:
         job_review.note_time(job, time.monotonic() - started)
-    output.say(end_sentence(state), err=True)
+    output.note(end_sentence(state))
     if sample is not None:
-        output.say(sample_sentence(state))
+        output.tell(sample_sentence(state))
     return state
 
 
@@ -206,7 +206,7 @@ def import_from(job: OpenRun, judge: str, path: Path, *, as_json: bool = False) 
     kept = sum(verdict.keep for verdict in found.verdicts)
     done = f"{review.n_rows(kept)} accepted, {len(found.verdicts) - kept} rejected"
     noted = f", {counted(len(found.notes), 'note')} changed" if found.notes else ""
-    output.say(
+    output.tell(
         f"{done}{noted}; the other lines changed nothing."
         if found.verdicts or found.notes
         else "Nothing changed: every line says what was known."
@@ -222,14 +222,14 @@ def merge_from(job: OpenRun, other: Path, *, as_json: bool = False) -> None:
     found, conflicts = done.merge, review_files.conflict_rows(job, done.merge)
     if as_json:
         return output.show_json(dataclasses.asdict(review_files.merge_summary(done, conflicts)))
-    output.say(
+    output.tell(
         f"{counted(found.taken, 'verdict')} taken over, {found.agreed} alike, {len(found.conflicts)} in conflict, "
         f"{found.known} known before, {found.unknown} for rows that this run does not have."
     )
     if done.n_notes:
-        output.say(f"{counted(done.n_notes, 'note')} taken over.")
+        output.tell(f"{counted(done.n_notes, 'note')} taken over.")
     for line in agreement_lines(done.agreements):
-        output.say(line)
+        output.tell(line)
     if conflicts:
         _show_conflicts(job, conflicts)
     return None
@@ -242,4 +242,4 @@ def _show_conflicts(job: OpenRun, conflicts: Sequence[ConflictRow]) -> None:
     hint = (
         f"The verdicts here are kept. Decide with `sg-local review {job.run.typed}`: f, then j until it says conflicts."
     )
-    output.say(hint, err=True)
+    output.note(hint)

@@ -130,12 +130,12 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
         return
     output.show_table("Runs", [Column(name, number) for name, number in run_columns()], run_rows(told))
     for run in found[1:]:
-        output.say(difference_sentence(told, run.name, found[0].name))
+        output.tell(difference_sentence(told, run.name, found[0].name))
     if told.settings:
         columns = [Column("setting"), *(Column(run.name) for run in found)]
         output.show_table("Settings that differ", columns, setting_rows(told))
     else:
-        output.say("All settings are the same.")
+        output.tell("All settings are the same.")
 
 
 @runs_command.command("tag", examples=("sg-local runs tag RUN paper", "sg-local runs tag RUN paper --remove"))

@@ -85,11 +85,13 @@ def show_forecast(found: Forecast | None, as_json: bool) -> None:
     if as_json:
         output.show_json(None if found is None else dataclasses.asdict(found))
     elif found is None or not found.stages:
-        output.say("Every stage is finished." if found is not None else "Without a model there is nothing to estimate.")
+        output.tell(
+            "Every stage is finished." if found is not None else "Without a model there is nothing to estimate."
+        )
     else:
         columns = [Column(name, name in ("memory", "disk", "time")) for name in HEADINGS]
         output.show_table("What the run will take", columns, cells(found))
-        output.say(f"Assuming {assumed(found.rows)}.")
+        output.tell(f"Assuming {assumed(found.rows)}.")
 
 
 def show_files(run: Run) -> None:

@@ -103,7 +103,7 @@ def check(environment: Environment, /, task: str, as_json: bool, **given: Any) -
 
     found = tasks.read_placed_task(tasks.find_task(task))
     for line in found.told:
-        output.say(line, err=True)
+        output.note(line)
     advice = advise(found, Options(**given), environment.home(), grammar_check())
     if as_json:
         output.show_json([dataclasses.asdict(item) for item in advice])
@@ -111,7 +111,7 @@ def check(environment: Environment, /, task: str, as_json: bool, **given: Any) -
         columns = [Column("level"), Column("where"), Column("finding"), Column("advice")]
         output.show_table(found.task.name, columns, [(a.level, a.place, a.finding, a.advice) for a in advice])
     else:
-        output.say(f"{found.task.name}: no problems found.")
+        output.tell(f"{found.task.name}: no problems found.")
     if any(item.level == "error" for item in advice):
         click.get_current_context().exit(1)
 

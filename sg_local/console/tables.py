@@ -26,3 +26,8 @@ def show(title: str, columns: Sequence[tuple[str, bool]], rows: Sequence[Sequenc
     if title:
         console.print(Text(f"\n {title}", "bold"))
     console.print(table)
+
+
+def tell(text: str) -> None:
+    """Print a sentence on stdout, broken between words."""
+    Console(highlight=False).print(Text(text))

@@ -1,0 +1,51 @@
+"""Sentences on stdout and stderr: broken between words on a terminal, on one line in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from tiny_runs import job_of
+
+from sg_local.cli import output
+from sg_local.cli.eval import show_answers
+from sg_local.evaluate import evaluate
+
+WIDTHS = (60, 80)
+
+
+def on_a_terminal(monkeypatch, width):
+    """Let stdout and stderr be a terminal of that width."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(getattr(sys, name), "isatty", lambda: True)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_last_line_of_single_answers_breaks_between_words(width, tmp_path, monkeypatch, capsys):
+    job = job_of(tmp_path)
+    report = evaluate(job)
+    on_a_terminal(monkeypatch, width)
+    show_answers(SimpleNamespace(run=job.run), report, "all", "tuned_calibrated", as_json=False)
+    lines = capsys.readouterr().out.rstrip().split("\n")
+    last = lines[next(i for i, line in enumerate(lines) if line.startswith("all: ")) :]
+    said = "all: 4 of 4 test rows, “tuned, calibrated labels” against “base, calibrated labels”"
+    assert len(last) == 2 and " ".join(line.rstrip() for line in last) == said
+    assert max(map(len, last)) <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_note_breaks_between_words_and_keeps_a_path_whole(width, monkeypatch, capsys):
+    on_a_terminal(monkeypatch, width)
+    path = "/a/folder-with-a-name/" + "x" * 90
+    output.note(f"It was read from {path} a moment ago, and all of it, row by row, was in order as far as anybody saw.")
+    lines = capsys.readouterr().err.rstrip().split("\n")
+    assert sum(path in line for line in lines) == 1 and len(lines) > 2
+    assert all(len(line) <= width for line in lines if path not in line)
+
+
+def test_a_pipe_gets_a_sentence_as_one_line(capsys):
+    said = "word " * 40 + "end."
+    output.tell(said)
+    assert capsys.readouterr().out == f"{said}\n"
