@@ -178,7 +178,8 @@ class ScoredPrompt:
     With `end` the end-of-sequence token counts as part of every continuation, so that a label which is a
     prefix of another gets no free ride. `ending` is the special token that stands for it where a chat template ends
     its turns with another one. `settled`: the likeliest continuation is the answer; where another one is nearly as
-    likely, the engine computes them once more, alone, so that nothing beside them can turn it.
+    likely, the engine computes them once more, alone, so that nothing beside them can turn it. `heads` are two
+    prompts that begin as all of its task do, and are given wherever the same is asked: where they part, a step ends.
     """
 
     id: str
@@ -187,6 +188,7 @@ class ScoredPrompt:
     end: bool = False
     ending: str = ""
     settled: bool = False
+    heads: tuple[Segments, ...] = ()
 
 
 @dataclass(frozen=True)

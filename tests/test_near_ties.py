@@ -13,6 +13,7 @@ from tiny_models import TinySpec, lora_pairs, write_lora, write_model
 
 from sg_local.backends import EngineSettings, open_generator
 from sg_local.backends.llama_cpp.context import Context
+from sg_local.backends.llama_cpp.referee import STEP, step_ends
 from sg_local.backends.llama_cpp.sampling import NEAR, is_near
 from sg_local.backends.session import Ended, Lane, open_session
 from sg_local.records import SgError
@@ -20,6 +21,7 @@ from sg_local.records import SgError
 SPEC = TinySpec(type="F32", head_type="F32")
 HEAD = "Route the message to billing, delivery or technical. Seven wizards wait while the quick fox jumps over a dog. "
 CHOICES = (" billing", " delivery", " technical")
+HEADS = tuple(prompt(HEAD + text).segments for text in "a7")
 TEXTS = [f"parcel {i} of the {'quick fox ' * (i % 9)}" for i in range(24)]
 NOISE = NEAR / 2  # of a logit: two candidates move against each other by NEAR at most
 
@@ -60,8 +62,8 @@ def written(text: str, id: str, **more):
     return dataclasses.replace(prompt(HEAD + text, id, max_tokens=12, **more), settled=True)
 
 
-def scored(text: str, id: str):
-    return dataclasses.replace(question(HEAD + text, CHOICES, id), settled=True)
+def scored(text: str, id: str, heads=HEADS):
+    return dataclasses.replace(question(HEAD + text, CHOICES, id), settled=True, heads=heads)
 
 
 def offline(engine, texts):
@@ -129,8 +131,7 @@ def test_a_server_s_answers_are_the_offline_ones_of_each_adapter(engine, base, n
         engine.use_adapter(path)
         expected[path] = offline(engine, TEXTS[:8])
     engine.use_adapter(None)
-    heads = (written("a", "a").segments, written("7", "7").segments)
-    lanes = [Lane(path, "", heads) for path in adapters]
+    lanes = [Lane(path, "", HEADS) for path in adapters]
     rng, asks, wanted = random.Random(5), [], {}
     for number in range(n_asks):
         lane, text, kind = rng.choice(lanes), rng.choice(TEXTS[:8]), rng.randrange(2)
@@ -143,13 +144,112 @@ def test_a_server_s_answers_are_the_offline_ones_of_each_adapter(engine, base, n
 
 
 def test_numbers_of_a_near_tie_are_the_same_to_the_bit_whatever_came_before(engine):
-    asks = [engine.question(scored(text + " wizards" * 40, text)) for text in TEXTS]
+    kinds = [("", HEADS), (" wizards" * 40, HEADS), (" wizards" * 100, HEADS), (" wizards" * 40, ())]
+    asks = [engine.question(scored(text + kinds[i % 4][0], text, kinds[i % 4][1])) for i, text in enumerate(TEXTS)]
     first = {one.id: engine.referee.settled(one, (0.0, 0.0, 0.0)) for one in asks}
     rows = {one.id: engine.referee.logits(one.tokens).copy() for one in asks}
     random.Random(1).shuffle(asks)
     for one in asks:
         assert np.array_equal(engine.referee.logits(one.tokens), rows[one.id])
         assert engine.referee.settled(one, (0.0, 0.0, 0.0)) == first[one.id]
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "n_shared", "ends"),
+    [
+        (1, 0, []),
+        (33, 0, []),
+        (34, 0, [32]),
+        (100, 0, [32, 64, 96]),
+        (100, 70, [32, 64, 70]),
+        (100, 64, [32, 64]),
+        pytest.param(100, 65, [32, 64], id="no step is of one token"),
+        pytest.param(100, 1, [32, 64, 96], id="one token is nothing"),
+        (9, 5, [5]),
+        pytest.param(71, 70, [32, 64, 69], id="two tokens are left"),
+        pytest.param(66, 70, [32, 64], id="shorter than what is shared"),
+        pytest.param(199, 70, [32, 64, 70], id="the rest in one decode"),
+        pytest.param(200, 70, [32, 64, 70, 198], id="the rest in steps of its own"),
+    ],
+)
+def test_steps_end_where_a_task_s_prompts_part(n_tokens, n_shared, ends):
+    assert step_ends(n_tokens, n_shared) == ends
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """(the context, tokens) of every decode."""
+    seen, exact = [], Context._decoded
+
+    def decoded(context):
+        seen.append((context, context._batch.n_tokens))
+        return exact(context)
+
+    monkeypatch.setattr(Context, "_decoded", decoded)
+    return seen
+
+
+@pytest.fixture
+def session(engine, monkeypatch):
+    """All its questions are near ties."""
+    monkeypatch.setattr(engine.referee, "_near", 1e9)
+    opened = open_session(engine, lambda: None)
+    yield opened
+    opened.close()
+
+
+def n_own(engine, ask) -> int:
+    """Tokens that only this question has: those of its prompt behind the heads, and what its choices need."""
+    one = engine.question(ask)
+    assert one.n_shared > STEP
+    return len(one.tokens) - one.n_shared + sum(len(tokens) - 1 for tokens in one.continuations)
+
+
+def test_a_near_tie_that_waits_alone_takes_one_decode_of_its_own_tokens(engine, base, session, decodes):
+    lane = Lane(adapter(base, 1), "", HEADS)
+    through(session, [(scored("parcel", "a"), lane)])
+    assert len({id(context) for context, _ in decodes}) == 1, "the beginning is computed in one place"
+    for text in TEXTS[:6]:
+        decodes.clear()
+        ask = scored(text, text)
+        through(session, [(ask, lane)])
+        assert [n for _, n in decodes] == [n_own(engine, ask)]
+
+
+def test_questions_that_nothing_settles_leave_what_another_task_s_begin_with(engine, base, session, decodes):
+    lanes = [Lane(adapter(base, number), "", HEADS) for number in (1, 2)]
+    through(session, [(scored(TEXTS[i], str(i)), lane) for i, lane in enumerate(lanes * 2)])
+    decodes.clear()
+    through(session, [(question(HEAD, CHOICES, "asked of another"), lanes[0])])
+    assert {context for context, _ in decodes} == {engine.parts.context}
+    decodes.clear()
+    ask = scored("quick fox", "b")
+    through(session, [(ask, lanes[1])])
+    assert [n for _, n in decodes] == [n_own(engine, ask)]
+
+
+def test_near_ties_that_come_together_share_their_first_decode(engine, base, session, decodes):
+    lane = Lane(adapter(base, 1), "", HEADS)
+    through(session, [(scored(text, text), lane) for text in ("a b", "parcel", "quick fox")])
+    decodes.clear()
+    asks = [scored(text, text) for text in TEXTS[:3]]
+    through(session, [(ask, lane) for ask in asks])
+    main = engine.parts.context
+    assert [n for context, n in decodes if context is main] == [sum(n_own(engine, ask) for ask in asks)]
+    assert [n for context, n in decodes if context is not main] == [n_own(engine, ask) for ask in asks]
+
+
+def test_a_file_s_near_ties_have_the_scores_of_a_server_s_to_the_bit(engine, base, monkeypatch):
+    monkeypatch.setattr(engine.referee, "_near", 1e9)
+    asks, path = [scored(text, text) for text in TEXTS[:6]], adapter(base, 1)
+    engine.use_adapter(path)
+    expected = {score.prompt_id: score.logprobs for score in engine.score(asks)}
+    session, lane, found = open_session(engine, lambda: None), Lane(path, "", HEADS), {}
+    for ask in asks[::-1]:
+        session.add(ask, lane)
+        found |= {event.prompt_id: event.logprobs for event in session.step()}
+    session.close()
+    assert found == expected
 
 
 @pytest.mark.parametrize(("type", "near"), [("F32", 0.25), ("F16", 0.25), ("BF16", 0.25), ("Q8_0", 0.6)])

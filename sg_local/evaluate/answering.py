@@ -161,9 +161,10 @@ def scores_of(
     """log P of each continuation behind each question's prompt, in nats; with `end` the answer's end counts, too."""
     room, ending = answer_room(job), form.end if end else ""
     found: dict[str, tuple[float, ...]] = {}
-    for places in _by_examples(questions).values():  # what a call's prompts share is read once
+    for examples, places in _by_examples(questions).items():  # what a call's prompts share is read once
+        heads = prompts.answer_heads(job.task, form, examples) if end else ()
         asked = (
-            ScoredPrompt(ids[i], built, continuations, end=end, ending=ending, settled=end)
+            ScoredPrompt(ids[i], built, continuations, end=end, ending=ending, settled=end, heads=heads)
             for i in places
             for built in [segments(job, form, questions[i], room)]
         )

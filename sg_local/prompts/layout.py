@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 from sg_local.parsing import trimmed, uncued, unfenced, unheld, unthought
@@ -34,6 +35,12 @@ def answer_prompt(task: Task, form: Form, text: str, examples: Sequence[Pair] | 
     if form.template is None:
         return (Segment(plain_head(task, form, shown) + plain_turn(form, text), trusted=False),)
     return render(form, answer_messages(task, text, shown))
+
+
+@lru_cache(maxsize=16)
+def answer_heads(task: Task, form: Form, examples: tuple[Pair, ...] | None = None) -> tuple[Segments, ...]:
+    """Two of these prompts that part where the new input begins."""
+    return tuple(answer_prompt(task, form, text, examples) for text in ("a", "7"))
 
 
 def answer_messages(task: Task, text: str, examples: Sequence[Pair]) -> list[dict[str, str]]:

@@ -71,7 +71,7 @@ class Service:
             return None
         heads: tuple[Segments, ...] = ()
         if self.task is not None and self.form is not None:
-            heads = tuple(prompts.answer_prompt(self.task, self.form, text) for text in ("a", "7"))
+            heads = prompts.answer_heads(self.task, self.form)
         return Lane(self.adapter, self.version if self.adapter else "", heads)
 
 
@@ -114,7 +114,8 @@ def task_asked(
     """The question for a task's answer behind a prompt that fits this room."""
     if is_scored(task, settings):
         labels = tuple(prompts.answer_text(form, label) for label in task.labels)
-        return ScoredPrompt(id, segments, labels, end=True, ending=form.end, settled=True)
+        heads = prompts.answer_heads(task, form)
+        return ScoredPrompt(id, segments, labels, end=True, ending=form.end, settled=True, heads=heads)
     sampling = sampling or Sampling(max_tokens=room.n_new)
     asked = dataclasses.replace(
         sampling,

@@ -15,7 +15,7 @@ from sg_local.backends.llama_cpp.context import Context
 from sg_local.backends.llama_cpp.copies import weight_format
 from sg_local.backends.llama_cpp.kept import Kept
 from sg_local.backends.llama_cpp.library import log
-from sg_local.backends.llama_cpp.prefix import Prefix
+from sg_local.backends.llama_cpp.prefix import Prefix, shared_length
 from sg_local.backends.llama_cpp.probe import GIVEN, EngineChoice
 from sg_local.backends.llama_cpp.referee import Referee
 from sg_local.backends.llama_cpp.rows import Row, Writer
@@ -70,8 +70,10 @@ class LlamaGenerator:
         format = weight_format(Path(parts.choice.path)) if parts.choice.format == GIVEN else parts.choice.format
         self.referee = Referee(parts.model, parts.vocab.size, parts.context, self, format)
         self.adapter: object | None = None
-        self._in_use: object | None = None
+        self.in_use: object | None = None
         self._busy = False
+        self._heads: tuple[Segments, ...] = ()
+        self._n_head_tokens = 0
 
     def tokenize(self, segments: Segments, *, bos: bool = True) -> tuple[int, ...]:
         """Token ids as llama.cpp gives them; special strings count only in trusted segments."""
@@ -145,13 +147,12 @@ class LlamaGenerator:
 
     def set_adapter(self, adapter: Any) -> None:
         """Compute with a loaded adapter from now on, or without any. What was computed before stays as it is."""
-        self._in_use = adapter
-        self.referee.forget_adapter()
+        self.in_use = adapter
         self.adopt(self._context)
 
     def adopt(self, context: Context) -> None:
         """Let a context compute with the adapter in use."""
-        adapter: Any = self._in_use
+        adapter: Any = self.in_use
         n = 0 if adapter is None else 1
         pointers: Any = (lib.llama_adapter_lora_p_ctypes * 1)(adapter) if n else None
         scales = (ctypes.c_float * 1)(1.0) if n else None
@@ -161,6 +162,7 @@ class LlamaGenerator:
 
     def free_adapter(self, adapter: object) -> None:
         """Let go of a loaded adapter that is not in use."""
+        self.referee.leave(adapter)
         lib.llama_adapter_lora_free(adapter)
 
     def close(self) -> None:
@@ -197,7 +199,18 @@ class LlamaGenerator:
         if not all(continuations):
             raise SgError(f"Prompt {prompt.id}: a continuation without text has no probability of its own.")
         self._check_length(prompt.id, len(tokens) + max(map(len, continuations), default=0) - 1)
-        return ScoreRequest(prompt.id, tokens, continuations, prompt.settled)
+        return ScoreRequest(prompt.id, tokens, continuations, prompt.settled, self._n_shared(prompt.heads))
+
+    def _n_shared(self, heads: tuple[Segments, ...]) -> int:
+        """How many tokens these prompts begin with alike; the last ones are remembered."""
+        if heads != self._heads:
+            self._heads, self._n_head_tokens = heads, len(self.beginning(heads))
+        return self._n_head_tokens
+
+    def beginning(self, heads: tuple[Segments, ...]) -> list[int]:
+        """The tokens that several prompts begin with, each less its last; none of fewer than two."""
+        tokens = [self._vocab.tokenize(head) for head in heads]
+        return tokens[0][: shared_length(tokens)] if len(heads) > 1 else []
 
     def _prompt_tokens(self, id: str, segments: Segments, n_new: int) -> list[int]:
         tokens = self._vocab.tokenize(segments)

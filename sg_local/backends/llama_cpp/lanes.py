@@ -10,7 +10,7 @@ from typing import Any
 from sg_local.backends.llama_cpp.prefix import FixedPrefix
 from sg_local.backends.llama_cpp.rows import Row
 from sg_local.backends.llama_cpp.scheduler import Scheduler
-from sg_local.backends.llama_cpp.scoring import Part, Scorer
+from sg_local.backends.llama_cpp.scoring import Part, Scorer, ScoreRequest
 from sg_local.backends.session import Lane
 from sg_local.backends.tails import Tail
 
@@ -50,6 +50,12 @@ class OpenLane:
     @property
     def is_idle(self) -> bool:
         return not (self.parts or self.unread or self.inbox or self.scheduler.waiting or self.scheduler.running)
+
+    @property
+    def lone(self) -> ScoreRequest | None:
+        """The question that waits, where it is the only one and none of it is computed yet."""
+        one = next(iter(self.scored.values())) if len(self.scored) == 1 else None
+        return self.parts[0].question if one is not None and one.n_left == len(self.parts) else None
 
     def take(self, row: Row) -> None:
         """A row that has come."""

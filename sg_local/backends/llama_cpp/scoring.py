@@ -29,12 +29,16 @@ MAX_ROWS = 128  # rows of logits kept from one decode: 25 MB for a vocabulary of
 
 @dataclass
 class ScoreRequest:
-    """A prompt's tokens and its continuations' tokens (at least one each); `settled` as in ScoredPrompt."""
+    """A prompt's tokens and its continuations' tokens (at least one each); `settled` as in ScoredPrompt.
+
+    `n_shared` counts the tokens that the prompts of its task begin with, as its heads tell it (0: nothing is known).
+    """
 
     id: str
     tokens: list[int]
     continuations: list[list[int]]
     settled: bool = False
+    n_shared: int = 0
 
 
 @dataclass

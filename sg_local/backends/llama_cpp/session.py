@@ -13,14 +13,16 @@ until the one to blame has failed alone.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sg_local.backends.llama_cpp.context import MAX_SEQUENCES
 from sg_local.backends.llama_cpp.lanes import OpenLane, Scored, arrivals
-from sg_local.backends.llama_cpp.prefix import FixedPrefix, shared_length
+from sg_local.backends.llama_cpp.prefix import FixedPrefix
 from sg_local.backends.llama_cpp.rows import PatientWriter, Row
 from sg_local.backends.llama_cpp.scheduler import Scheduler, Share
-from sg_local.backends.llama_cpp.scoring import NoCells, Part, Scorer, ScoreRequest
+from sg_local.backends.llama_cpp.scoring import NoCells, Part, Scorer
 from sg_local.backends.session import Ask, Ended, Event, Failed, Lane, Piece, Watch
 from sg_local.records import Prompt, Score, ScoredPrompt, SgError
 
@@ -125,9 +127,8 @@ class LlamaSession:
         return opened
 
     def _opened(self, lane: Lane | None, adapter: Any) -> OpenLane:
-        heads = [self._generator.tokenize(head) for head in lane.heads] if lane is not None else []
-        tokens = list(heads[0][: shared_length(heads)]) if len(heads) > 1 else []
-        prefix = FixedPrefix(self._context, self._places.pop(), tokens)
+        heads = () if lane is None else lane.heads
+        prefix = FixedPrefix(self._context, self._places.pop(), self._generator.beginning(heads))
         writer = PatientWriter(self._generator.tools, self._context.plan.n_ctx, self._generator.referee)
         inbox: deque[Row] = deque()
         share = Share(self._free, lambda: self._make_room(opened))
@@ -186,6 +187,8 @@ class LlamaSession:
 
     def _score(self, lane: OpenLane) -> list[Event]:
         """One batch of the lane's scored prompts."""
+        if events := self._scored_alone(lane):
+            return events
         waiting = [part for part, _ in zip(lane.parts, range(1 if lane.alone else MOST_PARTS), strict=False)]
         try:
             if not lane.bare:
@@ -200,6 +203,15 @@ class LlamaSession:
             return self._score_failed(lane, error)
         lane.alone = lane.bare = False
         return self._scored(lane, [lane.parts.popleft() for _ in batch])
+
+    def _scored_alone(self, lane: OpenLane) -> list[Event]:
+        """The scores of a question that waits alone, where those that settle a near tie can be had at once."""
+        question, referee = lane.lone, self._generator.referee
+        if question is None or not referee.is_ready_for(question, begins=len(self._lanes) == 1):
+            return []
+        lane.parts.clear()
+        lane.scored.clear()
+        return [self._told(question.id, partial(referee.scores, question))]
 
     def _read(self, lane: OpenLane) -> list[Event]:
         """One prompt token by token; then its row is written like others."""
@@ -223,14 +235,15 @@ class LlamaSession:
             one.n_left -= 1
             if not one.n_left:
                 del lane.scored[one.key]
-                events.append(self._settled(part.question, tuple(one.scores)))
+                settle = partial(self._generator.referee.settled, part.question, tuple(one.scores))
+                events.append(self._told(one.id, settle))
         return events
 
-    def _settled(self, question: ScoreRequest, scores: tuple[float, ...]) -> Event:
+    def _told(self, id: str, settle: Callable[[], tuple[float, ...]]) -> Event:
         try:
-            return Score(question.id, self._generator.referee.settled(question, scores))
+            return Score(id, settle())
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the others
-            return Failed(question.id, error)
+            return Failed(id, error)
 
     def _score_failed(self, lane: OpenLane, error: Exception) -> list[Event]:
         """The one to blame fails; where there are several to choose from, they are tried one by one."""
