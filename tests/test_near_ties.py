@@ -163,7 +163,7 @@ def test_numbers_of_a_near_tie_are_the_same_to_the_bit_whatever_came_before(engi
         (100, 0, [32, 64, 96]),
         (100, 70, [32, 64, 70]),
         (100, 64, [32, 64]),
-        pytest.param(100, 65, [32, 64], id="no step is of one token"),
+        pytest.param(100, 65, [32, 65], id="no step is of one token"),
         pytest.param(100, 1, [32, 64, 96], id="one token is nothing"),
         (9, 5, [5]),
         pytest.param(71, 70, [32, 64, 69], id="two tokens are left"),

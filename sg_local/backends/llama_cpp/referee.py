@@ -59,10 +59,9 @@ def step_ends(n_tokens: int, n_shared: int) -> list[int]:
     """
     most = max(0, n_tokens - 2)
     shared = min(n_shared, most)
-    shared -= shared % STEP == 1
-    if shared <= 0:
+    if shared < 2:
         return list(range(STEP, most + 1, STEP))
-    return [*range(STEP, shared, STEP), shared, *range(shared + OWN_STEP, most + 1, OWN_STEP)]
+    return [*range(STEP, shared - 1, STEP), shared, *range(shared + OWN_STEP, most + 1, OWN_STEP)]
 
 
 class SteppedPrefix(Prefix):
@@ -119,7 +118,7 @@ class Referee:
         prefix = self._prefix if self._adapter is self._owner.in_use else None
         if prefix is None or not len(prefix):
             return begins and self._ready(len(question.tokens))
-        is_there = prefix.n_kept(question.tokens, question.n_shared) >= question.n_shared - 1
+        is_there = prefix.n_kept(question.tokens, question.n_shared) >= min(question.n_shared, len(question.tokens) - 2)
         return is_there and self._ready(len(question.tokens))
 
     def settled(self, question: ScoreRequest, scores: tuple[float, ...]) -> tuple[float, ...]:
