@@ -75,6 +75,7 @@ GAINED = {
     "soft": 0.0,
     "n_seeds": 1,
     "lr_by_width": False,
+    "policies": (),
 }
 """Settings that stages gained later, each with the value that does what was done before."""
 

@@ -90,7 +90,7 @@ def test_the_curve_is_the_mean_of_all_seeds_however_often_it_was_resumed(tmp_pat
     assert curves[0] == curves[1] == [(0, 0.5, 3.0), (1, 1.5, 2.0), (2, 2.5, None)]
 
 
-@pytest.mark.parametrize("settings", [{"n_seeds": 2}, {"generations": 2}])
+@pytest.mark.parametrize("settings", [{"n_seeds": 2}, {"generations": 2}, {"policies": ["asked"]}])
 def test_another_program_is_handed_no_training_of_several(own_folder, routing, settings):
     from sg_local.job.train import prepare
 

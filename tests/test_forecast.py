@@ -128,6 +128,7 @@ def test_several_trainings_in_one_are_so_much_more_work(tmp_path, routing, fluen
     one = passes(routing)
     assert passes(routing, n_seeds=3) == pytest.approx(3 * one) and passes(routing, generations=2) > 2 * one
     assert passes(fluent, generations=2) == passes(fluent)
+    assert passes(fluent, policies=("asked", "agree")) == pytest.approx(4 * passes(fluent))
 
 
 def test_what_scores_labels_besides_is_work(tmp_path, routing, model):

@@ -49,7 +49,7 @@ class TrainSettings:
     for use (prompts.shown). `generations` is how many trainings stand in a row, each on labels of the one before;
     `soft` is the share of a label's target that the scores on the row decide, 0 to 1; `n_seeds` adapters make their
     mean (training.averaging). With `lr_by_width` a model narrower than a 7B gets a higher rate than `lr`
-    (training.rates).
+    (training.rates). `policies` are label policies whose rows are tried beside the filters' own, a training each.
     """
 
     rank: int = 16
@@ -74,6 +74,7 @@ class TrainSettings:
     soft: float = 0.0
     n_seeds: int = 1
     lr_by_width: bool = False
+    policies: tuple[str, ...] = ()
     time_s: float | None = None
     seed: int = 0
     n_threads: int | None = None

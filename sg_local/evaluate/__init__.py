@@ -21,7 +21,7 @@ from sg_local.evaluate.canaries import check_canaries, plant
 from sg_local.evaluate.compare import Comparison, compare
 from sg_local.evaluate.job import Canary, EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
-from sg_local.evaluate.scoring import label_scores
+from sg_local.evaluate.scoring import label_scores, likelihood
 from sg_local.evaluate.shipped import CHAT, PROMPTS, RUNS, AskedFile, FileFigures, score_file, with_file
 from sg_local.evaluate.stage import evaluate
 from sg_local.evaluate.systems import SYSTEMS, System, on_the_card
@@ -57,6 +57,7 @@ __all__ = [
     "judged_rows",
     "system_named",
     "label_scores",
+    "likelihood",
     "on_the_card",
     "parse_gate",
     "plant",

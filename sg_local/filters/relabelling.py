@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sg_local.filters import JUDGE, Kept, final_verdicts, judge, kept_rows
-from sg_local.filters.balance import output_of
+from sg_local.filters import Kept, judge
 from sg_local.filters.labels import calibrated, kappa
+from sg_local.filters.policies import judged_rows
 from sg_local.filters.settings import FilterSettings
-from sg_local.records import LABELLED, Candidate, Pair, Task
+from sg_local.records import LABELLED, Candidate, Task
 from sg_local.run import CANDIDATES, Run
 
 Scores = Mapping[str, Sequence[float]]
@@ -49,14 +49,7 @@ def relabelled(run: Run, task: Task, settings: FilterSettings, scores: Scores) -
     best = calibrated(scored, task.labels)
     anew = [row if row.source == LABELLED else _labelled(row, best[row.id], scores[row.id]) for row in candidates]
     verdicts, _ = judge(anew, task, replace(settings, policy="ranked", evidence="direct"))
-    people = {id for id, verdict in final_verdicts(run).items() if verdict.judge != JUDGE}
-    kept = {row.id: row for row in kept_rows(run) if row.id in people}
-    rows = [
-        kept.get(row.id) if row.id in people else Kept(row.id, Pair(row.input, output_of(row, verdict)), row)
-        for row, verdict in zip(anew, verdicts, strict=True)
-        if verdict.keep or row.id in people
-    ]
-    return Relabelled(tuple(row for row in rows if row is not None), agreement(candidates, best))
+    return Relabelled(tuple(judged_rows(run, anew, verdicts)), agreement(candidates, best))
 
 
 def agreement(candidates: Sequence[Candidate], labels: Mapping[str, str]) -> float | None:

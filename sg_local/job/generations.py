@@ -8,18 +8,16 @@ is then the run's own training, from the rows that it had. Each training has an 
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sg_local.files import artefact
 from sg_local.filters import Kept
 from sg_local.filters.relabelling import Relabelled, first_agreement, is_asked, relabelled, unlabelled
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
-from sg_local.job.train import train_anew, training_job
-from sg_local.run import ADAPTER, Run
-from sg_local.training import WORK
+from sg_local.job.policies import best_rows
+from sg_local.job.trainings import go_on_from, train_beside
+from sg_local.run import ADAPTER
 from sg_local.words import counted
 
 logger = logging.getLogger(__name__)
@@ -34,12 +32,12 @@ def n_trainings(job: OpenRun) -> int:
 def rows_of_last(job: OpenRun, tell: Listener) -> list[Kept]:
     """The rows that the run's own training is made from, after the trainings before it.
 
-    Those that the filters kept where there is one training only (n_trainings).
+    Those that the filters kept, or the best of several sets (policies), where there is one training only (n_trainings).
     """
-    from sg_local import filters
-
-    rows, n = filters.kept_rows(job.run), n_trainings(job)
+    (rows, folder), n = best_rows(job, tell), n_trainings(job)
     if n == 1:
+        if folder:
+            go_on_from(job, folder)
         if job.plan["train"].generations > 1 and job.task.labels:
             why = "no labels were asked for, so nothing can tell whether new ones are better"
             tell(Said(f"  {why}: training once"))
@@ -53,36 +51,23 @@ def rows_of_last(job: OpenRun, tell: Listener) -> list[Kept]:
         said = _kappas(found.kappa, before)
         if before is not None and found.kappa < before:
             tell(Said(f"  its labels agree less with the asked ones than those before ({said}): the rows stay"))
-            _go_on_from(job, generation)
+            go_on_from(job, f"generation-{generation}")
             return rows
         tell(Said(f"  its labels agree with the asked ones ({said}): the next round trains on them"))
         rows, before = list(found.rows), found.kappa
     return rows
 
 
-def _go_on_from(job: OpenRun, generation: int) -> None:
-    """Let the run's own training go on from that of a generation, which is the same work and finished."""
-    mine, theirs = job.run.path(WORK), job.run.path(f"generation-{generation}") / WORK
-    if job.plan["train"].n_seeds == 1 and theirs.exists() and not mine.exists():
-        with artefact(mine) as partial:
-            shutil.copytree(theirs, partial)
-
-
 def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -> Relabelled:
     """Train on these rows beside the run's own training; the rows as that model labels them."""
     from sg_local import evaluate
-    from sg_local.backends import open_trainer
     from sg_local.job.evaluate import evaluation_of
 
-    folder = Run(job.run.path(f"generation-{generation}"))
-    trainer = open_trainer(job.trainer, job.base.path)
-    work = training_job(job, trainer, lambda sets: job.close(), rows)
-    work = replace(work, run=folder, settings=replace(work.settings, generations=1), facts={})
-    train_anew(work, lambda step: tell(Moved("train", step)))
+    work = train_beside(job, f"generation-{generation}", rows, tell)
     candidates = unlabelled(job.run)
     texts = [row.input for row in candidates]
-    judge = replace(evaluation_of(job), run=folder, form=work.form)
-    scores = evaluate.label_scores(judge, folder.path(ADAPTER), texts, lambda event: tell(Moved("train", event)))
+    judge = replace(evaluation_of(job), run=work.run, form=work.form)
+    scores = evaluate.label_scores(judge, work.run.path(ADAPTER), texts, lambda event: tell(Moved("train", event)))
     found = {row.id: one for row, one in zip(candidates, scores, strict=True)}
     return relabelled(job.run, job.task, job.plan["filter"], found)
 

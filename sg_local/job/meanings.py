@@ -87,6 +87,7 @@ TRAIN = {
     "share_prefix": "Compute the tokens that all rows begin with once a step.",
     "layout": "lead: a space before each answer; whole: the prompt ends where the answer begins.",
     "shown": "Examples that training prompts show, in turn (all,1,0); the last is how many are shown in use.",
+    "policies": "Label policies whose rows are tried in a training each; the examples choose the best.",
     "generations": "Number of training rounds; each later one uses labels from the previous model (classification).",
     "soft": "Share of each row's training target taken from its label scores instead of its label, 0 to 1.",
     "n_seeds": "Number of adapters, each trained with its own seed; the run uses their mean.",
@@ -190,5 +191,10 @@ def choices_of(field: str) -> tuple[str, ...]:
     from sg_local.filters.settings import EVIDENCE
     from sg_local.gguf.quant_mix import EXPORT_TYPES, WEIGHTED_TYPES
 
-    words = {"policy": POLICIES, "evidence": EVIDENCE, "types": ("auto", "same", *EXPORT_TYPES, *WEIGHTED_TYPES)}
+    words = {
+        "policy": POLICIES,
+        "policies": POLICIES,
+        "evidence": EVIDENCE,
+        "types": ("auto", "same", *EXPORT_TYPES, *WEIGHTED_TYPES),
+    }
     return words.get(field, ())

@@ -67,6 +67,7 @@ def check(job: OpenRun, stages: Collection[str]) -> None:
     check_engines(ahead)
     check_planted(ahead)
     check_shown(ahead)
+    check_tried(ahead)
     if not needs_model(job.backend):
         return
     for one in CHECKS:
@@ -93,6 +94,14 @@ def check_shown(ahead: Ahead) -> None:
     """Rows can be told how many examples to show."""
     if "train" in ahead.stages:
         prompts.numbers(ahead.job.plan["train"].shown)
+
+
+def check_tried(ahead: Ahead) -> None:
+    """The policies whose rows are to be tried are some that this kind of task has."""
+    if "train" in ahead.stages:
+        from sg_local.filters.policies import check_policies
+
+        check_policies(ahead.job.plan["train"].policies, ahead.job.task)
 
 
 def check_model(ahead: Ahead) -> None:

@@ -59,7 +59,7 @@ def train(job: OpenRun, tell: Listener) -> str:
         steps[:] = [step]
         tell(Moved("train", step))
 
-    began_from = kept_digests(job.run) if n_trainings(job) > 1 else {}
+    began_from = kept_digests(job.run) if n_trainings(job) > 1 or job.plan["train"].policies else {}
     try:
         work = training_job(job, trainer, before, rows_of_last(job, tell))
         done = training.train(replace(work, began_from=began_from), on_step)
@@ -89,8 +89,10 @@ def prepare(job: OpenRun) -> Path:
     from sg_local import training
 
     settings = job.plan["train"]
-    if settings.n_seeds > 1 or settings.generations > 1:
-        hint = "Set `train.n_seeds=1` and `train.generations=1`, or train without `prepare`."
+    if settings.n_seeds > 1 or settings.generations > 1 or settings.policies:
+        hint = (
+            "Leave `train.n_seeds`, `train.generations` and `train.policies` as they are, or train without `prepare`."
+        )
         raise SgError("Several trainings in one cannot be started by another program.", hint, exit_code=2)
     return training.hand_over(training_job(job, None), job.base.path)
 
@@ -136,8 +138,13 @@ def training_job(
         labelled=labelled,
         valid_share=job.plan["own"].valid,
         shares=shares_of(job, kept),
-        time_share=1 / n_trainings(job),
+        time_share=1 / (n_trainings(job) + n_tried(job.plan["train"])),
     )
+
+
+def n_tried(settings: TrainSettings) -> int:
+    """How many sets of rows train an adapter before it is known which is best."""
+    return len(settings.policies) + 1 if settings.policies else 0
 
 
 def settings_of(job: OpenRun) -> TrainSettings:

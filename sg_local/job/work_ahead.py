@@ -183,7 +183,8 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     passes = TRAINED + RECOMPUTED * share_recomputed(job.base.path, way)
     n_before = settings.generations - 1 if job.task.labels else 0
     one = passes * n_steps * (shared + size * own) + validated
-    return (settings.n_seeds + n_before) * one + n_before * rows.n_inputs * _scored(job, rows)
+    n_tried = len(settings.policies) + bool(settings.policies)
+    return (settings.n_seeds + n_before + n_tried) * one + n_before * rows.n_inputs * _scored(job, rows)
 
 
 def n_train_steps(settings: TrainSettings, n_rows: int) -> int:

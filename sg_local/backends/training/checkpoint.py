@@ -55,7 +55,7 @@ class TrainJob:
     def identity(self) -> dict[str, str]:
         """What makes two jobs the same work, by the name that an error shows."""
         ignored = {"time_s", "n_threads", "checkpoint_every", "batch_size", "grad_accumulation", "layout"}
-        ignored |= {"shown", "soft", "generations", "n_seeds", "lr_by_width"}  # in the rows or the rate, or above this
+        ignored |= {"shown", "soft", "generations", "policies", "n_seeds", "lr_by_width"}  # in rows or rate, or above
         if self.settings.precision == AUTO:  # as earlier checkpoints have it
             ignored.add("precision")
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
