@@ -127,10 +127,20 @@ def texts(path: Path, numbers, monkeypatch) -> list:
         ]
         rows = sorted(generator.generate(asked), key=lambda row: row.prompt_id)
         scores = list(generator.score([ScoredPrompt("s", asked[0].segments, (" the fox", " a dog", " fox"))]))
+        scores += near_ties(generator, asked)
         assert len({n for n, _ in threads.seen}) == len(set(numbers)), "every number had its turn"
         return [(row.text, row.logprob, row.n_tokens) for row in rows] + [score.logprobs for score in scores]
     finally:
         generator.close()
+
+
+def near_ties(generator, asked: list[Prompt]) -> list:
+    """Scores of the same prompts as of near ties, which are computed in a pool of their own."""
+    generator.referee._near = 1e9
+    heads, labels = (asked[0].segments, asked[5].segments), (" the fox", " a dog", " fox")
+    return list(
+        generator.score(ScoredPrompt(one.id, one.segments, labels, settled=True, heads=heads) for one in asked[:4])
+    )
 
 
 SCHEDULES = ((1,), (2,), (1, 3), (2, 1, 3, 3, 1))

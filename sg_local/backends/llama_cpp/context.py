@@ -47,7 +47,7 @@ class Context:
 
     A second context computes `beside` the first, in turn and in its thread: OpenMP gives each thread that computes a
     team of its own, and where teams outnumber the processors they wait asleep, by which every decode takes half as
-    long again.
+    long again. What is measured of the machine's time counts for both.
     """
 
     def __init__(self, model: object, vocab_size: int, plan: ContextPlan, beside: Context | None = None) -> None:
@@ -60,7 +60,7 @@ class Context:
         self._memory = lib.llama_get_memory(self._pointer)
         self._owns_worker = beside is None
         self._worker: concurrent.futures.ThreadPoolExecutor = beside._worker if beside is not None else _one_thread()
-        self.threads = ThreadCount(plan.n_threads)
+        self.threads: ThreadCount = beside.threads if beside is not None else ThreadCount(plan.n_threads)
         self._make_batch()
 
     def _make_batch(self) -> None:

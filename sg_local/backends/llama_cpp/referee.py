@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Protocol
 
 import numpy as np
 
-from sg_local.backends.llama_cpp.context import Context, ContextPlan
+from sg_local.backends.llama_cpp.context import Context
 from sg_local.backends.llama_cpp.copies import WIDE
 from sg_local.backends.llama_cpp.prefix import Prefix
 from sg_local.backends.llama_cpp.sampling import is_near
@@ -186,7 +187,7 @@ class Referee:
     def _open(self, n_ctx: int) -> None:
         self.close()
         try:
-            plan = ContextPlan(n_ctx, 1, self._engine.plan.n_threads, n_batch=ROOM)
+            plan = replace(self._engine.plan, n_ctx=n_ctx, n_parallel=1, n_batch=ROOM, on_node=None)
             self._context = Context(self._model, self._vocab_size, plan, beside=self._engine)
         except SgError as error:
             self._fails = True
