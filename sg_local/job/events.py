@@ -100,7 +100,8 @@ class Expected:
 
 @dataclass(frozen=True)
 class Prospect:
-    """How the labels of `n` rows stand up to a second opinion: `judge` is `calibrated` (label scores) or `voted`.
+    """How the labels of `n` rows stand up to a second opinion: `judge` is `calibrated` (label scores), `ensemble`
+    (both kinds of scores, where the filters judge by both) or `voted`.
 
     `agreed` is the share of rows for which it gives the label asked for, in percent; `kappa` that agreement beyond
     chance (0: none, 1: full), which is `z` standard errors above none: `is_sure` where that is no accident. `at_least`

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from sg_local.job.events import Prospect
 
-JUDGES = {"calibrated": "The untuned model's calibrated labels", "voted": "The untuned model's own answers"}
+JUDGES = {
+    "calibrated": "The untuned model's calibrated labels",
+    "ensemble": "The untuned model's labels by ensemble",
+    "voted": "The untuned model's own answers",
+}
 DOUBT = (
     "That may be chance, so training may not help: on seven such tasks it gained half a point on average over the"
     " untuned model with calibrated labels, and lost on four."
