@@ -29,8 +29,11 @@ DOCS = Path(__file__).parent.parent / "docs"
 WIDTH = 96
 MADE = "<!-- Made by tests/reference.py from the program itself: change the program, then run it. -->"
 SYSTEMS_TOLD = """\
-`--gate` and JSON use the names, the card and the report use the titles; `--system` takes either. Not every run has
-every system. Where the base was asked in both prompt formats, each has a name of its own, such as `base_chat`."""
+Every system has one name, which you type (`--gate`, `--system`) and which JSON has, and one title, which you read
+on screens, cards and pages. Where you may want to type a name, it stands beside the title; `--system` takes
+either. Tab completes names. Not every run has every system. Where the base was asked in both prompt formats, each
+has a name of its own, such as `base_chat`. With `eval --file`, gates also take the file's systems: `file` in free
+text, and `file_restricted` for labels only."""
 STAGES = {
     "engine": "how the model runs",
     "own": "what your own rows are used for",

@@ -78,6 +78,7 @@ def tab(finished, monkeypatch):
         (("export", "spring", "--type", "Q5"), ["Q5_K_M", "Q5_K_M_imat"]),
         (("eval", "spring", "--system", "tuned_r"), ["tuned_restricted"]),
         (("eval", "spring", "--gate", "tuned-base."), ["tuned-base.low>"]),
+        (("eval", "spring", "--file", "a.gguf", "--gate", "file-"), ["file-tuned>=", "file-tuned.low>"]),
     ],
     ids=" ".join,
 )

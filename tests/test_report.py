@@ -206,7 +206,7 @@ def test_a_generation_run_needs_no_labels_no_curve_and_no_funnel(tmp_path):
     evaluate(job)
     text = report.write_page(job.run, job.run.path("report.html")).read_text()
     Reader(text)
-    assert "copy the input</th>" in text and "Which label" not in text and "Loss while training" not in text
+    assert ">copy the input <" in text and "Which label" not in text and "Loss while training" not in text
 
 
 def test_a_run_without_an_evaluation_says_what_to_do(tmp_path):

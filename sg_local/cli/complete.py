@@ -96,13 +96,21 @@ def system_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 def gate_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Gates without their number: a system's score, a tuned one's gain over an untuned one, its interval's low end."""
+    """Gates without their number: a system's score, a tuned one's gain over an untuned one, its interval's low end.
+
+    Where --file was typed, the file's systems and their difference to the adapter's come first.
+    """
 
     def gates() -> Iterable[str]:
-        names = _systems(ctx)
+        from sg_local.report.records import ADAPTERS
+
+        names, pairs = _systems(ctx), ADAPTERS if ctx.params.get("file") else {}
         tuned = [name for name in names if name.startswith("tuned")]
-        gains = [f"{one}-{other}" for one in tuned for other in names if other.startswith("base")]
-        return [f"{name}>=" for name in names] + [f"{gain}{part}" for gain in gains for part in (">=", ".low>")]
+        gains = [f"{one}-{other}" for one, other in pairs.items()]
+        gains += [f"{one}-{other}" for one in tuned for other in names if other.startswith("base")]
+        return [f"{name}>=" for name in (*pairs, *names)] + [
+            f"{gain}{part}" for gain in gains for part in (">=", ".low>")
+        ]
 
     return _quiet(gates, incomplete)
 

@@ -29,7 +29,7 @@ from sg_local.cli.options import (
 )
 from sg_local.cli.output import Column
 from sg_local.cli.run import TestRows, tell
-from sg_local.cli.show import note_stale, show_verdict
+from sg_local.cli.show import note_stale, scores_columns, show_verdict
 from sg_local.job.evaluate import evaluate_base
 from sg_local.job.job import OpenRun
 from sg_local.job.made import keep_tests
@@ -37,7 +37,7 @@ from sg_local.job.options import TASK, Options
 from sg_local.job.shipping import asked_file, score_file
 from sg_local.job.stages import forget, perform
 from sg_local.records import MadeOtherwise, SgError
-from sg_local.report import FileScore, Report, plain, read_report
+from sg_local.report import FileScore, Report, SystemResult, plain, read_report
 from sg_local.report.records import METRICS
 from sg_local.tables import parse_columns
 from sg_local.views.verdict import file_notes, reliability_note
@@ -209,14 +209,19 @@ def show_file(report: Report, found: FileScore) -> None:
     """What a file scores, and the adapter and base on the same rows, on stdout."""
     metric = METRICS.get(report.metric, report.metric)
     output.tell(f"{found.file}, {found.type}, {size(found.size_bytes)}: {metric} on {report.n} test rows, percent")
-    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
-    others = [report.systems[name] for pair in found.gains for name in [pair.partition("-")[2]]]
-    shown = {one.title: one for one in (*found.systems.values(), *others)}.values()
-    output.show_table(
-        "", columns, [(s.title, *(f"{n:.1f}" for n in (s.score, s.low, s.high, s.irrelevant))) for s in shown]
-    )
+    others = {name: report.systems[name] for pair in found.gains for name in [pair.partition("-")[2]]}
+    _show_scores({**found.systems, **others})
     for note in file_notes(found):
         output.tell(note)
+
+
+def _show_scores(systems: Mapping[str, SystemResult]) -> None:
+    """Systems under their titles, with the names that gates take."""
+    rows = [
+        (one.title, *(f"{n:.1f}" for n in (one.score, one.low, one.high, one.irrelevant)), name)
+        for name, one in systems.items()
+    ]
+    output.show_table("", scores_columns(), rows)
 
 
 def go_base(job: OpenRun, gates: Sequence[evaluate.Gate], *, as_json: bool) -> None:
@@ -234,11 +239,8 @@ def show_base(found: evaluate.BaseScores, model: str) -> None:
     """What an untuned model scores, on stdout."""
     metric = METRICS.get(found.metric, found.metric)
     output.tell(f"{found.task} on {model}, untuned: {metric} on {found.n} test rows, percent, with 95 % intervals")
-    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
     card = evaluate.on_the_card(found.systems)
-    shown = [one for name, one in found.systems.items() if name in card or one.family == "free"]
-    rows = [(s.title, *(f"{n:.1f}" for n in (s.score, s.low, s.high, s.irrelevant))) for s in shown]
-    output.show_table("", columns, rows)
+    _show_scores({name: one for name, one in found.systems.items() if name in card or one.family == "free"})
     for one in card.values():
         if one.reliability is not None:
             output.tell(f"{one.title}: {reliability_note(one.reliability)}")
@@ -267,7 +269,8 @@ def show_answers(job: OpenRun, report: Report, which: str, system: str, as_json:
     if as_json:
         output.show_json([dataclasses.asdict(row) for row in rows])
         return
-    titles = [report.systems[name].title for name in (report.systems[system].against, system)]
+    names = (report.systems[system].against, system)
+    titles = report.titles(*names)
     columns = [Column("row", True), Column("input"), Column("right"), *map(Column, titles)]
     columns += [Column("score", True)]
     cells = [_cells(row) for row in rows]
@@ -275,9 +278,8 @@ def show_answers(job: OpenRun, report: Report, which: str, system: str, as_json:
         columns.append(Column("wrong fields"))
         cells = [[*line, brief(", ".join(row.wrong), 60)] for line, row in zip(cells, rows, strict=True)]
     output.show_table("", columns, cells)
-    output.tell(
-        f"{which}: {len(rows)} of {report.n} test rows, \u201c{titles[1]}\u201d against \u201c{titles[0]}\u201d"
-    )
+    said = [f"\u201c{title}\u201d ({name})" for title, name in zip(titles, names, strict=True)]
+    output.tell(f"{which}: {len(rows)} of {report.n} test rows, {said[1]} against {said[0]}")
 
 
 def _cells(row: evaluate.Judged) -> Sequence[str]:

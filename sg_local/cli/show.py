@@ -67,9 +67,15 @@ def stale_note(run: Run, stages: tuple[str, ...] = STAGES) -> str:
 
 def _plain_scores(card: VerdictCard) -> None:
     output.say(f"{card.title}: {card.metric} on {card.n} test rows, percent, with 95 % intervals")
-    columns = [Column("system"), *(Column(name, True) for name in ("score", "low", "high", "irrelevant"))]
-    rows = [(s.name, f"{s.score:.1f}", f"{s.low:.1f}", f"{s.high:.1f}", f"{s.irrelevant:.1f}") for s in card.systems]
+    columns = scores_columns()
+    rows = [(s.name, *(f"{n:.1f}" for n in (s.score, s.low, s.high, s.irrelevant)), s.typed) for s in card.systems]
     output.show_table("", columns, rows)
+
+
+def scores_columns() -> list[Column]:
+    """A system's title, its figures, and its name as --gate and --system take it."""
+    figures = [Column(name, True) for name in ("score", "low", "high", "irrelevant")]
+    return [Column("system"), *figures, Column("name")]
 
 
 def _plain_confusion(view: ConfusionView) -> None:

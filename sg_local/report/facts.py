@@ -75,9 +75,9 @@ def gather(run: Run) -> dict[str, Any]:
     }
 
 
-def systems_by_family(report: Report) -> list[SystemResult]:
-    """Every system: those in free text, those held to labels, the trivial ones."""
-    return sorted(report.systems.values(), key=lambda system: FAMILIES.index(system.family))
+def systems_by_family(report: Report) -> dict[str, SystemResult]:
+    """Every system by name: those in free text, those held to labels, the trivial ones."""
+    return dict(sorted(report.systems.items(), key=lambda one: FAMILIES.index(one[1].family)))
 
 
 def gain_lines(report: Report) -> Iterator[GainLine]:

@@ -34,9 +34,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class SystemScore:
-    """One system's score with its interval, in percent. `role` is base, tuned or trivial.
+    """One system's score with its interval, in percent, under its title. `role` is base, tuned or trivial.
 
-    `irrelevant` is the share of its answers that name no label, or say nothing.
+    `irrelevant` is the share of its answers that name no label, or say nothing; `typed` is the name for gates and JSON.
     """
 
     name: str
@@ -46,6 +46,7 @@ class SystemScore:
     role: str = "base"
     chosen: bool = False
     irrelevant: float | None = None
+    typed: str = ""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _systems(report: Report) -> tuple[SystemScore, ...]:
     """The systems worth a line; chosen is the one that predict and serve answer with."""
     return tuple(
         SystemScore(
-            found.title, found.score, found.low, found.high, found.role, name == report.served, found.irrelevant
+            found.title, found.score, found.low, found.high, found.role, name == report.served, found.irrelevant, name
         )
         for name, found in on_the_card(report.systems).items()
     )
