@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sg_local.filters.settings import POLICIES
+from sg_local.kappa import judged_alike
 from sg_local.records import OWN, Candidate, SgError
 
 if TYPE_CHECKING:
@@ -269,9 +270,8 @@ def kappa(asked: Labels, given: dict[str, str]) -> Kappa:
     pairs = [(label, given.get(id)) for id, label in asked.items() if label is not None]
     if not pairs:
         return Kappa(0.0, 0.0)
-    n, ours, theirs = len(pairs), Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
-    chance = sum(ours[label] * theirs[label] for label in ours) / n**2
-    if chance == 1:
+    found = judged_alike(pairs)
+    value, chance = found.kappa, found.chance
+    if value is None:
         return Kappa(1.0, math.inf)
-    value = (sum(a == b for a, b in pairs) / n - chance) / (1 - chance)
-    return Kappa(value, value / math.sqrt(chance / (n * (1 - chance))) if chance else 0.0)
+    return Kappa(value, value / math.sqrt(chance / (found.n * (1 - chance))) if chance else 0.0)

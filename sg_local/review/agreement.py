@@ -1,7 +1,5 @@
 """How far two reviewers agree: Cohen's kappa over the rows that both judged on their own.
 
-It is that of Educational and Psychological Measurement 20 (1960).
-
 A row has one of these outcomes: rejected, or accepted as one of the labels; without labels, accepted. An edit of a text
 counts as accepted. The interval is Wilson's for the share alike, with the agreement by chance taken as known: rough for
 few rows, but it does not shrink to a point where two people agree on all of them.
@@ -11,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from sg_local.kappa import judged_alike
 from sg_local.records import Verdict
 from sg_local.review.history import FILTERS, WITHDRAWN
 
@@ -73,13 +71,12 @@ def independent(journal: Iterable[Verdict]) -> dict[str, dict[str, Verdict]]:
 
 def agreement(judges: tuple[str, str], pairs: Sequence[tuple[Outcome, Outcome]]) -> Agreement:
     """The agreement on at least one row, from both outcomes of each."""
-    n, alike = len(pairs), sum(one == other for one, other in pairs)
-    ours, theirs = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
-    chance = sum(ours[outcome] * theirs[outcome] for outcome in ours) / n**2
-    if chance == 1:
-        return Agreement(judges, n, alike, None, None, None)
-    kappa, low, high = ((share - chance) / (1 - chance) for share in (alike / n, *_wilson(alike, n)))
-    return Agreement(judges, n, alike, round(kappa, 3), round(max(-1.0, low), 3), round(min(1.0, high), 3))
+    found = judged_alike(pairs)
+    if found.kappa is None:
+        return Agreement(judges, found.n, found.alike, None, None, None)
+    low, high = map(found.beyond_chance, _wilson(found.alike, found.n))
+    ends = round(max(-1.0, low), 3), round(min(1.0, high), 3)
+    return Agreement(judges, found.n, found.alike, round(found.kappa, 3), *ends)
 
 
 def _outcome(verdict: Verdict, labels: Collection[str]) -> Outcome:
