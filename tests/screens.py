@@ -28,6 +28,7 @@ from types import SimpleNamespace
 import pyte.graphics
 from click.testing import CliRunner
 from rich.console import Console, Group, RenderableType
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME, TerminalTheme
 from rich.text import Text
 from terminal import Terminal
 
@@ -56,12 +57,12 @@ TEXT = re.compile(r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)" textLengt
 WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
-def svg(what: RenderableType, width: int, title: str) -> str:
+def svg(what: RenderableType, width: int, title: str, theme: TerminalTheme = SVG_EXPORT_THEME) -> str:
     """A renderable as SVG text by Rich's recorder; without the fonts that it would fetch from the network."""
     with open(os.devnull, "w") as nowhere:
         console = Console(record=True, width=width, file=nowhere, highlight=False, force_terminal=True)
         console.print(what)
-    return WEB_FONT.sub("", console.export_svg(title=title, unique_id=re.sub(r"\W", "-", title)))
+    return WEB_FONT.sub("", console.export_svg(title=title, theme=theme, unique_id=re.sub(r"\W", "-", title)))
 
 
 def picture(terminal: Terminal) -> Text:
@@ -111,13 +112,19 @@ def review(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     terminal.press("    ")
     terminal.wait("5 of")
     terminal.settle()
-    yield "review", svg(picture(terminal), WIDTH, f"sg-local review {name}")
+    yield from on_both("review", picture(terminal), f"sg-local review {name}")
     terminal.press("t\x1b[B\x1b[B\x1b[B\x1b[D\x1b[D")
-    terminal.wait("0.6  was 0.7", "leave as it was")
+    terminal.wait("0.6  was 0.7", "next out", "leave as it was", gone="Counting the rows")
     terminal.settle()
-    yield "thresholds", svg(picture(terminal), WIDTH, "sg-local review: thresholds")
+    yield from on_both("thresholds", picture(terminal), "sg-local review: thresholds")
     terminal.press("\x1bq")
     assert terminal.end() == 0
+
+
+def on_both(name: str, what: Text, title: str) -> Iterator[tuple[str, str]]:
+    """The same screen in a dark and in a light terminal."""
+    yield name, svg(what, WIDTH, title)
+    yield f"{name}_light", svg(what, WIDTH, title, DEFAULT_TERMINAL_THEME)
 
 
 def doctor() -> Iterator[tuple[str, str]]:
