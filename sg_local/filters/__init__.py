@@ -2,7 +2,7 @@
 
 The input rules also guard stage A while it runs (`input_gate`), so that only accepted inputs join the pool. The
 pass over candidates needs no model: changing a threshold or the label policy and filtering again takes a moment.
-Verdicts append, the last one per id and judge wins, and a person's verdict stands above the filters'.
+Verdicts append, the last one per id and judge wins, and a person's verdict overrides the filters'.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def open_generator(
 
 
 def check_settings(settings: EngineSettings) -> None:
-    """Raise SgError (usage) for a time or a number of requests that nobody can be asked with."""
+    """Raise SgError (usage) for a time limit or a number of requests that no server can be asked with."""
     if not 0 < settings.endpoint_timeout_s <= MOST_S:
         message = f"engine.endpoint_timeout_s = {settings.endpoint_timeout_s:g}: no request can take that long."
         raise SgError(message, f"Give seconds above 0, at most {MOST_S:g}.", exit_code=2)
