@@ -207,6 +207,8 @@ def n_own(engine, ask) -> int:
 
 def test_a_near_tie_that_waits_alone_takes_one_decode_of_its_own_tokens(engine, base, session, decodes):
     lane = Lane(adapter(base, 1), "", HEADS)
+    through(session, [(prompt("a", "the base's", max_tokens=1), Lane(None))])
+    decodes.clear()
     through(session, [(scored("parcel", "a"), lane)])
     assert len({id(context) for context, _ in decodes}) == 1, "the beginning is computed in one place"
     for text in TEXTS[:6]:

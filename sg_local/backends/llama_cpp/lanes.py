@@ -52,6 +52,11 @@ class OpenLane:
         return not (self.parts or self.unread or self.inbox or self.scheduler.waiting or self.scheduler.running)
 
     @property
+    def begins_alike(self) -> bool:
+        """Whether what its prompts begin with is known."""
+        return self.lane is not None and len(self.lane.heads) > 1
+
+    @property
     def lone(self) -> ScoreRequest | None:
         """The question that waits, where it is the only one and none of it is computed yet."""
         one = next(iter(self.scored.values())) if len(self.scored) == 1 else None

@@ -112,7 +112,7 @@ class Referee:
     def is_ready_for(self, question: ScoreRequest, *, begins: bool = False) -> bool:
         """Whether a question costs no more here than elsewhere, since what its task's prompts begin with is there.
 
-        `begins`: nobody else's prompts are about, so that it may be computed where there is nothing yet.
+        `begins`: no other task's prompts are about, so that it may be computed where there is nothing yet.
         """
         if question.n_shared < STEP or not question.settled or self._fails:
             return False

@@ -207,7 +207,8 @@ class LlamaSession:
     def _scored_alone(self, lane: OpenLane) -> list[Event]:
         """The scores of a question that waits alone, where those that settle a near tie can be had at once."""
         question, referee = lane.lone, self._generator.referee
-        if question is None or not referee.is_ready_for(question, begins=len(self._lanes) == 1):
+        others = any(one.begins_alike for one in self._lanes.values() if one is not lane)
+        if question is None or not referee.is_ready_for(question, begins=not others):
             return []
         lane.parts.clear()
         lane.scored.clear()
