@@ -14,7 +14,7 @@ from sg_local.cli.app import app
 from sg_local.job.prospect import ENOUGH_RIGHT, prospect
 from sg_local.records import LABELLED, Candidate
 from sg_local.run import CANDIDATES
-from sg_local.views.prospect import prospect_lines, weighed_lines
+from sg_local.views.prospect import prospect_lines, untuned_commands, weighed_lines
 
 LABELS = ("billing", "delivery", "technical")
 SMALL = ("--set", "synth.n_inputs=24", "--set", "synth.n_asked=96")
@@ -61,6 +61,9 @@ def test_the_labels_that_the_filters_judge_by_are_those_that_are_told_of(own_fol
     ]
     assert told(own_folder, made).is_doubtful
     found = told(own_folder / "both", made, settings={"filter": {"evidence": "both"}})
+    guessed = dataclasses.replace(found, is_sure=False, is_doubtful=True)
+    assert weighed_lines("r", guessed)[-1].endswith("sg-local label r FILE --labels ensemble")
+    assert untuned_commands("r", guessed)[0][0].startswith("sg-local label r FILE --labels ensemble --out")
     assert (
         found.judge == "ensemble"
         and found.is_sure

@@ -191,7 +191,7 @@ def _trains(job: OpenRun, tune_anyway: bool) -> bool:
         return True
     if click.confirm("Continue with the review and the training?", default=True, err=True):
         return True
-    for line, what in untuned_commands(job.run.typed):
+    for line, what in untuned_commands(job.run.typed, found):
         output.say(f"Next: {line}   # {what}")
     return False
 

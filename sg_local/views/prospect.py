@@ -32,13 +32,18 @@ def weighed_lines(run: str, found: Prospect) -> tuple[str, ...]:
     """The same for a run that goes on to train, with the way that needs no training where there is doubt."""
     if not found.is_doubtful:
         return prospect_lines(found)
-    return (*prospect_lines(found), f"Training anyway. To label without training: sg-local label {run} FILE")
+    return (*prospect_lines(found), f"Training anyway. To label without training: {_label_line(run, found)}")
 
 
-def untuned_commands(run: str) -> tuple[tuple[str, str], ...]:
+def _label_line(run: str, found: Prospect) -> str:
+    """The command that labels with the untuned model as the judge of the rows does."""
+    return f"sg-local label {run} FILE{' --labels ensemble' if found.judge == 'ensemble' else ''}"
+
+
+def untuned_commands(run: str, found: Prospect) -> tuple[tuple[str, str], ...]:
     """What to type instead of training, each with what it does."""
     return (
-        (f"sg-local label {run} FILE --out labels.csv", "label a file with the untuned model, now"),
+        (f"{_label_line(run, found)} --out labels.csv", "label a file with the untuned model, now"),
         (f"sg-local eval {run} --base", "measure every untuned setup on the test rows"),
         (f"sg-local review {run}", "review the rows yourself: correct rows are worth training on"),
         (f"sg-local train {run}", "train anyway"),
