@@ -24,6 +24,8 @@ RUN_FACTS: dict[str, Any] = {
     "model": {"name": str, "path": str, "digest": str, "template": str | None},
     "form": str,
     "layout": str,
+    "channel": bool,
+    "evidence": str,
     "seed": int,
     "preset": str,
     "backend": str | None,

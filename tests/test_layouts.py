@@ -23,8 +23,8 @@ from sg_local.job.stages import perform
 from sg_local.job.synth import synth_settings
 from sg_local.job.train import training_job
 from sg_local.prompts import LEAD, WHOLE
-from sg_local.records import Score
-from sg_local.run import RUN, MadeOtherwise
+from sg_local.records import Candidate, Score
+from sg_local.run import CANDIDATES, RUN, MadeOtherwise
 
 SMALL = {"synth": {"n_inputs": 24, "n_asked": 96}, "eval": {"n_votes": 2}}
 
@@ -117,3 +117,25 @@ def test_a_run_that_records_no_layout_is_of_the_first(own_folder, routing, monke
     with reopened(own_folder) as job, job.lock():
         assert job.plan["train"].layout == LEAD
         perform(job, "train", lambda event: None)  # finished before
+
+
+def test_rows_are_judged_by_both_scores_in_a_new_run_and_as_before_in_one_from_before(own_folder, routing):
+    settings = {"synth": {"n_inputs": 12, "n_asked": 48}}
+    with sg.open_job(routing, runs="runs", name="r", backend="scripted", settings=settings) as job:
+        job.synth()
+        job.filter()
+        assert all(len(row.channel_scores) == len(routing.labels) for row in job.opened.run.read(CANDIDATES, Candidate))
+        recorded = job.opened.run.settings
+    assert (recorded["channel"], recorded["evidence"]) == (True, "both")
+    path = own_folder / "runs" / "r" / RUN
+    path.write_text(json.dumps({key: recorded[key] for key in recorded if key not in ("channel", "evidence")}))
+    with reopened(own_folder) as old:
+        assert (old.plan["synth"].channel, old.plan["filter"].evidence) == (False, "direct")
+    with reopened(own_folder, filter={"evidence": "both"}) as told:
+        assert told.plan["filter"].evidence == "both"
+
+
+def test_the_paper_s_preset_scores_no_inputs(own_folder, routing):
+    with sg.open_job(routing, runs="runs", name="p", backend="scripted", preset="paper") as job:
+        plan = job.opened.plan
+    assert (plan["synth"].channel, plan["filter"].evidence) == (False, "direct")

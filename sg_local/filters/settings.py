@@ -52,7 +52,7 @@ class FilterSettings:
     """
 
     policy: str = "auto"
-    evidence: str = "direct"
+    evidence: str = "both"
     agreement: Threshold = Threshold(0.5)
     empty: Switch = Switch()
     noise: Switch = Switch()

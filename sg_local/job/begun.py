@@ -15,7 +15,7 @@ from sg_local.files import file_digest
 from sg_local.job import presets
 from sg_local.job.base import Base, find_base
 from sg_local.job.job import OpenRun
-from sg_local.job.layouts import as_recorded
+from sg_local.job.layouts import as_recorded, begun_with
 from sg_local.job.made import begin_task, meet, tests_record
 from sg_local.job.options import Budget, Home, Options, kept_budget, with_budget
 from sg_local.job.own import OwnData, read_own, stored, with_own
@@ -98,7 +98,7 @@ def begin(
         },
         "form": form.name,
         "turn_end": form.end or form.eos,
-        "layout": plan["train"].layout,
+        **begun_with(plan),
         "seed": options.seed,
         "preset": options.preset,
         "backend": backend,

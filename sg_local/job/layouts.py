@@ -1,4 +1,4 @@
-"""The layout of a run's prompts: recorded when it begins, and kept by its adapter however settings change.
+"""What a run keeps as it began, whatever the defaults have become since; first of all the layout of its prompts.
 
 The base writes and labels rows in the layout that it finds natural (`OpenRun.form`); training, and all that asks the
 tuned model, use the run's own (`train.layout`, prompts.leads). Runs that have none recorded are of the first one. How
@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from sg_local.job.plan import Plan
 
 
+BEGUN_WITH = (("synth", "channel", False), ("filter", "evidence", "direct"), ("train", "layout", LEAD))
+"""Settings whose default a run keeps as it was when the run began: stage, name, and the default of runs without it."""
+
+
+def begun_with(plan: Plan) -> dict[str, Any]:
+    """What a new run records of them."""
+    return {name: getattr(plan[stage], name) for stage, name, _ in BEGUN_WITH}
+
+
 def as_recorded(plan: Plan, record: Mapping[str, Any]) -> Plan:
-    """The plan of a run, in the layout that it began with where nobody has set another."""
-    if plan.source("train.layout") != "default":
-        return plan
-    return plan.changed("train", {"layout": record.get("layout", LEAD)})
+    """The plan of a run with the defaults that it began with, where nobody has set another value."""
+    for stage, name, before in BEGUN_WITH:
+        if plan.source(f"{stage}.{name}") == "default":
+            plan = plan.changed(stage, {name: record.get(name, before)})
+    return plan
 
 
 def training_form(job: OpenRun, base: Form | None = None) -> Form:

@@ -42,9 +42,11 @@ PAPER_SYNTH = {
     "top_p": 1.0,
     "n_votes": 10,
     "vote_temperature": 0.2,
+    "channel": False,
 }
 PAPER_FILTER = {
     "policy": "voted",
+    "evidence": "direct",
     "near_duplicate": {"on": False},
     "copied_example": {"on": False},
     "refusal": {"on": False},

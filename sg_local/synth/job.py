@@ -46,7 +46,7 @@ class SynthSettings:
     vote_top_k: int = 10
     constrain: bool = False
     score_labels: bool = True
-    channel: bool = False
+    channel: bool = True
     n_orders: int = 1
     backward: bool = False
     max_tokens: int = MAX_TOKENS
