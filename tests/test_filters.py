@@ -317,15 +317,6 @@ def test_own_inputs_are_labelled_by_both_scores_where_the_evidence_is_both():
     assert labels.choose(rows, NAMES, "auto").policy == "calibrated"
 
 
-def test_auto_decides_by_the_ensemble_where_the_evidence_is_both():
-    found = labels.choose(told_apart(90), NAMES, "auto", "both")
-    assert found.policy == "agree" and "ensemble labels 1.00" in found.why and None not in found.labels.values()
-    assert labels.choose(told_apart(90), NAMES, "auto").policy == "calibrated"
-    shifted = [replace(row, label_asked=NAMES[(i + 1 + i // 3 % 2) % 3]) for i, row in enumerate(told_apart(90))]
-    against = labels.choose(shifted, NAMES, "auto", "both")
-    assert against.policy == "ensemble" and against.labels == labels.choose(shifted, NAMES, "ensemble").labels
-
-
 def test_rows_are_ranked_by_both_scores_where_the_evidence_is_both():
     rows = told_apart(120)
     doubted = [replace(row, channel_scores=row.channel_scores[::-1]) if i % 2 else row for i, row in enumerate(rows)]

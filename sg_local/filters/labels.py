@@ -130,8 +130,8 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, 
     best, together = calibrated(candidates, labels), calibrated(candidates, labels, evidence=both)
     _check_policy(policy, is_scored=bool(together or not candidates))
     judge = both if evidence == "both" and together else direct
-    opinion = second_opinion(candidates, labels, together if judge is both else {})
-    second = opinion.labels
+    opinion = second_opinion(candidates, labels)
+    second = together if judge is both else opinion.labels
     agreed = {id: label if label is not None and second.get(id) == label else None for id, label in asked.items()}
     why = opinion.why
     if policy == "auto" and not any(asked.values()):
@@ -139,8 +139,7 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, 
         why = "no label was asked for"
     elif policy == "auto":
         doubt = _doubt(asked, agreed, opinion, labels)
-        scores = ("ensemble", together) if judge is both else ("calibrated", best)
-        policy = _unsure(asked, *scores) if doubt else "agree"
+        policy = _unsure(asked, best, labels) if doubt else "agree"
         why = f"{doubt} ({why})" if doubt else why
     over = candidates if len(written) < len(candidates) else None
     choices: dict[str, Callable[[], Mapping[str, str | None]]] = {
@@ -169,23 +168,20 @@ def _check_policy(policy: str, *, is_scored: bool) -> None:
         raise SgError("These rows have no channel scores, which the policy ensemble needs.", hint, exit_code=2)
 
 
-def _unsure(asked: Labels, by_scores: str, best: dict[str, str]) -> str:
-    """What `auto` does where agreement may be chance; `by_scores` is the policy that takes the best labels by scores.
+def _unsure(asked: Labels, best: dict[str, str], labels: Sequence[str]) -> str:
+    """What `auto` does where agreement may be chance.
 
     `ranked` needs scores that lean the asked labels' way. Where they lean against them, the rows with large margins are
     exceptions, and the scores alone measured better.
     """
     if not best:
         return "asked"
-    return "ranked" if kappa(asked, best).kappa > 0 else by_scores
+    return "ranked" if kappa(asked, best).kappa > 0 else "calibrated"
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """A second opinion on the asked labels: who gives it, every row's label, how far it is beyond chance.
-
-    `name` is `voted`, `calibrated` or `ensemble`.
-    """
+    """A second opinion on the asked labels: `voted` or `calibrated`, every row's label, how far it is beyond chance."""
 
     name: str
     labels: dict[str, str]
@@ -225,16 +221,10 @@ def ranked(
     return kept
 
 
-def second_opinion(
-    candidates: Sequence[Candidate], labels: Sequence[str], ensemble: dict[str, str] | None = None
-) -> Opinion:
-    """Whose labels follow the asked ones better, the votes' or the calibrated ones; `why` tells how well each does.
-
-    Labels by ensemble are the opinion where they are given.
-    """
+def second_opinion(candidates: Sequence[Candidate], labels: Sequence[str]) -> Opinion:
+    """Whose labels follow the asked ones better, the votes' or the calibrated ones; `why` tells how well each does."""
     asked = {row.id: row.label_asked for row in candidates if row.source != OWN}
     judges = {"voted": {row.id: row.output for row in candidates}, "calibrated": calibrated(candidates, labels)}
-    judges = {"ensemble": ensemble} if ensemble else judges
     found = {name: kappa(asked, labels) for name, labels in judges.items() if labels}
     name = max(found, key=lambda name: found[name].z, default="voted")
     words = ", ".join(

@@ -100,14 +100,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class Prospect:
-    """How the labels of `n` rows stand up to a second opinion: `judge` is `calibrated` (label scores), `ensemble`
-    (both kinds of scores, where the filters judge by both) or `voted`.
+    """How the labels of `n` rows stand up to a second opinion: `judge` is `calibrated` (label scores) or `voted`.
 
     `agreed` is the share of rows for which it gives the label asked for, in percent; `kappa` that agreement beyond
     chance (0: none, 1: full), which is `z` standard errors above none: `is_sure` where that is no accident. `at_least`
     is the least share of such inputs, in percent, of which the judge is right, with 95 % confidence, if every input is
     what was asked for: those that are not lower the agreement, so the true share may be far higher. `n_right` are a
-    person's own labelled rows. `is_doubtful` where neither these nor the agreement speak for training.
+    person's own labelled rows. `is_doubtful` where neither these nor the agreement speak for training. `without_training`
+    are the labels to ask the untuned model for instead: `ensemble` where the rows are judged by both scores.
     """
 
     judge: str
@@ -119,6 +119,7 @@ class Prospect:
     n_right: int
     is_sure: bool
     is_doubtful: bool
+    without_training: str = "calibrated"
 
 
 @dataclass(frozen=True)

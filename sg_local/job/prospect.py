@@ -25,7 +25,7 @@ ENOUGH_RIGHT = 30
 def prospect(job: OpenRun) -> Prospect | None:
     """What the rows of a job tell; None for a task of generation, and where too few labels were asked for."""
     from sg_local import review
-    from sg_local.filters.labels import SURE, both, calibrated, kappa, second_opinion
+    from sg_local.filters.labels import SURE, kappa, second_opinion
 
     candidates = job.run.read(CANDIDATES, Candidate)
     asked: dict[str, str | None] = {
@@ -34,9 +34,8 @@ def prospect(job: OpenRun) -> Prospect | None:
     if not job.task.labels or len(asked) < FEWEST:
         return None
     written = [row for row in candidates if row.id in asked]
-    by_both = job.plan["filter"].evidence == "both"
-    ensemble = calibrated(written, job.task.labels, evidence=both) if by_both else {}
-    opinion = second_opinion(written, job.task.labels, ensemble)
+    opinion = second_opinion(written, job.task.labels)
+    by_both = job.plan["filter"].evidence == "both" and any(row.channel_scores for row in written)
     found = kappa(asked, opinion.labels)
     n_right = sum(row.source == LABELLED for row in candidates)
     n_apart = sum(opinion.labels.get(id) != label for id, label in asked.items())
@@ -50,6 +49,7 @@ def prospect(job: OpenRun) -> Prospect | None:
         n_right=n_right,
         is_sure=found.z >= SURE,
         is_doubtful=found.z < SURE and n_right < ENOUGH_RIGHT,
+        without_training="ensemble" if by_both else "calibrated",
     )
 
 

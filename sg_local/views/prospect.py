@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from sg_local.job.events import Prospect
 
-JUDGES = {
-    "calibrated": "The untuned model's calibrated labels",
-    "ensemble": "The untuned model's labels by ensemble",
-    "voted": "The untuned model's own answers",
-}
+JUDGES = {"calibrated": "The untuned model's calibrated labels", "voted": "The untuned model's own answers"}
 DOUBT = (
     "That may be chance, so training may not help: on seven such tasks it gained half a point on average over the"
     " untuned model with calibrated labels, and lost on four."
@@ -36,8 +32,8 @@ def weighed_lines(run: str, found: Prospect) -> tuple[str, ...]:
 
 
 def _label_line(run: str, found: Prospect) -> str:
-    """The command that labels with the untuned model as the judge of the rows does."""
-    return f"sg-local label {run} FILE{' --labels ensemble' if found.judge == 'ensemble' else ''}"
+    """The command that labels with the untuned model by the scores that the rows are judged by."""
+    return f"sg-local label {run} FILE{' --labels ensemble' if found.without_training == 'ensemble' else ''}"
 
 
 def untuned_commands(run: str, found: Prospect) -> tuple[tuple[str, str], ...]:
