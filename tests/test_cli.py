@@ -119,7 +119,7 @@ def test_single_answers_are_shown_as_table_and_json(finished):
     rows = json.loads(run("eval", "trial", *SMALL[2:], "--show", "wrong", "--json").stdout)
     assert sorted(row["index"] for row in rows) == wrong
     shown = run("eval", "trial", *SMALL[2:], "--show", "all", "--system", "tuned").stdout
-    pair = "\u201ctuned\u201d against \u201cbase, best prompt\u201d"
+    pair = "\u201ctuned\u201d (tuned) against \u201cbase, best prompt\u201d (base)"
     assert f"all: {report['n']} of {report['n']} test rows, {pair}" in shown
     numbers = sorted(int(line.split()[0]) for line in shown.splitlines() if line.split()[0].isdigit())
     assert numbers == list(range(1, report["n"] + 1))  # as the review and `tasks check` count

@@ -56,7 +56,7 @@ def long_input(n_words):
 
 
 def by_synthesis(run, task, form, spy, text):
-    settings = SynthSettings(n_ctx=N_CTX, n_votes=1)
+    settings = SynthSettings(n_ctx=N_CTX, n_votes=1, channel=False)
     job = Synthesis(run, task, form, spy, settings, filters.input_gate(task, filters.FilterSettings()), seed=1)
     list(answer(job, [InputRow("a", 0, 0, 1, text)]))
     return asked(spy)

@@ -78,7 +78,7 @@ def test_scores_of_synthesis_serving_evaluation_and_gate_end_so(begin, monkeypat
     asked = []
     score = job.generator.score
     monkeypatch.setattr(job.generator, "score", lambda prompts: score(asked.append(one) or one for one in prompts))
-    settings = replace(job.plan["synth"], n_votes=1)
+    settings = replace(job.plan["synth"], n_votes=1, channel=False)
     gate = filters.input_gate(job.task, job.plan["filter"])
     work = synth.Synthesis(job.run, job.task, job.form, job.generator, settings, gate, 0)
     list(synth.outputs.answer(work, [InputRow("a", 0, 0, 1, "Where is my box?")]))

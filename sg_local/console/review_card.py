@@ -123,11 +123,11 @@ def _facts(card: CardView, width: int) -> Table:
         table.add_row("" if i else "personal", Text.assemble(("! ", "magenta"), f"likely {kind}: ", (text, "bold")))
     if card.doubts:
         table.add_row("doubt", Text.assemble(("! ", "magenta"), " \u00b7 ".join(card.doubts)))
-    _add(table, "scores", _scores(card, width - 10))
     if card.facts:
         table.add_row("model", Text(" \u00b7 ".join(card.facts), "dim"))
     for judge, note in card.notes:
         table.add_row("note", Text.assemble((f"{judge}: ", "dim"), note))
+    _add(table, "scores", _scores(card, width - 10))
     return table
 
 

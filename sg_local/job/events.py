@@ -106,8 +106,9 @@ class Prospect:
     chance (0: none, 1: full), which is `z` standard errors above none: `is_sure` where that is no accident. `at_least`
     is the least share of such inputs, in percent, of which the judge is right, with 95 % confidence, if every input is
     what was asked for: those that are not lower the agreement, so the true share may be far higher. `n_right` are a
-    person's own labelled rows. `is_doubtful` where neither these nor the agreement speak for training. `without_training`
-    are the labels to ask the untuned model for instead: `ensemble` where the rows are judged by both scores.
+    person's own labelled rows. `is_doubtful` where neither these nor the agreement speak for training.
+    `without_training` are the labels to ask the untuned model for instead: `ensemble` where rows are judged by both
+    scores.
     """
 
     judge: str
