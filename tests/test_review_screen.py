@@ -262,7 +262,7 @@ def test_what_a_key_did_outlives_a_kill(folder, start, keys):
     again.wait("INPUT")
     if keys.startswith("n"):
         again.press("k")
-        again.wait("note  ann: ask bob")
+        again.wait("ann: ask bob")
     again.press("u")
     again.wait("Nothing to undo" if keys == "2u" else "aken back")
     assert all(path.read_text().startswith(kept[name]) for name, path in journals.items() if name in kept)
