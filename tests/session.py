@@ -35,7 +35,7 @@ LINES = (
     ("run", "tasks/support_routing.toml", "--yes"),
     ("predict", "support", "My parcel never came."),
 )
-COLUMNS, ROWS = 100, 34
+COLUMNS, ROWS = 100, 42
 EVERY_S = 1.0  # between two looks at the screen
 N_FRAMES = 140
 LONGEST_S = 3600.0
