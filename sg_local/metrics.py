@@ -9,6 +9,7 @@ percent.
 Intervals are 95 % percentile bootstrap intervals over test rows, where every system sees the same resamples, so
 that differences are paired. Where all rows score alike the bootstrap has no width and the exact binomial bound
 stands in. NumPy and rouge-score are loaded by the functions that need them, not by importing this module.
+It is longer than most, so that every figure of a report is defined in one place.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Journals (journals.py) are appended and flushed, and each line is parsed once. A
 name and moved into place. A stage's stamp is written last and holds its settings and the digests of what it read, so
 that its presence means the stage is complete and its content says whether it would come out the same. Only Unix file
 locks are used. A run folder is its owner's alone, and nothing is written into it through links: it may come from
-somebody else.
+somebody else. The module is longer than most, so that every name and promise of the folder stands in one place.
 """
 
 from __future__ import annotations

@@ -170,6 +170,7 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     """
     from sg_local.backends.training.holding import share_recomputed
     from sg_local.job import resources
+    from sg_local.job.train import n_tried
 
     settings: TrainSettings = job.plan["train"]
     n_valid = _n_valid(rows)
@@ -183,8 +184,7 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     passes = TRAINED + RECOMPUTED * share_recomputed(job.base.path, way)
     n_before = settings.generations - 1 if job.task.labels else 0
     one = passes * n_steps * (shared + size * own) + validated
-    n_tried = len(settings.policies) + bool(settings.policies)
-    return (settings.n_seeds + n_before + n_tried) * one + n_before * rows.n_inputs * _scored(job, rows)
+    return (settings.n_seeds + n_before + n_tried(settings)) * one + n_before * rows.n_inputs * _scored(job, rows)
 
 
 def n_train_steps(settings: TrainSettings, n_rows: int) -> int:

@@ -7,7 +7,8 @@ computed once and always in one go, so that no answer depends on the requests be
 
 When the pool is full, beginnings that wait are given up first, then the rows of the lane that came last go back to its
 queue with what they have written, and wait until another row has ended. After a fault a lane's rows run one by one,
-until the one to blame has failed alone.
+until the one to blame has failed alone. The module is longer than most: all of it acts on
+one pool and one set of lanes, and its steps are only right together.
 """
 
 from __future__ import annotations
