@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from rich.style import StyleType
@@ -33,3 +34,15 @@ class Text(RichText):
         for part in parts:
             text.append(*part) if isinstance(part, tuple) else text.append(part)
         return text
+
+
+def flowing(parts: Iterable[RichText], room: int, gap: int = 3) -> Iterator[Text]:
+    """The parts in lines of at most `room` cells, none broken; a part that is longer has a line of its own."""
+    line = Text()
+    for part in parts:
+        if line and line.cell_len + gap + part.cell_len > room:
+            yield line
+            line = Text()
+        line = Text.assemble(line, " " * gap, part) if line else Text.assemble(part)
+    if line:
+        yield line
