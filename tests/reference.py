@@ -54,12 +54,12 @@ def helps(command: click.Command, context: click.Context) -> Iterator[tuple[str,
             below = command.get_command(context, name)
             assert below is not None
             settings: dict[str, Any] = below.context_settings
-            yield from helps(below, click.Context(below, context, name, terminal_width=WIDTH, **settings))
+            yield from helps(below, below.context_class(below, context, name, terminal_width=WIDTH, **settings))
 
 
 def commands() -> str:
     """docs/commands.md."""
-    root = click.Context(app, None, "sg-local", terminal_width=WIDTH, **app.context_settings)
+    root = app.context_class(app, None, "sg-local", terminal_width=WIDTH, **app.context_settings)
     parts = [f"# Commands\n\n{MADE}\n\nWhat `--help` says of each. What `--json` prints stands in [json.md](json.md)."]
     parts += [f"## {path}\n\n```text\n{text.rstrip()}\n```" for path, text in helps(app, root)]
     systems = "\n".join(f"| `{one.name}` | {one.title} | {_way(one)} |" for one in SYSTEMS)

@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 
 from sg_local import __version__
 from sg_local.cli.config import Environment, set_brief_waits
-from sg_local.cli.help import WORDS, write_options
+from sg_local.cli.help import WORDS, Formatter, HelpContext, write_options
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
@@ -76,6 +76,8 @@ class Command(click.Command):
     It refuses to work with a broken config file, unless it `heals`.
     """
 
+    context_class = HelpContext
+
     def __init__(self, *args: Any, examples: Sequence[str] = (), heals: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
@@ -103,6 +105,7 @@ class CommandGroup(click.Group):
     """A group with examples in its help and a suggestion for a mistyped command."""
 
     command_class = Command
+    context_class = HelpContext
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -262,9 +265,10 @@ def show_error(message: str, hint: str, about: str) -> None:
 def _write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
     if not examples:
         return
+    assert isinstance(formatter, Formatter)
     with formatter.section("Examples"):
         for line in examples:
-            formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+            formatter.write_example(line)
 
 
 @click.group(

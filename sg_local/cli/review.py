@@ -47,7 +47,7 @@ NOT_A_TERMINAL = SgError(
     examples=(
         "sg-local review RUN",
         "sg-local review RUN --sample 40",
-        "sg-local review RUN --export rows.csv      # judge them in a spreadsheet, then:",
+        "sg-local review RUN --export rows.csv      # to judge them in a spreadsheet",
         "sg-local review RUN --import rows.csv",
         "sg-local review RUN --merge ../their/runs/RUN",
         "sg-local review RUN --json                 # what was decided, without a screen",

@@ -116,8 +116,6 @@ def shown_entry(heading: str, text: str, width: int) -> str:
     return "\n\n".join((heading, *paragraphs))
 
 
-def listed() -> str:
-    """The entries, a line each, as `help` takes them."""
-    found = entries()
-    room = max(map(len, found)) + 2
-    return "\n".join(f"{name:<{room}}{heading}" for name, (heading, _) in found.items())
+def listed() -> list[tuple[str, str]]:
+    """The entries as `help` takes them, each with its heading."""
+    return [(name, heading) for name, (heading, _) in entries().items()]

@@ -16,7 +16,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import telling
 from sg_local.cli.notify import notify_option
-from sg_local.cli.options import json_option, model_options, name_option, redo_option, runs_option, set_option
+from sg_local.cli.options import json_option, model_options, redo_option, runs_option, set_option
 from sg_local.cli.output import Column
 from sg_local.cli.run import read_task
 from sg_local.job.options import Options
@@ -58,15 +58,13 @@ class Numbers(click.ParamType[Any]):
     "--temperatures",
     type=Numbers(),
     default=SearchSettings.temperatures,
-    show_default=_listed(SearchSettings.temperatures),
-    help="Temperatures to try for writing inputs.",
+    help=f"Temperatures to try for writing inputs.  [default: {_listed(SearchSettings.temperatures)}]",
 )
 @click.option(
     "--epochs",
     type=Numbers(),
     default=SearchSettings.epochs,
-    show_default=_listed(SearchSettings.epochs),
-    help="Numbers of epochs to try.",
+    help=f"Numbers of epochs to try.  [default: {_listed(SearchSettings.epochs)}]",
 )
 @click.option("--tests", "n_tests", type=click.IntRange(1), metavar="N", help="Number of each task's test rows to use.")
 @click.option(
@@ -74,7 +72,7 @@ class Numbers(click.ParamType[Any]):
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the preset here.")
 @notify_option
-@name_option
+@click.option("--name", metavar="RUN", help="Name of the run.  [default: tune-settings]")
 @model_options
 @set_option
 @runs_option
