@@ -252,7 +252,31 @@ def test_in_little_room_the_verdict_keeps_scores_and_drops_bars(width, bars, sha
         for one in card.systems:
             assert f"{one.score:5.1f}  {one.low:5.1f} \u2013 {one.high:5.1f}" in text
         assert "+11.7  +1.7 to +23.3" in text and " 19.6 MB" in text and "\u2026" not in text
-        assert ("\u2501" in text) == bars and ("irrelevant" in text) == has_shares
+        assert ("\u2501" in text) == bars and (" irrelevant  " in text) == has_shares
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_what_is_irrelevant_is_explained_and_whose_answers_are_is_told_at_every_width(width):
+    text = " ".join(
+        word for word in "\n".join(drawn(verdict(CARD_AT_THE_END, width), width, 50)).split() if word != "\u2502"
+    )
+    assert "names no label, or says nothing" in text and "36.7" in text
+    assert ("percent: base, calibrated labels 36.7" in text) == (width == 60)
+    none = dataclasses.replace(CARD_AT_THE_END, systems=CARD_AT_THE_END.systems[1:])
+    assert "names no label" not in "\n".join(drawn(verdict(none, width), width, 50))
+
+
+@pytest.mark.parametrize("width", [60, 70, 80])
+def test_no_stage_is_parted_from_its_time(width):
+    stages = (
+        ("synth", "1 min 04 s"),
+        ("filter", "0.2 s"),
+        ("train", "40.1 s"),
+        ("export", "19.7 s"),
+        ("eval", "52.9 s"),
+    )
+    text = "\n".join(drawn(verdict(dataclasses.replace(CARD_AT_THE_END, stages=stages), width), width, 50))
+    assert all(f"{stage} {time}" in text for stage, time in stages)
 
 
 @pytest.mark.parametrize("size", [(60, 24), (80, 24), (100, 30)], ids=str)

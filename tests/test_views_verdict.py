@@ -13,7 +13,7 @@ from sg_local.records import TestRow
 from sg_local.report import figure, read_report, render, write_report
 from sg_local.report.records import Excluded, ScoredRow
 from sg_local.run import REPORT, Run
-from sg_local.views.verdict import end_card, notes, verdict_card
+from sg_local.views.verdict import commands, end_card, notes, verdict_card
 from sg_local.views.ways import TYPED, served_note, uses
 
 
@@ -155,6 +155,16 @@ def test_every_command_finds_the_run_where_it_lies(run):
     cards = (verdict_card(run), end_card(run, "There are no test rows."))
     typed = [line for card in cards for line, _ in card.commands]
     assert len(typed) == 6 and all(str(run.root) in line for line in typed)
+
+
+def test_where_tuning_made_it_worse_the_better_way_comes_first(run):
+    report = scored(run, tuned_restricted=50.0, base_calibrated=90.0)
+    worse = dataclasses.replace(report.gain(report.served, report.rival), outcome="worse")
+    gains = {**report.gains, f"{report.served}-{report.rival}": worse}
+    write_report(run, dataclasses.replace(report, gains=gains))
+    line, what = verdict_card(run).commands[0]
+    assert line.endswith(f"{run.typed} --base --labels calibrated 'TEXT'") and "better" in what
+    assert verdict_card(run).commands[1:] == commands(run)[1:]
 
 
 def test_where_nothing_is_stronger_the_served_way_stands(run):

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from sg_local.console.cards import TITLE, WIDTH, add_columns, grid, stdout
-from sg_local.console.text import Text
+from sg_local.console.text import Text, flowing
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 
 MARKS = {"better": ("\u2714", "green"), "worse": ("\u2718", "red"), "open": ("~", "magenta")}
@@ -20,6 +20,7 @@ HEADLINES = {
 }
 MARKED = "The tuned model is better, but a trivial baseline does as well"
 CHOSEN = "\u25b8"
+IRRELEVANT, IS_IRRELEVANT = "irrelevant  ", "names no label, or says nothing"
 ROLES = {"base": "", "tuned": "bold", "trivial": "dim"}
 FRAME = len("\u2502    \u2502")
 NARROW, LEAST_BAR = 80 - FRAME, 8
@@ -71,6 +72,7 @@ def _evidence(card: VerdictCard, room: int) -> list[RenderableType]:
         Text(f"{card.metric} on {card.n} test rows, percent, 95 % intervals; {CHOSEN} is served", "dim"),
         Text(""),
         _scores(card.systems, room),
+        *_irrelevant(card.systems, room),
     ]
     parts += [Text(""), _gains(card.gains)] if card.gains else []
     parts += [
@@ -87,13 +89,11 @@ def _scores(systems: tuple[SystemScore, ...], room: int) -> Table:
     """A line for each system; marked is the one that answers in `predict` and `serve`.
 
     Scores and intervals are always whole: where there is little room, bars go, then the share of irrelevant answers,
-    then long names are broken.
+    which `_irrelevant` then tells in words, then long names are broken.
     """
-    left = (
-        room - max((len(system.name) for system in systems), default=0) - len(f"{CHOSEN}   00.0  00.0 \u2013 100.0  ")
-    )
-    has_irrelevant = left >= len("irrelevant  ")
-    bar_width = left - len("irrelevant    ") if room > NARROW else 0
+    left = _left(systems, room)
+    has_irrelevant = left >= len(IRRELEVANT)
+    bar_width = left - len(IRRELEVANT) - 2 if room > NARROW else 0
     headings = ["", "score", "interval", *([""] if bar_width >= LEAST_BAR else [])]
     headings += ["irrelevant"] if has_irrelevant else []
     table = grid(*("right" if heading in ("score", "irrelevant") else "left" for heading in headings))
@@ -108,6 +108,23 @@ def _scores(systems: tuple[SystemScore, ...], room: int) -> Table:
         told = "" if system.irrelevant is None else f"{system.irrelevant:.1f}"
         table.add_row(*cells, *([Text(told, "dim")] if has_irrelevant else []))
     return table
+
+
+def _left(systems: tuple[SystemScore, ...], room: int) -> int:
+    """The cells that names, scores and intervals leave."""
+    longest = max((len(system.name) for system in systems), default=0)
+    return room - longest - len(f"{CHOSEN}   00.0  00.0 \u2013 100.0  ")
+
+
+def _irrelevant(systems: tuple[SystemScore, ...], room: int) -> list[Text]:
+    """What an irrelevant answer is, where there is one; and whose are, where the table has no room for it."""
+    found = [(system.name, system.irrelevant) for system in systems if system.irrelevant]
+    if not found:
+        return []
+    if _left(systems, room) >= len(IRRELEVANT):
+        return [Text(f"irrelevant: {IS_IRRELEVANT}", "dim")]
+    told = "; ".join(f"{name} {share:.1f}" for name, share in found)
+    return [Text(f"irrelevant ({IS_IRRELEVANT}), percent: {told}", "dim")]
 
 
 def interval_bar(system: SystemScore, width: int) -> Text:
@@ -164,8 +181,8 @@ def _files(card: VerdictCard, room: int) -> list[RenderableType]:
     for name, (_, size, digest) in zip(names, card.artefacts, strict=True):
         table.add_row(Text(name), Text(size), Text(f"sha256 {digest}" if has_digest else "", "dim"))
     folders = dict.fromkeys(str(PurePath(path).parent) for path, _, _ in card.artefacts)
-    times = "   ".join(f"{stage} {seconds}" for stage, seconds in card.stages)
-    return [*(Text(f"{folder}/", "dim") for folder in folders), table, Text(times, "dim")]
+    times = flowing((Text(f"{stage} {seconds}", "dim") for stage, seconds in card.stages), room)
+    return [*(Text(f"{folder}/", "dim") for folder in folders), table, *times]
 
 
 def _commands(card: VerdictCard, width: int) -> list[RenderableType]:

@@ -10,7 +10,7 @@ from sg_local.report.memory import sentences
 from sg_local.report.records import FIELD_METRICS, METRICS
 from sg_local.run import ADAPTER, FUSED, STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
-from sg_local.views.ways import served_note
+from sg_local.views.ways import served_note, uses
 from sg_local.words import counted, duration, size
 
 FILES = (ADAPTER, FUSED, "Modelfile")
@@ -47,6 +47,16 @@ def commands(run: Run) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _next_commands(run: Run, report: Report) -> tuple[tuple[str, str], ...]:
+    """What to type next; where tuning made it worse than what can be asked without it, that comes first."""
+    main, after = report.main, commands(run)
+    rivals = uses(run, report) if main is not None and main.outcome == "worse" else ()
+    better = next((use for use in rivals if main is not None and use.name == main.base), None)
+    if better is None:
+        return after
+    return ((f"{better.command.removesuffix(' FILE')} 'TEXT'", "answer one text in the better way"), *after[1:])
+
+
 def verdict_card(run: Run) -> VerdictCard:
     """The card of a run whose evaluation is done."""
     report = read_report(run)
@@ -67,7 +77,7 @@ def verdict_card(run: Run) -> VerdictCard:
         confusion=_confusion(report),
         stages=stage_times(run),
         artefacts=artefacts(run),
-        commands=commands(run),
+        commands=_next_commands(run, report),
     )
 
 
