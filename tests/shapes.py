@@ -115,6 +115,7 @@ RUN = table(
     stages=TEXTS,
     base=MAYBE_NUMBER,
     tuned=MAYBE_NUMBER,
+    served=MAYBE_NUMBER,
     size_bytes=schema_of(int | None),
     tags=TEXTS,
     path=TEXT,

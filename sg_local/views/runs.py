@@ -18,12 +18,15 @@ def run_facts_or_fault(run: Run) -> dict[str, Any]:
     try:
         return run_facts(run)
     except (SgError, OSError) as error:
-        blank = dict.fromkeys(("task", "model", "seed", "base", "tuned", "size_bytes"))
+        blank = dict.fromkeys(("task", "model", "seed", "base", "tuned", "served", "size_bytes"))
         return {"run": run.name, **blank, "stages": [], "tags": [], "path": str(run.root), "broken": str(error)}
 
 
 def run_facts(run: Run) -> dict[str, Any]:
-    """What a run is, how far it came, its scores in percent and its size in bytes."""
+    """What a run is, how far it came, its scores in percent and its size in bytes.
+
+    `base` and `tuned` answer in free text; `served` is the score of what predict and serve answer.
+    """
     data = run.settings
     report = read_report(run) if run.path(REPORT).exists() else None
     return {
@@ -34,6 +37,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "stages": [stage for stage in STAGES if run.stamp(stage) is not None],
         "base": None if report is None else report.base.score,
         "tuned": None if report is None else report.tuned.score,
+        "served": None if report is None else report.systems[report.served].score,
         "size_bytes": _size(run.root),
         "tags": list(data.get("tags", ())),
         "path": str(run.root),
@@ -91,7 +95,7 @@ def run_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """The row as text; where the name says what the run was made from, it is not said again."""
     if "broken" in row:
         return (row["run"], "broken", "", "", "", row["broken"])
-    scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "tuned")]
+    scores = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("base", "served")]
     source = row["model"] if row["run"] == row["task"] else f"{row['task']} on {row['model']}"
     source = "" if row["run"] == default_name(row["task"], row["model"]) else source
     return (row["run"], "".join(row["stages"][-1:]), *scores, size(row["size_bytes"]), source)
