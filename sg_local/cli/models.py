@@ -19,7 +19,7 @@ from sg_local.cli.config import Environment, go_online
 from sg_local.cli.options import json_option
 from sg_local.cli.output import Column
 from sg_local.records import SgError
-from sg_local.views.models import PULL, card_facts, card_pairs, download_text, model_cells
+from sg_local.views.models import PULL, card_facts, card_pairs, download_text, fact_pair, model_cells
 from sg_local.words import shown, size
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def show(environment: Environment, model: str, as_json: bool) -> None:
     pairs = [("path", str(found.path)), ("size", size(found.path.stat().st_size))]
     pairs += [] if found.card is None else card_pairs(found.card, ("summary", "licence", "original", "files"))
     pairs += [
-        (key.replace("_", " "), str(value))
+        fact_pair(key, value)
         for key, value in facts.items()
-        if key != "path" and value not in ("", None) and not isinstance(value, (dict, list))
+        if key not in ("path", "size_bytes") and value not in ("", None) and not isinstance(value, (dict, list))
     ]
     pairs += [(f"training, {place}", f"about {size(need)}") for place, need in memory.items()]
     output.show_pairs(found.name, pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,9 @@ def ls(folder: Path | None, as_json: bool) -> None:
             output.note(f"Skipped: {row.fault}")
 
 
-def _brief(text: str, length: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "\u2026"
+def _brief(text: str, length: int = 100) -> str:
+    """The text on one line, cut between words."""
+    return textwrap.shorten(text, length, placeholder="\u2026")
 
 
 @tasks_command.command(

@@ -14,6 +14,7 @@ from sg_local.cli.config import Environment
 from sg_local.cli.options import json_option, runs_option
 from sg_local.cli.show import note_stale, stale_note
 from sg_local.run import open_run
+from sg_local.views.models import fact_pair
 from sg_local.words import brief
 
 
@@ -40,12 +41,13 @@ def inspect_command(
     if as_json:
         output.show_json(found)
         return
-    pairs = [(key.replace("_", " "), value) for key, value in found.items() if key not in ("provenance", "verified")]
+    told = {key: value for key, value in found.items() if key not in ("provenance", "verified")}
+    pairs = [fact_pair(key, value) for key, value in told.items() if value not in ("", None, {}, [])]
     pairs += [(f"sg-local: {key}", value) for key, value in found["provenance"].items()]
     pairs += [
         (f"{key} on this machine", "matches" if same else "DOES NOT MATCH") for key, same in found["verified"].items()
     ]
-    output.show_pairs(str(file), [(name, brief(value)) for name, value in pairs if value not in ("", None, {}, [])])
+    output.show_pairs(str(file), [(name, brief(value)) for name, value in pairs if value])
     if not all(found["verified"].values()):
         click.get_current_context().exit(1)
 

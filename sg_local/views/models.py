@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from sg_local.words import duration, size
+from sg_local.words import brief, duration, size
 
 if TYPE_CHECKING:
     from sg_local.models import Card, ModelEntry
@@ -27,6 +27,18 @@ def _count(n: int | None) -> str:
     return f"{n / 1e9:.1f}B" if n >= 999_500_000 else f"{n / 1e6:.0f}M"
 
 
+NAMES = {"n_tensors": "tensors", "n_parameters": "parameters", "size_bytes": "size", "n_ctx": "context"}
+
+
+def fact_pair(key: str, value: Any) -> tuple[str, str]:
+    """A fact of a model for reading: its name in words, and its value with a unit."""
+    name = NAMES.get(key, key.replace("_", " "))
+    if not isinstance(value, int) or isinstance(value, bool):
+        return name, value if isinstance(value, str) else brief(value)
+    units = {"parameters": _count, "size": size, "context": "{} tokens".format}
+    return name, units.get(name, str)(value)
+
+
 def card_facts(card: Card) -> dict[str, Any]:
     """What a card says, its template left out."""
     facts = {key: value for key, value in dataclasses.asdict(card).items() if value}
@@ -42,7 +54,7 @@ def card_pairs(card: Card, keys: tuple[str, ...] | None = None) -> list[tuple[st
     facts.pop("name")
     wanted = [key for key in facts if keys is None or key in keys]
     texts = ((key, ", ".join(facts[key]) if isinstance(facts[key], tuple) else facts[key]) for key in wanted)
-    return [(key.replace("_", " "), str(value)) for key, value in texts if value]
+    return [fact_pair(key, value) for key, value in texts if value]
 
 
 def download_text(here: int, whole: int | None, rate: float) -> str:
