@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
@@ -206,7 +207,7 @@ def _play(play: PlayView, width: int) -> RenderableType:
         mark, style = ("\u25b8", "bold reverse") if i == play.selected else (" ", "")
         was = f" was {saved}" if saved != value else ""
         parts.append(Text.assemble((f"{mark} {name:<{names}}  {value:>{values}} ", style), (was, "italic")))
-    parts += [Text(f"  {play.meaning}", "italic"), Text(""), _kept(play)]
+    parts += [Padding(Text(play.meaning, "italic"), (0, 0, 0, 2)), Text(""), _kept(play)]
     parts += [Text(play.note, "italic")] if play.note else []
     for label, before, now in play.labels:
         change = f"  {now - before:+d}" if now != before else ""
