@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sg_local import backends, doctor
-from sg_local.backends import limits
+from sg_local import backends, doctor, limits
 from sg_local.cli.app import app
 from sg_local.doctor import engines, findings, machine
 from sg_local.doctor.findings import Finding

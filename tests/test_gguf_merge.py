@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_models import TinySpec, lora_pairs, shape_of, weights_of, write_lora, write_model
 
-from sg_local import gguf
+from sg_local import gguf, limits
 from sg_local.gguf import reader
 from sg_local.records import SgError
 
@@ -149,8 +149,8 @@ def test_whoever_has_seen_enough_of_a_weighing_may_stop(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("cores", "most"), [(256, 17), (2, 5)])
 def test_however_many_cores_there_are_few_samples_wait(monkeypatch, cores, most):
     """Of 256 cores each would hold two samples; where a container may use 2 of them, the other 254 count nothing."""
-    monkeypatch.setattr(merge_module.os, "cpu_count", lambda: 256)
-    monkeypatch.setattr(merge_module.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr(limits.os, "cpu_count", lambda: 256)
+    monkeypatch.setattr(limits.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     begun = []
 
     def work():

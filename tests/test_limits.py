@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sg_local.backends import limits, machine
+from sg_local import limits
+from sg_local.backends import machine
+from sg_local.gguf import quants
 
 GB = 1 << 30
 
@@ -50,7 +52,7 @@ def test_the_tightest_group_above_a_process_decides(system):
     write(system / "process", cgroup="0::/user/job\n")
     write(system / "cgroup" / "user" / "job", memory__max="max\n", memory__current="1\n", cpu__max="400000 100000\n")
     write(system / "cgroup" / "user", memory__max=f"{2 * GB}\n", memory__current=f"{GB}\n", cpu__max="150000 100000\n")
-    assert limits.memory_left() == GB and limits.whole_cores() == 1
+    assert limits.memory_left() == GB and limits.whole_cores() == 1 and limits.usable_cores() == 1
     assert limits.memory_limit() == 2 * GB
 
 
@@ -104,3 +106,12 @@ def test_the_machine_has_no_more_than_its_limits_leave(monkeypatch):
     assert machine.free_memory() == 12345 and machine.total_memory() == 23456
     monkeypatch.setattr(limits, "whole_cores", lambda: 1)
     assert machine.physical_cores() == 1
+
+
+def test_matrices_are_decoded_by_as_many_threads_as_there_are_processors_to_have(system, monkeypatch):
+    write(system / "cgroup", cpu__max="200000 100000\n")
+    monkeypatch.setattr(limits.os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    monkeypatch.setattr(quants, "_most_threads", quants._most_threads.__wrapped__)
+    shares = []
+    quants._by_rows(lambda start, stop: shares.append((start, stop)), 1 << 10, 1 << 12)
+    assert limits.usable_cores() == 2 and sorted(shares) == [(0, 512), (512, 1024)]

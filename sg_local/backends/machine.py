@@ -9,7 +9,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from sg_local.backends import limits
+from sg_local import limits
 
 CPUS = Path("/sys/devices/system/cpu")
 SPINS = "5000"

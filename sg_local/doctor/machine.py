@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sg_local import backends
+from sg_local import backends, limits
 from sg_local.backends import machine as here
 from sg_local.doctor.engines import ENGINES, versions
 from sg_local.doctor.findings import Finding, Output, gib
@@ -68,9 +68,8 @@ def check_amx(output: Output) -> Iterator[Finding]:
 
 
 def check_cores() -> Finding:
-    """Logical cores that this process may use, and what the machine has."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    value = f"{usable} of {os.cpu_count()} logical cores"
+    """Logical cores that this process may use within a container's quota, and what the machine has."""
+    value = f"{limits.usable_cores()} of {os.cpu_count()} logical cores"
     return Finding("system", "cores", "ok", value, "other busy programs slow everything down")
 
 

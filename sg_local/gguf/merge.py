@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sg_local import limits
 from sg_local.gguf.adapter import LoraAdapter
 from sg_local.gguf.architectures import ARCHITECTURES
 from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
@@ -210,7 +211,7 @@ def _merge_side_by_side(
 
 def _side_by_side(work: Iterable[Callable[[], T]]) -> Iterator[T]:
     """The results in order, several computed at once; few wait at a time, so that memory stays small."""
-    n_threads = min(_usable_cores(), MOST_AT_WORK)
+    n_threads = min(limits.usable_cores(), MOST_AT_WORK)
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:
@@ -223,10 +224,6 @@ def _side_by_side(work: Iterable[Callable[[], T]]) -> Iterator[T]:
         finally:
             for future in waiting:  # nobody wants them any more
                 future.cancel()
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _merge_rows(slab: Slab, delta: np.ndarray, type: str, rounding: Rounding) -> np.ndarray:

@@ -7,15 +7,15 @@ more slowly; encoding covers F32, F16, BF16 and the 32-weight block types, but n
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from sg_local import limits
 from sg_local.gguf.types import TYPES, TensorType
 from sg_local.records import SgError
 
@@ -138,13 +138,20 @@ def _decoder(type: str) -> Callable[[int, int, int], None] | None:
 
 def _by_rows(work: Callable[[int, int], None], rows: int, columns: int) -> None:
     """Call `work(start, stop)` over all rows, on as many threads as pay; ctypes drops the interpreter lock."""
-    n_threads = min(os.cpu_count() or 1, rows, max(1, rows * columns // _MIN_SHARE))
+    n_threads = min(rows, max(1, rows * columns // _MIN_SHARE))
+    n_threads = min(n_threads, _most_threads()) if n_threads > 1 else 1
     if n_threads == 1:
         return work(0, rows)
     edges = [rows * i // n_threads for i in range(n_threads + 1)]
     with ThreadPoolExecutor(n_threads) as pool:
         for _ in pool.map(work, edges[:-1], edges[1:]):
             pass
+
+
+@cache
+def _most_threads() -> int:
+    """Asked once: a matrix is decoded in less time than it takes to read a container's limits."""
+    return limits.usable_cores()
 
 
 def _dequantize_slowly(raw: np.ndarray, kind: TensorType) -> np.ndarray:

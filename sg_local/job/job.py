@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from sg_local import prompts
+from sg_local import limits, prompts
 from sg_local.backends import (
     Beside,
     EngineSettings,
     Generator,
     asks_server,
-    limits,
     open_generator,
 )
 from sg_local.backends.openai.address import KEY, Reach, access_of

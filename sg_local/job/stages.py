@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sg_local.backends import limits, machine, makes_weights
+from sg_local import limits
+from sg_local.backends import machine, makes_weights
 from sg_local.files import file_digest, remove
 from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering

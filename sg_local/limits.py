@@ -7,6 +7,7 @@ bounds what is below it. Pages of files that a group may give back at once do no
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,13 @@ def whole_cores() -> int | None:
     quotas += [[text_of(folder / name).strip() for name in names] for folder in _groups("cpu")]
     found = [int(quota) // max(1, int(period)) for quota, period in filter(_is_quota, quotas)]
     return max(1, min(found)) if found else None
+
+
+def usable_cores() -> int:
+    """Logical processors that this process may keep busy: those that it may run on, within the groups' quotas."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = whole_cores()
+    return n if quota is None else min(n, quota)
 
 
 def _left_in_groups(kind: tuple[str, str, str, str]) -> Iterator[int]:
