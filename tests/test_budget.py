@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,13 +82,24 @@ def test_what_was_given_is_never_changed(tmp_path, routing, model):
     assert job.plan["train"].epochs == 3.0 and job.plan["synth"].n_inputs == 160
 
 
-def test_memory_that_nothing_fits_into_is_refused_with_what_would(tmp_path, routing, model):
+def test_memory_that_nothing_fits_into_is_refused_with_what_every_stage_fits_into(tmp_path, routing, model):
     job = given(tmp_path, routing, model, Budget(ram_bytes=100 * MB))
-    with pytest.raises(SgError, match="Stage synth needs at least .* of memory, and the budget is 100.0 MB") as caught:
+    with pytest.raises(SgError, match="needs at least .* of memory, and the budget is 100.0 MB") as caught:
         fit_space(job, ALL)
     nearest = size_of(caught.value.hint.partition("`ram=")[2].partition("`")[0])
-    job.budget = Budget(ram_bytes=nearest)
+    smaller = given(tmp_path, routing, model, Budget(ram_bytes=nearest - 100 * MB))
+    with pytest.raises(SgError, match=re.escape(caught.value.message.partition(", and")[0])):
+        fit_space(smaller, ALL)
+    fits = given(tmp_path, routing, model, Budget(ram_bytes=nearest))
+    fit_space(fits, ALL)
+    assert all(resources.memory_of(fits, stage) <= nearest for stage in ALL if stage != "filter")
+
+
+def test_one_sequence_is_tried_where_two_are_too_many(tmp_path, routing, model, monkeypatch):
+    monkeypatch.setattr(resources, "memory_of", lambda job, stage: (job.plan["engine"].n_parallel or 32) * GB)
+    job = given(tmp_path, routing, model, Budget(ram_bytes=GB))
     fit_space(job, ("synth",))
+    assert job.plan["engine"].n_parallel == 1
 
 
 def test_the_faster_copy_goes_first_where_disk_is_short_then_the_fused_file(tmp_path, routing, model, monkeypatch):

@@ -8,7 +8,7 @@ find free; the time is kept by the training, which stops where its share ends.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,42 +51,58 @@ class Choice:
 # Memory and disk: before any engine is opened
 
 
+@dataclass(frozen=True)
+class Part:
+    """What takes memory or disk: its name for people, ever smaller ways to do it, and what a job needs for it."""
+
+    who: str
+    choices: Callable[[], Iterable[Choice]]
+    need: Callable[[OpenRun], int]
+
+
 def fit_space(job: OpenRun, stages: Collection[str]) -> None:
     """Change the job's plan so that it stays within its memory and disk. Raises SgError where it cannot."""
-    from sg_local.job import disk, resources
+    from sg_local.job import disk
 
     if (ram := job.budget.ram_bytes) is not None:
-        for stage in [stage for stage in stages if stage != "filter" and _works(job, stage)]:
-            _fit(
-                job,
-                f"Stage {stage}",
-                "memory",
-                ram,
-                _less_memory(job, stage),
-                lambda tried, stage=stage: resources.memory_of(tried, stage),
-            )
+        working = [stage for stage in stages if stage != "filter" and _works(job, stage)]
+        _fit_all(job, "memory", ram, [_memory_part(job, stage) for stage in working])
     if (most := job.budget.disk_bytes) is not None:
-        _fit(
-            job, "The run", "disk", most, _less_disk(job), lambda tried: sum(disk.disk_by_stage(tried, stages).values())
-        )
+        whole = Part("The run", lambda: _less_disk(job), lambda tried: sum(disk.disk_by_stage(tried, stages).values()))
+        _fit_all(job, "disk", most, [whole])
 
 
 def _works(job: OpenRun, stage: str) -> bool:
     return stage not in ("train", "export") or makes_weights(job.trainer)
 
 
-def _fit(job: OpenRun, who: str, what: str, most: int, choices: Iterable[Choice], need: Any) -> None:
-    """Take the first of the choices with which no more is needed; SgError with what the least of them needs."""
+def _memory_part(job: OpenRun, stage: str) -> Part:
+    from sg_local.job import resources
+
+    return Part(f"Stage {stage}", lambda: _less_memory(job, stage), lambda tried: resources.memory_of(tried, stage))
+
+
+def _fit_all(job: OpenRun, what: str, most: int, parts: Sequence[Part]) -> None:
+    """Fit each part; SgError with what the part needs that needs most, so that this much is enough for all of them."""
+    short = [(least, part.who) for part in parts if (least := _fit(job, part, most)) > most]
+    if not short:
+        return
+    least, who = max(short)
+    option = "ram" if what == "memory" else "disk"
+    message = f"{who} needs at least {size(least)} of {what}, and the budget is {size(most)}."
+    hint = f"The nearest that fits: `{option}={-(-least // 10**8) / 10:g}G`, or a smaller model."
+    raise SgError(message, hint, exit_code=2)
+
+
+def _fit(job: OpenRun, part: Part, most: int) -> int:
+    """Take the first of a part's choices with which no more is needed: what it needs, or the least where none fits."""
     needs = []
-    for choice in (Choice({}), *choices):
-        needs.append(needed := need(dataclasses.replace(job, plan=choice.on(job.plan))))
+    for choice in (Choice({}), *part.choices()):
+        needs.append(needed := part.need(dataclasses.replace(job, plan=choice.on(job.plan))))
         if needed <= most:
             take(job, choice)
-            return
-    option = "ram" if what == "memory" else "disk"
-    message = f"{who} needs at least {size(min(needs))} of {what}, and the budget is {size(most)}."
-    hint = f"The nearest that fits: `{option}={-(-min(needs) // 10**8) / 10:g}G`, or a smaller model."
-    raise SgError(message, hint, exit_code=2)
+            return needed
+    return min(needs)
 
 
 def _less_memory(job: OpenRun, stage: str) -> Iterator[Choice]:
@@ -95,7 +111,7 @@ def _less_memory(job: OpenRun, stage: str) -> Iterator[Choice]:
         yield from _smaller_batches(job)
         return
     found: dict[str, Any] = {}
-    for field, values in (("fast_copy", (False,)), ("n_parallel", (16, 8, 4, 2)), ("n_ctx", (1536, 1024, 512))):
+    for field, values in (("fast_copy", (False,)), ("n_parallel", (16, 8, 4, 2, 1)), ("n_ctx", (1536, 1024, 512))):
         for value in values if _is_free(job, f"engine.{field}") else ():
             if field != "n_ctx" or value < job.plan["engine"].n_ctx:
                 found = {**found, field: value}
