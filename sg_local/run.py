@@ -245,9 +245,22 @@ def check_name(name: str) -> str:
 
 
 def default_name(task: str, model: str) -> str:
-    """The run's name where none is given: task and model."""
+    """The run's name where none is given: task and model. Of a task in another script than Latin it has a digest."""
+    if task and not re.search("[a-z0-9]", task.lower()):
+        task = f"task-{digest(task)[:6]}"
     text = f"{task}-{model}".lower()
     return re.sub(r"[^a-z0-9._-]+", "-", text).strip("-._")[:100] or "run"
+
+
+def usual_run(runs: Path, task: str, model: str) -> Run:
+    """The run that a task and a model have where no name is given; 0.1.0 named some after the model alone."""
+    run, older = Run(runs / default_name(task, model)), Run(runs / default_name("", model))
+    if run.exists() or not older.exists() or run.name == older.name:
+        return run
+    with contextlib.suppress(SgError, KeyError):
+        if older.task().name == task:
+            return older
+    return run
 
 
 def open_run(runs: Path, name: str) -> Run:

@@ -9,10 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from sg_local.records import Pair, SgError
-from sg_local.run import Run, check_name, list_runs, open_run
+from sg_local.records import Pair, SgError, Task
+from sg_local.run import Run, check_name, default_name, list_runs, open_run, usual_run
 
 ROWS = [Pair(f"in {i}", "\u00e4 \n") for i in range(5)]
+
+
+def test_tasks_in_another_script_have_runs_of_their_own():
+    names = {default_name(task, "SmolLM2") for task in ("письма", "срок", "заказ 7", "mails")}
+    assert len(names) == 4 and {"mails-smollm2", "7-smollm2"} < names
+    assert all(check_name(name) == name and name.endswith("smollm2") for name in names)
+
+
+def test_a_run_of_0_1_0_that_is_named_after_its_model_alone_is_found_for_its_task(tmp_path):
+    older = Run(tmp_path / "m")
+    older.root.mkdir()
+    assert usual_run(tmp_path, "письма", "m").name == default_name("письма", "m")
+    task = Task("письма", "generation", "i", (Pair("a", "b"),))
+    older.write_json("run.json", {"task": dataclasses.asdict(task)})
+    assert usual_run(tmp_path, "письма", "m").name == "m"
+    assert usual_run(tmp_path, "срок", "m").name == default_name("срок", "m")
+    assert usual_run(tmp_path, "mails", "m").name == "mails-m"
 
 
 def test_rows_come_back_as_they_went(run):

@@ -21,7 +21,7 @@ from sg_local.job.options import Budget, Home, Options, kept_budget, with_budget
 from sg_local.job.own import OwnData, read_own, stored, with_own
 from sg_local.job.plan import layers_of, plan_of
 from sg_local.records import SgError, Task
-from sg_local.run import RUN, Run, check_name, default_name, open_run
+from sg_local.run import RUN, Run, check_name, open_run, usual_run
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,12 @@ def job_for_task(task: Task, options: Options, home: Home, ahead: Collection[str
     run of this task would not work or mislead.
     """
     base = find_base(options.model, options.backend, home) if options.model or not options.name else None
-    name = options.name or default_name(task.name, (base or find_base(None, options.backend, home)).name)
-    run = Run(options.runs / check_name(name))
+    if options.name:
+        run = Run(options.runs / check_name(options.name))
+    else:
+        run = usual_run(options.runs, task.name, (base or find_base(None, options.backend, home)).name)
     if run.exists():
-        return checked(job_for_run(name, options, home, task=task), options, base)
+        return checked(job_for_run(run.name, options, home, task=task), options, base)
     return begin(run, task, base or find_base(None, options.backend, home), options, home, ahead)
 
 
