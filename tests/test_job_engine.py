@@ -168,8 +168,9 @@ def clocks(monkeypatch):
     return seen
 
 
-def begin(tmp_path, routing, **settings):
-    with job_for_task(routing, replace(options(tmp_path, **settings), name="r"), Home(tmp_path)) as job, job.lock():
+def begin(tmp_path, routing, model=None, **settings):
+    asked = replace(options(tmp_path, **settings), name="r", model=model)
+    with job_for_task(routing, asked, Home(tmp_path)) as job, job.lock():
         assert job.generator
     return json.loads((tmp_path / "runs" / "r" / "run.json").read_text())["engine"]
 
@@ -193,6 +194,50 @@ def test_settings_of_the_engine_go_before_what_a_run_began_with(tmp_path, routin
     go_on(tmp_path, routing, engine={"fast_copy": False})
     go_on(tmp_path, routing, engine={"n_parallel": 4, "format": "Q8_0", "fast_copy": True})
     assert [(one.format, one.n_parallel) for one in clocks[1:]] == [(None, None), ("Q8_0", 4)]
+
+
+def file_of(tmp_path) -> str:
+    """A model that is there, so that its bytes can be compared."""
+    path = tmp_path / "m.gguf"
+    return str(path if path.exists() else write_model(path, TinySpec(layers=1)))
+
+
+def again(tmp_path, task, seed=0, **chosen):
+    """The engine's settings and what is said where a second run is begun, its seed given."""
+    asked = replace(
+        options(tmp_path, **chosen), name="s", seed=seed, given=frozenset({"seed"}), model=file_of(tmp_path)
+    )
+    with job_for_task(task, asked, Home(tmp_path)) as job, job.lock():
+        assert job.generator
+        return job.said
+
+
+def test_a_new_run_that_is_given_the_seed_of_another_begins_with_its_format_and_sequences(tmp_path, routing, clocks):
+    begin(tmp_path, routing, model=file_of(tmp_path))
+    (said,) = again(tmp_path, routing)
+    assert said.startswith("Engine as in run r,") and "BF16, 64 sequences" in said
+    assert (clocks[-1].format, clocks[-1].n_parallel) == ("BF16", 64)
+    kept = json.loads((tmp_path / "runs" / "s" / "run.json").read_text())["engine"]
+    assert kept == {"format": "BF16", "n_parallel": 64}
+
+
+@pytest.mark.parametrize("what", ["seed", "task", "model", "settings", "not given", "broken"])
+def test_a_new_run_of_another_kind_tries_the_machine(tmp_path, routing, clocks, what):
+    begin(tmp_path, routing, model=file_of(tmp_path))
+    if what == "not given":
+        with job_for_task(
+            routing, replace(options(tmp_path), name="s", model=file_of(tmp_path)), Home(tmp_path)
+        ) as job:
+            assert job.generator and job.said == []
+    else:
+        if what == "broken":
+            (tmp_path / "runs" / "r" / "run.json").write_text("{")
+        if what == "model":
+            write_model(tmp_path / "m.gguf", TinySpec(layers=2))
+        task = replace(routing, instruction="Another.") if what == "task" else routing
+        chosen = {"engine": {"fast_copy": False}} if what == "settings" else {}
+        assert again(tmp_path, task, seed=int(what == "seed"), **chosen) == []
+    assert clocks[-1].format is None
 
 
 def test_another_format_than_a_run_began_with_is_said(tmp_path, routing, clocks, monkeypatch):

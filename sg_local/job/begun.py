@@ -14,6 +14,7 @@ from sg_local.backends import choose_generator, choose_trainer
 from sg_local.files import file_digest
 from sg_local.job import presets
 from sg_local.job.base import Base, find_base
+from sg_local.job.engine import begin_alike
 from sg_local.job.job import OpenRun
 from sg_local.job.layouts import as_recorded, begun_with
 from sg_local.job.made import begin_task, meet, tests_record
@@ -21,7 +22,7 @@ from sg_local.job.options import Budget, Home, Options, kept_budget, with_budget
 from sg_local.job.own import OwnData, read_own, stored, with_own
 from sg_local.job.plan import layers_of, plan_of
 from sg_local.records import SgError, Task
-from sg_local.run import RUN, Run, check_name, open_run, usual_run
+from sg_local.run import RUN, Run, check_name, list_runs, open_run, usual_run
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,8 @@ def begin(
     job = OpenRun(run, task, base, backend, trainer, options.seed, options.form, plan, {}, None, options.redo, alone)
     job.own, job.budget, job.reach = own, options.budget, options.reach
     job.record = {"set": dict(options.settings), **with_budget({}, options.budget)}
+    if "seed" in options.given and not alone:
+        begin_alike(job, list_runs(options.runs))
     if options.form == "auto":
         job.form_name = prompts.PLAIN.name
     job.look_ahead(ahead)

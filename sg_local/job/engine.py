@@ -1,15 +1,24 @@
 """What the engine of a run runs, kept in run.json: the format of the weights and the number of sequences.
 
 Both are chosen by a trial that goes by the clock, and each writes other rows from the same seed here and there. So a
-run goes on with what it began with, also on another machine, where its settings do not say otherwise.
+run goes on with what it began with, also on another machine, where its settings do not say otherwise; and a new run
+that is given its seed begins as a run of the same seed has it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from sg_local.backends import EngineSettings, Generator, asks_server, needs_model
+from sg_local.files import file_digest
+from sg_local.records import SgError
+from sg_local.run import Run
+
+if TYPE_CHECKING:
+    from sg_local.job.job import OpenRun
 
 KEY = "engine"
 
@@ -28,6 +37,24 @@ def held_engine(backend: str, settings: EngineSettings, record: dict[str, Any]) 
     return dataclasses.replace(
         settings, format=kept["format"], n_parallel=settings.n_parallel or int(kept["n_parallel"])
     )
+
+
+def begin_alike(job: OpenRun, runs: Iterable[Run]) -> None:
+    """Let a new job run its engine as the first of these runs with its task, model and seed does, and say so."""
+    written, settings = dataclasses.replace(job.task, tests=()), job.plan["engine"]
+    for run in runs:
+        with contextlib.suppress(SgError, KeyError):
+            found = run.settings
+            if found["seed"] != job.seed or run.task("written") != written:
+                continue
+            if found["model"]["digest"] != file_digest(job.base.path, settings.cache):
+                continue
+            kept = {KEY: found[KEY]}
+            if held_engine(job.backend, settings, kept) != engine_beside(job.backend, settings):
+                told = f"weights {found[KEY]['format']}, {found[KEY]['n_parallel']} sequences at a time"
+                job.said.append(f"Engine as in run {run.name}, which has the same task, model and seed: {told}.")
+                job.record |= kept
+            return
 
 
 def loading(name: str, backend: str, asked: EngineSettings) -> str:
