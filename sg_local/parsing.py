@@ -9,7 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
+QUOTES = {
+    **dict(zip("\"'`", "\"'`", strict=True)),
+    "\u201c": "\u201d",  # English
+    "\u2018": "\u2019",
+    "\u201e": "\u201c\u201d",  # German, Polish
+    "\u201a": "\u2018\u2019",
+    "\u201d": "\u201d",  # Swedish
+    "\u00ab": "\u00bb",  # French, Russian
+    "\u00bb": "\u00ab",
+    "\u2039": "\u203a",
+    "\u203a": "\u2039",
+    "\u300c": "\u300d",  # Japanese, Chinese
+    "\u300e": "\u300f",
+}
+"""What opens a quotation, and what may close it."""
 THOUGHTS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -73,7 +87,7 @@ def uncued(text: str, cue: str, shown: Iterable[str]) -> str:
 
 def unquote(text: str) -> str:
     """The text without one pair of quotes that encloses all of it."""
-    if len(text) >= 2 and QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1]:
+    if len(text) >= 2 and text[-1] in QUOTES.get(text[0], "") and not {text[0], text[-1]} & set(text[1:-1]):
         return text[1:-1].strip()
     return text
 

@@ -65,6 +65,13 @@ def bare(text: str) -> str:
     return " ".join(kept.split()) or folded(text)
 
 
+def n_words(text: str) -> int:
+    """How many words people would count: what stands between spaces, a character each in scripts without spaces."""
+    parts = text.split()
+    n_unspaced = len(HAS_UNSPACED.findall(text))
+    return len(parts) + n_unspaced - sum(HAS_UNSPACED.match(part) is not None for part in parts)
+
+
 def stretches(text: str) -> list[str]:
     """The whole text in order, in the stretches by which two texts are shown to differ: spaces, words, signs."""
     return list(STRETCH.findall(text))

@@ -63,10 +63,44 @@ def test_an_output_keeps_what_the_demonstrations_outputs_have(fluent, example, r
         ('"a"', ' "b"', '"b"'),
         ("a", ' "b"', "b"),
         ("\ta\nb", " \tc", "\tc"),
+        ("a\nb", " ```python\nc = 1\n```", "c = 1"),
+        ("```\na\n```", " ```\nb\n```", "```\nb\n```"),
     ],
 )
 def test_an_input_keeps_what_the_demonstrations_inputs_have(fluent, example, raw, text):
     assert asking.parse_input(shown(fluent, (example, "x")), raw) == text
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "\u201eb\u201c",
+        "\u201eb\u201d",
+        "\u00abb\u00bb",
+        "\u00bbb\u00ab",
+        "\u300cb\u300d",
+        "\u201cb\u201d",
+        "\u201db\u201d",
+    ],
+)
+def test_quotes_of_any_language_are_taken_off_where_no_demonstration_has_them(fluent, quoted):
+    assert asking.parse_input(shown(fluent, ("a", "x")), f" {quoted}") == "b"
+    assert asking.parse_input(shown(fluent, (quoted, "x")), f" {quoted}") == quoted
+    two = f"{quoted} und {quoted}"
+    assert asking.parse_input(shown(fluent, ("a", "x")), two) == two
+
+
+@pytest.mark.parametrize(
+    ("example", "raw", "output"),
+    [
+        ("a", " Output: b", "b"),
+        ("Output: a", " Output: b", "Output: b"),
+        ("a\nb", "```\nc\n```", "c"),
+        ("```\na\n```", "```\nb\n```", "```\nb\n```"),
+    ],
+)
+def test_an_output_written_first_is_read_as_an_answer_is(fluent, example, raw, output):
+    assert asking.parse_target(shown(fluent, ("x", example)), raw) == output
 
 
 def test_an_output_written_first_keeps_the_quotes_that_outputs_have(fluent):

@@ -283,6 +283,7 @@ def test_a_row_the_filters_rejected_can_be_brought_back():
         (["r", "f", "j", "j", "j", "enter"], ["row0"]),
         (["n", *typed("ask bob"), "enter", "f", "n", "enter"], ["row0"]),
         (["n", *typed("ask bob"), "enter", "/", *typed("BOB"), "enter"], ["row0"]),
+        (["n", *typed("cafe\u0301"), "enter", "/", *typed("CAF\u00c9"), "enter"], ["row0"]),
         (["2", "f", "j", "j", "j", "j", "enter"], ["row0"]),
         (["f", "l", "enter", "esc"], ["row0", "row2", "row3", "row4", "row5"]),
     ],

@@ -7,7 +7,7 @@ from rouge_score.tokenizers import DefaultTokenizer
 
 from sg_local import tasks
 from sg_local.metrics import Stemmed
-from sg_local.splitting import bare, holds, pieces, stretches, unclosed, words
+from sg_local.splitting import bare, holds, n_words, pieces, stretches, unclosed, words
 
 
 def shipped_texts():
@@ -46,6 +46,14 @@ def test_english_is_parted_and_stemmed_as_rouge_score_does_it():
 )
 def test_words_of_other_scripts(text, expected):
     assert " ".join(words(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [("Don't stop it, please.", 4), ("", 0), ("今天天气很好", 6), ("今天 很好 ok", 5), ("한국어 문장", 2)],
+)
+def test_words_are_counted_as_people_count_them(text, n):
+    assert n_words(text) == n
 
 
 def test_signs_alone_are_compared_by_the_spaces_between_them():

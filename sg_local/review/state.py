@@ -12,6 +12,7 @@ from sg_local.personal import kinds
 from sg_local.records import Pair, Verdict
 from sg_local.review.history import Action, Note, past_of
 from sg_local.review.rows import ReviewRow, order_key
+from sg_local.splitting import composed
 
 MERGED = "conflict"
 REASONS = ("wrong output", "off the task", "unnatural input", "duplicate", "personal or unsafe")
@@ -204,7 +205,7 @@ def matches(state: ReviewState, row: ReviewRow) -> bool:
         and (view.max_votes is None or row.candidate.vote_share <= view.max_votes)
         and (not view.personal or bool(kinds(*text)))
         and (not view.noted or bool(notes))
-        and (not view.text or any(view.text.lower() in part.lower() for part in (*text, *notes)))
+        and (not view.text or any(composed(view.text) in composed(part) for part in (*text, *notes)))
     )
 
 

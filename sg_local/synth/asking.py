@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sg_local.parsing import trimmed, uncued, unheld, unquoted, unthought
+from sg_local.parsing import trimmed, uncued, unfenced, unheld, unquoted, unthought
 from sg_local.prompts import Form, render
 from sg_local.records import Segment, Segments, Task
 
@@ -49,7 +49,7 @@ def input_stops(task: Task) -> tuple[str, ...]:
 
 
 def parse_input(task: Task, raw: str, lead: str = " ") -> str:
-    """A synthesised input as a row: trimmed, a repeated cue or number and one matching pair of quotes removed.
+    """A synthesised input as a row: trimmed, without a repeated cue or number, a fence, one matching pair of quotes.
 
     Thoughts are left out; of a model that is still thinking nothing is left.
     Each stays where a demonstration's input has it. `lead` is what stands between the prompt and its first character.
@@ -58,7 +58,7 @@ def parse_input(task: Task, raw: str, lead: str = " ") -> str:
     said = unthought(raw, shown) or ""
     text = uncued(trimmed(said, shown, lead), r"(?:new )?input:\s*", shown)
     text = uncued(text, r"1[.)]\s+", shown)
-    return unquoted(trimmed(text, shown), shown)
+    return unquoted(unfenced(trimmed(text, shown), shown), shown)
 
 
 def is_thinking(task: Task, raw: str) -> bool:
@@ -67,6 +67,7 @@ def is_thinking(task: Task, raw: str) -> bool:
 
 
 def parse_target(task: Task, raw: str) -> str:
-    """An output that the model wrote first: trimmed, one matching pair of quotes removed, as `parse_input` does."""
+    """An output that the model wrote first, read as an answer is (prompts.parse_output), and without its quotes."""
     shown = [pair.output for pair in task.examples]
-    return unquoted(trimmed(unthought(raw, shown) or "", shown, " "), shown)
+    text = trimmed(uncued(trimmed(unthought(raw, shown) or "", shown, " "), r"output:\s*", shown), shown)
+    return unquoted(unfenced(text, shown), shown)

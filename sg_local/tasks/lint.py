@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sg_local.prompts import Form, Room, TooLong, fitted_answer
 from sg_local.records import SgError, Task
+from sg_local.splitting import n_words
 from sg_local.tasks.advice import Advice, Subject
 from sg_local.tasks.lint_labels import alike_labels, odd_scripts, unshown_labels
 from sg_local.tasks.lint_rows import few_examples, few_tests, leaked_tests, repeated_inputs
@@ -54,14 +55,14 @@ def check_task(task: Task) -> None:
 
 def _long(subject: Subject) -> Iterator[Advice]:
     task = subject.task
-    n_words = len(task.instruction.split())
-    if n_words > MANY_WORDS:
-        finding = f"The instruction has {n_words} words."
+    n = n_words(task.instruction)
+    if n > MANY_WORDS:
+        finding = f"The instruction has {n} words."
         yield subject.warning(finding, "Say it in a few sentences.", ("instruction",))
     for number, pair in enumerate(task.examples, 1):
-        n_words = len(f"{pair.input} {pair.output}".split())
-        if n_words > MANY_WORDS:
-            finding = f"Example {number} has {n_words} words."
+        n = n_words(f"{pair.input} {pair.output}")
+        if n > MANY_WORDS:
+            finding = f"Example {number} has {n} words."
             yield subject.warning(finding, "Shorter examples leave room for longer inputs.", ("examples", number))
 
 
