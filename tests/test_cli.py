@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import sg_local
 from sg_local import cli
 from sg_local.backends.machine import SPINS
+from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.cli.app import COMMANDS, app, as_sg_error
 from sg_local.cli.config import set_brief_waits
 from sg_local.job import stages
@@ -408,6 +409,23 @@ def test_a_full_disk_stops_the_job_and_loses_nothing(own_folder, monkeypatch):
         assert "The disk is full" in run("filter", "full", code=1).stderr
     assert made.path("candidates.jsonl").read_bytes() == before
     run("filter", "full")
+
+
+def test_memory_that_runs_out_outside_of_a_stage_is_one_sentence(finished, monkeypatch):
+    def failing(error):
+        def fail(self, asked):
+            raise error
+
+        monkeypatch.setattr(ScriptedGenerator, "score", fail)
+
+    failing(MemoryError())
+    done = run("predict", "trial", "x", code=1)
+    assert done.stderr.startswith("Error: Memory ran out, and ") and "ulimit -v" in done.stderr
+    assert json.loads(run("predict", "trial", "x", "--json", code=1).stderr)["about"] == "too-little-memory"
+    failing(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert json.loads(run("predict", "trial", "x", "--json", code=1).stderr)["about"] == "too-little-memory"
+    failing(RuntimeError("another"))
+    assert isinstance(CliRunner().invoke(app, ["predict", "trial", "x"]).exception, RuntimeError)
 
 
 def test_a_broken_pipe_is_no_traceback(finished):

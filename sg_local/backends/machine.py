@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 from sg_local import limits
+from sg_local.records import SgError
+from sg_local.words import size
 
 CPUS = Path("/sys/devices/system/cpu")
 SPINS = "5000"
@@ -67,12 +71,37 @@ def give_back_memory() -> None:
 
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Unable to allocate", "bad_alloc")
+NO_MEMORY = (*OUT_OF_MEMORY, "failed to allocate", "cannot allocate", "insufficient memory", "out of memory")
+"""How programs say that memory has run out; the first are those of Python's libraries, in their errors."""
+MORE_MEMORY = "Close other programs, raise the limit (`ulimit -v`, a container's), or take a smaller model."
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says in Python's way, or in a library's, that memory has run out."""
+    """Whether an error says in Python's way, in a library's or in the system's that memory has run out."""
     is_libraries = isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
-    return isinstance(error, MemoryError) or is_libraries
+    is_systems = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or is_libraries or is_systems
+
+
+def tells_of_memory(text: str) -> bool:
+    """Whether what a program said last is that memory has run out."""
+    return any(word.lower() in text.lower() for word in NO_MEMORY)
+
+
+def refuse_to_open(path: Path, n_bytes: int) -> NoReturn:
+    """Raise SgError where memory ran out while a file was opened, which takes so many bytes at least."""
+    needed = f"the memory is too small for it. It takes at least {size(n_bytes)}"
+    raise SgError(f"{path} could not be opened: {needed}{_left()}.", MORE_MEMORY)
+
+
+def out_of_memory() -> SgError:
+    """What is said where memory ran out and nobody knows how much it would have taken."""
+    return SgError(f"Memory ran out{_left()}.", MORE_MEMORY)
+
+
+def _left() -> str:
+    free = free_memory()
+    return "" if free is None else f", and {size(free)} is free now"
 
 
 def multiplies_bf16() -> bool:

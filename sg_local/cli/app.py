@@ -18,13 +18,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from sg_local import __version__
+from sg_local.backends import machine
 from sg_local.cli.config import Environment, set_brief_waits
 from sg_local.cli.help import WORDS, Formatter, HelpContext, write_options
 from sg_local.cli.hints import on_the_command_line
 from sg_local.cli.log import told
 from sg_local.cli.output import say
 from sg_local.cli.process import ending_by_signal, interruption, open_streams, silence
-from sg_local.cli.troubles import entry_of
+from sg_local.cli.troubles import Failure, entry_of
 from sg_local.files import NO_SPACE, keep_private
 from sg_local.home import stay_offline
 from sg_local.records import SgError
@@ -181,6 +182,10 @@ class Program(CommandGroup):
         except (SgError, click.ClickException, OSError) as error:
             code = interruption(error) if isinstance(error, OSError) else None
             return _fail(error, as_json=JSON in (sys.argv if args is None else args)) if code is None else _end(code)
+        except (MemoryError, RuntimeError) as error:
+            if not machine.is_out_of_memory(error):
+                raise
+            return _fail(error, as_json=JSON in (sys.argv if args is None else args))
 
 
 def _end(code: int) -> int:
@@ -197,7 +202,7 @@ def _tell(text: str) -> None:
         silence()
 
 
-def _fail(error: SgError | click.ClickException | OSError, *, as_json: bool = False) -> int:
+def _fail(error: Failure, *, as_json: bool = False) -> int:
     """Say what went wrong on stderr; the exit code. With `as_json` it is one line that programs can read."""
     sorry = as_sg_error(error)
     hint, about = on_the_command_line(sorry.hint, COMMANDS), entry_of(error)
@@ -212,12 +217,14 @@ def _fail(error: SgError | click.ClickException | OSError, *, as_json: bool = Fa
     return sorry.exit_code
 
 
-def as_sg_error(error: SgError | click.ClickException | OSError) -> SgError:
+def as_sg_error(error: Failure) -> SgError:
     """Any failure that a user may meet, as one sentence and a hint."""
     if isinstance(error, SgError):
         return error
     if isinstance(error, click.ClickException):
         return _from_click(error)
+    if isinstance(error, MemoryError | RuntimeError) or machine.is_out_of_memory(error):
+        return machine.out_of_memory()
     if error.errno in NO_SPACE:
         hint = "Free some space and run the same command again: finished rows are kept."
         return SgError(f"{NO_SPACE[error.errno]}.", hint)

@@ -5,6 +5,7 @@ An error is known by its kind, else by where it was raised: the innermost functi
 
 from __future__ import annotations
 
+import errno
 import re
 import textwrap
 import traceback
@@ -18,6 +19,8 @@ from sg_local.records import MadeOtherwise, NoRows, SgError
 PAGE = "troubleshooting"
 PACKAGE = "sg_local."
 COMMAND, FILE, FULL = "a-command-is-refused", "the-system-refuses-a-file", "the-disk-is-full"
+MEMORY = "too-little-memory"
+Failure = SgError | click.ClickException | OSError | MemoryError | RuntimeError
 OTHERWISE, FEW = "made-with-other-settings", "too-few-pairs"
 ENTRIES = {
     "no-engine": ("backends", "tables.sheets.library"),
@@ -41,7 +44,8 @@ ENTRIES = {
     "no-run-of-that-name": ("run", "job.naming"),
     "a-damaged-run": ("facts", "journals", "cli.gates", "job.begun.job_for_run"),
     FILE: ("files",),
-    "too-little-memory": (
+    MEMORY: (
+        *("backends.machine",),
         *("backends.llama_cpp.context", "backends.llama_cpp.trial", "backends.mlx.child", "backends.training.loop"),
         *("backends.training.memory", "job.budget", "job.resources"),
     ),
@@ -68,9 +72,11 @@ def entry_of(error: BaseException) -> str:
     if isinstance(system, OSError) and system.errno in NO_SPACE:
         return FULL
     if isinstance(error, OSError):
-        return FILE
+        return MEMORY if error.errno == errno.ENOMEM else FILE
     if isinstance(error, click.ClickException):
         return COMMAND
+    if isinstance(error, MemoryError | RuntimeError):
+        return MEMORY
     if isinstance(error, MadeOtherwise | NoRows):
         return OTHERWISE if isinstance(error, MadeOtherwise) else FEW
     found = (PLACES[place] for place in _places(error) if place in PLACES)

@@ -211,7 +211,7 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     try:
         with still_sealed(job, "eval") if name == "export" else contextlib.nullcontext():
             note = stage.run(job, tell)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not machine.is_out_of_memory(error):
             raise
         from sg_local.job import resources  # loads NumPy

@@ -21,6 +21,7 @@ from sg_local.backends.footprint import N_BATCH, pool_cells
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.threads import Observation, ThreadCount
 from sg_local.records import SgError
+from sg_local.words import size
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ in llama-cparams.h
 DECODED, NO_ROOM, ABORTED = 0, 1, 2  # llama_decode's answers
@@ -199,7 +200,9 @@ class Context:
         pointer = lib.llama_init_from_model(model, params)
         if not pointer:
             hint = "A smaller `engine.n_ctx` or `engine.n_parallel=` needs less memory."
-            raise SgError(f"llama.cpp could not make a context of {self.n_cells} tokens: {log().cause()}.", hint)
+            n_bytes = size(self.n_cells * cell_bytes(model))
+            what = f"a context of {self.n_cells} tokens, which takes {n_bytes} of memory"
+            raise SgError(f"llama.cpp could not make {what}: {log().cause()}.", hint)
         return pointer
 
 

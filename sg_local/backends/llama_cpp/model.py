@@ -11,6 +11,8 @@ from pathlib import Path
 
 import llama_cpp as lib
 
+from sg_local.backends import machine
+from sg_local.backends.footprint import PROGRAM_BYTES
 from sg_local.backends.llama_cpp.library import load_model, log
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.gguf import GgufFile
@@ -50,6 +52,8 @@ def load(path: Path, gpu_layers: int, *, copies: bool = True) -> object:
     """
     model = load_model(path, gpu_layers=gpu_layers, copies=copies)
     if not model:
+        if machine.tells_of_memory(log().cause()):
+            machine.refuse_to_open(path, path.stat().st_size + PROGRAM_BYTES)
         raise SgError(
             f"llama.cpp cannot load {path}: {log().cause()}.", "Is the file whole, and its architecture known?"
         )

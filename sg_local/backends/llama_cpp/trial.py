@@ -26,6 +26,8 @@ from typing import Any
 
 import llama_cpp as lib
 
+from sg_local.backends import machine
+from sg_local.backends.footprint import PROGRAM_BYTES
 from sg_local.cache import TRIED
 from sg_local.files import file_digest, write_cache
 from sg_local.records import SgError
@@ -98,7 +100,7 @@ def check_survives(trial: Trial) -> None:
     elif done.returncode == -signal.SIGKILL and trial.adapter is not None:
         logger.info("there is no memory to try an adapter beside its model: it is loaded untried")
     elif done.returncode != REFUSED:
-        raise _failure(trial.file, done.returncode, done.stderr)
+        raise _failure(trial, done.returncode, done.stderr)
 
 
 def _ask_child(trial: Trial) -> subprocess.CompletedProcess[str]:
@@ -120,13 +122,13 @@ def _came_through() -> set[Path]:
     return set()
 
 
-def _failure(path: Path, status: int, errors: str) -> SgError:
+def _failure(trial: Trial, status: int, errors: str) -> SgError:
     """What a child's end says of the file."""
+    path = trial.file
     if status == NO_NUMBERS:
         return SgError(f"{path} computes no numbers in llama.cpp: its weights or its settings hold NaN.", ANOTHER)
-    if status == -signal.SIGKILL:
-        message = f"The system ended a process that opened {path}: the memory is too small for it."
-        return SgError(message, "Close other programs, or take a smaller model.")
+    if status == -signal.SIGKILL or machine.tells_of_memory(errors):
+        machine.refuse_to_open(path, trial.model.stat().st_size + PROGRAM_BYTES)
     lines = [line.strip().removeprefix("what():").strip() for line in errors.splitlines() if line.strip()]
     asserted = [re.sub(r"^\S+: ?(?=GGML_ASSERT)", "", line) for line in lines if "GGML_ASSERT" in line]
     signals = {-one.value: f"it ended with {one.name}" for one in signal.Signals}
