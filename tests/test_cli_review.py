@@ -118,8 +118,16 @@ def write_rows(path, judged):
     return str(path)
 
 
+def scores_on_screen(job):
+    """The first row's label scores as the screen has them."""
+    row = next(row for row in job_review.open_state(job, "me").rows if row.number == 1)
+    assert [one.share for one in row.scores] == sorted((one.share for one in row.scores), reverse=True)
+    return [{"label": one.label, "share": one.share, "ways": list(one.ways)} for one in row.scores]
+
+
 def test_what_was_decided_comes_out_as_json_with_reasons_and_notes(job, own_folder):
     found = json.loads(told("--json"))
+    assert all(row["scores"] for row in found["rows"]) and found["rows"][0]["scores"] == scores_on_screen(job)
     assert found["run"] == "r" and (found["accepted"], found["rejected"]) == (0, 0) and found["open"] > 0
     rows = write_rows(
         own_folder / "a.csv", {0: ("no", "off the task", "ask bob"), 1: ("yes", "", ""), 2: ("", "", "hm")}

@@ -9,7 +9,7 @@ from sg_local import review
 from sg_local.job import review as job_review
 from sg_local.job.job import OpenRun
 from sg_local.records import Candidate, SgError, Verdict
-from sg_local.review import Agreement, Merge, Note, ReviewState
+from sg_local.review import Agreement, LabelScore, Merge, Note, ReviewState
 from sg_local.run import CANDIDATES, NOTES, VERDICTS, Run
 from sg_local.tables import read_grid, write_table
 
@@ -57,7 +57,11 @@ class MergeSummary:
 
 @dataclass(frozen=True)
 class ReviewedRow:
-    """A row with what people decided: `judged` is open, accepted, rejected or conflict; `notes` are texts by judge."""
+    """A row with what people decided: `judged` is open, accepted, rejected or conflict; `notes` are texts by judge.
+
+    `scores` are the labels as the untuned model scored them, the likeliest first, as the screen shows them; empty where
+    it did not.
+    """
 
     row: int
     id: str
@@ -70,6 +74,7 @@ class ReviewedRow:
     notes: dict[str, str]
     filters: bool
     rule: str
+    scores: tuple[LabelScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,4 +169,5 @@ def _row(state: ReviewState, row: review.ReviewRow) -> ReviewedRow:
         notes=dict(state.notes.get(row.id, {})),
         filters=row.kept,
         rule=row.rule,
+        scores=row.scores,
     )

@@ -24,6 +24,7 @@ from sg_local.review.moving import ORDER_WORDS, settled
 from sg_local.review.pace import Pace
 from sg_local.review.rows import ORDERS, ReviewRow, Signals, n_rows, words_apart
 from sg_local.review.rows import build as build_rows
+from sg_local.review.scores import LabelScore, label_scores
 from sg_local.review.state import (
     REASONS,
     MovableThreshold,
@@ -53,6 +54,7 @@ __all__ = [
     "REASONS",
     "Agreement",
     "Conflict",
+    "LabelScore",
     "Merge",
     "MovableThreshold",
     "Note",
@@ -82,6 +84,7 @@ __all__ = [
     "is_judged",
     "is_kept",
     "judged",
+    "label_scores",
     "merge",
     "missing_notes",
     "n_rows",
