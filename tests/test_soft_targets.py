@@ -8,9 +8,9 @@ import pytest
 
 import sg_local as sg
 from sg_local import training
-from sg_local.filters.labels import probabilities
+from sg_local.filters import Kept
 from sg_local.job.train import shares_of, training_job
-from sg_local.records import Candidate, Verdict
+from sg_local.records import Candidate, Pair, Verdict
 from sg_local.run import VERDICTS
 
 SMALL = {"synth": {"n_inputs": 40, "n_asked": 160}, "eval": {"n_votes": 2}}
@@ -21,13 +21,37 @@ def candidate(id, direct, channel=()):
     return Candidate(id, id, "yes", {"yes": 1}, 1, 1.0, label_asked="yes", label_scores=direct, channel_scores=channel)
 
 
-def test_probabilities_are_of_centred_scores():
-    rows = [candidate("a", (-1.0, -3.0)), candidate("b", (-1.0, -1.0)), candidate("none", ())]
-    found = probabilities(rows, LABELS)
-    assert set(found) == {"a", "b"} and found["a"] == pytest.approx((0.7311, 0.2689), abs=1e-4)
-    assert found["b"] == pytest.approx(found["a"][::-1]) and probabilities(rows[2:], LABELS) == {}
-    both = [candidate("a", (-1.0, -3.0), (-9.0, -9.0)), candidate("b", (-1.0, -1.0), (-1.0, -5.0))]
-    assert probabilities(both, LABELS, "both")["b"][0] > 0.7 > 0.3 > probabilities(both, LABELS)["b"][0]
+def kept(*candidates):
+    return [Kept(row.id, Pair(row.input, "yes"), row) for row in candidates]
+
+
+def open_soft(folder, **settings):
+    """A job of a task with two labels, all of a target's weight by the scores."""
+    task = {
+        "name": "asked",
+        "kind": "classification",
+        "instruction": "Is it a question?",
+        "labels": list(LABELS),
+        "examples": [{"input": "Why?", "output": "yes"}, {"input": "So.", "output": "no"}],
+    }
+    tables = {"train": {"soft": 1.0}, **settings}
+    return sg.open_job(task, runs=folder / "runs", name="r", backend="scripted", settings=tables)
+
+
+def test_shares_are_the_probabilities_of_centred_scores(own_folder):
+    rows = kept(candidate("a", (-1.0, -3.0)), candidate("b", (-1.0, -1.0)), candidate("none", ()))
+    with open_soft(own_folder) as job:
+        found = shares_of(job.opened, rows)
+        assert found.keys() == {"a", "b"} and found["a"] == pytest.approx({"yes": 0.7311, "no": 0.2689}, abs=1e-4)
+        assert found["b"] == pytest.approx({"yes": 0.2689, "no": 0.7311}, abs=1e-4)
+        assert shares_of(job.opened, rows[2:]) == {}
+
+
+@pytest.mark.parametrize(("evidence", "least", "most"), [("both", 0.7, 1.0), ("direct", 0.0, 0.3)])
+def test_shares_go_by_the_scores_that_the_rows_are_judged_by(own_folder, evidence, least, most):
+    rows = kept(candidate("a", (-1.0, -3.0), (-9.0, -9.0)), candidate("b", (-1.0, -1.0), (-1.0, -5.0)))
+    with open_soft(own_folder, filter={"evidence": evidence}) as job:
+        assert least < shares_of(job.opened, rows)["b"]["yes"] < most
 
 
 @pytest.fixture

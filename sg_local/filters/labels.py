@@ -98,25 +98,6 @@ def _centred(scored: Sequence[Candidate], over: Sequence[Candidate], evidence: E
     return centred
 
 
-def probabilities(
-    candidates: Sequence[Candidate], labels: Sequence[str], evidence: str = "direct"
-) -> dict[str, tuple[float, ...]]:
-    """Each label's probability for each scored row, in the labels' order: the softmax of its centred scores.
-
-    The means are those over the same rows; `evidence` is as in `choose`.
-    """
-    import numpy as np
-
-    together = both if evidence == "both" and any(both(row) for row in candidates) else direct
-    scored = _scored(candidates, labels, together)
-    if not scored:
-        return {}
-    centred = _centred(scored, scored, together)
-    weights = np.exp(centred - centred.max(axis=1, keepdims=True))
-    shares = weights / weights.sum(axis=1, keepdims=True)
-    return {row.id: tuple(map(float, own)) for row, own in zip(scored, shares, strict=True)}
-
-
 def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, evidence: str = "direct") -> Labelling:
     """Labels for all candidates under a policy; `auto` decides it from the rows first.
 

@@ -166,19 +166,20 @@ def shares_of(job: OpenRun, kept: Sequence[Kept]) -> dict[str, dict[str, float]]
     That part of a target is what the scores on the rows say, the rest its own label. Rows that people labelled, edited
     or judged have none: their label is right.
     """
-    from sg_local import filters
-    from sg_local.filters.labels import probabilities
+    from sg_local import filters, review
 
     soft = job.plan["train"].soft
     if not (soft and job.task.labels):
         return {}
     people = {id for id, verdict in filters.final_verdicts(job.run).items() if verdict.judge != filters.JUDGE}
     rows = {row.id: row for row in kept if row.candidate.source != LABELLED and row.id not in people}
-    found = probabilities([row.candidate for row in rows.values()], job.task.labels, job.plan["filter"].evidence)
+    candidates = [row.candidate for row in rows.values()]
+    if job.plan["filter"].evidence != "both":
+        candidates = [replace(row, channel_scores=()) for row in candidates]
     shares: dict[str, dict[str, float]] = {}
-    for id, said in found.items():
-        own = rows[id].pair.output
-        mixed = {label: soft * p + (1 - soft) * (label == own) for label, p in zip(job.task.labels, said, strict=True)}
+    for id, said in review.label_scores(candidates, job.task.labels).items():
+        own, found = rows[id].pair.output, {one.label: one.share for one in said}
+        mixed = {label: soft * found[label] + (1 - soft) * (label == own) for label in job.task.labels}
         large = {label: share for label, share in mixed.items() if share >= LEAST_SHARE} or {own: 1.0}
         shares[id] = {label: round(share / sum(large.values()), 4) for label, share in large.items()}
     return shares
