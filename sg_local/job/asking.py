@@ -5,6 +5,7 @@ The base alone may be of any architecture that the engine runs, trainable or not
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sg_local import tasks
@@ -19,9 +20,10 @@ from sg_local.run import Run, default_name, find_run, list_runs
 def job_for_asking(name: str, options: Options, home: Home, *, base: bool = False) -> OpenRun:
     """The job of the run with this name; with `base` also of a task, by its name or file, that has no run so called.
 
-    With `base` the beginning of a run's name is no run where a task has that name.
+    With `base` the beginning of a run's name is no run where a task has that name, and a form that is given is the one
+    in which the base is asked, whatever form the run was made in.
 
-    Raises SgError (usage) where neither is there, and where a run was made from another model or form than was given.
+    Raises SgError (usage) where neither is there, and where a run was made from another model than was given.
     """
     is_task = any(path.stem == name for path in tasks.shipped_tasks()) or Path(name).is_file()
     is_begun = not (base and is_task) or any(run.name == name for run in list_runs(options.runs))
@@ -31,8 +33,17 @@ def job_for_asking(name: str, options: Options, home: Home, *, base: bool = Fals
         raise SgError(f"There is no run named {name!r} in {options.runs}; it is a task.", hint, exit_code=2)
     if not base or is_run:
         asked = find_base(options.model, options.backend, home) if "model" in options.given else None
-        return checked(job_for_run(name, options, home), options, asked)
+        others = replace(options, given=options.given - {"form"}) if base else options
+        job = checked(job_for_run(name, options, home), others, asked)
+        return _in_form(job, options.form) if base and "form" in options.given else job
     return job_for_base(_task(name), options, home)
+
+
+def _in_form(job: OpenRun, form: str) -> OpenRun:
+    """The job of a run whose base is asked in this form; `auto` leaves the run's own. Nothing of it is written."""
+    if form != "auto":
+        job.form_name, job.record = form, {**job.record, "form": form}
+    return job
 
 
 def job_for_base(task: Task, options: Options, home: Home) -> OpenRun:

@@ -64,8 +64,8 @@ def read_kept(job: OpenRun) -> Kept:
 
 
 def keep(job: OpenRun, kept: Kept, *, held: bool = False) -> None:
-    """Write it beside the adapter, and the stamp behind it."""
-    if job.alone or not job.run.exists():
+    """Write it beside the adapter, and the stamp behind it; not what was fitted in another form than the run's own."""
+    if job.alone or not job.run.exists() or job.record.get("form") != job.run.settings.get("form"):
         return
     models = {model: {way: dataclasses.asdict(one) for way, one in ways.items()} for model, ways in kept.items()}
     with contextlib.suppress(SgError), contextlib.nullcontext() if held else job.run.lock():
