@@ -52,7 +52,8 @@ def test_guesses_are_doubtful_and_the_way_without_training_is_named(own_folder, 
     found = told(own_folder, rows(150, 1 / 3, seed))
     assert found.is_doubtful and not found.is_sure and found.z < 2
     said = weighed_lines("r", found)
-    assert "may not help" in said[1] and said[2].endswith("sg-local label r FILE")
+    assert "may not help" in said[1]
+    assert said[2].endswith("sg-local label r FILE (or sg-local serve r --base --labels calibrated)")
 
 
 def test_channel_scores_are_no_evidence_and_their_labels_are_what_is_offered(own_folder):
@@ -61,10 +62,12 @@ def test_channel_scores_are_no_evidence_and_their_labels_are_what_is_offered(own
     ]
     found = told(own_folder, made)
     assert found.is_doubtful and found.judge in ("voted", "calibrated")
-    assert weighed_lines("r", found)[-1].endswith("sg-local label r FILE --labels ensemble")
+    ways = "sg-local label r FILE --labels ensemble (or sg-local serve r --base --labels ensemble)"
+    assert weighed_lines("r", found)[-1].endswith(ways)
+    assert untuned_commands("r", found)[1][0] == "sg-local serve r --base --labels ensemble"
     assert untuned_commands("r", found)[0][0].startswith("sg-local label r FILE --labels ensemble --out")
     direct = told(own_folder / "direct", made, settings={"filter": {"evidence": "direct"}})
-    assert weighed_lines("r", direct)[-1].endswith("sg-local label r FILE")
+    assert "sg-local label r FILE (or" in weighed_lines("r", direct)[-1]
 
 
 def test_a_person_s_own_rows_are_worth_training_on(own_folder):

@@ -117,14 +117,39 @@ def test_where_another_family_is_stronger_every_place_names_it(run):
 def test_the_strongest_way_is_one_that_can_be_typed(run):
     form = read_report(run).form
     other = next(name for name in ("chat", "plain") if name != form)
-    scores = {f"base_calibrated_{form}": 90.0, "base_calibrated": 90.0, f"base_{other}": 99.0, "majority_label": 99.0}
+    scores = {f"base_calibrated_{form}": 90.0, "base_calibrated": 90.0, "majority_label": 99.0}
     report = scored(run, tuned_restricted=70.0, **scores)
+    report = in_forms(report, base_calibrated=form)
     found = uses(run, report)
     assert [use.score for use in found] == sorted((use.score for use in found), reverse=True)
     assert (found[0].name, found[0].score) == ("base_calibrated", 90.0)
     said = served_note(run, report)
     assert "predict and serve use \u201ctuned, labels only\u201d" in said
-    assert said.endswith(f"sg-local predict {run.typed} --base --labels calibrated FILE")
+    asked = f"{run.typed} --base --labels calibrated"
+    assert said.endswith(f"sg-local predict {asked} FILE (or sg-local serve {asked})")
+    stronger = uses(run, in_forms(scored(run, **scores, **{f"base_{other}": 99.0}), base=form))[0]
+    assert stronger.command == f"sg-local predict {run.typed} --base --form {other} --free FILE"
+    assert stronger.serving == f"sg-local serve {run.typed} --base --form {other} --free"
+
+
+def in_forms(report, **forms):
+    """The report with these systems' best prompt forms."""
+    best = {name: dataclasses.replace(report.systems[name], form=form) for name, form in forms.items()}
+    return dataclasses.replace(report, systems={**report.systems, **best})
+
+
+@pytest.mark.parametrize("form", ["chat", "plain"])
+def test_an_untuned_rival_has_a_command_whatever_its_form_and_way(run, form):
+    report = read_report(run)
+    other = "plain" if form == "chat" else "chat"
+    for name in ("base", "base_vote", "base_restricted", "base_calibrated"):
+        best = in_forms(scored(run, **{name: 99.0}), **{name: form})
+        lost = in_forms(scored(run, **{f"{name}_{form}": 99.0}), **{name: other})
+        for strongest in (best, lost)[: 1 if name == "base_vote" else 2]:
+            found = {use.name: use for use in uses(run, strongest)}[strongest.rival]
+            assert found.score == 99.0 and found.name in (name, f"{name}_{form}")
+            assert (f"--form {form}" in found.command) == (form != report.form)
+            assert bool(found.serving) == (name != "base_vote")
 
 
 def test_a_stronger_base_in_another_form_than_its_best_is_held_against_that_form_s_gain(run):
@@ -148,7 +173,8 @@ def test_a_stronger_base_in_another_form_than_its_best_is_held_against_that_form
 def test_of_a_stronger_tuned_way_it_is_said_that_chance_was_not_tested(run):
     said = served_note(run, scored(run, tuned_restricted=70.0, tuned_calibrated=80.0))
     assert "80.0 against 70.0 (the difference was not tested)" in said
-    assert said.endswith(f"{run.typed} --labels calibrated FILE")
+    asked = f"{run.typed} --labels calibrated"
+    assert said.endswith(f"sg-local predict {asked} FILE (or sg-local serve {asked})")
 
 
 def test_every_command_finds_the_run_where_it_lies(run):

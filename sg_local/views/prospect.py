@@ -28,7 +28,8 @@ def weighed_lines(run: str, found: Prospect) -> tuple[str, ...]:
     """The same for a run that goes on to train, with the way that needs no training where there is doubt."""
     if not found.is_doubtful:
         return prospect_lines(found)
-    return (*prospect_lines(found), f"Training anyway. To label without training: {_label_line(run, found)}")
+    ways = f"{_label_line(run, found)} (or {_serve_line(run, found)})"
+    return (*prospect_lines(found), f"Training anyway. To label without training: {ways}")
 
 
 def _label_line(run: str, found: Prospect) -> str:
@@ -36,10 +37,16 @@ def _label_line(run: str, found: Prospect) -> str:
     return f"sg-local label {run} FILE{' --labels ensemble' if found.without_training == 'ensemble' else ''}"
 
 
+def _serve_line(run: str, found: Prospect) -> str:
+    """The command that serves such labels."""
+    return f"sg-local serve {run} --base --labels {found.without_training}"
+
+
 def untuned_commands(run: str, found: Prospect) -> tuple[tuple[str, str], ...]:
     """What to type instead of training, each with what it does."""
     return (
         (f"{_label_line(run, found)} --out labels.csv", "label a file with the untuned model, now"),
+        (_serve_line(run, found), "answer OpenAI-compatible requests with such labels"),
         (f"sg-local eval {run} --base", "measure every untuned setup on the test rows"),
         (f"sg-local review {run}", "review the rows yourself: correct rows are worth training on"),
         (f"sg-local train {run}", "train anyway"),

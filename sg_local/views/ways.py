@@ -1,7 +1,7 @@
 """Which ways of answering a person can really use, and which of them is the strongest.
 
-A way is a system of the evaluation with the command that gives its answers, in the prompt form that the run has. The
-base in another form and trivial systems are measured, but cannot be typed.
+A way is a system of the evaluation with the commands that give its answers. Trivial systems are measured, but cannot be
+typed; neither can what the base makes of many samples, or of synthetic rows in its prompt.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sg_local.evaluate import SYSTEMS, EvalSettings
+from sg_local.evaluate.systems import System
 from sg_local.report import Report
 from sg_local.report.records import BASE
 from sg_local.run import Run
@@ -20,34 +21,60 @@ TYPED = {
     "free": "--free",
     "votes": "--votes {n_votes}",
 }
-"""How `predict` is asked for a system's answers, by what the table of systems calls it."""
+"""How `predict` and `serve` are asked for a system's answers, by what the table of systems calls it."""
+UNSERVED = ("votes",)
+FORMS = ("chat", "plain")
 
 
 @dataclass(frozen=True)
 class Use:
-    """A system that a person can use: its name in the report, its title, its score in percent, the command."""
+    """A system that a person can use: its name in the report, its title, its score in percent, the commands.
+
+    `serving` is empty where `serve` cannot answer so.
+    """
 
     name: str
     title: str
     score: float
     command: str
+    serving: str = ""
+
+    @property
+    def typed(self) -> str:
+        """What to type, in words."""
+        return f"{self.command} (or {self.serving})" if self.serving else self.command
 
 
 def uses(run: Run, report: Report) -> list[Use]:
-    """Every system that `predict` can answer as, the strongest first; among equals the one that is served."""
-    n_votes = (run.stamp("eval") or {}).get("settings", {}).get("n_votes", EvalSettings.n_votes)
+    """Every system that `predict` can answer as, the strongest first; among equals the one that is served.
+
+    Of a base in several prompt forms each is one; its best form stands under the name without a form.
+    """
     found = []
     for one in SYSTEMS:
-        names = [name for name in (one.name, one.in_form(report.form).name) if name in report.systems]
-        name = next((name for name in names if report.systems[name].form in ("", report.form)), None)
-        if name is not None and one.asked:
-            typed = TYPED[one.asked].format(n_votes=n_votes)
-            if report.kind == "generation":  # nothing is restricted there but JSON, as it was when it was measured
-                typed = typed.replace(TYPED["free"], "")
-            words = ("sg-local predict", run.typed, "--base" if one.model == BASE else "", typed, "FILE")
+        forms = {report.systems[name].form: name for name in _names(one, report)} if one.asked else {}
+        for form, name in forms.items():
+            typed = _typed(run, report, one, "" if form == report.form else form)
             system = report.systems[name]
-            found.append(Use(name, system.title, system.score, " ".join(filter(None, words))))
+            serving = "" if one.asked in UNSERVED else " ".join(("sg-local serve", *typed))
+            found.append(Use(name, system.title, system.score, " ".join(("sg-local predict", *typed, "FILE")), serving))
     return sorted(found, key=lambda use: (-use.score, use.name != report.served))
+
+
+def _names(system: System, report: Report) -> list[str]:
+    """The names that a system has in a report, that of its best form last."""
+    names = [*(system.in_form(form).name for form in FORMS if system.form), system.name]
+    return [name for name in names if name in report.systems]
+
+
+def _typed(run: Run, report: Report, system: System, form: str) -> list[str]:
+    """How a run is named and asked, in the base's prompt form where that is not the run's own."""
+    n_votes = (run.stamp("eval") or {}).get("settings", {}).get("n_votes", EvalSettings.n_votes)
+    typed = TYPED[system.asked].format(n_votes=n_votes)
+    if report.kind == "generation":  # nothing is restricted there but JSON, as it was when it was measured
+        typed = typed.replace(TYPED["free"], "")
+    base = ("--base", f"--form {form}" if form else "") if system.model == BASE else ()
+    return list(filter(None, (run.typed, *base, typed)))
 
 
 def served_note(run: Run, report: Report) -> str:
@@ -62,4 +89,4 @@ def served_note(run: Run, report: Report) -> str:
     else:
         sure = "significant" if gain.outcome == "worse" else "may be chance"
     better = f"\u201c{strongest.title}\u201d scores higher on these test rows, {strongest.score:.1f} against"
-    return f"{said}; {better} {served.score:.1f} ({sure}): {strongest.command}"
+    return f"{said}; {better} {served.score:.1f} ({sure}): {strongest.typed}"
