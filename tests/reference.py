@@ -32,7 +32,8 @@ SYSTEMS_TOLD = """\
 Every system has one name, which you type (`--gate`, `--system`) and which JSON has, and one title, which you read
 on screens, cards and pages. Where you may want to type a name, it stands beside the title; `--system` takes
 either. Tab completes names. Not every run has every system. Where the base was asked in both prompt formats, each
-has a name of its own, such as `base_chat`. With `eval --file`, gates also take the file's systems: `file` in free
+has a name of its own, such as `base_chat`; `--form chat` asks it so. `serve` takes what `predict` takes here, but
+for `--votes`. With `eval --file`, gates also take the file's systems: `file` in free
 text, and `file_restricted` for labels only."""
 STAGES = {
     "engine": "how the model runs",

@@ -114,6 +114,15 @@ def test_settings_and_the_key_reach_the_server(served, runs):
     assert setup.door.origins == ("https://a.example", "https://b.example")
 
 
+def test_ways_of_choosing_a_label_are_those_of_predict(served, runs):
+    """A run's own; what has no such way, a task without labels among them, is served as it always is."""
+    calibrated = served("one", "--labels", "calibrated")[1][1].find("one")
+    assert len(calibrated.calibration.means) == len(calibrated.task.labels)
+    for free in (("--free",), ("--labels", "free")):
+        assert not served("one", *free)[1][1].find("one").settings.restricted
+    assert not served("one")[1][1].find("one").calibration.means
+
+
 def test_a_run_is_read_anew_when_it_was_trained_anew(own_folder, runs):
     from sg_local.cli.config import Environment
     from sg_local.job.options import Options

@@ -13,7 +13,7 @@ from sg_local import prompts, serve
 from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
 from sg_local.calibration import Calibration
 from sg_local.decisions import MAX_QUESTIONS, Unfit, read_request
-from sg_local.job.serving import service_of
+from sg_local.job.serving import Manner, service_of
 from sg_local.records import Score
 from sg_local.serve import systemone
 from sg_local.serve.app import make_app
@@ -277,7 +277,7 @@ def test_served_probabilities_are_those_of_predict_proba(own_folder):
         job.run()
         texts = [row.input for row in job.task.tests[:3]]
         wanted = job.predict_proba(texts)
-        service = service_of(job.opened, abstain=0.5)
+        service = service_of(job.opened, Manner(abstain=0.5))
         worker = serve.Worker(job.opened.adapted(), service.adapter)
         client = TestClient(
             make_app(worker, serve.Registry.of(service), serve.Setup(job.opened.serve_settings())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import click
 from click.core import ParameterSource
@@ -10,8 +11,9 @@ from click.shell_completion import CompletionItem
 
 from sg_local.cli.complete import run_names, task_names
 from sg_local.cli.config import Environment
-from sg_local.cli.options import Decorated, form_option, model_option
+from sg_local.cli.options import Choice, Decorated, form_option, model_option
 from sg_local.cli.waiting import OPENING, waiting
+from sg_local.job.answering import LABELS, Asking, Labels
 from sg_local.job.asking import job_for_asking
 from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
@@ -28,6 +30,20 @@ def asked_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 
 asked_argument = click.argument("run", shell_complete=asked_names)
+
+
+def labels_options(command: Decorated) -> Decorated:
+    """--labels and --free: how an answer is chosen."""
+    free = "Do not restrict answers to labels, or to JSON that fits the schema."
+    command = click.option("--free", is_flag=True, help=free)(command)
+    return click.option("--labels", type=Choice(LABELS), help="How a label is chosen.  [default: likeliest]")(command)
+
+
+def chosen_labels(labels: str | None, *, free: bool) -> Labels:
+    """How an answer is chosen. Raises SgError (usage) where the two options contradict each other."""
+    if free and labels not in (None, "free"):
+        raise SgError("--free and --labels contradict each other.", "Give one of them.", exit_code=2)
+    return cast(Labels, "free" if free else labels or Asking.labels)
 
 
 def base_options(command: Decorated) -> Decorated:

@@ -10,20 +10,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sg_local.cli import output
 from sg_local.cli.app import Command
-from sg_local.cli.asking import asked_argument, base_options, open_asked
+from sg_local.cli.asking import asked_argument, base_options, chosen_labels, labels_options, open_asked
 from sg_local.cli.complete import row_names
 from sg_local.cli.config import Environment
 from sg_local.cli.gathering import job_options
 from sg_local.cli.narration import telling
 from sg_local.cli.notify import notify_option
 from sg_local.cli.options import (
-    Choice,
     Decorated,
     abstain_option,
     endpoint_options,
@@ -35,7 +34,7 @@ from sg_local.cli.show import note_stale
 from sg_local.cli.waiting import waiting
 from sg_local.job import lines as streams
 from sg_local.job import predict as files
-from sg_local.job.answering import LABELS, Asking, check_asking, temperature_of
+from sg_local.job.answering import Asking, check_asking, temperature_of
 from sg_local.job.job import OpenRun
 from sg_local.job.options import Options
 from sg_local.job.sheet import Sheet
@@ -66,12 +65,9 @@ class Wanted:
     @classmethod
     def of(cls, base: bool, labels: str | None, columns: str | None, free: bool = False, **more: Any) -> Wanted:
         """From the options as they are typed."""
-        if free and labels not in (None, "free"):
-            raise SgError("--free and --labels contradict each other.", "Give one of them.", exit_code=2)
-        chosen = "free" if free else labels or Asking.labels
         probabilities, abstain = more.pop("probabilities"), more.pop("abstain") or 0.0
         votes = more.pop("votes", None) or 0
-        asking = Asking(base, cast(Any, chosen), votes, probabilities, abstain)
+        asking = Asking(base, chosen_labels(labels, free=free), votes, probabilities, abstain)
         return cls(asking=asking, columns=parse_columns(columns) if columns else Columns(), **more)
 
 
@@ -117,9 +113,8 @@ def rows_options(command: Decorated) -> Decorated:
 @click.option(
     "--votes", type=click.IntRange(2), metavar="N", help="Sample N answers and take the majority; also gives its share."
 )
-@click.option("--labels", type=Choice(LABELS), help="How a label is chosen.  [default: likeliest]")
+@labels_options
 @base_options
-@click.option("--free", is_flag=True, help="Do not restrict answers to labels, or to JSON that fits the schema.")
 @endpoint_options
 @set_option
 @runs_option

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sg_local.cli.app import Command
-from sg_local.cli.asking import asked_names, base_options, open_asked
+from sg_local.cli.asking import asked_names, base_options, chosen_labels, labels_options, open_asked
 from sg_local.cli.config import Environment
 from sg_local.cli.gathering import job_options
 from sg_local.cli.options import abstain_option, backend_option, runs_option, set_option
+from sg_local.cli.waiting import waiting
 from sg_local.job.options import Options
 from sg_local.job.serving import Manner, full_names, open_served, service_of, tuned_runs
 from sg_local.records import SgError
@@ -32,6 +33,7 @@ HOST, PORT = "127.0.0.1", 8080
         "sg-local serve RUN OTHER_RUN --port 9000",
         "sg-local serve --all --set serve.queue=64",
         "sg-local serve support_routing --base --model qwen3-0.6b",
+        "sg-local serve RUN --base --labels ensemble   # no training needed",
         "curl -s localhost:8080/v1/chat/completions -H 'Content-Type: application/json' "
         '-d \'{"messages": [{"role": "user", "content": "..."}]}\'',
     ),
@@ -47,7 +49,7 @@ HOST, PORT = "127.0.0.1", 8080
 )
 @click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="Allow web pages of this origin (CORS).")
 @click.option("--quiet", is_flag=True, help="Do not log requests.")
-@click.option("--free", is_flag=True, help="Do not restrict answers to labels, or to JSON that fits the schema.")
+@labels_options
 @abstain_option
 @backend_option
 @set_option
@@ -61,6 +63,7 @@ def serve_command(
     every: bool,
     base: bool,
     free: bool,
+    labels: str | None,
     quiet: bool,
     abstain: float | None,
     options: Options,
@@ -69,15 +72,16 @@ def serve_command(
     """Serve tuned models on this machine through an OpenAI-compatible API.
 
     The model name in a request selects the run; `base` is the untuned model. A conversation is answered by the tuned
-    task. With --base only the untuned model is served, and RUN may be a task without a run.
+    task. With --base only the untuned model is served, and RUN may be a task without a run. --labels is as in predict;
+    with ensemble, which needs --base, only labels are answered.
     """
     from sg_local import serve
 
     serve.check_packages()
-    manner = Manner(free, abstain or 0.0)
+    manner = Manner(chosen_labels(labels, free=free), abstain or 0.0)
     with _opened(names, options, environment, base=base, every=every, manner=manner) as (job, registry):
         setup = serve.Setup(
-            job.serve_settings(restricted=not free),
+            job.serve_settings(restricted=manner.labels != "free"),
             serve.Door(**door),
             job.plan["serve"],
             None if quiet else lambda line: click.echo(line, err=True),
@@ -98,7 +102,8 @@ def _opened(
         if len(names) != 1 or every:
             raise SgError("--base serves the base model of one run or task.", "Name exactly one.", exit_code=2)
         with open_asked(names[0], options, environment, base=True) as job:
-            service = service_of(job, base=True, free=manner.free, abstain=manner.abstain)
+            with waiting("preparing the labels"):
+                service = service_of(job, manner, base=True)
             job.adapted(base=True)
             yield job, serve.Registry.of(service)
         return

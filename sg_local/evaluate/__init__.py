@@ -19,7 +19,7 @@ from sg_local.evaluate.browse import SHOW, Judged, judged_rows, system_named
 from sg_local.evaluate.calibrating import CALIBRATED, LIKELIEST, fit
 from sg_local.evaluate.canaries import check_canaries, plant
 from sg_local.evaluate.compare import Comparison, compare
-from sg_local.evaluate.job import Canary, EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_questions, elect_any
+from sg_local.evaluate.job import Canary, EvalEvent, EvalSettings, Evaluation, OnEvent, calibration_inputs, elect_any
 from sg_local.evaluate.scoreboard import Gate, parse_gate, require
 from sg_local.evaluate.scoring import label_scores, likelihood
 from sg_local.evaluate.shipped import CHAT, PROMPTS, RUNS, AskedFile, FileFigures, score_file, with_file
@@ -47,7 +47,7 @@ __all__ = [
     "Judged",
     "OnEvent",
     "System",
-    "calibration_questions",
+    "calibration_inputs",
     "check_canaries",
     "compare",
     "elect_any",

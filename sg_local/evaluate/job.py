@@ -180,18 +180,22 @@ def dev_questions(job: Evaluation) -> list[EvalQuestion]:
 
 
 def calibration_questions(job: Evaluation) -> list[EvalQuestion]:
-    """The run's inputs without their outputs, for a label's mean score: never test rows.
+    """The run's inputs without their outputs, for a label's mean score: never test rows."""
+    inputs = calibration_inputs(job.run, job.task, job.settings, job.pairs)
+    return [EvalQuestion(i, text, job.task.examples) for i, text in enumerate(inputs)]
+
+
+def calibration_inputs(run: Run, task: Task, settings: EvalSettings, pairs: Sequence[Pair]) -> list[str]:
+    """At most `n_calibration` of the run's inputs, in the order they are drawn; `pairs` are the rows of its training.
 
     Own inputs were held against the test rows of their time; here there may be others. Where there are no inputs, such
     that say nothing.
     """
-    tests = {normalise(text) for text in job.test_inputs}
-    rows = job.run.read(CANDIDATES, Candidate)
+    tests = {normalise(row.input) for row in task.tests}
+    rows = run.read(CANDIDATES, Candidate)
     known = {row.input for row in rows if not (row.source and normalise(row.input) in tests)}
-    inputs = sorted(known or {pair.input for pair in job.pairs}) or CONTENT_FREE
-    rng = random.Random(job.settings.seed)
-    drawn = rng.sample(inputs, min(job.settings.n_calibration, len(inputs)))
-    return [EvalQuestion(i, text, job.task.examples) for i, text in enumerate(drawn)]
+    inputs = sorted(known or {pair.input for pair in pairs}) or CONTENT_FREE
+    return random.Random(settings.seed).sample(inputs, min(settings.n_calibration, len(inputs)))
 
 
 def with_context(job: Evaluation, questions: Sequence[EvalQuestion]) -> list[EvalQuestion]:

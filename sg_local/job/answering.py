@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sg_local.calibration import Calibration
+from sg_local.evaluate.job import CONTENT_FREE
 from sg_local.files import file_digest
 from sg_local.job.calibrating import calibration_of
-from sg_local.job.evaluate import evaluation_of
+from sg_local.job.export import pairs_of
 from sg_local.job.job import OpenRun
 from sg_local.job.layouts import asked_form
 from sg_local.job.required import needs
 from sg_local.records import SgError, Task, digest
-from sg_local.run import ADAPTER
+from sg_local.run import ADAPTER, TRAIN, VALID
 
 if TYPE_CHECKING:
     from sg_local.serve import Answerer, Way
@@ -86,6 +87,7 @@ def answerer(job: OpenRun, asking: Asking) -> tuple[Answerer, Way]:
     from sg_local import serve
 
     check_asking(asking, job.task)
+    check_known(job, asking)
     settings = job.serve_settings(restricted=asking.labels != "free")
     form = asked_form(job, base=asking.base)
     who = serve.Answerer(job.adapted(base=asking.base), job.task, form, settings)
@@ -109,17 +111,24 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
 
 
 def _ensemble(job: OpenRun, asking: Asking, who: Answerer) -> Way:
-    """Direct and channel scores, centred on known inputs. Raises SgError (usage) where there are too few."""
+    """Direct and channel scores, centred on known inputs."""
     from sg_local import serve
     from sg_local.channel import orders_of
 
     known = asking.known or _known(job)
-    if len(known) < FEWEST_KNOWN:
-        hint = f"Let the model write some: `synth {job.task.name}`. No training is needed."
-        message = f"Labels by ensemble need a run's inputs, and run {job.run.name} has {len(known)}."
-        raise SgError(message, hint, exit_code=2)
     way = serve.Ensemble(orders_of(job.task.examples))
     return replace(way, means=_means(who, way, known[:MOST_BY_ENSEMBLE]))
+
+
+def check_known(job: OpenRun, asking: Asking) -> None:
+    """Raises SgError (usage) where labels by ensemble would have too few inputs to centre on; opens no engine."""
+    if asking.labels != "ensemble" or asking.known:
+        return
+    n = len(set(_known(job)).difference(CONTENT_FREE))
+    if n < FEWEST_KNOWN:
+        hint = f"Let the model write some: `synth {job.task.name}`. No training is needed."
+        message = f"Labels by ensemble need a run's inputs, and run {job.run.name} has {n or 'none'}."
+        raise SgError(message, hint, exit_code=2)
 
 
 def temperature_of(job: OpenRun, asking: Asking) -> float:
@@ -142,7 +151,8 @@ def _known(job: OpenRun) -> tuple[str, ...]:
     """The inputs that calibrate the evaluation; where the run has none, such that say nothing."""
     from sg_local import evaluate
 
-    return tuple(question.input for question in evaluate.calibration_questions(evaluation_of(job)))
+    pairs = pairs_of(job, TRAIN) + pairs_of(job, VALID)
+    return tuple(evaluate.calibration_inputs(job.run, job.task, job.plan["eval"], pairs))
 
 
 def _means(who: Answerer, way: Way, texts: Sequence[str]) -> tuple[float, ...]:
@@ -162,6 +172,7 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
     from sg_local import filters
 
     check_asking(asking, job.task)
+    check_known(job, asking)
     untuned = asking.base or job.alone
     if not untuned:
         needs(job, ADAPTER, "train")

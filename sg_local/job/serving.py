@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sg_local.backends import Generator
 from sg_local.calibration import UNFITTED
-from sg_local.job.answering import Asking, check_asking
+from sg_local.job.answering import Asking, Labels, answerer, check_asking
 from sg_local.job.begun import job_for_run
 from sg_local.job.calibrating import calibration_of, read_kept
 from sg_local.job.engine import KEY
@@ -23,7 +23,7 @@ from sg_local.report.records import TUNED
 from sg_local.run import ADAPTER, RUN, Run, find_run, list_runs, open_run
 
 if TYPE_CHECKING:
-    from sg_local.serve import Registry, Service, Source
+    from sg_local.serve import Labeller, Registry, Service, Source
 
 logger = logging.getLogger(__name__)
 
@@ -33,30 +33,35 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Manner:
-    """How runs are served: `free` lets the model write, labels less probable than `abstain` become "unsure"."""
+    """How runs are served: `labels` as `Asking` has them; labels less probable than `abstain` become "unsure"."""
 
-    free: bool = False
+    labels: Labels = "likeliest"
     abstain: float = 0.0
 
 
-def service_of(
-    job: OpenRun, *, base: bool = False, free: bool = False, abstain: float = 0.0, fit: bool = True
-) -> Service:
-    """The service of a run, or of its base; opens the engine. Labels less probable than `abstain` become "unsure".
+PLAINLY = Manner()
 
-    With `fit` probabilities are fitted where they were not before, which the engine must be free for.
 
-    Raises SgError (usage) for a threshold on a task without labels, and without an adapter.
+def service_of(job: OpenRun, manner: Manner = PLAINLY, *, base: bool = False, fit: bool = True) -> Service:
+    """The service of a run, or of its base; opens the engine.
+
+    With `fit` probabilities, and means of labels, are fitted where they were not before, which the engine must be free
+    for.
+
+    Raises SgError (usage) for what does not go with the task, without an adapter, and for labels by ensemble that have
+    too few inputs to centre on, or are to be a tuned model's.
     """
     from sg_local import serve
 
-    check_asking(Asking(base, "free" if free else "likeliest", abstain=abstain), job.task)
+    asking = Asking(base, manner.labels, abstain=manner.abstain)
+    check_asking(asking, job.task)
     tuned = not (base or job.alone)
-    calibration = UNFITTED
-    if job.task.labels and fit:
-        calibration = calibration_of(job, "likeliest", base=base)
-    elif job.task.labels:
-        calibration = read_kept(job).get(TUNED, {}).get("likeliest", UNFITTED)
+    labeller = _labeller(job, asking) if manner.labels == "ensemble" else None
+    calibration, way = UNFITTED, "calibrated" if manner.labels == "calibrated" else "likeliest"
+    if job.task.labels and fit and labeller is None:
+        calibration = calibration_of(job, way, base=base)
+    elif job.task.labels and labeller is None:
+        calibration = read_kept(job).get(TUNED, {}).get(way, UNFITTED)
     adapter = job.run.path(ADAPTER) if tuned else None
     return serve.Service(
         name=job.run.name,
@@ -64,17 +69,35 @@ def service_of(
         task=job.task,
         form=asked_form(job, base=base),
         calibration=calibration,
-        abstain=abstain,
+        abstain=manner.abstain,
         adapter=adapter,
         version="" if adapter is None else str(_state(adapter)),
-        settings=job.serve_settings(restricted=not free),
+        settings=job.serve_settings(restricted=manner.labels != "free"),
+        labeller=labeller,
     )
+
+
+def _labeller(job: OpenRun, asking: Asking) -> Labeller:
+    """The base's labels by ensemble, centred on the run's inputs as `predict` has them. Raises SgError (usage)."""
+    from sg_local import serve
+
+    check_ensemble(asking.labels, base=asking.base)
+    who, way = answerer(job, asking)
+    assert isinstance(way, serve.Ensemble)
+    return serve.Labeller(who, way)
+
+
+def check_ensemble(labels: Labels, *, base: bool) -> None:
+    """Raises SgError (usage) for labels by ensemble of a tuned model, which nothing measures."""
+    if labels == "ensemble" and not base:
+        hint = "Give `base` to serve the untuned model, or leave `labels` out."
+        raise SgError("Labels by ensemble are served from the untuned model.", hint, exit_code=2)
 
 
 class Served:
     """The runs that a server answers for, and their engine. The first job's engine and base serve all."""
 
-    def __init__(self, job: OpenRun, options: Options, home: Home, manner: Manner = Manner()) -> None:
+    def __init__(self, job: OpenRun, options: Options, home: Home, manner: Manner = PLAINLY) -> None:
         self.job, self._options, self._home, self._manner = job, options, home, manner
         self._answering: Registry | None = None
 
@@ -116,8 +139,10 @@ class Served:
             (self.job.said.append if answering is None else logger.warning)(said)
         engine = self.generator if answering is None else answering.beside
         job.opened.append(engine or self.generator)
-        abstain = self._manner.abstain if job.task.labels else 0.0
-        return service_of(job, free=self._manner.free, abstain=abstain, fit=fit and engine is not None)
+        manner = self._manner
+        if not job.task.labels:
+            manner = Manner("free" if manner.labels == "free" else "likeliest")
+        return service_of(job, manner, fit=fit and engine is not None)
 
     def _check_alike(self, job: OpenRun) -> None:
         """Raises SgError (usage) for a run of another base, and SgError where the base's file is another by now."""
@@ -154,8 +179,9 @@ class Served:
         self.close()
 
 
-def open_served(names: Sequence[str], options: Options, home: Home, manner: Manner = Manner()) -> Served:
+def open_served(names: Sequence[str], options: Options, home: Home, manner: Manner = PLAINLY) -> Served:
     """What is served for these runs, the first of which decides the base; nothing is loaded yet."""
+    check_ensemble(manner.labels, base=False)
     job = job_for_run(names[0], options, home)
     check_base(job)
     needs(job, ADAPTER, "train")

@@ -24,7 +24,7 @@ from sg_local.serve.batch import (
     predict,
 )
 from sg_local.serve.door import Door, Setup
-from sg_local.serve.ensemble import Ensemble
+from sg_local.serve.ensemble import Ensemble, Labeller
 from sg_local.serve.limits import Limits
 from sg_local.serve.registry import Registry, Source
 from sg_local.serve.worker import Order, Worker
@@ -33,6 +33,7 @@ __all__ = [
     "Answerer",
     "Door",
     "Ensemble",
+    "Labeller",
     "Likeliest",
     "Limits",
     "Order",

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sg_local import prompts
 from sg_local.backends import EngineSettings, Generator
@@ -18,6 +19,9 @@ from sg_local.backends.session import Lane
 from sg_local.calibration import UNFITTED, Calibration
 from sg_local.prompts import Form, Room
 from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments, SgError, Task
+
+if TYPE_CHECKING:
+    from sg_local.serve.ensemble import Labeller
 
 Ask = Prompt | ScoredPrompt
 
@@ -51,7 +55,8 @@ class Service:
     `chat` is the model's chat form, or None where it has none. A fused file carries its task in its own template,
     so it is served without `task`. `calibration` makes probabilities of label scores, and a label less probable than
     `abstain` is answered as "unsure" (0: never). `adapter` is what the engine answers with, if anything, and `version`
-    tells apart what its file held at different times. `settings` are its own lengths (None: the server's).
+    tells apart what its file held at different times. `settings` are its own lengths (None: the server's). With a
+    `labeller` the task's labels are chosen by ensemble, and nothing else is answered.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Service:
     adapter: Path | None = None
     version: str = ""
     settings: ServeSettings | None = None
+    labeller: Labeller | None = None
 
     @functools.cached_property
     def lane(self) -> Lane | None:

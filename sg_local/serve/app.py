@@ -27,14 +27,15 @@ from sg_local.serve.api import ApiError, Bounds, read_body
 from sg_local.serve.choices import Choice
 from sg_local.serve.completions import ChatReply, TextReply, read_chat, read_text
 from sg_local.serve.door import Setup
+from sg_local.serve.ensemble import Build
 from sg_local.serve.gate import Gate, Told
 from sg_local.serve.metrics import Metrics
 from sg_local.serve.registry import Registry
 from sg_local.serve.replies import Answer, Json
 from sg_local.serve.responses import ResponseReply, read_response
 from sg_local.serve.streaming import Events, Written, begun, chunks, response_events, unless_gone
-from sg_local.serve.worker import Order, Worker
-from sg_local.serve.writing import chat_choices, text_choices, written
+from sg_local.serve.worker import Worker
+from sg_local.serve.writing import chat_choices, score, text_choices, written
 
 T = TypeVar("T")
 
@@ -81,8 +82,10 @@ class Routes:
 
     async def models(self, http: Request) -> Response:
         """The models that are served, as OpenAI's clients read them, and as those of decision APIs do."""
-        models = [self._model(name) for name in self._registry.names]
-        told = [systemone.told(one["id"], one["created"]) for one in models]
+        services = self._registry.services
+        models = [self._model(one.name) for one in services]
+        tuned = [one.adapter is not None for one in services]
+        told = [systemone.told(m["id"], m["created"], is_tuned=is_so) for m, is_so in zip(models, tuned, strict=True)]
         return Json({"object": "list", "data": models, "models": told})
 
     async def model(self, http: Request) -> Response:
@@ -162,26 +165,24 @@ class Routes:
         services = self._registry.services
         form = next((one.chat for one in services if one.chat is not None), prompts.PLAIN)
         runs = tuple(
-            systemone.Decider(one.name, one.task, one.form, one.calibration, self._settings_of(one), one.abstain)
+            systemone.Decider(
+                one.name, one.task, one.form, one.calibration, self._settings_of(one), one.abstain, one.labeller
+            )
             for one in services
             if one.task is not None and one.form is not None and one.task.labels
         )
         return systemone.Deciders(runs, form, self._settings)
 
-    async def _scores(self, build: systemone.Build, run: str | None) -> Sequence[float]:
+    async def _scores(self, build: Build, run: str | None) -> Sequence[float]:
         """A scored ask's log P, of a run or of the base."""
         self._check_queue(1)
         lane = Lane(None) if run is None else self._registry.find(run).lane
-        ticket = self._worker.submit(Order(build, lane))
         try:
-            found = await asyncio.wrap_future(ticket.future)
+            return await score(self._worker, build, lane)
         except prompts.TooLong:
             raise
         except SgError as error:
             raise self._refusal(error) from error
-        finally:
-            self._worker.cancel(ticket)
-        return found.logprobs  # type: ignore[union-attr]
 
     def _settings_of(self, service: Service) -> ServeSettings:
         return service.settings or self._settings

@@ -16,12 +16,11 @@ from sg_local.backends import Generator
 from sg_local.backends.session import Ask, Ended, Lane
 from sg_local.records import Completion, Prompt, Sampling, Score, ScoredPrompt, Segment, Segments
 from sg_local.serve.answers import ServeSettings, Service, task_ask
+from sg_local.serve.ensemble import AT_ONCE
 from sg_local.serve.worker import Order, Result, Ticket, Worker
 
 MOST_WARM = 16
 """Models that are met beforehand; with more adapters the engine would forget the first ones again."""
-AT_ONCE = 8
-"""Asks under way at a time: the queue is for clients."""
 
 
 def warm(worker: Worker, services: Iterable[Service], settings: ServeSettings) -> None:

@@ -15,6 +15,7 @@ from sg_local.parsing import THOUGHTS
 from sg_local.records import Score, ScoredPrompt, Segment
 from sg_local.serve.answers import Ask, Service
 from sg_local.serve.api import RequestOptions
+from sg_local.serve.ensemble import Reading
 from sg_local.serve.replies import Answer
 from sg_local.serve.worker import Result
 
@@ -28,7 +29,8 @@ class Choice:
     """One choice on its way: how to ask for it, which prompt it answers, its number there, and the ask once built.
 
     `for_task`: its text is read as the task's answer, which is chosen among labels where it is `scored`. `echo`: the
-    prompt stands in front of what is written, if anything is (`writes`).
+    prompt stands in front of what is written, if anything is (`writes`). A `reading`, which all choices of a prompt
+    share, has the questions of labels by ensemble, `build` the first of them.
     """
 
     build: Callable[[Generator], Ask]
@@ -40,6 +42,7 @@ class Choice:
     scored: bool = False
     echo: bool = False
     writes: bool = True
+    reading: Reading | None = None
     asked: Ask | None = None
 
     def built(self, generator: Generator) -> Ask:
@@ -141,8 +144,8 @@ def _label_answer(choice: Choice, ask: ScoredPrompt, score: Score, generator: Ge
     service, options = choice.service, choice.options
     assert service.task is not None
     labels = service.task.labels
-    likely = service.calibration.probabilities(score.logprobs)
-    index = score.logprobs.index(max(score.logprobs))
+    likely, shifted = service.calibration.probabilities(score.logprobs), service.calibration.shifted(score.logprobs)
+    index = shifted.index(max(shifted))
     if options.sampling.temperature > 0:
         index = _drawn(likely, options.sampling.temperature, options.seed + choice.number)
     text = labels[index]

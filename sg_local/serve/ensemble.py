@@ -1,19 +1,28 @@
 """Labels by two scores together: how likely the label is after the input, and how likely the input is after the label.
 
 The direct score is the one that `Likeliest` compares, the other is the channel's (sg_local.channel). Both are in nats
-and are added; then each label's mean over known inputs is taken off, so that no label wins by its words alone.
+and are added; then each label's mean over known inputs is taken off, so that no label wins by its words alone. A server
+asks for one input at a time, by the same questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 
+from sg_local.backends import Generator
 from sg_local.backends.session import scored_asks
 from sg_local.channel import CHUNK, Channel, ChannelAsk, Placed
-from sg_local.records import Pair, Score
+from sg_local.records import Pair, Score, ScoredPrompt
 from sg_local.serve.answers import Ask, answer_room
-from sg_local.serve.batch import Answerer, Found, RowAnswer, Rows
+from sg_local.serve.batch import Answerer, Found, Question, RowAnswer, Rows
+
+AT_ONCE = 8
+"""Questions of one input under way at a time: a server's queue is for clients."""
+
+Build = Callable[[Generator], ScoredPrompt]
 
 
 @dataclass(frozen=True)
@@ -29,13 +38,16 @@ class Ensemble:
 
     def answers(self, who: Answerer, rows: Rows) -> Iterator[Found]:
         """(number of the row, answer), in any order."""
-        labels = who.task.labels
-        means = self.means or (0.0,) * len(labels)
-        tally = Tally(self.channel(who), who, rows)
+        labels, tally = who.task.labels, Tally(self.channel(who), who, rows)
         for found in who.generator.score(scored_asks(tally.asks())):
             for number, sums in tally.take(found):
-                scores = tuple(total - mean for total, mean in zip(sums, means, strict=True))
+                scores = self.centred(sums)
                 yield number, RowAnswer(labels[scores.index(max(scores))], scores)
+
+    def centred(self, sums: Sequence[float]) -> tuple[float, ...]:
+        """The labels' sums less their means."""
+        means = self.means or (0.0,) * len(sums)
+        return tuple(total - mean for total, mean in zip(sums, means, strict=True))
 
     def channel(self, who: Answerer) -> Channel:
         """What scores the inputs."""
@@ -94,3 +106,75 @@ class Tally:
             if not self.missing[number]:
                 del self.missing[number]
                 yield number, self.sums.pop(number)
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """An ensemble for inputs that come one by one."""
+
+    who: Answerer
+    way: Ensemble
+
+    @cached_property
+    def channel(self) -> Channel:
+        """What scores the inputs; first asked for where prompts are built."""
+        return self.way.channel(self.who)
+
+    def reading(self, text: str) -> Reading:
+        """This input under way."""
+        return Reading(self, text)
+
+
+@dataclass
+class Reading:
+    """One input's questions, built when the first of them is, and its scores. The first one is the direct question.
+
+    `builds` raise SgError (TooLong) for an input that does not fit the context. They are for one thread.
+    """
+
+    labeller: Labeller
+    text: str
+    asks: list[ScoredPrompt] = field(default_factory=list)
+    tally: Tally | None = None
+
+    @property
+    def builds(self) -> list[Build]:
+        """How to make each question."""
+        n_asks = 1 + len(self.labeller.who.task.labels) * len(self.labeller.way.orders)
+        return [partial(self._built, i) for i in range(n_asks)]
+
+    def _built(self, i: int, generator: Generator) -> ScoredPrompt:
+        if not self.asks:
+            rows = Rows([Question(self.text)], blank=True)
+            self.tally = Tally(self.labeller.channel, self.labeller.who, rows)
+            self.asks = list(scored_asks(self.tally.asks()))
+            if not self.asks:
+                failed = rows.done[0].failed
+                assert failed is not None, "an input that is not asked about cannot be"
+                raise failed
+        return self.asks[i]
+
+    async def scores(
+        self, score: Callable[[Build], Awaitable[Sequence[float]]], builds: Sequence[Build] = ()
+    ) -> tuple[float, ...]:
+        """Each label's sum less its mean, as the way has it for this input among others.
+
+        `score` asks one question, `builds` are this reading's own, perhaps wrapped. What it raises ends the others.
+        """
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def asked(build: Build) -> Sequence[float]:
+            async with turn:
+                return await score(build)
+
+        tasks = [asyncio.ensure_future(asked(build)) for build in builds or self.builds]
+        try:
+            found = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        assert self.tally is not None, "its questions were built"
+        for ask, logprobs in zip(self.asks, found, strict=True):
+            for _, sums in self.tally.take(Score(ask.id, tuple(logprobs))):
+                return self.labeller.way.centred(sums)
+        raise AssertionError("all of an input's questions settle it")

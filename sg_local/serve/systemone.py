@@ -1,6 +1,6 @@
 """`POST /v1/systemone`: a decision request read, matched with the served runs, and answered in the wire's form.
 
-A run answers the question whose criteria are its labels, with its tuned and calibrated probabilities. Any other
+A run answers the question whose criteria are its labels, with calibrated probabilities or by ensemble. Any other
 question goes to the untuned base with labels by ensemble: how likely the label is after the state and, for few labels,
 how likely the state is after the label, both less what they are for inputs that say nothing. Such an answer is marked:
 `x_model` says who answered, `x_calibrated` whether its probabilities were fitted. Nothing here knows of HTTP or of
@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from sg_local import prompts
@@ -26,8 +27,7 @@ from sg_local.records import ScoredPrompt, Segment, SgError, Task
 from sg_local.serve.answers import ServeSettings, check_room
 from sg_local.serve.api import ApiError
 from sg_local.serve.batch import Answerer
-
-Build = Callable[[Generator], ScoredPrompt]
+from sg_local.serve.ensemble import Build, Labeller
 
 BASE = "base"
 HOSTED = "jev-"
@@ -51,7 +51,7 @@ class Scorer(Protocol):
 class Decider:
     """A served run, as decisions see it: its task, its prompt form, and what makes probabilities of its scores.
 
-    An answer less probable than `abstain` is marked as unsure.
+    An answer less probable than `abstain` is marked as unsure; a `labeller` gives the scores of labels by ensemble.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Decider:
     calibration: Calibration = UNFITTED
     settings: ServeSettings = ServeSettings()
     abstain: float = 0.0
+    labeller: Labeller | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ def unread(error: ApiError) -> Misread:
     return Misread(error.message, status=422 if error.status == 400 else error.status, code=error.code)
 
 
-def told(name: str, created: int) -> dict[str, str]:
+def told(name: str, created: int, *, is_tuned: bool) -> dict[str, str]:
     """A served model as clients of decision APIs list it; `created` is a Unix time."""
-    what = "The untuned base." if name == BASE else "A tuned run."
+    what = "A tuned run." if is_tuned else "The untuned base." if name == BASE else "The untuned base on this task."
     day = datetime.datetime.fromtimestamp(created, datetime.UTC).date()
     return {"name": name, "description": what, "release_date": day.isoformat()}
 
@@ -161,17 +162,22 @@ class Reading:
         return build_it
 
     async def by_run(self, run: Decider, scorer: Scorer) -> tuple[float, ...]:
-        """The probability of each option by a tuned run."""
-
-        def build(generator: Generator) -> ScoredPrompt:
-            return _direct(generator, run.task, run.form, self.state, run.settings)
-
-        scores = await scorer(self.counted(build), run.name)
+        """The probability of each option by a run."""
+        scores: Sequence[float]
+        if run.labeller is not None:
+            reading = run.labeller.reading(self.state)
+            direct, *others = reading.builds
+            scores = await reading.scores(lambda build: scorer(build, run.name), [self.counted(direct), *others])
+        else:
+            asked = partial(_direct, task=run.task, form=run.form, text=self.state, settings=run.settings)
+            scores = await scorer(self.counted(asked), run.name)
         found = dict(zip(run.task.labels, run.calibration.probabilities(scores), strict=True))
         likely = tuple(found[option.strip()] for option in self.question.options)
         self.x = {"x_model": run.name, "x_calibrated": run.calibration.n > 0}
         if run.abstain:
             self.x["x_unsure"] = max(likely) < run.abstain
+        if run.labeller is not None:
+            self.x["x_labels"] = "ensemble"
         return likely
 
     async def by_base(self, deciders: Deciders, scorer: Scorer) -> tuple[float, ...]:

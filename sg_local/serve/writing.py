@@ -2,7 +2,7 @@
 
 A task's answer is the one that `predict` gives for the same input: the likeliest label or greedy text, parsed alike. A
 request may ask for more: other samplings, stops, several choices. Text is told as it is written, but for a label, which
-comes whole, and for what parsing might still take away.
+comes whole, and for what parsing might still take away. A label by ensemble takes several questions to the engine.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from sg_local import prompts
 from sg_local.backends import Generator
+from sg_local.backends.session import Lane
 from sg_local.parsing import trimmed
 from sg_local.prompts import Room
-from sg_local.records import Prompt, Segments
+from sg_local.records import Prompt, Score, Segments
 from sg_local.serve.answers import Ask, ServeSettings, Service, answer_room, check_room, is_scored, task_asked
 from sg_local.serve.api import ApiError, RequestOptions
 from sg_local.serve.choices import Choice, Stream, answer_of
 from sg_local.serve.completions import ChatRequest, TextRequest
+from sg_local.serve.ensemble import Build
 from sg_local.serve.replies import Answer
 from sg_local.serve.worker import Order, Ticket, Worker
+
+Event = tuple[int, str | Answer]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ def chat_choices(service: Service, chat: ChatRequest, settings: ServeSettings) -
     for_task = service.task is not None and service.form is not None and prompts.is_asked(chat.messages)
     if for_task:
         _check_task(service, chat.options, settings)
-    elif service.chat is None:
+    if service.labeller is not None:
+        return _labelled_choices(service, chat, is_task=for_task)
+    if not for_task and service.chat is None:
         message = "This model has no chat template: use /v1/completions, or a task's model."
         raise ApiError(message, param="messages")
 
@@ -61,8 +68,24 @@ def chat_choices(service: Service, chat: ChatRequest, settings: ServeSettings) -
     ]
 
 
+def _labelled_choices(service: Service, chat: ChatRequest, *, is_task: bool) -> list[Choice]:
+    """The choices of a label by ensemble: one reading of the message serves them all."""
+    assert service.labeller is not None
+    if not is_task or len(chat.messages) > 1:
+        message = "This model answers with a label by ensemble: send a single user message, and nothing before it."
+        raise ApiError(message, param="messages", code="unsupported_parameter")
+    reading = service.labeller.reading(chat.messages[0]["content"])
+    build, options = reading.builds[0], chat.options
+    return [
+        Choice(build, options, service, number=i, for_task=True, scored=True, reading=reading) for i in range(options.n)
+    ]
+
+
 def text_choices(service: Service, text: TextRequest, settings: ServeSettings) -> list[Choice]:
-    """The choices of a text request: of each prompt in turn."""
+    """The choices of a text request: of each prompt in turn. Raises ApiError for a service that continues no text."""
+    if service.labeller is not None:
+        message = "This model answers with a label by ensemble and continues no text: use /v1/chat/completions."
+        raise ApiError(message, param="prompt", code="unsupported_parameter")
 
     def build(segments: Segments, number: int) -> Callable[[Generator], Ask]:
         def built(generator: Generator) -> Ask:
@@ -118,14 +141,23 @@ def _ask(service: Service, settings: ServeSettings, options: RequestOptions, mad
     return task_asked(made.room, service.task, service.form, made.segments, settings, sampling=sampling, seed=seed)
 
 
-async def written(
-    worker: Worker, choices: Sequence[Choice], timeout_s: float
-) -> AsyncGenerator[tuple[int, str | Answer]]:
+async def written(worker: Worker, choices: Sequence[Choice], timeout_s: float) -> AsyncGenerator[Event]:
     """(choice, piece of text) as text is written, where a stream is asked for, and (choice, answer) as each one ends.
 
     However it is left, what has not ended is cancelled. Raises what the engine raises, and ApiError (408) when the time
     is over.
     """
+    tell = _written if choices[0].reading is None else _labelled
+    try:
+        async with asyncio.timeout(timeout_s), aclosing(tell(worker, choices)) as events:
+            async for event in events:
+                yield event
+    except TimeoutError as error:
+        raise ApiError(f"The answer took longer than {timeout_s:g} s.", status=408, code="timeout") from error
+
+
+async def _written(worker: Worker, choices: Sequence[Choice]) -> AsyncGenerator[Event]:
+    """The choices that are one question each."""
     loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, str | Ticket]]()
     streams = [Stream(choice) for choice in choices]
 
@@ -134,24 +166,45 @@ async def written(
 
     tickets = [_submit(worker, choice, functools.partial(tell, i)) for i, choice in enumerate(choices)]
     try:
-        async with asyncio.timeout(timeout_s):
-            n_left = len(choices)
-            while n_left:
-                index, what = await events.get()
-                if isinstance(what, str):
-                    if fresh := streams[index].more(what):
-                        yield index, fresh
-                    continue
-                n_left -= 1
-                answer = answer_of(choices[index], what.result(0), worker.generator)
-                if choices[index].options.stream and (rest := streams[index].rest(answer.text)):
-                    yield index, rest
-                yield index, answer
-    except TimeoutError as error:
-        raise ApiError(f"The answer took longer than {timeout_s:g} s.", status=408, code="timeout") from error
+        n_left = len(choices)
+        while n_left:
+            index, what = await events.get()
+            if isinstance(what, str):
+                if fresh := streams[index].more(what):
+                    yield index, fresh
+                continue
+            n_left -= 1
+            answer = answer_of(choices[index], what.result(0), worker.generator)
+            if choices[index].options.stream and (rest := streams[index].rest(answer.text)):
+                yield index, rest
+            yield index, answer
     finally:
         for ticket in tickets:
             worker.cancel(ticket)
+
+
+async def _labelled(worker: Worker, choices: Sequence[Choice]) -> AsyncGenerator[Event]:
+    """The choices of a label by ensemble, all from one reading."""
+    reading, lane = choices[0].reading, choices[0].service.lane
+    assert reading is not None
+    scores = await reading.scores(lambda build: score(worker, build, lane))
+    for index, choice in enumerate(choices):
+        choice.asked = reading.asks[0]
+        answer = answer_of(choice, Score("", scores), worker.generator)
+        if choice.options.stream and answer.text:
+            yield index, answer.text
+        yield index, answer
+
+
+async def score(worker: Worker, build: Build, lane: Lane | None) -> tuple[float, ...]:
+    """A scored ask's log P; left, it is cancelled."""
+    ticket = worker.submit(Order(build, lane))
+    try:
+        found = await asyncio.wrap_future(ticket.future)
+    finally:
+        worker.cancel(ticket)
+    assert isinstance(found, Score)
+    return found.logprobs
 
 
 def _submit(worker: Worker, choice: Choice, tell: Callable[[str | Ticket], None]) -> Ticket:
