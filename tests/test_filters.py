@@ -310,6 +310,15 @@ def test_the_ensemble_labels_by_both_scores_centred():
     assert error.value.exit_code == 2
 
 
+def test_auto_gives_every_row_the_label_of_both_scores_where_the_evidence_is_both():
+    found = labels.choose(told_apart(), NAMES, "auto", "both")
+    assert found.policy == "ensemble" and "input after the label" in found.why
+    assert found.labels == {row.id: NAMES[i % 3] for i, row in enumerate(told_apart())}
+    misread = [replace(row, label_asked=NAMES[0]) for row in told_apart()]
+    assert labels.choose(misread, NAMES, "auto", "both").labels == found.labels
+    assert labels.choose(told_apart(), NAMES, "auto").policy != "ensemble"
+
+
 def test_own_inputs_are_labelled_by_both_scores_where_the_evidence_is_both():
     rows = told_apart(source=OWN)
     found = labels.choose(rows, NAMES, "auto", "both")

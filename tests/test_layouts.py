@@ -126,11 +126,12 @@ def test_rows_are_judged_by_both_scores_in_a_new_run_and_as_before_in_one_from_b
         job.filter()
         assert all(len(row.channel_scores) == len(routing.labels) for row in job.opened.run.read(CANDIDATES, Candidate))
         recorded = job.opened.run.settings
-    assert (recorded["channel"], recorded["evidence"]) == (True, "both")
+    assert (recorded["channel"], recorded["evidence"], recorded["ensemble"]) == (True, "both", 1)
     path = own_folder / "runs" / "r" / RUN
-    path.write_text(json.dumps({key: recorded[key] for key in recorded if key not in ("channel", "evidence")}))
+    path.write_text(json.dumps({key: recorded[key] for key in recorded if key not in ("channel", "evidence", "ensemble")}))
     with reopened(own_folder) as old:
         assert (old.plan["synth"].channel, old.plan["filter"].evidence) == (False, "direct")
+        assert old.plan["eval"].ensemble == 0
     with reopened(own_folder, filter={"evidence": "both"}) as told:
         assert told.plan["filter"].evidence == "both"
 
@@ -138,4 +139,4 @@ def test_rows_are_judged_by_both_scores_in_a_new_run_and_as_before_in_one_from_b
 def test_the_paper_s_preset_scores_no_inputs(own_folder, routing):
     with sg.open_job(routing, runs="runs", name="p", backend="scripted", preset="paper") as job:
         plan = job.opened.plan
-    assert (plan["synth"].channel, plan["filter"].evidence) == (False, "direct")
+    assert (plan["synth"].channel, plan["filter"].evidence, plan["eval"].ensemble) == (False, "direct", 0)

@@ -3,11 +3,11 @@
 Systems: `base_FORM` is the untuned model with the demonstrations in each prompt form, greedy; `base` the form that
 does best on rows which are no test rows; `base_vote` that form with SELF-GUIDE's voting. For classification,
 `base_restricted` may answer labels only, and `base_calibrated` subtracts each label's mean score over synthetic
-inputs (Zhao et al. 2021, arXiv 2102.09690, with real inputs in place of empty ones). `tuned`, `tuned_restricted`,
-`tuned_calibrated` and `tuned_vote` are the same with the adapter, in the form it was trained in. Trivial systems
-stand beside them: copy the input, always the commonest label, a random training output. On request `base_ensemble`
-counts in how likely each label makes the input (sg_local.channel), `base_synthetic` has synthetic pairs in its prompt,
-and `tuned_examples` was tuned on the demonstrations alone.
+inputs (Zhao et al. 2021, arXiv 2102.09690, with real inputs in place of empty ones); `base_ensemble` counts in how
+likely each label makes the input (sg_local.channel). `tuned`, `tuned_restricted`, `tuned_calibrated` and `tuned_vote`
+are the same with the adapter, in the form it was trained in. Trivial systems stand beside them: copy the input, always
+the commonest label, a random training output. On request `base_mbr` answers with the most typical of many samples,
+`base_synthetic` has synthetic pairs in its prompt, and `tuned_examples` was tuned on the demonstrations alone.
 
 Before anything is answered, test rows that equal or nearly equal a demonstration or a training row are excluded
 and counted. Not covered: whether the test rows resemble what a user will really ask.

@@ -43,7 +43,7 @@ class EvalSettings:
     retain: bool = False
     constrain: bool = True
     abstain: float = 0.0
-    ensemble: int = 0
+    ensemble: int = 1
     mbr: int = 0
     mbr_temperature: float = 0.7
     canaries: int = 0

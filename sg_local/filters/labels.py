@@ -5,9 +5,9 @@ well; and its label scores, minus each label's mean over the synthetic inputs, u
 channel scores, how likely each label makes the input, both together are the better judge of an own input; an input that
 was written for a label speaks for it by the way it came about, and is held against others of that label only.
 
-`auto` looks at the rows themselves: it keeps those where the asked label and a second opinion agree if that opinion is
-surely better than a guess, else the better half of every label, or the calibrated labels where these speak against the
-asked ones.
+`auto` looks at the rows themselves. Those with both scores all get the ensemble's label. Else it keeps those where the
+asked label and a second opinion agree if that opinion is surely better than a guess, else the better half of every
+label, or the calibrated labels where these speak against the asked ones.
 """
 
 from __future__ import annotations
@@ -115,9 +115,10 @@ def choose(candidates: Sequence[Candidate], labels: Sequence[str], policy: str, 
     second = together if judge is both else opinion.labels
     agreed = {id: label if label is not None and second.get(id) == label else None for id, label in asked.items()}
     why = opinion.why
-    if policy == "auto" and not any(asked.values()):
-        policy = "ensemble" if judge is both else "calibrated" if best else "voted"
-        why = "no label was asked for"
+    if policy == "auto" and judge is both:
+        policy, why = "ensemble", "how likely a label is after the input, and the input after the label"
+    elif policy == "auto" and not any(asked.values()):
+        policy, why = "calibrated" if best else "voted", "no label was asked for"
     elif policy == "auto":
         doubt = _doubt(asked, agreed, opinion, labels)
         policy = _unsure(asked, best, labels) if doubt else "agree"

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from sg_local.job.plan import Plan
 
 
-BEGUN_WITH = (("synth", "channel", False), ("filter", "evidence", "direct"), ("train", "layout", LEAD))
+BEGUN_WITH = (
+    ("synth", "channel", False),
+    ("filter", "evidence", "direct"),
+    ("train", "layout", LEAD),
+    ("eval", "ensemble", 0),
+)
 """Settings whose default a run keeps as it was when the run began: stage, name, and the default of runs without it."""
 
 

@@ -55,7 +55,7 @@ PAPER_FILTER = {
     "copied_output": {"on": False},
     "balance": {"ratio": 1.0, "at_least": 0},
 }
-PAPER_EVAL = {"n_votes": 10, "vote_temperature": 0.2}
+PAPER_EVAL = {"n_votes": 10, "vote_temperature": 0.2, "ensemble": 0}
 PAPER_TRAIN = {"epochs": 3.0, "batch_size": 1, "warmup": 0.0, "patience": 0}
 LEAN: Preset = {"train": {"shown": ("all", "1", "0")}}
 PRESETS: Mapping[str, Mapping[Kind, Preset]] = {
