@@ -26,8 +26,11 @@ from sg_local.job.work_ahead import VERSION
 if TYPE_CHECKING:
     from sg_local.job.job import OpenRun
 
-WRITES, SHARES = 0.75, {"train": 0.7, "synth": 0.6, "eval": 0.6, "export": 0.6}
-"""Of the engine's trial, what a stage reaches whose batches are not always full; of bare products, what each does."""
+WRITES = {"synth": 0.75, "eval": 0.5}
+"""Of the engine's trial, what a stage reaches whose batches are not always full; the evaluation's are small, and it
+computes near ties of labels once more."""
+SHARES = {"train": 0.7, "synth": 0.6, "eval": 0.4, "export": 0.6}
+"""Of bare products, what each stage does."""
 
 TRIAL_PASSES = 8.5 / 3  # of a token that a trial writes, with the share of those that it reads
 
@@ -47,9 +50,9 @@ def pace_of(job: OpenRun, stage: str) -> Pace | None:
         return Pace(known, "measured")
     if engines_on() != "cpu" or (stage in ASKING and asks_server(job.backend)):
         return None
-    trial = _trial(job) if stage in ("synth", "eval") else None
+    trial = _trial(job) if stage in WRITES else None
     if trial is not None:
-        return Pace(WRITES * trial * TRIAL_PASSES, "tried")
+        return Pace(WRITES[stage] * trial * TRIAL_PASSES, "tried")
     return Pace(SHARES[stage] * _products() / _weights(job.base.path), "probed") if stage in SHARES else None
 
 

@@ -21,7 +21,7 @@ from sg_local.run import CANDIDATES, INPUTS
 if TYPE_CHECKING:
     from sg_local.job.job import OpenRun
 
-ACCEPTED, KEPT = 0.7, 0.8  # of the inputs that are asked for; of the pairs
+ACCEPTED, KEPT = 0.7, 0.9  # of the inputs that are asked for; of the pairs
 TOKEN_BYTES = 4  # of a text, where nothing counts its tokens
 
 Count = Callable[[str], int]

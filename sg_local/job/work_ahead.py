@@ -28,8 +28,9 @@ TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own p
 LABEL_ENDS = 1  # tokens behind a label
 READ_AGAIN = 1.0  # of a prompt that another system has just read: its last token
 ASKED_OF = 4  # outputs that an input is held against, its own among them
-VERSION = 3  # of how work is counted; a new one makes the paces that were kept void
+VERSION = 4  # of how work is counted; a new one makes the paces that were kept void
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
+AUTO_S = 8.0  # in which `auto` looks for its type: the samples are hardly larger where the model is
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def work_of(job: OpenRun, stage: str, rows: RowsAhead, stages: Collection[str] =
         return Work(_train(job, rows), 8.0)
     if stage == "export":
         asks = job.run.path(REPORT).exists() and not {"train", "eval"} & set(stages)
-        return Work(_export(job, rows) + (_files_answers(job, rows) if asks else 0.0), 2.0)
+        looks_s = AUTO_S if "auto" in job.plan["export"].types else 0.0
+        return Work(_export(job, rows) + (_files_answers(job, rows) if asks else 0.0), 2.0 + looks_s)
     if stage == "eval":
         asks = "export" in stages or job.run.stamp("export") is not None
         return Work(_eval(job, rows) + (_files_answers(job, rows) if asks else 0.0), 1.0)
