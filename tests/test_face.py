@@ -15,7 +15,7 @@ SMALL = {"synth": {"n_inputs": 24, "n_asked": 96}}
 
 
 def job(task="support_routing", **more):
-    return sg.open_job(task, backend="scripted", settings=SMALL, name="r", **more)
+    return sg.open_job(task, backend="scripted", name="r", **{"settings": SMALL, **more})
 
 
 @pytest.fixture
@@ -104,7 +104,10 @@ def test_changed_filters_are_remembered(done):
         assert again.filter().kept == 0
 
 
-def test_a_row_says_what_trains_and_why_not(done):
+def test_a_row_says_what_trains_and_why_not(own_folder):
+    with job(settings={**SMALL, "filter": {"policy": "agree"}}) as done:
+        done.synth()
+        done.filter()
     rejected = [row for row in done.rows() if not row.kept]
     assert rejected and all(row.rule and row.reason and row.judge == "filters" for row in rejected)
     assert {row.output for row in done.rows() if row.kept} <= set(done.task.labels)

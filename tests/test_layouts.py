@@ -128,7 +128,8 @@ def test_rows_are_judged_by_both_scores_in_a_new_run_and_as_before_in_one_from_b
         recorded = job.opened.run.settings
     assert (recorded["channel"], recorded["evidence"], recorded["ensemble"]) == (True, "both", 1)
     path = own_folder / "runs" / "r" / RUN
-    path.write_text(json.dumps({key: recorded[key] for key in recorded if key not in ("channel", "evidence", "ensemble")}))
+    later = ("channel", "evidence", "ensemble")
+    path.write_text(json.dumps({key: value for key, value in recorded.items() if key not in later}))
     with reopened(own_folder) as old:
         assert (old.plan["synth"].channel, old.plan["filter"].evidence) == (False, "direct")
         assert old.plan["eval"].ensemble == 0

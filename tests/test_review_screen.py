@@ -92,7 +92,7 @@ def test_quitting_and_coming_back_shows_the_same_card(folder, start):
     review = start()
     review.wait("○ #")
     review.press("arr1")
-    text = review.wait("3 of 33 judged")
+    text = review.wait("3 of 64 judged")
     card = re.search(r"○ (#\d+)", text)[1]
     review.press("q")
     assert review.end() == 0
@@ -224,7 +224,7 @@ def test_a_sample_ends_with_a_bound(folder, start):
     review.wait("1 bad of 5 judged", "at most 65.7% bad (95%)")
     review.press("q")
     assert review.end() == 0
-    said = "1 of 5 sampled rows was bad. With 95 % confidence at most 65.7% of all 33 rows that passed"
+    said = "1 of 5 sampled rows was bad. With 95 % confidence at most 65.7% of all 64 rows that passed"
     assert said in " ".join(review.raw.decode().split())
 
 
@@ -251,7 +251,7 @@ def test_what_a_key_did_outlives_a_kill(folder, start, keys):
     review.wait("○ #")
     before = (folder / "runs/trial/verdicts.jsonl").read_text()
     review.press(keys)
-    words = {"a": "1 of 33 judged", "r": "Why?", "r2": "off the task", "Ay": "Accepted 33", "2u": "Taken back"}
+    words = {"a": "1 of 64 judged", "r": "Why?", "r2": "off the task", "Ay": "Accepted 64", "2u": "Taken back"}
     review.wait(words.get(keys, "Noted"))
     review.child.kill(signal.SIGKILL)
     review.end()
@@ -273,15 +273,15 @@ def test_progress_pace_and_labels_are_in_sight(start, size):
     review = start(size=size)
     review.wait("INPUT")
     review.press("a")
-    review.wait("1 of 33 judged")
+    review.wait("1 of 64 judged")
     review.press("a")
-    review.wait("2 of 33 judged")
+    review.wait("2 of 64 judged")
     review.press("r")
-    review.wait("3 of 33 judged", "1 rejected" if size[0] == 60 else "rejected              1", "s a row", "left")
+    review.wait("3 of 64 judged", "1 rejected" if size[0] == 60 else "rejected              1", "s a row", "left")
     review.press("f")
     review.wait("Show which rows?")
     review.press("l\r")
-    review.wait("label: billing", "3 of 33 judged", "1 billing", "2 delivery", "3 technical")
+    review.wait("label: billing", "3 of 64 judged", "1 billing", "2 delivery", "3 technical")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "dumb"])
