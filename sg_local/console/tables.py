@@ -12,9 +12,8 @@ from itertools import zip_longest
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.text import Text as RichText
 
-from sg_local.console.text import Text, flowing
+from sg_local.console.text import Text, broken, flowing
 
 GAP, TIGHT = 3, 2  # cells between columns: where there is room, and where there is little
 LEAST = 24  # the cells that a column of text keeps, unless its texts are shorter
@@ -133,7 +132,7 @@ class _Drawing:
     def _beside(self, row: Sequence[str]) -> Iterator[Text]:
         """The lines of the columns that stand beside each other."""
         widths = self.plan.widths
-        cells = [_broken(self.console, Text(row[i]), width) for i, width in widths.items()]
+        cells = [broken(Text(row[i]), width, self.console) for i, width in widths.items()]
         for parts in zip_longest(*cells, fillvalue=Text()):
             line = Text(" " * MARGIN)
             for n, (part, (i, width)) in enumerate(zip(parts, widths.items(), strict=True)):
@@ -148,10 +147,6 @@ class _Drawing:
         """A cell that stands below, after its heading, unless the heading of the table has it."""
         heading = "" if self._is_last_below and i in self.plan.below else self.columns[i][0]
         return Text.assemble((heading, "dim"), " " if heading else "", text)
-
-
-def _broken(console: Console, text: Text, width: int) -> list[RichText]:
-    return list(text.wrap(console, width, overflow="fold"))
 
 
 def tell(text: str) -> None:

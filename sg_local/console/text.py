@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
+from rich.console import Console
 from rich.style import StyleType
 from rich.text import Text as RichText
 
@@ -46,3 +47,8 @@ def flowing(parts: Iterable[RichText], room: int, gap: int = 3) -> Iterator[Text
         line = Text.assemble(line, " " * gap, part) if line else Text.assemble(part)
     if line:
         yield line
+
+
+def broken(text: Text, width: int, console: Console) -> list[RichText]:
+    """The text in lines of at most `width` cells, broken between words, and in one only where it is longer."""
+    return list(text.wrap(console, width, overflow="fold"))
