@@ -14,6 +14,7 @@ from sg_local.cli.app import app
 from sg_local.job.naming import rename
 from sg_local.records import SgError
 from sg_local.run import Run, open_run
+from sg_local.views.runs import run_cells
 
 SMALL = ("--backend", "scripted", "--yes", "--set", "synth.n_inputs=40", "--set", "eval.resamples=50")
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -78,6 +79,15 @@ def test_a_run_that_was_not_measured_has_no_figures(runs):
     found = compared("one", "two")
     assert found["runs"][1]["score"] is None and found["pairs"] == []
     assert "cannot be compared" in run("runs", "compare", "one", code=2).stderr
+
+
+def test_the_list_shows_the_score_of_what_is_served(runs):
+    report = json.loads((runs / "one" / "report.json").read_text())
+    row = json.loads(run("runs", "ls", "--json").stdout)[0]
+    score = report["systems"][report["served"]]["score"]
+    assert row["served"] == score and row["tuned"] == report["tuned"]["score"]
+    changed = {**row, "served": 12.3}
+    assert run_cells(changed)[2:4] == (f"{row['base']:.1f}", "12.3")
 
 
 def test_tags_are_kept_shown_and_looked_for(runs):
