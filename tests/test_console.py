@@ -335,10 +335,18 @@ def test_the_live_view_fits_sixty_columns_and_twenty_lines():
     live = LiveNarrator(("synth", "filter", "train", "export", "eval"), "a run: its task on a model", lambda: 7.0)
     live.console = Console(width=60, height=20, force_terminal=True)
     live.begin("synth")
-    live.progress(Progress("inputs", 76, 96, "rows", {"tokens": "9"}, ("first", "second", "third"), funnel=card))
+    facts = {"yield": "79% of 96", "duplicates": "12%", "temperature": "0.9", "tokens": "12,345"}
+    live.progress(Progress("inputs", 76, 96, "rows", facts, ("first", "second", "third"), funnel=card))
     shown = [line.strip() for line in drawn(live.view(), 60, 20) if line.strip()]
     assert len(shown) <= 20 and shown[-1].startswith("\u2570")
-    assert all(any(word in line for line in shown) for word in ("76 of 96 rows", "third", "rule 4", "billing 8 of 9"))
+    for words in (
+        "76 of 96 rows",
+        "third",
+        "rule 4",
+        "billing 8 of 9",
+        *(f"{name} {told}" for name, told in facts.items()),
+    ):
+        assert any(words in line for line in shown), words
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])

@@ -86,3 +86,15 @@ def test_plain_lines_name_what_is_waited_for_and_count_bytes_as_people_do(capsys
     assert progress_line(Progress("merging f", 5_000_000, 9_000_000, "bytes"), Pace(clock)) == (
         "  merging f: 5.0 MB of 9.0 MB"
     )
+
+
+def test_rows_that_come_at_once_tell_no_rate():
+    clock = Clock()
+    pace = Pace(clock)
+    pace.begin(0)
+    clock.now += 0.05
+    pace.take(3)
+    assert pace.rate == 0 and pace.left_s(30) is None
+    clock.now += 2.95
+    pace.take(6)
+    assert pace.rate == 2 and pace.left_s(30) == 12

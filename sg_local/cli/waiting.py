@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from sg_local.cli.output import say
 
 PATIENCE_S = 1.0
-OPENING = "loading the model (a new one is tested for about ten seconds)"
+OPENING = "loading the model (10 s longer the first time)"
 
 
 @contextmanager

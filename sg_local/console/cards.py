@@ -102,12 +102,12 @@ def bar(share: float, width: int, style: str) -> Text:
     return Text().append(blocks, style)
 
 
-def flow(card: FunnelCard, width: int, n_examples: int = 2) -> RenderableType:
+def flow(card: FunnelCard, width: int, n_examples: int = 2, n_rules: int = N_LIVE_RULES) -> RenderableType:
     """The funnel in few lines, for the live view: steps, the rules that reject most, labels as kept of asked."""
     steps = " \u2192 ".join(f"{name} {n}" for name, n in card.steps)
     parts: list[RenderableType] = [Text(steps, "dim", no_wrap=True, overflow="ellipsis")]
     if card.rules:
-        most = sorted(card.rules, key=lambda rule: -rule[1])[:N_LIVE_RULES]
+        most = sorted(card.rules, key=lambda rule: -rule[1])[:n_rules]
         rules = tuple((name, n, examples[:n_examples]) for name, n, examples in most)
         parts.append(_rules(replace(card, rules=rules), width))
     if card.labels:

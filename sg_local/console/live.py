@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from sg_local.console.cards import TITLE, WIDTH, bar, flow, stderr
-from sg_local.console.text import Text
+from sg_local.console.cards import N_LIVE_RULES, TITLE, WIDTH, bar, flow, stderr
+from sg_local.console.text import Text, flowing
 from sg_local.views.pace import Pace, rate_words
 from sg_local.views.records import Progress
 
@@ -29,7 +29,7 @@ SPINNER = "\u280b\u2819\u2839\u2838\u283c\u2834\u2826\u2827\u2807\u280f"
 TURNS_A_SECOND = 8
 N_LATEST = 3
 TALL = 30  # lines; below it a rule of the funnel shows one example, so that 24 lines hold all
-LOW = 24  # lines; below it one row that was written is shown, so that 20 lines hold all
+LOW = 24  # lines; below it one row that was written and one rule less are shown, so that 20 lines hold all
 BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # from an eighth to a whole
 
 
@@ -159,25 +159,27 @@ class LiveNarrator:
             head.append(f"{now.done:,} of {now.wanted:,} {now.unit}")
         parts: list[RenderableType] = [head]
         parts += [_track(min(1.0, now.done / now.wanted), width)] if now.wanted else []
-        parts += [figures] if (figures := self._figures(now)) else []
+        parts += flowing(self._figures(now), width)
         longest = max((len(name) for name, _ in now.curves), default=0)
         parts += [_curve(name.ljust(longest), values, width) for name, values in now.curves]
+        low = self.console.height < LOW
         if now.latest:
             parts.append(Text(""))
-            n_latest = 1 if self.console.height < LOW else N_LATEST
-            parts += [_preview(text, width) for text in now.latest[-n_latest:]]
+            parts += [_preview(text, width) for text in now.latest[-(1 if low else N_LATEST) :]]
         if now.funnel is not None:
-            parts += [Text(""), flow(now.funnel, width, 1 if self.console.height < TALL else 2)]
+            n_examples, n_rules = 1 if self.console.height < TALL else 2, N_LIVE_RULES - low
+            parts += [Text(""), flow(now.funnel, width, n_examples, n_rules)]
         return Group(*parts)
 
-    def _figures(self, now: Progress) -> Text:
+    def _figures(self, now: Progress) -> Iterator[Text]:
+        """Pace, time left and the stage's own figures: each whole, however narrow the window is."""
         left = self.pace.left_s(now.wanted)
         figures = [
             rate_words(self.pace.rate, now.unit),
             "" if left is None else f"{clock(left)} left",
             *(f"{name} {value}" for name, value in now.facts.items()),
         ]
-        return Text("   ".join(filter(None, figures)), "dim", no_wrap=not now.curves, overflow="ellipsis")
+        return (Text(figure, "dim") for figure in figures if figure)
 
 
 def _track(share: float, width: int) -> Text:

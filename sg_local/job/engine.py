@@ -61,7 +61,7 @@ def loading(name: str, backend: str, asked: EngineSettings) -> str:
     """What is waited for while an engine with this model opens."""
     is_here = needs_model(backend) and not asks_server(backend)
     is_tried = is_here and asked.fast_copy and asked.format is None
-    return f"loading {name}" + (" (a new one is tested for about ten seconds)" if is_tried else "")
+    return f"loading {name}" + (" (10 s longer the first time)" if is_tried else "")
 
 
 def with_engine(

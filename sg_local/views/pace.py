@@ -10,6 +10,8 @@ from sg_local.words import duration, size
 
 SLOW = 0.1
 """Units a second below which the time of one unit says more."""
+LEAST_S = 1.0
+"""What comes at once, such as the first rows of a batch, tells no rate: so long a figure must have been watched."""
 
 
 @dataclass
@@ -34,9 +36,9 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Units a second up to the last change; 0 before there was one."""
+        """Units a second up to the last change; 0 before there was one that says anything."""
         seconds = self.changed - self.began
-        return (self.done - self.first) / seconds if seconds > 0 else 0.0
+        return (self.done - self.first) / seconds if seconds >= LEAST_S else 0.0
 
     def left_s(self, wanted: int) -> float | None:
         """The seconds to go, less with every moment; None where nobody knows, or the last guess has run out."""
