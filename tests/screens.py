@@ -114,7 +114,7 @@ def review(folder: Path, name: str) -> Iterator[tuple[str, str]]:
     terminal.settle()
     yield from on_both("review", picture(terminal), f"sg-local review {name}")
     terminal.press("t\x1b[B\x1b[B\x1b[B\x1b[D\x1b[D")
-    terminal.wait("0.6  was 0.7", "next out", "leave as it was", gone="Counting the rows")
+    terminal.wait("0.6  was 0.7", "goes out", "leave as it was", gone="Counting the rows")
     terminal.settle()
     yield from on_both("thresholds", picture(terminal), "sg-local review: thresholds")
     terminal.press("\x1bq")
