@@ -190,7 +190,8 @@ def test_where_tuning_made_it_worse_the_better_way_comes_first(run):
     write_report(run, dataclasses.replace(report, gains=gains))
     line, what = verdict_card(run).commands[0]
     assert line.endswith(f"{run.typed} --base --labels calibrated 'TEXT'") and "better" in what
-    assert verdict_card(run).commands[1:] == commands(run)[1:]
+    assert verdict_card(run).commands[1][0] == f"sg-local serve {run.typed} --base --labels calibrated"
+    assert verdict_card(run).commands[2:] == commands(run)[2:]
 
 
 def test_where_nothing_is_stronger_the_served_way_stands(run):

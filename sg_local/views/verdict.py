@@ -54,7 +54,9 @@ def _next_commands(run: Run, report: Report) -> tuple[tuple[str, str], ...]:
     better = next((use for use in rivals if main is not None and use.name == main.base), None)
     if better is None:
         return after
-    return ((f"{better.command.removesuffix(' FILE')} 'TEXT'", "answer one text in the better way"), *after[1:])
+    text = (f"{better.command.removesuffix(' FILE')} 'TEXT'", "answer one text in the better way")
+    serving = (better.serving, "answer OpenAI-compatible requests in that way") if better.serving else after[1]
+    return (text, serving, *after[2:])
 
 
 def verdict_card(run: Run) -> VerdictCard:
