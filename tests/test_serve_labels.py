@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import statistics
 from collections.abc import Sequence
@@ -173,6 +174,15 @@ def test_an_untrained_run_is_served_with_the_labels_of_predict(untrained, monkey
     found = served(monkeypatch, texts, *asked)
     assert found.labels == predicted(untrained, texts, *asked)
     assert found.models == ["r"]
+
+
+def test_what_every_question_begins_with_is_kept_for_a_few_labels_alone(who):
+    labeller = serve.Labeller(who, centred(who))
+    asks = labeller.reading(TEXTS[0])
+    built = [build(who.generator) for build in asks.builds]
+    assert labeller.heads[0] == () and [head[0] for head in labeller.heads[1:]] == [one.segments for one in built[1:]]
+    many = dataclasses.replace(who, task=dataclasses.replace(who.task, labels=tuple("abcdefghi")))
+    assert set(serve.Labeller(many, centred(who)).heads) == {()}
 
 
 def test_real_scores_give_the_labels_of_predict(own_folder, monkeypatch):

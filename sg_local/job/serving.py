@@ -71,7 +71,7 @@ def service_of(job: OpenRun, manner: Manner = PLAINLY, *, base: bool = False, fi
         calibration=calibration,
         abstain=manner.abstain,
         adapter=adapter,
-        version="" if adapter is None else str(_state(adapter)),
+        version=BASE if adapter is None else str(_state(adapter)),
         settings=job.serve_settings(restricted=manner.labels != "free"),
         labeller=labeller,
     )

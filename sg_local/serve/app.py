@@ -27,7 +27,7 @@ from sg_local.serve.api import ApiError, Bounds, read_body
 from sg_local.serve.choices import Choice
 from sg_local.serve.completions import ChatReply, TextReply, read_chat, read_text
 from sg_local.serve.door import Setup
-from sg_local.serve.ensemble import Build
+from sg_local.serve.ensemble import Build, Heads
 from sg_local.serve.gate import Gate, Told
 from sg_local.serve.metrics import Metrics
 from sg_local.serve.registry import Registry
@@ -173,12 +173,12 @@ class Routes:
         )
         return systemone.Deciders(runs, form, self._settings)
 
-    async def _scores(self, build: Build, run: str | None) -> Sequence[float]:
+    async def _scores(self, build: Build, heads: Heads = (), *, run: str | None) -> Sequence[float]:
         """A scored ask's log P, of a run or of the base."""
         self._check_queue(1)
         lane = Lane(None) if run is None else self._registry.find(run).lane
         try:
-            return await score(self._worker, build, lane)
+            return await score(self._worker, build, lane, heads)
         except prompts.TooLong:
             raise
         except SgError as error:

@@ -15,14 +15,21 @@ from functools import cached_property, partial
 from sg_local.backends import Generator
 from sg_local.backends.session import scored_asks
 from sg_local.channel import CHUNK, Channel, ChannelAsk, Placed
-from sg_local.records import Pair, Score, ScoredPrompt
+from sg_local.prompts import continue_input_prompt
+from sg_local.records import Pair, Score, ScoredPrompt, Segments
 from sg_local.serve.answers import Ask, answer_room
 from sg_local.serve.batch import Answerer, Found, Question, RowAnswer, Rows
 
 AT_ONCE = 8
 """Questions of one input under way at a time: a server's queue is for clients."""
 
+MOST_KEPT = 24
+"""Questions up to which an engine is to keep what each begins with: it has room for some more such beginnings."""
+
 Build = Callable[[Generator], ScoredPrompt]
+Heads = tuple[Segments, ...]
+ScoreOne = Callable[[Build, Heads], Awaitable[Sequence[float]]]
+"""Asks one question, which begins as these prompts do (none: nothing is known)."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,13 @@ class Labeller:
         """What scores the inputs; first asked for where prompts are built."""
         return self.way.channel(self.who)
 
+    @cached_property
+    def heads(self) -> list[Heads]:
+        """What each question of an input begins with, in the order they are asked; the direct one's is not known."""
+        task, orders = self.who.task, self.way.orders
+        prompts = [continue_input_prompt(task, pairs, label) for pairs in orders for label in task.labels]
+        return [(), *((one, one) if len(prompts) <= MOST_KEPT else () for one in prompts)]
+
     def reading(self, text: str) -> Reading:
         """This input under way."""
         return Reading(self, text)
@@ -140,8 +154,7 @@ class Reading:
     @property
     def builds(self) -> list[Build]:
         """How to make each question."""
-        n_asks = 1 + len(self.labeller.who.task.labels) * len(self.labeller.way.orders)
-        return [partial(self._built, i) for i in range(n_asks)]
+        return [partial(self._built, i) for i in range(len(self.labeller.heads))]
 
     def _built(self, i: int, generator: Generator) -> ScoredPrompt:
         if not self.asks:
@@ -154,20 +167,19 @@ class Reading:
                 raise failed
         return self.asks[i]
 
-    async def scores(
-        self, score: Callable[[Build], Awaitable[Sequence[float]]], builds: Sequence[Build] = ()
-    ) -> tuple[float, ...]:
+    async def scores(self, score: ScoreOne, builds: Sequence[Build] = ()) -> tuple[float, ...]:
         """Each label's sum less its mean, as the way has it for this input among others.
 
-        `score` asks one question, `builds` are this reading's own, perhaps wrapped. What it raises ends the others.
+        `builds` are this reading's own, perhaps wrapped. What `score` raises ends the others.
         """
         turn = asyncio.Semaphore(AT_ONCE)
 
-        async def asked(build: Build) -> Sequence[float]:
+        async def asked(build: Build, heads: Heads) -> Sequence[float]:
             async with turn:
-                return await score(build)
+                return await score(build, heads)
 
-        tasks = [asyncio.ensure_future(asked(build)) for build in builds or self.builds]
+        asks = zip(builds or self.builds, self.labeller.heads, strict=True)
+        tasks = [asyncio.ensure_future(asked(*ask)) for ask in asks]
         try:
             found = await asyncio.gather(*tasks)
         finally:

@@ -27,7 +27,7 @@ from sg_local.records import ScoredPrompt, Segment, SgError, Task
 from sg_local.serve.answers import ServeSettings, check_room
 from sg_local.serve.api import ApiError
 from sg_local.serve.batch import Answerer
-from sg_local.serve.ensemble import Build, Labeller
+from sg_local.serve.ensemble import Build, Heads, Labeller
 
 BASE = "base"
 HOSTED = "jev-"
@@ -44,7 +44,7 @@ CONTENT_FREE = ("N/A", "[MASK]")
 class Scorer(Protocol):
     """Asks an engine for log P of each continuation, with a run's adapter or, where `run` is None, with the base."""
 
-    async def __call__(self, build: Build, run: str | None) -> Sequence[float]: ...
+    async def __call__(self, build: Build, heads: Heads = (), *, run: str | None) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,11 @@ class Reading:
         scores: Sequence[float]
         if run.labeller is not None:
             reading = run.labeller.reading(self.state)
-            direct, *others = reading.builds
-            scores = await reading.scores(lambda build: scorer(build, run.name), [self.counted(direct), *others])
+            builds = [self.counted(reading.builds[0]), *reading.builds[1:]]
+            scores = await reading.scores(partial(scorer, run=run.name), builds)
         else:
             asked = partial(_direct, task=run.task, form=run.form, text=self.state, settings=run.settings)
-            scores = await scorer(self.counted(asked), run.name)
+            scores = await scorer(self.counted(asked), run=run.name)
         found = dict(zip(run.task.labels, run.calibration.probabilities(scores), strict=True))
         likely = tuple(found[option.strip()] for option in self.question.options)
         self.x = {"x_model": run.name, "x_calibrated": run.calibration.n > 0}
@@ -196,7 +196,7 @@ class Reading:
             return lambda generator: _channel(generator, task, option, (self.state, *CONTENT_FREE), deciders.settings)
 
         asks = [self.counted(direct(self.state)), *map(direct, CONTENT_FREE), *map(channel, channels)]
-        found = await asyncio.gather(*(scorer(build, None) for build in asks))
+        found = await asyncio.gather(*(scorer(build, run=None) for build in asks))
         states, behind = found[: 1 + len(CONTENT_FREE)], found[1 + len(CONTENT_FREE) :]
         channel_of = [[row[k] for row in behind] or [0.0] * len(options) for k in range(len(states))]
         sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(states, channel_of, strict=True)]

@@ -8,6 +8,7 @@ comes whole, and for what parsing might still take away. A label by ensemble tak
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -23,7 +24,7 @@ from sg_local.serve.answers import Ask, ServeSettings, Service, answer_room, che
 from sg_local.serve.api import ApiError, RequestOptions
 from sg_local.serve.choices import Choice, Stream, answer_of
 from sg_local.serve.completions import ChatRequest, TextRequest
-from sg_local.serve.ensemble import Build
+from sg_local.serve.ensemble import Build, Heads
 from sg_local.serve.replies import Answer
 from sg_local.serve.worker import Order, Ticket, Worker
 
@@ -187,7 +188,7 @@ async def _labelled(worker: Worker, choices: Sequence[Choice]) -> AsyncGenerator
     """The choices of a label by ensemble, all from one reading."""
     reading, lane = choices[0].reading, choices[0].service.lane
     assert reading is not None
-    scores = await reading.scores(lambda build: score(worker, build, lane))
+    scores = await reading.scores(lambda build, heads: score(worker, build, lane, heads))
     for index, choice in enumerate(choices):
         choice.asked = reading.asks[0]
         answer = answer_of(choice, Score("", scores), worker.generator)
@@ -196,8 +197,10 @@ async def _labelled(worker: Worker, choices: Sequence[Choice]) -> AsyncGenerator
         yield index, answer
 
 
-async def score(worker: Worker, build: Build, lane: Lane | None) -> tuple[float, ...]:
-    """A scored ask's log P; left, it is cancelled."""
+async def score(worker: Worker, build: Build, lane: Lane | None, heads: Heads = ()) -> tuple[float, ...]:
+    """A scored ask's log P, in a lane of its own where it begins as these prompts do; left, it is cancelled."""
+    if heads:
+        lane = dataclasses.replace(lane or Lane(None), heads=heads)
     ticket = worker.submit(Order(build, lane))
     try:
         found = await asyncio.wrap_future(ticket.future)
