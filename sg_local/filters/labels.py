@@ -38,6 +38,8 @@ SURE = 2.0
 """Standard errors that Cohen's kappa must lie above zero (one-sided p = 0.02; Fleiss et al., Psychological Bulletin 72,
 1969). Below, a second opinion may be a guess: keeping only what it agrees with would keep its own bias."""
 
+AGREEING = "the asked labels agree, beyond chance (Cohen's kappa: 0 none, 1 full), with"
+
 
 Labels = dict[str, str | None]
 
@@ -213,7 +215,7 @@ def second_opinion(candidates: Sequence[Candidate], labels: Sequence[str]) -> Op
         f"{name} labels {value.kappa:.2f} ({value.z:.1f} standard errors)" for name, value in found.items()
     )
     agreement = found.get(name, Kappa(0.0, 0.0))
-    return Opinion(name, judges[name], agreement, f"Cohen's kappa with the asked labels: {words}")
+    return Opinion(name, judges[name], agreement, f"{AGREEING} {words}")
 
 
 def _doubt(asked: Labels, agreed: Labels, opinion: Opinion, labels: Sequence[str]) -> str:
