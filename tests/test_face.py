@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -148,3 +149,14 @@ def test_the_home_is_handed_in_or_the_environment_s(own_folder, monkeypatch):
     assert str(found.opened.plan["engine"].cache) == "elsewhere"
     monkeypatch.setenv("SG_LOCAL_HOME", "named")
     assert str(job().opened.plan["engine"].cache) == "named"
+
+
+def test_labels_by_ensemble_are_those_that_were_evaluated(own_folder, done):
+    """In as many orders, centred on the same inputs, though predict and the evaluation ask by themselves."""
+    with sg.open_job("support_routing", backend="scripted", settings=SMALL, name="r") as found:
+        rows = found.report.rows
+        (own_folder / "rows.jsonl").write_text("".join(json.dumps({"input": row.input}) + "\n" for row in rows))
+        found.predict_file("rows.jsonl", "answers.jsonl", base=True, labels="ensemble")
+    labels = [json.loads(line)["answer"] for line in (own_folder / "answers.jsonl").read_text().splitlines()]
+    evaluated = [100.0 * (label in row.outputs) for label, row in zip(labels, rows, strict=True)]
+    assert evaluated == [row.scores["base_ensemble"] for row in rows] and 0 < sum(evaluated)

@@ -28,10 +28,11 @@ Labels = Literal["likeliest", "calibrated", "ensemble", "free"]
 LABELS: tuple[str, ...] = typing.get_args(Labels)
 CENTRED = ("calibrated", "ensemble")
 """Ways that take each label's mean score over known inputs off."""
+MOST_ORDERS = 3  # of the demonstrations, for labels by ensemble
 FEWEST_KNOWN = 8  # inputs; the mean of fewer says more of them than of the label
 UNKEPT = ("abstain", "known", "fitted")
 """Fields that change nothing of what is kept of an answer, its label and scores, or that are told apart elsewhere."""
-MOST_BY_ENSEMBLE = 32  # the ensemble scores each label three times
+MOST_BY_ENSEMBLE = 32  # the ensemble scores each label twice or more
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,19 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
 
 
 def _ensemble(job: OpenRun, asking: Asking, who: Answerer) -> Way:
-    """Direct and channel scores, centred on known inputs."""
+    """Direct and channel scores, centred on known inputs, in as many orders of the demonstrations as are evaluated."""
     from sg_local import serve
     from sg_local.channel import orders_of
 
     known = asking.known or _known(job)
-    way = serve.Ensemble(orders_of(job.task.examples))
+    way = serve.Ensemble(orders_of(job.task.examples, _n_orders(job)))
     return replace(way, means=_means(who, way, known[:MOST_BY_ENSEMBLE]))
+
+
+def _n_orders(job: OpenRun) -> int:
+    """How many orders the run's `base_ensemble` averages over; three where it is not evaluated."""
+    n_orders: int = job.plan["eval"].ensemble
+    return n_orders or MOST_ORDERS
 
 
 def check_known(job: OpenRun, asking: Asking) -> None:
@@ -192,5 +199,6 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
         voted if asking.votes else None,
         calibrated if asking.labels in CENTRED else None,
         *([asking.known] if asking.known else ()),
+        *([["orders", _n_orders(job)]] if asking.labels == "ensemble" and settings.ensemble else ()),
     ]
     return digest(facts)
