@@ -1,4 +1,4 @@
-"""Decision requests as System One clients send them: a state, and typed questions on it. Plain data in, records out.
+"""Decisions as System One clients ask for them and read them: a state and typed questions on it, and their answers.
 
 `choice` picks one of several options, `noul` says whether a statement holds, `score` rates on ordered levels. Texts
 (the state, instructions, what an option means) may be texts, objects or lists; the latter are read as one line of JSON.
@@ -8,7 +8,7 @@ Top-level fields that are not known are passed over, as clients expect; images a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,8 @@ SIDES = {YES: "true", NO: "false"}
 """What the wire calls them in a statement's criteria."""
 MAX_QUESTIONS, MAX_OPTIONS, MAX_LEVELS = 64, 255, 10
 """What hosted services take: questions a request, options a choice, levels a score."""
+DIGITS = 4
+"""Decimals of an answer's numbers."""
 FIELDS = {"type", "instructions", "criteria"}
 
 
@@ -122,6 +124,41 @@ def state_text(state: object) -> str:
         return state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
     except RecursionError as error:
         raise Unfit("the data is nested too deeply") from error
+
+
+def said(question: Question, likely: Sequence[float]) -> dict[str, Any]:
+    """An answer in the wire's form, numbers to four decimals."""
+    shown = [round(share, DIGITS) for share in likely]
+    if question.kind == "noul":
+        return {"type": "noul", "noul": shown[question.options.index(YES)]}
+    if question.kind == "choice":
+        return {
+            "type": "choice",
+            "choice": question.options[list(likely).index(max(likely))],
+            "probabilities": dict(zip(question.options, shown, strict=True)),
+            "confidence": round(choice_confidence(likely), DIGITS),
+        }
+    return {
+        "type": "score",
+        "score": round(sum(level * share for level, share in enumerate(likely)), DIGITS),
+        "legend": {str(level): text for level, text in enumerate(question.legend)},
+        "probabilities": {str(level): share for level, share in enumerate(shown)},
+        "confidence": round(score_confidence(likely), DIGITS),
+    }
+
+
+def choice_confidence(likely: Sequence[float]) -> float:
+    """How far the likeliest of the options is above an even share: 0 for an even one, 1 for certainty."""
+    even = 1 / len(likely)
+    return min(1.0, max(0.0, (max(likely) - even) / (1 - even)))
+
+
+def score_confidence(likely: Sequence[float]) -> float:
+    """How close the levels lie to the likeliest one, held against even shares around the middle: 1 for certainty."""
+    top, n = list(likely).index(max(likely)), len(likely)
+    spread = sum(share * abs(level - top) for level, share in enumerate(likely))
+    even = sum(abs(level - (n - 1) / 2) for level in range(n)) / n
+    return min(1.0, max(0.0, 1 - spread / even))
 
 
 def _options(criteria: object, *place: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -12,12 +12,12 @@ import sg_local as sg
 from sg_local import prompts, serve
 from sg_local.backends.scripted import TEMPLATE, ScriptedGenerator
 from sg_local.calibration import Calibration
-from sg_local.decisions import MAX_QUESTIONS, Unfit, read_request
+from sg_local.decisions import MAX_QUESTIONS, Unfit, read_request, said
 from sg_local.job.serving import Manner, service_of
 from sg_local.records import Score
 from sg_local.serve import systemone
 from sg_local.serve.app import make_app
-from sg_local.serve.systemone import Decider, matched, said
+from sg_local.serve.systemone import Decider, matched
 
 FORM = prompts.forms(TEMPLATE, eos="<|im_end|>")[0]
 TEAM = {

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from sg_local import prompts
 from sg_local.backends import Generator
 from sg_local.calibration import UNFITTED, Calibration, mean_scores
-from sg_local.decisions import YES, Question, Request, Unfit, read_request
+from sg_local.decisions import Question, Request, Unfit, read_request, said
 from sg_local.prompts import Form
 from sg_local.records import ScoredPrompt, Segment, SgError, Task
 from sg_local.serve.answers import ServeSettings, check_room
@@ -32,7 +32,6 @@ from sg_local.serve.ensemble import Build, Heads, Labeller
 BASE = "base"
 HOSTED = "jev-"
 """How the hosted model's names begin: such a name stands for whatever is served, so that only the address changes."""
-DIGITS = 4
 MOST_CHANNELLED = 8
 """Options up to which the state is read behind each of them, too."""
 UNTUNED = 2.0
@@ -224,41 +223,6 @@ async def decide(request: Request, deciders: Deciders, scorer: Scorer) -> dict[s
     }
     usage = {"input_tokens": sum(one.n_tokens for one in readings), "output_tokens": 0}
     return {"model": _who(readings), "answers": answers, "usage": usage}
-
-
-def said(question: Question, likely: Sequence[float]) -> dict[str, Any]:
-    """An answer in the wire's form, numbers to four decimals."""
-    shown = [round(share, DIGITS) for share in likely]
-    if question.kind == "noul":
-        return {"type": "noul", "noul": shown[question.options.index(YES)]}
-    if question.kind == "choice":
-        return {
-            "type": "choice",
-            "choice": question.options[list(likely).index(max(likely))],
-            "probabilities": dict(zip(question.options, shown, strict=True)),
-            "confidence": round(choice_confidence(likely), DIGITS),
-        }
-    return {
-        "type": "score",
-        "score": round(sum(level * share for level, share in enumerate(likely)), DIGITS),
-        "legend": {str(level): text for level, text in enumerate(question.legend)},
-        "probabilities": {str(level): share for level, share in enumerate(shown)},
-        "confidence": round(score_confidence(likely), DIGITS),
-    }
-
-
-def choice_confidence(likely: Sequence[float]) -> float:
-    """How far the likeliest of the options is above an even share: 0 for an even one, 1 for certainty."""
-    even = 1 / len(likely)
-    return min(1.0, max(0.0, (max(likely) - even) / (1 - even)))
-
-
-def score_confidence(likely: Sequence[float]) -> float:
-    """How close the levels lie to the likeliest one, held against even shares around the middle: 1 for certainty."""
-    top, n = list(likely).index(max(likely)), len(likely)
-    spread = sum(share * abs(level - top) for level, share in enumerate(likely))
-    even = sum(abs(level - (n - 1) / 2) for level in range(n)) / n
-    return min(1.0, max(0.0, 1 - spread / even))
 
 
 def _fitting(
