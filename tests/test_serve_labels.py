@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
-from test_serve_ensemble import FORM, TEXTS, Engine, answers, long_text, way_of
+from test_serve_ensemble import FORM, TEXTS, Engine, answers, channel, long_text, way_of
 from tiny_models import TinySpec, write_model
 from tiny_walk import TASK, small_settings
 
@@ -78,6 +78,41 @@ def test_every_endpoint_gives_the_label_that_a_file_gets(client, who):
         [decided] = client.post(DECISION, json=asked).json()["answers"].values()
         assert decided["choice"] == answer.text
         assert (decided["x_model"], decided["x_calibrated"], decided["x_labels"]) == ("team", False, "ensemble")
+
+
+class Exact(Engine):
+    """Scores an input with all that stands behind its cue."""
+
+    def _scores(self, prompt):
+        text = "".join(segment.text for segment in prompt.segments)
+        if text.endswith("\nInput:"):
+            return [channel(said.removeprefix(" "), text) for said in prompt.continuations]
+        return super()._scores(prompt)
+
+
+def test_blanks_around_a_text_change_nothing_wherever_it_is_answered(tmp_path, routing):
+    who = serve.Answerer(Exact(tmp_path), routing, FORM)
+    way, criteria = centred(who), dict.fromkeys(routing.labels)
+    service = serve.Service("team", FORM, routing, FORM, labeller=serve.Labeller(who, way))
+    worker = serve.Worker(who.generator)
+    try:
+        client = client_of(worker, serve.Registry.of(service))
+
+        def everywhere(text):
+            [row] = answers(who, way, [text])
+            told = [label_of(client, text)]
+            for model in ("team", "base"):
+                asked = {"model": model, "state": text, "questions": {"q": {"type": "choice", "criteria": criteria}}}
+                told += client.post(DECISION, json=asked).json()["answers"].values()
+            return row.scores, row.text, told
+
+        for text in TEXTS[:6]:
+            scores, label, told = everywhere(text)
+            assert label == told[0] == told[1]["choice"] and told[2]["x_labels"] == "ensemble"
+            for blank in (f" {text}", f"{text}\n", f"\n\n   {text} \t"):
+                assert everywhere(blank) == (scores, label, told)
+    finally:
+        worker.close()
 
 
 def test_one_reading_serves_all_choices_and_streams_come_in_one_piece(client, who):

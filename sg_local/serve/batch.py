@@ -60,9 +60,12 @@ class Answerer:
 
     def ask(self, text: str, *, id: str, sampling: Sampling | None = None, seed: int = 0) -> Ask:
         """The question for an input. Raises SgError where it does not fit the context."""
-        shown = (pair.input for pair in self.task.examples)
-        text = trimmed(text, shown)
+        text = self.trimmed(text)
         return task_ask(self.generator, self.task, self.form, text, self.settings, sampling=sampling, seed=seed, id=id)
+
+    def trimmed(self, text: str) -> str:
+        """An input as it is asked about: without what is blank around it."""
+        return trimmed(text, (pair.input for pair in self.task.examples))
 
     @property
     def writing(self) -> Answerer:

@@ -85,7 +85,7 @@ class Tally:
         yield from self._channel()
 
     def _direct(self, number: int, text: str) -> list[Ask]:
-        ask, placed = self.who.ask(text, id=str(number)), self.channel.placed(number, text)
+        ask, placed = self.who.ask(text, id=str(number)), self.channel.placed(number, self.who.trimmed(text))
         n_labels = len(self.who.task.labels)
         self.inputs.append(placed)
         self.sums[number] = [0.0] * n_labels

@@ -181,20 +181,20 @@ class Reading:
 
     async def by_base(self, deciders: Deciders, scorer: Scorer) -> tuple[float, ...]:
         """The probability of each option by the base, labels by ensemble."""
-        options, form = self.question.options, deciders.form
+        options, form, state = self.question.options, deciders.form, self.state.strip()
         task = Task("decision", "classification", self.question.told, (), options)
         shorter = tuple(
             dataclasses.replace(task, instruction=one) for one in (self.question.named, self.question.asked)
         )
-        channels = options if len(options) <= MOST_CHANNELLED and self.state.strip() else ()
+        channels = options if len(options) <= MOST_CHANNELLED and state else ()
 
         def direct(text: str) -> Build:
             return lambda generator: _fitting(generator, (task, *shorter), form, text, deciders.settings)
 
         def channel(option: str) -> Build:
-            return lambda generator: _channel(generator, task, option, (self.state, *CONTENT_FREE), deciders.settings)
+            return lambda generator: _channel(generator, task, option, (state, *CONTENT_FREE), deciders.settings)
 
-        asks = [self.counted(direct(self.state)), *map(direct, CONTENT_FREE), *map(channel, channels)]
+        asks = [self.counted(direct(state)), *map(direct, CONTENT_FREE), *map(channel, channels)]
         found = await asyncio.gather(*(scorer(build, run=None) for build in asks))
         states, behind = found[: 1 + len(CONTENT_FREE)], found[1 + len(CONTENT_FREE) :]
         channel_of = [[row[k] for row in behind] or [0.0] * len(options) for k in range(len(states))]
