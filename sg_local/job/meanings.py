@@ -145,7 +145,7 @@ SERVE = {
     "questions": "Most questions in a decision request.",
     "tokens": "Most new tokens that one choice may ask for.",
     "schema_bytes": "Largest JSON schema in a request.",
-    "queue": "Most choices waiting or being computed, over all requests.",
+    "queue": "Most choices and decision questions under way, over all requests.",
     "connections": "Most connections at a time.",
     "request_s": "Longest time for a whole request.",
     "header_s": "Longest time until a request's head has come.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -30,6 +30,7 @@ from sg_local.serve.door import Setup
 from sg_local.serve.ensemble import Build, Heads
 from sg_local.serve.gate import Gate, Told
 from sg_local.serve.metrics import Metrics
+from sg_local.serve.places import Places
 from sg_local.serve.registry import Registry
 from sg_local.serve.replies import Answer, Json
 from sg_local.serve.responses import ResponseReply, read_response
@@ -69,6 +70,7 @@ class Routes:
         self._worker, self._registry, self._metrics = worker, registry, metrics
         self._settings, self._limits = setup.settings, setup.limits
         self._bounds = Bounds(setup.limits, setup.settings.max_tokens)
+        self._places = Places(setup.limits.queue)
 
     async def health(self, http: Request) -> Response:
         """Whether requests are answered: 200, or 503 once the engine has stopped."""
@@ -118,21 +120,21 @@ class Routes:
         """A chat completion, whole or as a stream."""
         chat = read_chat(await self._body(http), self._bounds)
         service = self._registry.find(chat.options.model)
-        choices = self._admitted(http, service.name, chat_choices(service, chat, self._settings_of(service)))
+        choices = chat_choices(service, chat, self._settings_of(service))
         return await self._completed(http, choices, ChatReply(service.name))
 
     async def text(self, http: Request) -> Response:
         """Text completions of one prompt or several, whole or as a stream."""
         text = read_text(await self._body(http), self._bounds)
         service = self._registry.find(text.options.model)
-        choices = self._admitted(http, service.name, text_choices(service, text, self._settings_of(service)))
+        choices = text_choices(service, text, self._settings_of(service))
         return await self._completed(http, choices, TextReply(service.name))
 
     async def response(self, http: Request) -> Response:
         """A response in plain text, whole or as events."""
         request = read_response(await self._body(http), self._bounds)
         service = self._registry.find(request.options.model)
-        choices = self._admitted(http, service.name, chat_choices(service, request, self._settings_of(service)))
+        choices = chat_choices(service, request, self._settings_of(service))
         reply = ResponseReply(service.name, request)
         if request.options.stream:
             return Events(response_events(await begun(http, self._written(http, choices)), reply))
@@ -151,8 +153,9 @@ class Routes:
             raise systemone.Misread(message, place=("questions",))
         asking = asyncio.timeout(self._limits.request_s)
         try:
-            async with asking:
-                answer = await unless_gone(http, systemone.decide(request, self._deciders(), self._scores))
+            with self._taken(len(request.questions)):
+                async with asking:
+                    answer = await unless_gone(http, systemone.decide(request, self._deciders(), self._scores))
         except TimeoutError as error:
             raise ApiError("The answer took too long.", status=408, code="timeout") from error
         told: Told = http.scope["sg_local"]
@@ -175,7 +178,6 @@ class Routes:
 
     async def _scores(self, build: Build, heads: Heads = (), *, run: str | None) -> Sequence[float]:
         """A scored ask's log P, of a run or of the base."""
-        self._check_queue(1)
         lane = Lane(None) if run is None else self._registry.find(run).lane
         try:
             return await score(self._worker, build, lane, heads)
@@ -206,18 +208,11 @@ class Routes:
             raise ApiError("The body did not come in time.", status=408, headers=told) from error
         return read_body(bytes(data))
 
-    def _admitted(self, http: Request, model: str, choices: list[Choice]) -> list[Choice]:
-        """The choices, where there is room for them."""
-        http.scope["sg_local"].model = model
-        self._check_queue(len(choices))
-        return choices
-
-    def _check_queue(self, n: int) -> None:
+    def _taken(self, n: int) -> AbstractContextManager[None]:
+        """Places for so many choices at once. Raises ApiError where there are too few, or nothing answers."""
         if not self._worker.is_alive:
             raise ApiError("The engine has stopped. Start the server again.", status=503)
-        if self._worker.n_open + n > self._limits.queue:
-            message = "There are too many requests under way: try again in a moment."
-            raise ApiError(message, status=429, code="queue_full", headers={"Retry-After": "1"})
+        return self._places.taken(n)
 
     async def _whole(self, http: Request, choices: list[Choice]) -> list[Answer]:
         """All answers, unless the client leaves."""
@@ -235,15 +230,17 @@ class Routes:
     async def _written(self, http: Request, choices: list[Choice]) -> Written:
         """What the engine writes, its refusals as this client's."""
         told: Told = http.scope["sg_local"]
+        told.model = choices[0].service.name
         seen: set[int] = set()
         try:
-            async with aclosing(written(self._worker, choices, self._limits.request_s)) as events:
-                async for index, what in events:
-                    if isinstance(what, Answer):
-                        told.n_tokens += what.n_tokens
-                        told.n_prompt_tokens += what.n_prompt_tokens if what.prompt not in seen else 0
-                        seen.add(what.prompt)
-                    yield index, what
+            with self._taken(len(choices)):
+                async with aclosing(written(self._worker, choices, self._limits.request_s)) as events:
+                    async for index, what in events:
+                        if isinstance(what, Answer):
+                            told.n_tokens += what.n_tokens
+                            told.n_prompt_tokens += what.n_prompt_tokens if what.prompt not in seen else 0
+                            seen.add(what.prompt)
+                        yield index, what
         except SgError as error:
             raise self._refusal(error) from error
 

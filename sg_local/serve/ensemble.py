@@ -8,9 +8,10 @@ asks for one input at a time, by the same questions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from sg_local.backends import Generator
 from sg_local.backends.session import scored_asks
@@ -26,6 +27,7 @@ AT_ONCE = 8
 MOST_KEPT = 24
 """Questions up to which an engine is to keep what each begins with: it has room for some more such beginnings."""
 
+T = TypeVar("T")
 Build = Callable[[Generator], ScoredPrompt]
 Heads = tuple[Segments, ...]
 ScoreOne = Callable[[Build, Heads], Awaitable[Sequence[float]]]
@@ -179,14 +181,19 @@ class Reading:
                 return await score(build, heads)
 
         asks = zip(builds or self.builds, self.labeller.heads, strict=True)
-        tasks = [asyncio.ensure_future(asked(*ask)) for ask in asks]
-        try:
-            found = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        found = await together(asked(*ask) for ask in asks)
         assert self.tally is not None, "its questions were built"
         for ask, logprobs in zip(self.asks, found, strict=True):
             for _, sums in self.tally.take(Score(ask.id, tuple(logprobs))):
                 return self.labeller.way.centred(sums)
         raise AssertionError("all of an input's questions settle it")
+
+
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, in order; what one raises ends the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -10,8 +10,9 @@ class Limits:
     """What goes beyond is refused with a 4xx, or cut off.
 
     `body_bytes` bounds a request's body, `prompts` its prompts times choices, `questions` those of a decision request,
-    `tokens` the new tokens that one choice may ask for, `schema_bytes` a JSON schema. `queue` counts choices that wait
-    or are computed, over all requests; beyond it clients are told to come again. `request_s` is the time of a request
+    `tokens` the new tokens that one choice may ask for, `schema_bytes` a JSON schema. `queue` counts the choices
+    of all requests that are under way, and each question of a decision request as one, however much of the engine it
+    takes; a request that goes beyond it is not begun, and told to come again. `request_s` is the time of a request
     as a whole, `header_s` and `body_s` that in which its head and its body must have come, `write_s` that in which a
     client must have taken what was sent, `idle_s` how long a connection is kept open between requests.
     """

@@ -9,7 +9,6 @@ threads: a Scorer asks the engine.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -27,7 +26,7 @@ from sg_local.records import ScoredPrompt, Segment, SgError, Task
 from sg_local.serve.answers import ServeSettings, check_room
 from sg_local.serve.api import ApiError
 from sg_local.serve.batch import Answerer
-from sg_local.serve.ensemble import Build, Heads, Labeller
+from sg_local.serve.ensemble import Build, Heads, Labeller, together
 
 BASE = "base"
 HOSTED = "jev-"
@@ -195,7 +194,7 @@ class Reading:
             return lambda generator: _channel(generator, task, option, (state, *CONTENT_FREE), deciders.settings)
 
         asks = [self.counted(direct(state)), *map(direct, CONTENT_FREE), *map(channel, channels)]
-        found = await asyncio.gather(*(scorer(build, run=None) for build in asks))
+        found = await together(scorer(build, run=None) for build in asks)
         states, behind = found[: 1 + len(CONTENT_FREE)], found[1 + len(CONTENT_FREE) :]
         channel_of = [[row[k] for row in behind] or [0.0] * len(options) for k in range(len(states))]
         sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(states, channel_of, strict=True)]
@@ -214,7 +213,7 @@ async def decide(request: Request, deciders: Deciders, scorer: Scorer) -> dict[s
         return await (reading.by_base(deciders, scorer) if run is None else reading.by_run(run, scorer))
 
     try:
-        found = await asyncio.gather(*map(answer, readings))
+        found = await together(map(answer, readings))
     except prompts.TooLong as error:
         message = f"{error.message} Send a shorter state."
         raise Misread(message, status=413, place=("state",), code="context_length_exceeded") from error
