@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import sg_local as sg
-from sg_local.run import Run
+from sg_local.run import RUN, Run, default_name
 
 SMALL = {"synth": {"n_inputs": 24, "n_asked": 96}}
 
@@ -149,6 +149,16 @@ def test_the_home_is_handed_in_or_the_environment_s(own_folder, monkeypatch):
     assert str(found.opened.plan["engine"].cache) == "elsewhere"
     monkeypatch.setenv("SG_LOCAL_HOME", "named")
     assert str(job().opened.plan["engine"].cache) == "named"
+
+
+def test_the_base_alone_is_asked_with_the_run_that_0_1_0_named_after_its_model(own_folder, routing):
+    task = dataclasses.replace(routing, name="письма")
+    with sg.open_job(task, backend="scripted", base=True) as alone:
+        older = Run(own_folder / "runs" / default_name("", alone.opened.base.name))
+        assert alone.name != older.name
+    older.write_json(RUN, {"task": dataclasses.asdict(task)})
+    with sg.open_job(task, backend="scripted", base=True) as alone:
+        assert alone.name == older.name
 
 
 def test_labels_by_ensemble_are_those_that_were_evaluated(own_folder, done):

@@ -14,7 +14,7 @@ from sg_local.job.begun import begin, checked, job_for_run
 from sg_local.job.job import OpenRun
 from sg_local.job.options import Home, Options
 from sg_local.records import SgError, Task
-from sg_local.run import Run, default_name, find_run, list_runs
+from sg_local.run import find_run, list_runs, usual_run
 
 
 def job_for_asking(name: str, options: Options, home: Home, *, base: bool = False) -> OpenRun:
@@ -49,7 +49,7 @@ def _in_form(job: OpenRun, form: str) -> OpenRun:
 def job_for_base(task: Task, options: Options, home: Home) -> OpenRun:
     """The job that asks the base alone, with the prompts that a new run of the task would have."""
     base = find_base(options.model, options.backend, home)
-    run = Run(options.runs / default_name(task.name, base.name))
+    run = usual_run(options.runs, task.name, base.name)
     return begin(run, task, base, options, home, alone=True)
 
 
