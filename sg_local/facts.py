@@ -26,6 +26,7 @@ RUN_FACTS: dict[str, Any] = {
     "layout": str,
     "channel": bool,
     "evidence": str,
+    "ensemble": int,
     "seed": int,
     "preset": str,
     "backend": str | None,
