@@ -56,10 +56,10 @@ from sg_local.tasks import shipped_tasks
 FIRST = "auto"
 ARMS = {
     FIRST: "",
-    "auto, both": "filter.evidence=both",
-    "ensemble": "filter.policy=ensemble",
+    "auto, direct": "filter.evidence=direct",
+    "agree": "filter.policy=agree",
     "ranked": "filter.policy=ranked",
-    "ranked, both": "filter.policy=ranked filter.evidence=both",
+    "ranked, direct": "filter.policy=ranked filter.evidence=direct",
     "asked": "filter.policy=asked",
 }
 """What each arm sets."""

@@ -22,7 +22,7 @@ from sg_local.tables import read_table
 class Instant:
     """How rows are labelled: `labels` as `Asking` has them, and what these are held `against`.
 
-    Over three tasks calibrated labels measured 87.3 % right, the ensemble's 86.9 % at several times the work, the
+    Over three tasks calibrated labels measured 87.3 % right, the ensemble's 85.4 % at several times the work, the
     likeliest label 54.0 % (docs/experiments.md).
     """
 
