@@ -329,6 +329,18 @@ def test_the_live_view_of_a_run_fits_the_window_with_its_previews(height):
     assert all(any(word in line for line in shown) for word in ("› first", "› third", "rule 4", "billing 8 of 9"))
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_stages_and_their_times_are_whole_beside_long_notes(width):
+    live = LiveNarrator(("synth", "filter", "train"), "a run", lambda: 7.0)
+    live.console = Console(width=width, height=20, force_terminal=True)
+    live.begin("filter")
+    live.end("filter", 75.0, "29 of 31 pairs kept, labels by policy ensemble, and much more to tell of it at length")
+    live.begin("train")
+    shown = drawn(live.view(), width, 20)
+    assert any("filter  1:15  29 of" in line and line.rstrip().endswith("…") for line in shown)
+    assert any(line.split()[1:3] == ["train", "0:00"] for line in shown) and all(len(line) <= width for line in shown)
+
+
 def test_the_live_view_fits_sixty_columns_and_twenty_lines():
     rules = tuple((f"rule {i}", i, ("one rejected text", "another one")) for i in range(5))
     card = FunnelCard((("asked", 96), ("accepted", 76)), rules, (("billing", 9, 8), ("delivery", 9, 7)))

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sg_local.console.tables import lines, planned
 
-RUNS = (("run", False), ("stage", False), ("base", True), ("tuned", True), ("size", True), ("made from", False))
+RUNS = (("run", False), ("stage", False), ("base", True), ("served", True), ("size", True), ("made from", False))
 ROWS = (
     ("headlines", "eval", "59.6", "70.2", "118.0 MB", "headline_topic on smollm2-135m-instruct"),
     ("support_routing-smollm2-135m-instruct", "eval", "26.7", "100.0", "256.5 MB", ""),
@@ -45,14 +45,14 @@ def test_where_there_is_room_a_table_is_a_table():
 
 def test_a_text_without_room_goes_below_its_row_and_numbers_stay_in_columns():
     heading, below, _, row, source, *_ = drawn(RUNS, ROWS, 80)
-    assert heading.split() == ["run", "stage", "base", "tuned", "size"] and below.strip() == "made from"
+    assert heading.split() == ["run", "stage", "base", "served", "size"] and below.strip() == "made from"
     assert row.index("59.6") == heading.index("base") and source.strip() == ROWS[0][-1]
 
 
 def test_where_numbers_have_no_room_beside_each_other_each_stands_after_its_heading():
     name, *below = drawn(RUNS, ROWS[1:2], 60)
     assert name.strip() == ROWS[1][0]
-    assert " ".join(below).split() == "stage eval base 26.7 tuned 100.0 size 256.5 MB".split()
+    assert " ".join(below).split() == "stage eval base 26.7 served 100.0 size 256.5 MB".split()
 
 
 def test_one_long_value_among_short_ones_goes_below_alone():

@@ -161,10 +161,10 @@ def test_the_base_alone_is_asked_with_the_run_that_0_1_0_named_after_its_model(o
         assert alone.name == older.name
 
 
-def test_labels_by_ensemble_are_those_that_were_evaluated(own_folder, done):
-    """In as many orders, centred on the same inputs, though predict and the evaluation ask by themselves."""
-    with sg.open_job("support_routing", backend="scripted", settings=SMALL, name="r") as found:
-        rows = found.report.rows
+def test_labels_by_ensemble_are_those_that_were_evaluated(own_folder):
+    """In as many orders, centred on the same inputs, more than the channel takes, though both ask by themselves."""
+    with job(settings={"synth": {"n_inputs": 72, "n_asked": 288}}) as found:
+        rows = found.run().rows
         (own_folder / "rows.jsonl").write_text("".join(json.dumps({"input": row.input}) + "\n" for row in rows))
         found.predict_file("rows.jsonl", "answers.jsonl", base=True, labels="ensemble")
     labels = [json.loads(line)["answer"] for line in (own_folder / "answers.jsonl").read_text().splitlines()]

@@ -45,7 +45,7 @@ def ls(tag: str | None, runs: Path, as_json: bool) -> None:
     if not rows:
         output.say(f"No runs in {runs} yet. Start one with: sg-local run TASK", err=True)
         return
-    columns = [Column("run"), Column("stage"), Column("base", True), Column("tuned", True), Column("size", True)]
+    columns = [Column("run"), Column("stage"), Column("base", True), Column("served", True), Column("size", True)]
     cells = [run_cells(row) for row in rows]
     if any(source for *_, source in cells):
         columns.append(Column("made from"))

@@ -134,19 +134,26 @@ class LiveNarrator:
         return Group(*parts)
 
     def _list(self, stages: Sequence[str]) -> Table:
+        """The stages with their times and, in the room that these leave, what came out."""
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True)
+        clocks = {stage: self._clock(self.lines[stage]) for stage in stages}
+        room = self.console.width - 7 - max(map(len, stages), default=0) - max(map(len, clocks.values()), default=0)
         for stage in stages:
             line = self.lines[stage]
             mark, style = MARKS[line.state]
-            seconds = self.now_s() - self.stage_began if line.state == "running" else line.seconds
-            shown = clock(seconds) if line.state in ("running", "done") else ""
             words = "dim" if style == "dim" else "bold" if line.state == "running" else ""
-            name = Text.assemble((f" {mark} ", style), (stage, words))
-            table.add_row(name, Text(shown, words), Text(line.note, "dim"))
+            note = Text(line.note, "dim")
+            note.truncate(max(0, room), overflow="ellipsis")
+            table.add_row(Text.assemble((f" {mark} ", style), (stage, words)), Text(clocks[stage], words), note)
         return table
+
+    def _clock(self, line: StageLine) -> str:
+        """How long a stage took, or has taken so far."""
+        seconds = self.now_s() - self.stage_began if line.state == "running" else line.seconds
+        return clock(seconds) if line.state in ("running", "done") else ""
 
     def _panel(self, width: int) -> RenderableType:
         if self.now is None:

@@ -17,7 +17,7 @@ from sg_local.job.calibrating import calibration_of
 from sg_local.job.export import pairs_of
 from sg_local.job.job import OpenRun
 from sg_local.job.layouts import asked_form
-from sg_local.job.required import needs
+from sg_local.job.required import needs, synth_again
 from sg_local.records import SgError, Task, digest
 from sg_local.run import ADAPTER, TRAIN, VALID
 
@@ -107,18 +107,26 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
     if asking.labels == "ensemble":
         return _ensemble(job, asking, who)
     if asking.labels == "calibrated" and asking.known:
-        return serve.Likeliest(_means(who, serve.Likeliest(), asking.known))
+        return serve.Likeliest(_means(_scores(who, serve.Likeliest(), asking.known)))
     return serve.Likeliest(_calibration(job, asking).means if asking.labels == "calibrated" else ())
 
 
 def _ensemble(job: OpenRun, asking: Asking, who: Answerer) -> Way:
-    """Direct and channel scores, centred on known inputs, in as many orders of the demonstrations as are evaluated."""
+    """Direct and channel scores, in as many orders of the demonstrations as are evaluated, centred as there.
+
+    Direct scores are centred on all known inputs, channel scores on the first ones.
+    """
     from sg_local import serve
     from sg_local.channel import orders_of
 
     known = asking.known or _known(job)
     way = serve.Ensemble(orders_of(job.task.examples, _n_orders(job)))
-    return replace(way, means=_means(who, way, known[:MOST_BY_ENSEMBLE]))
+    means = _means(_scores(who, way, known[:MOST_BY_ENSEMBLE]))
+    if len(known) > MOST_BY_ENSEMBLE:
+        direct = _scores(who, serve.Likeliest(), known)
+        over_all, over_first = _means(direct), _means(direct[:MOST_BY_ENSEMBLE])
+        means = tuple(both + all - first for both, all, first in zip(means, over_all, over_first, strict=True))
+    return replace(way, means=means)
 
 
 def _n_orders(job: OpenRun) -> int:
@@ -133,7 +141,7 @@ def check_known(job: OpenRun, asking: Asking) -> None:
         return
     n = len(set(_known(job)).difference(CONTENT_FREE))
     if n < FEWEST_KNOWN:
-        hint = f"Let the model write some: `synth {job.task.name}`. No training is needed."
+        hint = f"Let the model write some: `{synth_again(job)}`. No training is needed."
         message = f"Labels by ensemble need a run's inputs, and run {job.run.name} has {n or 'none'}."
         raise SgError(message, hint, exit_code=2)
 
@@ -162,8 +170,8 @@ def _known(job: OpenRun) -> tuple[str, ...]:
     return tuple(evaluate.calibration_inputs(job.run, job.task, job.plan["eval"], pairs))
 
 
-def _means(who: Answerer, way: Way, texts: Sequence[str]) -> tuple[float, ...]:
-    """Each label's mean score over texts, in nats. Raises SgError for a text that does not fit the context."""
+def _scores(who: Answerer, way: Way, texts: Sequence[str]) -> list[tuple[float, ...]]:
+    """Each label's score of each text, in nats. Raises SgError for a text that does not fit the context."""
     from sg_local import serve
 
     scores = []
@@ -171,6 +179,11 @@ def _means(who: Answerer, way: Way, texts: Sequence[str]) -> tuple[float, ...]:
         if answer.failed is not None:
             raise answer.failed
         scores.append(answer.scores)
+    return scores
+
+
+def _means(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Each label's mean score."""
     return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
 
 
@@ -199,6 +212,6 @@ def fingerprint(job: OpenRun, asking: Asking) -> str:
         voted if asking.votes else None,
         calibrated if asking.labels in CENTRED else None,
         *([asking.known] if asking.known else ()),
-        *([["orders", _n_orders(job)]] if asking.labels == "ensemble" and settings.ensemble else ()),
+        *([["orders", _n_orders(job)]] if asking.labels == "ensemble" else ()),
     ]
     return digest(facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from sg_local.backends import needs_model
@@ -15,8 +16,16 @@ if TYPE_CHECKING:
 def needs(job: OpenRun, name: str, stage: str) -> None:
     """Raises SgError when the file that an earlier stage makes is not there."""
     if not job.run.path(name).exists():
-        hint = f"Run `{stage} {job.task.name if stage == 'synth' else job.run.typed}` first."
+        hint = f"Run `{synth_again(job) if stage == 'synth' else f'{stage} {job.run.typed}'}` first."
         raise SgError(f"Run {job.run.name} has no {name} yet.", hint)
+
+
+def synth_again(job: OpenRun) -> str:
+    """The command that lets this run's rows be written; a task that is a file of one's own is called TASK."""
+    from sg_local import tasks
+
+    is_shipped = any(path.stem == job.task.name for path in tasks.shipped_tasks())
+    return f"synth {job.task.name if is_shipped else 'TASK'} name={shlex.quote(job.run.name)}"
 
 
 def check_base(job: OpenRun) -> None:
