@@ -121,7 +121,7 @@ def test_rows_and_epochs_shrink_until_the_time_is_enough(tmp_path, routing, mode
     job = given(tmp_path, routing, model, Budget())
     whole = forecast(job, ALL).seconds
     shares = []
-    for share in (0.9, 0.7, 0.5):
+    for share in (0.9, 0.75, 0.6):
         job = given(tmp_path, routing, model, Budget(time_s=share * whole))
         fit_time(job, ALL)
         found = forecast(job, ALL)
@@ -149,12 +149,12 @@ def test_where_nobody_knows_how_long_it_takes_the_training_is_bounded(tmp_path, 
 
 
 def test_a_run_remembers_its_budget_and_may_choose_again(tmp_path, routing, model):
-    job = given(tmp_path, routing, model, Budget(time_s=0.7 * forecast(begun(tmp_path, routing, model), ALL).seconds))
+    job = given(tmp_path, routing, model, Budget(time_s=0.8 * forecast(begun(tmp_path, routing, model), ALL).seconds))
     fit_time(job, ALL)
     assert kept_budget(job.record) == job.budget
     n_inputs = job.plan["synth"].n_inputs
     again = begun(tmp_path, routing, model, **job.record["set"])
-    again.record, again.budget = job.record, Budget(time_s=job.budget.time_s * 0.7)
+    again.record, again.budget = job.record, Budget(time_s=job.budget.time_s * 0.75)
     fit_time(again, ALL)
     assert again.plan["synth"].n_inputs < n_inputs or again.plan["train"].epochs < job.plan["train"].epochs
 
