@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from sg_local.calibration import Calibration
+from sg_local.calibration import Calibration, mean_scores
 from sg_local.evaluate.job import CONTENT_FREE
 from sg_local.files import file_digest
 from sg_local.job.calibrating import calibration_of
@@ -32,7 +32,6 @@ MOST_ORDERS = 3  # of the demonstrations, for labels by ensemble
 FEWEST_KNOWN = 8  # inputs; the mean of fewer says more of them than of the label
 UNKEPT = ("abstain", "known", "fitted")
 """Fields that change nothing of what is kept of an answer, its label and scores, or that are told apart elsewhere."""
-MOST_BY_ENSEMBLE = 32  # the ensemble scores each label twice or more
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _way(job: OpenRun, asking: Asking, who: Answerer) -> Way:
     if asking.labels == "ensemble":
         return _ensemble(job, asking, who)
     if asking.labels == "calibrated" and asking.known:
-        return serve.Likeliest(_means(_scores(who, serve.Likeliest(), asking.known)))
+        return serve.Likeliest(mean_scores(_scores(who, serve.Likeliest(), asking.known)))
     return serve.Likeliest(_calibration(job, asking).means if asking.labels == "calibrated" else ())
 
 
@@ -117,16 +116,15 @@ def _ensemble(job: OpenRun, asking: Asking, who: Answerer) -> Way:
     Direct scores are centred on all known inputs, channel scores on the first ones.
     """
     from sg_local import serve
-    from sg_local.channel import orders_of
+    from sg_local.channel import channel_scores, orders_of
+    from sg_local.evaluate.calibrating import MOST_CHANNEL
 
     known = asking.known or _known(job)
     way = serve.Ensemble(orders_of(job.task.examples, _n_orders(job)))
-    means = _means(_scores(who, way, known[:MOST_BY_ENSEMBLE]))
-    if len(known) > MOST_BY_ENSEMBLE:
-        direct = _scores(who, serve.Likeliest(), known)
-        over_all, over_first = _means(direct), _means(direct[:MOST_BY_ENSEMBLE])
-        means = tuple(both + all - first for both, all, first in zip(means, over_all, over_first, strict=True))
-    return replace(way, means=means)
+    direct = mean_scores(_scores(who, serve.Likeliest(), known))
+    first = [who.trimmed(text) for text in known[:MOST_CHANNEL]]
+    channel = mean_scores(channel_scores(who.generator, way.channel(who), first))
+    return replace(way, means=tuple(one + other for one, other in zip(direct, channel, strict=True)))
 
 
 def _n_orders(job: OpenRun) -> int:
@@ -180,11 +178,6 @@ def _scores(who: Answerer, way: Way, texts: Sequence[str]) -> list[tuple[float, 
             raise answer.failed
         scores.append(answer.scores)
     return scores
-
-
-def _means(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Each label's mean score."""
-    return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
 
 
 def fingerprint(job: OpenRun, asking: Asking) -> str:
