@@ -25,7 +25,7 @@ def job_for_asking(name: str, options: Options, home: Home, *, base: bool = Fals
 
     Raises SgError (usage) where neither is there, and where a run was made from another model than was given.
     """
-    is_task = any(path.stem == name for path in tasks.shipped_tasks()) or Path(name).is_file()
+    is_task = tasks.is_shipped(name) or Path(name).is_file()
     is_begun = not (base and is_task) or any(run.name == name for run in list_runs(options.runs))
     is_run = is_begun and find_run(options.runs, name) is not None
     if not (base or is_run) and is_task:

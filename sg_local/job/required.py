@@ -24,8 +24,8 @@ def synth_again(job: OpenRun) -> str:
     """The command that lets this run's rows be written; a task that is a file of one's own is called TASK."""
     from sg_local import tasks
 
-    is_shipped = any(path.stem == job.task.name for path in tasks.shipped_tasks())
-    return f"synth {job.task.name if is_shipped else 'TASK'} name={shlex.quote(job.run.name)}"
+    named = job.task.name if tasks.is_shipped(job.task.name) else "TASK"
+    return f"synth {named} name={shlex.quote(job.run.name)}"
 
 
 def check_base(job: OpenRun) -> None:

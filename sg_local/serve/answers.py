@@ -55,7 +55,8 @@ class Service:
     `chat` is the model's chat form, or None where it has none. A fused file carries its task in its own template,
     so it is served without `task`. `calibration` makes probabilities of label scores, and a label less probable than
     `abstain` is answered as "unsure" (0: never). `adapter` is what the engine answers with, if anything, and `version`
-    tells apart what its file held at different times. `settings` are its own lengths (None: the server's). With a
+    tells apart what its file held at different times; a base served for a task has one as well, and so a lane whose
+    beginnings are kept. `settings` are its own lengths (None: the server's). With a
     `labeller` the task's labels are chosen by ensemble, and nothing else is answered.
     """
 

@@ -12,7 +12,7 @@ from sg_local.tasks.files import (
     tests_of,
     with_tests,
 )
-from sg_local.tasks.find import find_task, shipped_folder, shipped_tasks
+from sg_local.tasks.find import find_task, is_shipped, shipped_folder, shipped_tasks
 from sg_local.tasks.labels import as_made, with_labels_named
 from sg_local.tasks.lint import check_task
 
@@ -28,6 +28,7 @@ __all__ = [
     "read_task",
     "read_tests",
     "shipped_folder",
+    "is_shipped",
     "shipped_tasks",
     "task_from",
     "tests_of",

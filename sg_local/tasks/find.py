@@ -20,6 +20,11 @@ def shipped_tasks() -> list[Path]:
     return sorted(shipped_folder("tasks").glob("*.toml"))
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a task of this name came with sg-local."""
+    return any(path.stem == name for path in shipped_tasks())
+
+
 def find_task(name: str) -> Path:
     """A path as given, or a shipped task by its name; SgError with the nearest names otherwise."""
     path = Path(name)
