@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sg_local.job.job import OpenRun
 
 MARGIN = 1.15  # a need is refused beyond this many times what is free, as the trainers do
-LIBRARIES = {"torch": 350 << 20, "mlx": 100 << 20}  # of a trainer, which stay in the process behind the training
+LIBRARIES = {"torch": 400 << 20, "mlx": 100 << 20}  # of a trainer, with what stays of its heap behind the training
+SCORING = 60 << 20  # what the evaluation fills beyond writing: an adapter, rows of logits, prompts and their answers
 ASKING = 200 << 20  # to let a server write: a vocabulary, rows, requests under way
 GENERATES = {"synth": "Writing rows", "eval": "The evaluation"}
 
@@ -133,7 +134,8 @@ def memory_of(job: OpenRun, stage: str) -> int:
         largest = max((one.n_bytes for one in wanted(job) if one.folder is None), default=0)
         need = engine_need(job.base.path, usual)
         return dataclasses.replace(need, weights=max(need.weights, largest)).resident + behind
-    return engine_memory(job) + behind  # the filters work beside the open engine
+    own = SCORING if stage == "eval" else 0
+    return engine_memory(job) + behind + own  # the filters work beside the open engine
 
 
 def engine_memory(job: OpenRun) -> int:
