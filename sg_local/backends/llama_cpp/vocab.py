@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import llama_cpp as lib
 
@@ -22,6 +23,8 @@ NORMAL, UNKNOWN, CONTROL = lib.LLAMA_TOKEN_ATTR_NORMAL, lib.LLAMA_TOKEN_ATTR_UNK
 LSTRIP, RSTRIP = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
 SPACE = " \t\n\v\f\r"  # C's isspace
 CHUNK = 1 << 14
+REMEMBERED, MOST_REMEMBERED = 1 << 13, 64
+"""Characters up to which the tokens of a text are remembered, and texts: a scored prompt is tokenised with each label."""
 MARKS = {mark for pair in THOUGHTS for mark in pair}
 
 
@@ -50,6 +53,7 @@ class Vocab:
         self.eos: int = lib.llama_vocab_eos(self.pointer)
         self.add_bos = bool(lib.llama_vocab_get_add_bos(self.pointer)) and self.bos >= 0
         self._pieces: dict[int, bytes] = {}
+        self._remembered = lru_cache(MOST_REMEMBERED)(self._plain)
         unusual = [id for id in range(self.size) if lib.llama_vocab_get_attr(self.pointer, id) != NORMAL]
         self.ends = frozenset(id for id in unusual if lib.llama_vocab_is_eog(self.pointer, id)) | {self.eos}
         self._specials = self._find_specials(unusual)
@@ -97,12 +101,15 @@ class Vocab:
 
     def plain(self, text: str) -> list[int]:
         """Token ids of text in which no control token is recognised, without a beginning-of-sequence token."""
+        return list(self._remembered(text)) if len(text) <= REMEMBERED else list(self._plain(text))
+
+    def _plain(self, text: str) -> tuple[int, ...]:
         data = text.encode("utf-8", "replace")
         size = len(data) + 16
         buffer = (lib.llama_token * size)()
         count = lib.llama_tokenize(self.pointer, data, len(data), buffer, size, False, False)
         assert count >= 0, count
-        return buffer[:count]
+        return tuple(buffer[:count])
 
     def continuation(self, segments: Segments, prompt: list[int], text: str) -> list[int]:
         """Tokens of `text` after a prompt: those of the joint string where they leave the prompt's tokens whole.
