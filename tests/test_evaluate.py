@@ -7,13 +7,14 @@ from tiny_runs import PAIRS, REWRITE, SETTINGS, TASK, FakeGenerator, job_of
 
 from sg_local.evaluate import SYSTEMS, evaluate, judged_rows, parse_gate, require
 from sg_local.evaluate.answering import Restricted
-from sg_local.evaluate.job import dev_questions
+from sg_local.evaluate.job import dev_questions, held_out_questions
 from sg_local.evaluate.retain import PASSAGES, perplexity, split_passage
 from sg_local.evaluate.scoreboard import Scoreboard
 from sg_local.records import Answer, Pair, Score, ScoredPrompt, SgError, TestRow
 from sg_local.report import read_report
 from sg_local.report.records import Excluded
 from sg_local.run import ADAPTER, ANSWERS, REPORT, Run
+from sg_local.serve.batch import Answerer
 
 
 def test_the_report_holds_every_system_with_score_interval_and_n(tmp_path):
@@ -161,6 +162,16 @@ def test_leaked_test_rows_are_excluded_and_counted(tmp_path):
     report = evaluate(job_of(tmp_path, dataclasses.replace(TASK, tests=tests)))
     assert report.excluded == Excluded((4,), (5,))
     assert report.n == 4 and [row.index for row in report.rows] == [0, 1, 2, 3]
+
+
+def test_a_row_is_asked_about_without_the_blanks_around_it_as_predict_asks(tmp_path):
+    tests = (*TASK.tests, TestRow("  a blue boat", ("blue",)))
+    task = dataclasses.replace(TASK, tests=tests)
+    job = job_of(tmp_path, task)
+    asked = held_out_questions(job, [False] * len(tests))[-1]
+    assert asked.input == Answerer(job.generator, task, job.form).trimmed(tests[-1].input) == "a blue boat"
+    shown = dataclasses.replace(task, examples=(Pair("  a grey cat", "red"), *task.examples))
+    assert held_out_questions(dataclasses.replace(job, task=shown), [False] * len(tests))[-1].input == "  a blue boat"
 
 
 def test_nothing_but_leaks_is_refused(tmp_path):

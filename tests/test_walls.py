@@ -88,6 +88,7 @@ MAY_IMPORT = {
         *DISK,
         "channel",
         "splitting",
+        "parsing",
         "fields",
         "schemas",
         "prompts",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.backends import Generator
+from sg_local.parsing import trimmed
 from sg_local.prompts import Form, majority, normalise
 from sg_local.records import Candidate, Pair, Task, row_id
 from sg_local.run import CANDIDATES, Run, without_gained
@@ -151,10 +152,11 @@ class EvalQuestion:
 
 
 def held_out_questions(job: Evaluation, leaked: Sequence[bool]) -> list[EvalQuestion]:
-    """The test rows that did not leak, under their places in the task."""
+    """The test rows that did not leak, under their places in the task; blanks around are cut as predict cuts them."""
     examples = job.task.examples
+    shown = [pair.input for pair in examples]
     return [
-        EvalQuestion(i, row.input, examples, row.outputs)
+        EvalQuestion(i, trimmed(row.input, shown), examples, row.outputs)
         for i, (row, out) in enumerate(zip(job.task.tests, leaked, strict=True))
         if not out
     ]
