@@ -141,7 +141,7 @@ def matched(question: Question, runs: Sequence[Decider], *, named: bool = False)
 
 
 @dataclass
-class Reading:
+class OpenQuestion:
     """One question under way. `n_tokens` counts its prompt's tokens once that is built."""
 
     question: Question
@@ -206,22 +206,23 @@ async def decide(request: Request, deciders: Deciders, scorer: Scorer) -> dict[s
     """The answer to a request, all its questions asked together. Raises Misread, and what the scorer raises."""
     runs = candidates(request, deciders)
     named = len(runs) == 1 and runs[0].name == request.model
-    readings = [Reading(question, request.state) for question in request.questions]
+    open_questions = [OpenQuestion(question, request.state) for question in request.questions]
 
-    async def answer(reading: Reading) -> tuple[float, ...]:
-        run = matched(reading.question, runs, named=named)
-        return await (reading.by_base(deciders, scorer) if run is None else reading.by_run(run, scorer))
+    async def answer(one: OpenQuestion) -> tuple[float, ...]:
+        run = matched(one.question, runs, named=named)
+        return await (one.by_base(deciders, scorer) if run is None else one.by_run(run, scorer))
 
     try:
-        found = await together(map(answer, readings))
+        found = await together(map(answer, open_questions))
     except prompts.TooLong as error:
         message = f"{error.message} Send a shorter state."
         raise Misread(message, status=413, place=("state",), code="context_length_exceeded") from error
     answers = {
-        one.question.id: {**said(one.question, likely), **one.x} for one, likely in zip(readings, found, strict=True)
+        one.question.id: {**said(one.question, likely), **one.x}
+        for one, likely in zip(open_questions, found, strict=True)
     }
-    usage = {"input_tokens": sum(one.n_tokens for one in readings), "output_tokens": 0}
-    return {"model": _who(readings), "answers": answers, "usage": usage}
+    usage = {"input_tokens": sum(one.n_tokens for one in open_questions), "output_tokens": 0}
+    return {"model": _who(open_questions), "answers": answers, "usage": usage}
 
 
 def _fitting(
@@ -257,7 +258,7 @@ def _channel(
     return ScoredPrompt("", segments, tuple(prompts.PLAIN.lead + one for one in texts))
 
 
-def _who(readings: Sequence[Reading]) -> str:
+def _who(open_questions: Sequence[OpenQuestion]) -> str:
     """Who answered: the one run that did, else the base, else all by name."""
-    names = dict.fromkeys(str(one.x["x_model"]) for one in readings)
+    names = dict.fromkeys(str(one.x["x_model"]) for one in open_questions)
     return "+".join(names)

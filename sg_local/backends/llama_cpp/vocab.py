@@ -24,7 +24,7 @@ LSTRIP, RSTRIP = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
 SPACE = " \t\n\v\f\r"  # C's isspace
 CHUNK = 1 << 14
 REMEMBERED, MOST_REMEMBERED = 1 << 13, 64
-"""Characters up to which a text's tokens are remembered, and how many texts: a prompt is asked about with every label."""
+"""Characters of a text whose tokens are remembered, and texts: a prompt is tokenised with each label."""
 MARKS = {mark for pair in THOUGHTS for mark in pair}
 
 
