@@ -28,7 +28,7 @@ from sg_local.backends.mlx.device import Device, memory_errors, prepare_device
 from sg_local.backends.mlx.forward import Batch, logits, make_batch, summed_loss
 from sg_local.backends.mlx.processes import Processes, join
 from sg_local.backends.mlx.weights import load_model
-from sg_local.backends.training.checkpoint import Arrays, TrainJob, TrainProgress, adapter_metadata
+from sg_local.backends.training.checkpoint import Arrays, TrainJob, adapter_metadata, adapter_record
 from sg_local.backends.training.handover import Handover
 from sg_local.backends.training.loop import StepPlan, StepResult, run_loop
 from sg_local.backends.training.lora import (
@@ -222,10 +222,10 @@ class MlxTrainer:
         progress = run_loop(engine, job, on_step)
         mx.clear_cache()
         if gate is None:
-            return _record(job, progress, out / ADAPTER, "")
+            return adapter_record(job, progress, "mlx", out / ADAPTER, "")
         path = self._write(job, lora)
         gate.check_adapter(path, self._logits_of(lora, with_adapter=True))
-        return _record(job, progress, path, file_digest(path) or "")
+        return adapter_record(job, progress, "mlx", path, file_digest(path) or "")
 
     def _load(self, settings: TrainSettings) -> MlxLora:
         model = load_model(self.path, keep_quantised=self.device.is_metal)
@@ -265,19 +265,3 @@ def _leaves(tree: Any) -> list[tuple[str, mx.array]]:
     """A tree's arrays by their dotted names."""
     found: Any = tree_flatten(tree)
     return list(found)
-
-
-def _record(job: TrainJob, progress: TrainProgress, path: Path, digest: str) -> Adapter:
-    best = progress.best_step or progress.step
-    return Adapter(
-        path=str(path),
-        digest=digest,
-        base_digest=job.base_digest,
-        rank=job.settings.rank,
-        alpha=job.settings.alpha,
-        trainer="mlx",
-        n_steps=progress.step,
-        best_step=best,
-        loss=next(step.loss for step in progress.curve if step.step == best),
-        valid_loss=progress.best_loss,
-    )

@@ -16,7 +16,7 @@ from sg_local.backends.torch.forward import logits
 from sg_local.backends.torch.model import LoadedBase, load_base, slice_of
 from sg_local.backends.torch.output import ADAPTER, write_outputs
 from sg_local.backends.torch.packing import pack_tokens
-from sg_local.backends.training.checkpoint import TrainJob, TrainProgress
+from sg_local.backends.training.checkpoint import TrainJob, adapter_record
 from sg_local.backends.training.holding import stored
 from sg_local.backends.training.loop import run_loop
 from sg_local.backends.training.lora import check_examples, check_settings
@@ -71,10 +71,10 @@ class TorchTrainer:
         progress = run_loop(TorchEngine(base, adapter, job, recompute=way.recomputed), job, on_step)
         give_back_memory(base)
         if gate is None:
-            return _record(job, progress, out / ADAPTER, "")
+            return adapter_record(job, progress, "torch", out / ADAPTER, "")
         path = write_outputs(base, adapter, job, self.model)
         gate.check_adapter(path, self._logits_of(base, adapter))
-        return _record(job, progress, path, file_digest(path) or "")
+        return adapter_record(job, progress, "torch", path, file_digest(path) or "")
 
     def _logits_of(self, base: LoadedBase, adapter: TorchLora | None) -> Logits:
         """Logits in float32 from the layers asked for; a bfloat16 base is loaded again, those layers alone."""
@@ -86,22 +86,6 @@ class TorchTrainer:
             return logits(part, adapter, pack_tokens(tokens, base.device)).cpu().numpy()
 
         return logits_of
-
-
-def _record(job: TrainJob, progress: TrainProgress, path: Path, digest: str) -> Adapter:
-    best = progress.best_step or progress.step
-    return Adapter(
-        path=str(path),
-        digest=digest,
-        base_digest=job.base_digest,
-        rank=job.settings.rank,
-        alpha=job.settings.alpha,
-        trainer="torch",
-        n_steps=progress.step,
-        best_step=best,
-        loss=next(step.loss for step in progress.curve if step.step == best),
-        valid_loss=progress.best_loss,
-    )
 
 
 def placement(precision: str = AUTO) -> tuple[torch.device, torch.dtype]:

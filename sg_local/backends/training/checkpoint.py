@@ -25,7 +25,7 @@ from sg_local.backends.training.precision import AUTO
 from sg_local.files import replacing
 from sg_local.gguf import GgufFile
 from sg_local.reading import as_record, loads, open_file
-from sg_local.records import MadeOtherwise, SgError, TokenExample, TrainStep, digest
+from sg_local.records import Adapter, MadeOtherwise, SgError, TokenExample, TrainStep, digest
 from sg_local.words import brief
 
 Arrays = dict[str, np.ndarray]
@@ -98,6 +98,23 @@ class Kept:
 
     identity: dict[str, str]
     progress: TrainProgress
+
+
+def adapter_record(job: TrainJob, progress: TrainProgress, trainer: str, path: Path, sha256: str) -> Adapter:
+    """What a job leaves to the run: its adapter file, of which training it is, and the losses of its best step."""
+    best = progress.best_step or progress.step
+    return Adapter(
+        path=str(path),
+        digest=sha256,
+        base_digest=job.base_digest,
+        rank=job.settings.rank,
+        alpha=job.settings.alpha,
+        trainer=trainer,
+        n_steps=progress.step,
+        best_step=best,
+        loss=next(step.loss for step in progress.curve if step.step == best),
+        valid_loss=progress.best_loss,
+    )
 
 
 def adapter_metadata(base: GgufFile, job: TrainJob) -> dict[str, Any]:
