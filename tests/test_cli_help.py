@@ -32,6 +32,17 @@ def help_of(path, command, width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_a_group_tells_the_whole_first_sentence_of_its_commands(width):
+    groups = [(path, command) for path, command in commands() if isinstance(command, click.Group)]
+    assert len(groups) > 4
+    for path, group in groups:
+        told = " ".join(help_of(path, group, width).partition("Commands:")[2].split())
+        for name, command in group.commands.items():
+            sentence = " ".join(command.help.split("\n\n")[0].split())
+            assert f"{name} {sentence.partition('. ')[0]}" in told and "..." not in told
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_no_option_gate_or_name_is_broken_at_a_hyphen(width):
     lines = [line for path, command in commands() for line in help_of(path, command, width).splitlines()]
     assert len(lines) > 500 and [line for line in lines if re.search(r"\w-$", line)] == []
