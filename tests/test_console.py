@@ -266,6 +266,13 @@ def test_what_is_irrelevant_is_explained_and_whose_answers_are_is_told_at_every_
     assert "names no label" not in "\n".join(drawn(verdict(none, width), width, 50))
 
 
+def test_a_file_s_name_takes_the_room_that_no_hash_needs():
+    name = "SmolLM2-135M-support-routing-v1.0-Q6_K.gguf"
+    card = dataclasses.replace(CARD_AT_THE_END, artefacts=((f"runs/demo/{name}", "138.4 MB", "294e25524e7a"),))
+    text = "\n".join(drawn(verdict(card, 60), 60, 50))
+    assert f"{name}  138.4 MB" in text and "sha256" not in text
+
+
 @pytest.mark.parametrize("width", [60, 70, 80])
 def test_no_stage_is_parted_from_its_time(width):
     stages = (

@@ -176,10 +176,10 @@ def _files(card: VerdictCard, room: int) -> list[RenderableType]:
     """The folder once, then each file's name, size and, where there is room, the beginning of its hash; the times."""
     names = [PurePath(path).name for path, _, _ in card.artefacts]
     has_digest = max(map(len, names), default=0) + len("  000.0 MB  sha256 000000000000") <= room
-    table = grid("left", "right", "left")
+    table = grid("left", "right", "left") if has_digest else grid("left", "right")
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
     for name, (_, size, digest) in zip(names, card.artefacts, strict=True):
-        table.add_row(Text(name), Text(size), Text(f"sha256 {digest}" if has_digest else "", "dim"))
+        table.add_row(Text(name), Text(size), *([Text(f"sha256 {digest}", "dim")] if has_digest else []))
     folders = dict.fromkeys(str(PurePath(path).parent) for path, _, _ in card.artefacts)
     times = flowing((Text(f"{stage} {seconds}", "dim") for stage, seconds in card.stages), room)
     return [*(Text(f"{folder}/", "dim") for folder in folders), table, *times]
