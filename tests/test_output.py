@@ -46,6 +46,16 @@ def test_a_note_breaks_between_words_and_keeps_a_path_whole(width, monkeypatch, 
     assert all(len(line) <= width for line in lines if path not in line)
 
 
+@pytest.mark.parametrize(("width", "n_lines"), [(60, 2), (80, 1)])
+def test_the_next_commands_are_never_broken(width, n_lines, monkeypatch, capsys):
+    on_a_terminal(monkeypatch, width)
+    commands = ("sg-local review runs2/second", "sg-local train runs2/second --redo")
+    output.next_commands(*commands)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == n_lines and max(map(len, lines)) <= width
+    assert all(sum(command in line for line in lines) == 1 for command in commands)
+
+
 def test_a_pipe_gets_a_sentence_as_one_line(capsys):
     said = "word " * 40 + "end."
     output.tell(said)

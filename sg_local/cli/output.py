@@ -73,6 +73,13 @@ def note(text: str) -> None:
     say(_broken(text, width) if sys.stderr.isatty() else text, err=True)
 
 
+def next_commands(*commands: str) -> None:
+    """What to run now, on stderr: in one line or, on a terminal that has no room for it, a line for each command."""
+    line = f"Next: {', or '.join(commands)}"
+    fits = not sys.stderr.isatty() or len(line) <= shutil.get_terminal_size().columns
+    say(line if fits else "Next: " + "\n  or: ".join(commands), err=True)
+
+
 def _broken(text: str, width: int) -> str:
     """The text in lines that end between words: paths and commands stay whole, so that they can be copied."""
     return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

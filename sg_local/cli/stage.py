@@ -46,10 +46,6 @@ def _stage(job: OpenRun, name: str, *, again: bool = False) -> None:
         perform(job, name, tell, again=again)
 
 
-def _next(line: str) -> None:
-    output.say(f"Next: {line}", err=True)
-
-
 @click.command(
     "synth",
     cls=Command,
@@ -76,7 +72,7 @@ def synth_command(environment: Environment, task: str, options: Options) -> None
     with opened as job:
         _stage(job, "synth", again=options.redo)
         output.say(job.run.path("candidates.jsonl"))
-        _next(f"sg-local filter {job.run.typed}")
+        output.next_commands(f"sg-local filter {job.run.typed}")
 
 
 @click.command(
@@ -109,7 +105,8 @@ def filter_command(environment: Environment, run: str, as_json: bool, options: O
         show_funnel(dataclasses.replace(found, policy=told.get("policy", ""), why=told.get("why", "")))
         if found.kept:
             train_line = training_line(job.run)
-            _next(f"sg-local review {job.run.typed}" + (f", or sg-local {train_line}" if train_line else ""))
+            again = [f"sg-local {train_line}"] if train_line else []
+            output.next_commands(f"sg-local review {job.run.typed}", *again)
 
 
 @click.command(
@@ -142,11 +139,12 @@ def train_command(environment: Environment, run: str, prepare: bool, options: Op
             with job.lock():
                 folder = train.prepare(job)
             output.say(folder)
-            _next(f"{train.launch_line(job, folder)}\nThen: sg-local train {job.run.typed}")
+            output.next_commands(train.launch_line(job, folder))
+            output.say(f"Then: sg-local train {job.run.typed}", err=True)
             return
         _stage(job, "train", again=options.redo)
         show_files(job.run)
-        _next(f"sg-local eval {job.run.typed}, or sg-local export {job.run.typed}")
+        output.next_commands(f"sg-local eval {job.run.typed}", f"sg-local export {job.run.typed}")
 
 
 @click.command(
@@ -231,7 +229,7 @@ def export_command(
         show_gates(job.run, as_json)
         if not as_json:
             show_files(job.run)
-        _next(f"sg-local eval {job.run.typed}, or sg-local serve {job.run.typed}")
+        output.next_commands(f"sg-local eval {job.run.typed}", f"sg-local serve {job.run.typed}")
 
 
 def show_preset(written: WrittenPreset) -> None:
