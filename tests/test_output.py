@@ -10,6 +10,7 @@ from tiny_runs import job_of
 
 from sg_local.cli import output
 from sg_local.cli.eval import show_answers
+from sg_local.cli.tasks import show
 from sg_local.evaluate import evaluate
 
 WIDTHS = (60, 80)
@@ -54,6 +55,15 @@ def test_the_next_commands_are_never_broken(width, n_lines, monkeypatch, capsys)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == n_lines and max(map(len, lines)) <= width
     assert all(sum(command in line for line in lines) == 1 for command in commands)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_task_s_prompt_breaks_between_words(width, monkeypatch, capsys):
+    on_a_terminal(monkeypatch, width)
+    show.callback("support_routing", as_json=False, as_toml=False)
+    prompt = capsys.readouterr().out.partition("The prompt:")[2]
+    assert "Decide which team should answer it. Answer with exactly" in " ".join(prompt.split())
+    assert max(map(len, prompt.splitlines())) <= width and prompt.rstrip().endswith("\nOutput:")
 
 
 def test_a_pipe_gets_a_sentence_as_one_line(capsys):

@@ -79,7 +79,8 @@ def show(task: str, as_json: bool, as_toml: bool) -> None:
     pairs += [("tests", str(len(found.tests))), ("instruction", found.instruction)]
     pairs += [(f"example {i}", f"{pair.input} -> {pair.output}") for i, pair in enumerate(found.examples, 1)]
     output.show_pairs(found.name, pairs)
-    output.say(f"\nThe prompt:\n\n{prompt_text(found)}")
+    output.say("\nThe prompt:\n")
+    output.tell(prompt_text(found))
 
 
 @tasks_command.command(
