@@ -15,14 +15,15 @@ HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 overrides and isolates; and lone surrogates, which no stream can write."""
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
+def did_you_mean(word: str, known: Sequence[str], before: str = "") -> str:
     """A question that names the known word that was begun, else the nearest one; or an empty string.
 
-    Letter case is no matter; of several that begin alike, the first in the order given.
+    `before` is what has to be typed before any of them. Letter case is no matter; of several that begin alike, the
+    first in the order given.
     """
     begun = [one for one in known if word and one.lower().startswith(word.lower())]
     near = begun or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"Did you mean {near[0]}?" if near else ""
+    return f"Did you mean {before}{near[0]}?" if near else ""
 
 
 def counted(n: int, noun: str, verb: str = "") -> str:

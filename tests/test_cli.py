@@ -260,7 +260,10 @@ BROKEN = {
         (["run", "support_routing", "--model", "no.gguf"], "no.gguf"),
         (["run", "support_routing", "--model", "smollm"], "Did you mean"),
         (["run", "support_routing", "--preset", "best", "--backend", "scripted"], "no preset 'best'"),
-        (["run", "support_routing", "--backend", "scripted", "--set", "synth.n_input=3"], "Did you mean n_inputs?"),
+        (
+            ["run", "support_routing", "--backend", "scripted", "--set", "synth.n_input=3"],
+            "Did you mean synth.n_inputs?",
+        ),
         (["run", "support_routing", "--backend", "scripted", "--set", "snyth.n_inputs=3"], "Did you mean synth?"),
         (["run", "support_routing", "--backend", "scripted", "--set", "synth.n_inputs=x"], "synth.n_inputs"),
         (["run", "support_routing", "--backend", "scripted", "--set", "synth.n_inputs"], "has no value"),

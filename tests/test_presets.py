@@ -45,6 +45,9 @@ def test_a_near_miss_is_suggested():
     with pytest.raises(SgError) as error:
         changed(SynthSettings(), {"temprature": 1.0})
     assert error.value.hint == "Did you mean temperature?"
+    with pytest.raises(SgError) as error:
+        changed(SynthSettings(), {"temprature": 1.0}, "synth")
+    assert error.value.hint == "Did you mean synth.temperature?"
 
 
 def test_a_group_is_not_a_value():

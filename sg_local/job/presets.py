@@ -142,7 +142,7 @@ def changed(settings: T, values: Values, where: str = "") -> T:
     for name, value in values.items():
         place = f"{where}.{name}" if where else name
         if name not in hints:
-            hint = did_you_mean(name, list(hints)) or f"There is: {', '.join(hints)}."
+            hint = did_you_mean(name, list(hints), place.removesuffix(name)) or f"There is: {', '.join(hints)}."
             raise SgError(f"There is no setting {place!r}.", hint, exit_code=2)
         old = getattr(settings, name)
         if dataclasses.is_dataclass(old):
