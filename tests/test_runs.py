@@ -74,6 +74,13 @@ def test_runs_without_rows_in_common_are_not_held_against_each_other(runs):
     assert "share no test rows" in run("runs", "compare", "one", "two").stdout
 
 
+def test_a_copied_run_is_compared_under_its_own_name(runs):
+    shutil.copytree(runs / "one", runs / "copy")
+    [pair] = compared("one", "copy")["pairs"]
+    assert (pair["run"], pair["against"], pair["n"], pair["gain"]) == ("copy", "one", 60, 0.0)
+    assert "copy is not shown to differ from one" in run("runs", "compare", "one", "copy").stdout
+
+
 def test_a_run_that_was_not_measured_has_no_figures(runs):
     (runs / "two" / "report.json").unlink()
     found = compared("one", "two")

@@ -80,8 +80,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """The runs side by side. Raises SgError for a report or stamp that is damaged."""
     reports = [read_report(run) if run.path(REPORT).exists() else None for run in runs]
     figures = tuple(_figures(run, report) for run, report in zip(runs, reports, strict=True))
-    first = reports[0]
-    pairs = [_paired(one, first) for one in reports[1:] if one is not None] if first is not None else []
+    measured = [(run.name, report) for run, report in zip(runs, reports, strict=True) if report is not None]
+    pairs = [_paired(one, measured[0]) for one in measured[1:]] if reports[0] is not None else []
     return Comparison(figures, tuple(pair for pair in pairs if pair is not None), _differing(runs))
 
 
@@ -106,8 +106,12 @@ def _figures(run: Run, report: Report | None) -> ComparedRun:
     return measured if main is None else replace(measured, gain=main.gain, gain_low=main.low, gain_high=main.high)
 
 
-def _paired(report: Report, first: Report) -> PairedRun | None:
-    """The difference of what two runs serve; None where they have no test rows in common, or another metric."""
+def _paired(one: tuple[str, Report], against: tuple[str, Report]) -> PairedRun | None:
+    """The difference of what two runs serve; None where they have no test rows in common, or another metric.
+
+    Each comes with its name as the folder has it: a copied run's report still has the name of the first.
+    """
+    (name, report), (first_name, first) = one, against
     mine, other = _scores(report), _scores(first)
     shared = [key for key in mine if key in other]
     if len(shared) < FEWEST or report.metric != first.metric:
@@ -115,7 +119,7 @@ def _paired(report: Report, first: Report) -> PairedRun | None:
     draws = metrics.resamples(len(shared), 0)
     scores = [[found[key] / 100 for key in shared] for found in (mine, other)]
     found = metrics.paired(scores[0], scores[1], draws)
-    return PairedRun(report.run, first.run, len(shared), found.gain, found.low, found.high, found.p, found.outcome)
+    return PairedRun(name, first_name, len(shared), found.gain, found.low, found.high, found.p, found.outcome)
 
 
 def _scores(report: Report) -> dict[tuple[Any, ...], float]:
