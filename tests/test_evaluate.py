@@ -471,6 +471,9 @@ def test_a_gate_on_an_unknown_system_lists_the_known_ones(judged):
     with pytest.raises(SgError, match="names a system that was not measured") as error:
         require(judged, [parse_gate("tuned-base_synthetic>1")])
     assert "tuned-base" in error.value.hint
+    with pytest.raises(SgError) as error:
+        require(judged, [parse_gate("tnued>1")])
+    assert error.value.hint.startswith("Did you mean tuned?") and len(error.value.hint) < 400
 
 
 def test_the_most_typical_of_many_samples_is_an_untuned_system_where_it_is_asked_for(tmp_path):

@@ -21,6 +21,7 @@ from sg_local.metrics import Difference
 from sg_local.prompts import normalise
 from sg_local.records import GATE_NOT_MET, SgError, Task
 from sg_local.report.records import BASE, Family, Gain, Outcome, Report, Role, SystemResult, sentence, strongest
+from sg_local.words import did_you_mean
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 GATE = re.compile(r"\s*(\w+)(?:\s*-\s*(\w+))?(?:\.(low|high))?\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)\s*")
@@ -174,9 +175,11 @@ class Gate:
         """The figure that the gate judges; SgError (usage) where the report has no such system."""
         found = report.gains.get(self.key) or report.systems.get(self.key)
         if found is None:
-            known = ", ".join((*report.systems, *report.gains))
+            near = did_you_mean(self.key, [*report.systems, *report.gains])
+            gain = next(iter(report.gains), "tuned-base")
+            known = f"Measured: {', '.join(report.systems)}; and their gains, such as {gain}."
             raise SgError(
-                f"The gate {self.text!r} names a system that was not measured.", f"It has: {known}.", exit_code=2
+                f"The gate {self.text!r} names a system that was not measured.", f"{near} {known}".strip(), exit_code=2
             )
         if self.part:
             return found.low if self.part == "low" else found.high
