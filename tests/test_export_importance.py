@@ -217,3 +217,8 @@ SAMPLE = export.FusedFile("", "", 0, "", {}, 1, SHARES, {}, {}, None, (), 0.0, "
 
 def test_the_stage_tells_what_it_measures():
     assert "measuring what matters" in export_progress(ExportEvent("importance", "base.gguf")).phase
+
+
+def test_the_live_view_names_the_base_s_own_types_in_words():
+    phases = [export_progress(ExportEvent("weigh", type)).phase for type in ("same", "Q4_0")]
+    assert phases == [f"testing whether {one} keeps the quality" for one in ("the base's own mix of types", "Q4_0")]

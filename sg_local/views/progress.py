@@ -61,6 +61,10 @@ EXPORT_PHASES = {
 }
 
 
+NAMED_TYPES = {"same": "the base's own mix of types"}
+"""What a type is called where its name alone says nothing."""
+
+
 def export_progress(event: ExportEvent) -> Progress:
     """Bytes of a merge, steps of a check, or what a file's gate found."""
     if event.phase == "merge":
@@ -68,7 +72,7 @@ def export_progress(event: ExportEvent) -> Progress:
     if event.fused is not None:
         checks = {check.name: check.value for check in event.fused.checks}
         return Progress(f"{event.file} {'passed' if event.fused.passed else 'did not pass'}", 0, 0, facts=checks)
-    phase = EXPORT_PHASES.get(event.phase, event.phase + " {}").format(event.file)
+    phase = EXPORT_PHASES.get(event.phase, event.phase + " {}").format(NAMED_TYPES.get(event.file, event.file))
     return Progress(phase, event.done, event.wanted, "steps")
 
 
