@@ -233,7 +233,7 @@ def warnings_of(n_train: int, curve: Sequence[tuple[int, float, float | None]]) 
     """What a person should know before trusting the adapter."""
     words = []
     if n_train < FEW_ROWS:
-        words.append(f"Only {n_train} rows trained this adapter: fewer than {FEW_ROWS} rarely hold a task.")
+        words.append(f"Only {n_train} rows trained this adapter: fewer than {FEW_ROWS} are rarely enough.")
     measured = [loss for _, _, loss in curve if loss is not None]
     if len(measured) > 1 and min(measured[1:]) > measured[0]:
         words.append(f"The validation loss rose from the start ({measured[0]:.3f} to {min(measured[1:]):.3f} at best).")
