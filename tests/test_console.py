@@ -266,6 +266,14 @@ def test_what_is_irrelevant_is_explained_and_whose_answers_are_is_told_at_every_
     assert "names no label" not in "\n".join(drawn(verdict(none, width), width, 50))
 
 
+def test_the_doctor_s_command_is_never_broken():
+    verdict = "This machine is ready. Try: sg-local run support_routing --yes"
+    for width, n_lines in ((60, 2), (80, 1)):
+        lines = [line.strip("\u2502 ") for line in drawn(cards.doctor([], verdict, width), width, 20)]
+        said = [line for line in lines if "ready" in line or "sg-local" in line]
+        assert len(said) == n_lines and said[-1].endswith("Try: sg-local run support_routing --yes")
+
+
 def test_a_file_s_name_takes_the_room_that_no_hash_needs():
     name = "SmolLM2-135M-support-routing-v1.0-Q6_K.gguf"
     card = dataclasses.replace(CARD_AT_THE_END, artefacts=((f"runs/demo/{name}", "138.4 MB", "294e25524e7a"),))

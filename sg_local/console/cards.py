@@ -6,6 +6,7 @@ whose meaning a word or a number says too. Yellow and anything bold and coloured
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 
-from sg_local.console.text import Text
+from sg_local.console.text import Text, flowing
 from sg_local.views.records import FindingView, FunnelCard
 
 WIDTH = 100
@@ -160,5 +161,6 @@ def doctor(findings: Sequence[FindingView], verdict: str, width: int) -> Rendera
         table.add_row(Text(mark, style), Text(finding.name), found)
         if finding.fix:
             table.add_row("", "", Text.assemble(("fix: ", "dim"), (finding.fix, "bold")))
-    body = Group(table, Text(""), Text(verdict, "bold"))
+    sentences = (Text(sentence, "bold") for sentence in re.split(r"(?<=\.) ", verdict))
+    body = Group(table, Text(""), *flowing(sentences, width - len("\u2502  \u2502"), 1))
     return Panel(body, title="Doctor", title_align="left", width=width)
