@@ -80,7 +80,11 @@ def rows_options(command: Decorated) -> Decorated:
         click.option("--text", "is_text", is_flag=True, help=is_text),
         click.option("--jsonl", is_flag=True, help=jsonl),
         abstain_option,
-        click.option("--probabilities", is_flag=True, help="Also give the probability of every label."),
+        click.option(
+            "--probabilities",
+            is_flag=True,
+            help="Also give probabilities: of every label in files and JSON, else of the answer.",
+        ),
         click.option(
             "--columns", metavar="input=NAME", help="Which column holds the inputs.  [default: recognised by name]"
         ),
