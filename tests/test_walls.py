@@ -86,6 +86,7 @@ MAY_IMPORT = {
     },
     "evaluate": {
         *DISK,
+        "words",
         "channel",
         "splitting",
         "parsing",
