@@ -29,5 +29,5 @@ def test_the_walk_runs_on_the_embedded_model(own_folder, embedded, capsys):
         exec(compile(block, f"{PAGE.name}, block {number}", "exec"), names)
     said = capsys.readouterr().out
     assert re.search(r"synth: \d+ pairs", said) and re.search(r"\d+ -> \d+ percent on 9 rows", said)
-    assert "There is no setting 'train.epoch'. Did you mean epochs?" in said
+    assert "There is no setting 'train.epoch'. Did you mean train.epochs?" in said
     assert (own_folder / "runs" / "team-smollm2-135m-instruct" / "SmolLM2-135M-team-v1.0-Q8_0.gguf").is_file()

@@ -136,7 +136,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(own_folder):
         sg.open_job("support_routing", sead=3)
     with pytest.raises(sg.SgError, match="no setting 'train.epoch'") as failed:
         sg.open_job("support_routing", backend="scripted", settings={"train": {"epoch": 3}})
-    assert failed.value.hint == "Did you mean epochs?"
+    assert failed.value.hint == "Did you mean train.epochs?"
     with job() as found, pytest.raises(sg.SgError, match=r"no candidates\.jsonl yet"):
         found.train()
     with job() as found, pytest.raises(sg.SgError, match=r"no candidates\.jsonl yet"):
