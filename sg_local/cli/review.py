@@ -136,7 +136,7 @@ def say_next(job: OpenRun) -> None:
     """The command that trains on what was judged, on stderr; nothing where no pair is left, or nothing changed."""
     line = training_line(job.run)
     if line is not None:
-        output.say(f"Next: sg-local {line}", err=True)
+        output.next_commands(f"sg-local {line}")
 
 
 def review_on_screen(job: OpenRun, environment: Environment, judge: str, sample: int | None = None) -> ReviewState:

@@ -124,7 +124,7 @@ def _tell(files: list[Path], *, is_shown: bool) -> None:
         output.say(path)
     rows = [path for path in files if path.name.endswith(ROWS_ENDING)]
     command = ["sg-local", "run", str(files[0]), *(part for path in rows for part in ("--rows", str(path)))]
-    output.say(f"Next: {shlex.join(command)}", err=True)
+    output.next_commands(shlex.join(command))
 
 
 def grammar_check() -> Callable[[str], object] | None:

@@ -109,7 +109,7 @@ def tune_settings_command(
     show_outcome(found, tuple(at.tasks), as_json)
     for path in paths:
         output.say(path, err=as_json)
-    output.say(f"Next: sg-local run TASK --preset {paths[-1]}", err=True)
+    output.next_commands(f"sg-local run TASK --preset {paths[-1]}")
 
 
 def show_outcome(found: SearchOutcome, tasks: Sequence[str], as_json: bool) -> None:

@@ -101,7 +101,8 @@ class Vocab:
 
     def plain(self, text: str) -> list[int]:
         """Token ids of text in which no control token is recognised, without a beginning-of-sequence token."""
-        return list(self._remembered(text)) if len(text) <= REMEMBERED else list(self._plain(text))
+        tokens_of = self._remembered if len(text) <= REMEMBERED else self._plain
+        return list(tokens_of(text))
 
     def _plain(self, text: str) -> tuple[int, ...]:
         data = text.encode("utf-8", "replace")
