@@ -6,7 +6,8 @@ The base is a generated GGUF with Vicuna-7B's proportions and random weights: qu
 real 32 layers of 4096 in Q8_0 (7.2 GB), and 12 GB of disk in all. Each way of exporting runs in a process of its
 own, which is watched from outside; rounds are interleaved, so that a busy machine slows all; only ratios are meant
 to be quoted. `floor` is the least that the same work can take: copying as many bytes as the export writes, and
-ggml's bare quantiser over as many weights. The last line is one JSON object.
+ggml's bare quantiser (ggml_quantize_chunk, which llama-quantize calls) over as many weights, on all cores. The last
+line is one JSON object.
 
 Ours reads a GGUF and writes a GGUF. The others cannot: they get the same weights as a float16 Hugging Face folder
 and the adapter in their own form, which is prepared beforehand and not timed. peft writes float16 safetensors and
@@ -27,6 +28,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +36,8 @@ from pathlib import Path
 import numpy as np
 from vicuna_shape import Shape
 
-from sg_local import gguf
+from sg_local import gguf, limits
+from sg_local.gguf import quants
 
 ALPHA, RANK = 32.0, 16
 WATCH_S = 0.01
@@ -106,7 +109,22 @@ def floor(folder: Path, type: str) -> None:
             step = slab.size // columns
             for start in range(0, rows, step):
                 n = min(step, rows - start)
-                gguf.quantize(slab[: n * columns].reshape(n, columns), tensor.type)
+                bare_quantize(slab[: n * columns].reshape(n, columns), tensor.type)
+
+
+def bare_quantize(weights: np.ndarray, type: str) -> None:
+    """ggml_quantize_chunk over some rows, an equal share in each of as many threads as there are cores."""
+    kind, (rows, columns) = gguf.TYPES[type], weights.shape
+    out, library, n = np.empty((rows, kind.row_bytes(columns)), np.uint8), quants.ggml(), limits.usable_cores()
+    assert library is not None, "the comparison is with ggml"
+
+    def encode(i: int) -> None:
+        start, stop = rows * i // n, rows * (i + 1) // n
+        source, target = weights[start:stop].ctypes.data, out[start:stop].ctypes.data
+        library.ggml_quantize_chunk(kind.id, source, target, 0, stop - start, columns, None)
+
+    with ThreadPoolExecutor(n) as pool:
+        list(pool.map(encode, range(n)))
 
 
 def mlx_lm_fuse(folder: Path, type: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gguf as reference
 import numpy as np
 import pytest
 from tiny_models import TinySpec, write_model
 
 from sg_local import gguf
+from sg_local.gguf import quants
 from sg_local.records import SgError
 
 BASES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32")
@@ -47,6 +50,28 @@ def test_many_threads_encode_as_one_does():
     whole = gguf.quantize(weights, "Q4_K")
     parts = np.concatenate([gguf.quantize(weights[i : i + 16], "Q4_K") for i in range(0, 2048, 16)])
     assert np.array_equal(whole, parts)
+
+
+def test_q8_0_has_the_scales_of_the_gguf_package_and_codes_that_differ_at_ties_alone():
+    weights = np.random.default_rng(0).normal(size=(512, 4096)).astype(np.float32)
+    ours = gguf.quantize(weights, "Q8_0").reshape(-1, 34)
+    wanted = reference.quants.quantize(weights, reference.GGMLQuantizationType.Q8_0).reshape(-1, 34)
+    assert np.array_equal(ours[:, :2], wanted[:, :2])
+    steps = ours[:, 2:].view(np.int8).astype(int) - wanted[:, 2:].view(np.int8)
+    assert np.abs(steps).max() <= 1
+    assert np.count_nonzero(steps) <= 20  # of two million
+    exact = gguf.dequantize(ours.reshape(512, -1), "Q8_0")
+    assert np.array_equal(gguf.quantize(exact, "Q8_0"), ours.reshape(512, -1))
+
+
+def test_q8_0_is_encoded_where_the_processors_library_is_missing_or_lacks_the_function(monkeypatch):
+    weights = np.random.default_rng(0).normal(size=(8, 512)).astype(np.float32)
+    usual, base = gguf.quantize(weights, "Q8_0"), quants._library("ggml-base")
+    for path in (None, base, Path(__file__)):  # none, one without the function, no library at all
+        monkeypatch.setattr(quants, "_library", lambda name, path=path: path)
+        assert quants._fast_q8_0.__wrapped__() is None
+    monkeypatch.setattr(quants, "_fast_q8_0", lambda: None)
+    assert np.abs(gguf.quantize(weights, "Q8_0").view(np.int8) - usual.view(np.int8)).max() <= 1
 
 
 def test_fields_read_as_the_gguf_package_reads_them(model):

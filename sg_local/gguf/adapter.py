@@ -39,20 +39,20 @@ class LoraAdapter:
         """alpha / r of one pair."""
         return self.alpha / len(self.pairs[name][0])
 
-    def delta(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """The change to the base's rows [start, stop), float32 (rows, in)."""
+    def delta(self, name: str, start: int = 0, stop: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
+        """The change to the base's rows [start, stop), float32 (rows, in); in `out` where there is one."""
         a, b = self.pairs[name]
-        return _product(self.scale(name) * b[start:stop], a)
+        return _product(self.scale(name) * b[start:stop], a, out)
 
 
-def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _product(left: np.ndarray, right: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """left @ right, float32, in pieces that OpenBLAS multiplies in the calling thread.
 
     For a larger one it wakes threads of its own, which spin for a while after every product: on two cores, beside
     threads that encode, an export to Q8_0 then took four times the processor time.
     """
     rank, n_columns = right.shape
-    out = np.empty((len(left), n_columns), np.float32)
+    out = np.empty((len(left), n_columns), np.float32) if out is None else out
     width = min(n_columns, max(1, ALONE // rank))
     step = max(1, ALONE // (rank * width))
     for top in range(0, len(left), step):

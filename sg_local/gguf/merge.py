@@ -24,9 +24,9 @@ from sg_local.gguf.adapter import LoraAdapter
 from sg_local.gguf.architectures import ARCHITECTURES
 from sg_local.gguf.quant_grid import GRIDS, Measure, Retained, add_on_grid
 from sg_local.gguf.quant_mix import bits, is_matrix, mix
-from sg_local.gguf.quants import dequantize, quantize
+from sg_local.gguf.quants import decode_into, decodes, dequantize, encode_into, encodes, quantize
 from sg_local.gguf.reader import GgufFile, Tensor
-from sg_local.gguf.types import FILE_TYPES, FLOATS
+from sg_local.gguf.types import FILE_TYPES, FLOATS, TYPES
 from sg_local.gguf.writer import FilePlan, TensorPlan, pack_field, stream_gguf, write_gguf
 from sg_local.records import SgError
 
@@ -36,6 +36,7 @@ SAMPLE_WEIGHTS, N_STRIPES = 1 << 20, 8
 # percent, and decoding and comparing all of it would take longer than encoding it in a simple type.
 MEASURED_WEIGHTS = 1 << 23
 MOST_AT_WORK = 8  # slabs or samples at once: each holds some megabytes, and encoding one takes several cores itself
+PIECE_WEIGHTS = 1 << 18  # decoded, changed and encoded one after another, all in a core's cache
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION: the block layouts written here
 
 T = TypeVar("T")
@@ -76,11 +77,18 @@ def merge(
             yield chunk
             on_bytes(chunk.nbytes)
 
+    _keep_freed_memory()
     with open(path, "wb") as file:
         stream_gguf(file, plan_merge(source, adapter, settings), chunks)
         file.flush()
         os.fsync(file.fileno())
     return retained
+
+
+def _keep_freed_memory() -> None:
+    """Let freed arrays of some megabytes serve the next slab. glibc returns pieces to the system that are larger than
+    any freed before, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD): every slab would get its pages anew."""
+    np.empty(31 << 20, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -189,24 +197,35 @@ class Slab:
 def _merge_side_by_side(
     slabs: Iterable[Slab], adapter: LoraAdapter, plan: TensorPlan, rounding: Rounding, each: int
 ) -> Iterator[np.ndarray]:
-    """The slabs' new rows in order, every so many-th slab measured (`each`), the first among them.
+    """The slabs' new rows in order, every so many-th slab measured (`each`), the first among them."""
 
-    Deltas are multiplied here: a BLAS that is called from several threads at once waits for itself.
-    """
-
-    def work(slab: Slab, delta: np.ndarray, is_measured: bool) -> tuple[np.ndarray, Measure]:
+    def work(slab: Slab, is_measured: bool) -> tuple[np.ndarray, Measure]:
         own = Measure()
+        if not is_measured and decodes(slab.type) and encodes(plan.type):
+            return _merge_in_pieces(slab, adapter, plan, rounding.importance), own
+        delta = adapter.delta(plan.name, slab.start, slab.stop)
         if is_measured:
             return _merge_rows(slab, delta, plan.type, replace(rounding, measure=own)), own
         return quantize(dequantize(slab.raw, slab.type) + delta, plan.type, rounding.importance), own
 
-    begun = (
-        partial(work, slab, adapter.delta(plan.name, slab.start, slab.stop), number % each == 0)
-        for number, slab in enumerate(slabs)
-    )
-    for new, own in _side_by_side(begun):
+    for new, own in _side_by_side(partial(work, slab, number % each == 0) for number, slab in enumerate(slabs)):
         rounding.measure.include(own)
         yield new
+
+
+def _merge_in_pieces(slab: Slab, adapter: LoraAdapter, plan: TensorPlan, importance: np.ndarray | None) -> np.ndarray:
+    """A slab's new rows, in this thread, some rows at a time: whole slabs would go through memory at every step."""
+    n_rows, columns = slab.stop - slab.start, plan.shape[-1]
+    new = np.empty((n_rows, TYPES[plan.type].row_bytes(columns)), np.uint8)
+    step = min(n_rows, max(1, PIECE_WEIGHTS // columns))
+    old, changed = np.empty((2, step, columns), np.float32)
+    for at in range(0, n_rows, step):
+        n = min(step, n_rows - at)
+        decode_into(slab.raw[at : at + n], slab.type, old[:n])
+        adapter.delta(plan.name, slab.start + at, slab.start + at + n, changed[:n])
+        changed[:n] += old[:n]
+        encode_into(changed[:n], plan.type, new[at : at + n], importance)
+    return new
 
 
 def _side_by_side(work: Iterable[Callable[[], T]]) -> Iterator[T]:
