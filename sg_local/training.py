@@ -33,6 +33,8 @@ WORK = "adapter"  # the trainer's folder inside the run
 CURVE = f"{WORK}/curve.jsonl"
 MIN_ROWS = 3  # SELF-GUIDE's smallest published sets had 3 to 7 pairs
 FEW_ROWS = 30
+SHARE = "share of the epochs"
+"""What a stamp has where a training made a part of its epochs, others in a row with it the rest."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Training:
     `max_tokens` are the context and the longest answer that serving will have, in tokens. `labelled` are the ids of the
     rows that a person has labelled; `valid_share` of these may validate, before any other. `shares` holds what part of
     its weight a row trains with each of several outputs, by its id, where that is not all with its own (soft targets).
-    `time_share` is this training's share of `settings.time_s`. `began_from` has a digest of each row that the first of
-    several trainings in a row began from, by its id; the stamp keeps it.
+    `share` is this training's part of `settings.epochs`, `time_share` that of `settings.time_s`, or of `limit_s` for a
+    training that outlives another limit. `began_from` has a digest of each row that the first of several trainings in a
+    row began from, by its id; the stamp keeps it.
     """
 
     run: Run
@@ -74,7 +77,9 @@ class Training:
     labelled: frozenset[str] = frozenset()
     valid_share: float = 0.0
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    share: float = 1.0
     time_share: float = 1.0
+    limit_s: float | None = None
     began_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -123,8 +128,9 @@ def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: Non
     sets = prepare(job)
     job.before(sets)
     assert job.trainer is not None, "a job without a trainer is only handed over"
-    limit = job.settings.time_s
-    settings = dataclasses.replace(job.settings, time_s=None if limit is None else limit * job.time_share)
+    limit = job.settings.time_s if job.limit_s is None else job.limit_s
+    limit = None if limit is None else limit * job.time_share
+    settings = dataclasses.replace(job.settings, time_s=limit, epochs=job.settings.epochs * job.share)
     adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), settings, note)
     return _finish(job, sets, adapter, steps, started)
 
@@ -288,6 +294,7 @@ def _stamped(job: Training) -> dict[str, Any]:
         "base": job.generator.info.digest,
         "trainer": type(job.trainer).__name__,
         "split seed": job.seed,
+        **({SHARE: job.share} if job.share != 1 else {}),
         **({"shares": digest(job.shares)} if job.shares else {}),
         **({"labelled": [digest(sorted(job.labelled)), job.valid_share]} if job.labelled else {}),
     }

@@ -126,7 +126,8 @@ def test_several_trainings_in_one_are_so_much_more_work(tmp_path, routing, fluen
         return work_of(job, "train", rows_ahead(job)).passes
 
     one = passes(routing)
-    assert passes(routing, n_seeds=3) == pytest.approx(3 * one) and passes(routing, generations=2) > 2 * one
+    assert passes(routing, n_seeds=3) == pytest.approx(3 * one)
+    assert one < passes(routing, generations=2) < 1.5 * one < passes(routing, generations=2, n_seeds=3) < 3 * one
     assert passes(fluent, generations=2) == passes(fluent)
     assert passes(fluent, policies=("asked", "agree")) == pytest.approx(4 * passes(fluent))
 

@@ -10,12 +10,14 @@ import pytest
 import sg_local as sg
 from sg_local.backends.scripted import ScriptedGenerator, ScriptedTrainer
 from sg_local.evaluate import EvalEvent
+from sg_local.export.card import _funnel
 from sg_local.filters import FilterSettings, apply
 from sg_local.filters.relabelling import first_agreement, relabelled, unlabelled
+from sg_local.job.export import provenance
 from sg_local.job.stale import n_changed
 from sg_local.records import LABELLED, Candidate, Pair, Score, Task, Verdict
 from sg_local.run import CANDIDATES, VERDICTS, Run
-from sg_local.training import TrainingRow
+from sg_local.training import SHARE, TrainingRow
 
 WORDS = "amber birch cedar delta ember fjord grove heath inlet jetty knoll larch marsh north ocean plain quay".split()
 TASK = Task("t", "classification", "Say.", (Pair("shown one", "yes"), Pair("shown two", "no")), ("yes", "no"))
@@ -59,6 +61,27 @@ def test_every_row_gets_the_label_that_the_scores_give(run):
 
 def test_scores_that_contradict_what_was_asked_agree_less_than_chance(run):
     assert relabelled(run, TASK, LOOSE, scores(sign=-1)).kappa < 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_channel", "takes_all"),
+    [
+        (FilterSettings(), True, True),
+        (FilterSettings(), False, False),
+        (FilterSettings(evidence="direct"), True, False),
+        (FilterSettings(policy="calibrated"), False, True),
+        (FilterSettings(policy="ranked"), True, False),
+    ],
+    ids=("ensemble", "no-channel", "direct", "calibrated", "ranked"),
+)
+def test_rows_stay_where_the_labels_before_took_all(run, settings, has_channel, takes_all):
+    rows = [candidate(i, ("yes", "no")[i % 2], (-1.0 - i % 2, -2.0 + i % 2)) for i in range(80)]
+    if has_channel:
+        rows = [dataclasses.replace(row, channel_scores=row.label_scores) for row in rows]
+    run.replace(CANDIDATES, rows)
+    apply(run, TASK, settings)
+    n = len(relabelled(run, TASK, settings, scores()).rows)
+    assert n == (50 if takes_all else 37)  # of 20 yes and 60 no; the surer half, and 15 at least, is 15 and 30
 
 
 def test_scores_of_the_model_before_do_not_stay_with_the_new_ones(run):
@@ -115,16 +138,22 @@ def test_a_second_generation_trains_on_labels_of_the_first(own_folder, routing, 
     assert n_changed(job.opened.run) == 1
 
 
-def test_every_training_has_an_equal_share_of_the_time(own_folder, routing, monkeypatch):
+@pytest.mark.parametrize(
+    ("n", "parts"), [(2, (1 / 3, 2 / 3)), (3, (1 / 4, 1 / 4, 1 / 2))], ids=("two-rounds", "three-rounds")
+)
+def test_trainings_in_a_row_share_epochs_and_time_and_the_last_has_most(own_folder, routing, monkeypatch, n, parts):
     given, train = [], ScriptedTrainer.train
 
     def noted(self, examples, valid, out, settings, on_step):
-        given.append(settings.time_s)
+        given.append((settings.epochs, settings.time_s))
         return train(self, examples, valid, out, settings, on_step)
 
     monkeypatch.setattr(ScriptedTrainer, "train", noted)
-    _, _, job = generations(2, routing, monkeypatch, by_length, train={"time_s": 90.0})
-    assert given == [45.0, 45.0] and job.opened.run.stamp("train")["settings"]["time_s"] == 90.0
+    monkeypatch.setattr("sg_local.job.generations.first_agreement", lambda run, task: -1.0)
+    _, _, job = generations(n, routing, monkeypatch, by_length, train={"time_s": 90.0, "epochs": 6})
+    assert given == [(pytest.approx(6 * part), pytest.approx(90 * part)) for part in parts]
+    stamped = job.opened.run.stamp("train")["settings"]
+    assert (stamped["time_s"], stamped["epochs"], stamped[SHARE]) == (90.0, 6, pytest.approx(parts[-1]))
 
 
 def test_labelling_the_rows_anew_tells_where_it_stands(own_folder, routing, monkeypatch):
@@ -152,10 +181,44 @@ def test_labels_that_agree_less_than_the_untuned_model_s_end_it(own_folder, rout
     from sg_local.job import generations as module
 
     monkeypatch.setattr(module, "first_agreement", lambda run, task: 1.0)
-    said, rows, job = generations(2, routing, monkeypatch, by_length)
+    given, train = [], ScriptedTrainer.train
+
+    def noted(self, examples, valid, out, settings, on_step):
+        given.append((settings.epochs, settings.time_s))
+        return train(self, examples, valid, out, settings, on_step)
+
+    monkeypatch.setattr(ScriptedTrainer, "train", noted)
+    said, rows, job = generations(2, routing, monkeypatch, by_length, train={"time_s": 90.0})
     assert any("agree less with the asked ones" in one for one in said)
+    assert given == [(1.0, 30.0), (3.0, pytest.approx(60.0))]  # all the epochs, in the time that is left
     asked = {row.id: row.label_asked for row in job.opened.run.read(CANDIDATES, Candidate)}
     assert rows and all(row.output == asked[row.id] for row in rows)
+
+
+def test_a_finished_first_round_outlives_another_time_limit(own_folder, routing, monkeypatch):
+    generations(2, routing, monkeypatch, by_length, train={"time_s": 90.0})
+    first = own_folder / "runs" / "g2" / "generation-1" / "adapter.gguf"
+    made = first.stat().st_mtime_ns
+    with sg.open_job(routing, runs="runs", name="g2", backend="scripted", settings={"train": {"time_s": 50.0}}) as job:
+        job.train(redo=True)
+    assert first.stat().st_mtime_ns == made
+
+
+def test_without_scores_of_the_untuned_model_there_is_one_round(own_folder, routing, monkeypatch):
+    monkeypatch.setattr("sg_local.job.generations.first_agreement", lambda run, task: None)
+    said, _, job = generations(2, routing, monkeypatch, by_length)
+    assert any("no labels were scored" in one and one.endswith("training once") for one in said)
+    assert not (job.folder / "generation-1").exists()
+
+
+def test_the_card_tells_of_the_rows_that_trained_and_who_labelled_them(own_folder, routing, monkeypatch):
+    _, rows, job = generations(2, routing, monkeypatch, by_length)
+    n = len(rows) + len(job.opened.run.read("valid.jsonl", TrainingRow))
+    told = provenance(job.opened)["funnel"]
+    assert told["kept"] == n and told["relabelled"] and sum(kept for _, kept in told["labels"].values()) == n
+    assert "The model of a first, short training gave these rows their labels." in _funnel(told)
+    _, _, job = generations(1, routing, monkeypatch, by_length)
+    assert "relabelled" not in provenance(job.opened)["funnel"]
 
 
 def test_one_generation_makes_nothing_beside_the_run(own_folder, routing, monkeypatch):

@@ -163,11 +163,12 @@ def _funnel(funnel: Mapping[str, Any]) -> str:
     rows = list(steps.items())
     rows += [(f"dropped by {rule}", count) for rule, count in (funnel.get("rules") or {}).items()]
     private = sentence(funnel.get("flagged", 0), funnel.get("personal") or {}, "rows that the adapter was trained on")
-    told = "\n".join(filter(None, (_writers(funnel.get("people") or {}, _given(funnel)), private)))
+    anew = "The model of a first, short training gave these rows their labels." if funnel.get("relabelled") else ""
+    told = "\n".join(filter(None, (_writers(funnel.get("people") or {}, _given(funnel)), anew, private)))
     return f"## Data\n\n{told}\n" + _table(("rows", "count"), rows)
 
 
-_TOLD = ("by_person", "flagged")
+_TOLD = ("by_person", "flagged", "relabelled")
 """Counts that stand in sentences."""
 
 

@@ -220,8 +220,8 @@ def kept_rows(run: Run) -> list[Kept]:
     return rows
 
 
-def funnel(run: Run, task: Task) -> Funnel:
-    """The funnel as the journals tell it."""
+def funnel(run: Run, task: Task, kept: Sequence[Kept] | None = None) -> Funnel:
+    """The funnel as the journals tell it; `kept` are the rows that train, where those are others than `kept_rows`."""
     inputs = run.read(INPUTS, InputRow)
     candidates = {row.id: row for row in run.read(CANDIDATES, Candidate)}
     verdicts = final_verdicts(run)
@@ -232,7 +232,7 @@ def funnel(run: Run, task: Task) -> Funnel:
         if not v.keep and v.id in candidates
     ]
     rules = Counter(rule for rule, _, _ in rejected)
-    kept = kept_rows(run)
+    kept = kept_rows(run) if kept is None else kept
     written = [row for row in inputs if not row.source]
     given = Counter(row.source for row in inputs if not row.rejected)
     private = [found for row in kept if (found := kinds(row.pair.input, row.pair.output))]

@@ -1,8 +1,9 @@
 """A second opinion that training made: rows labelled anew by the scores of a tuned model, and whether to train on them.
 
 The tuned model labels every accepted input, those among them that the policies of its own training threw away. Each
-label's mean score is taken off, the surer half of every label stays, and the other rules judge as before. What people
-have judged, and rows that they labelled, stay as they are.
+label's mean score is taken off, and the other rules judge as before. Where the labels before took every row (policy
+`ensemble` or `calibrated`), so do the new ones; else the surer half of every label stays. What people have judged, and
+rows that they labelled, stay as they are.
 
 Nobody knows the right labels, so what speaks for the new ones is how they agree with the labels that the inputs were
 written for, beyond chance: a generation whose agreement is below that of the one before has learned something else.
@@ -14,11 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sg_local.filters import Kept, judge
-from sg_local.filters.labels import calibrated, kappa
+from sg_local.filters.labels import calibrated, choose, kappa
 from sg_local.filters.policies import judged_rows
 from sg_local.filters.settings import FilterSettings
 from sg_local.records import LABELLED, Candidate, Task
 from sg_local.run import CANDIDATES, Run
+
+EVERY_ROW = ("ensemble", "calibrated")
+"""The policies that give every row a label, by scores."""
 
 Scores = Mapping[str, Sequence[float]]
 """log P(label | input) in nats, one for each label of the task, by the candidate's id."""
@@ -47,8 +51,12 @@ def relabelled(run: Run, task: Task, settings: FilterSettings, scores: Scores) -
     candidates = [row for row in run.read(CANDIDATES, Candidate) if row.id in scores or row.source == LABELLED]
     scored = [replace(row, label_scores=tuple(scores[row.id])) for row in candidates if row.id in scores]
     best = calibrated(scored, task.labels)
+    first = choose(
+        [row for row in candidates if row.source != LABELLED], task.labels, settings.policy, settings.evidence
+    )
+    policy = "calibrated" if first.policy in EVERY_ROW else "ranked"
     anew = [row if row.source == LABELLED else _labelled(row, best[row.id], scores[row.id]) for row in candidates]
-    verdicts, _ = judge(anew, task, replace(settings, policy="ranked", evidence="direct"))
+    verdicts, _ = judge(anew, task, replace(settings, policy=policy, evidence="direct"))
     return Relabelled(tuple(judged_rows(run, anew, verdicts)), agreement(candidates, best))
 
 

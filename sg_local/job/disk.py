@@ -14,6 +14,7 @@ from sg_local.backends.footprint import copy_bytes
 from sg_local.files import file_digest
 from sg_local.job.events import RowsAhead
 from sg_local.job.rows_ahead import rows_ahead
+from sg_local.job.train import n_beside
 from sg_local.records import SgError
 from sg_local.words import size
 
@@ -81,8 +82,10 @@ def written(job: OpenRun, stages: Collection[str]) -> list[Taken]:
 
         copy = gate_bytes(job.base.path) - sum(one.n_bytes for one in taken if one.folder == job.run.root)
         taken += [Taken("a copy of the base to check with", job.run.root, copy, "train")] if copy > 0 else []
-        n_bytes = NUMBER_BYTES * adapter_numbers(job.base.path, job.plan["train"])
-        taken.append(Taken("adapter and checkpoint", job.run.root, n_bytes, "train"))
+        n_adapters = n_beside(job) + 1
+        n_bytes = n_adapters * NUMBER_BYTES * adapter_numbers(job.base.path, job.plan["train"])
+        what = "adapter and checkpoint" if n_adapters == 1 else f"{n_adapters} adapters and checkpoints"
+        taken.append(Taken(what, job.run.root, n_bytes, "train"))
     for stage in ("synth", "eval"):
         if stage in stages and (n_bytes := _text(rows_ahead(job), stage)) >= 1 << 20:
             taken.append(Taken("rows" if stage == "synth" else "answers", job.run.root, n_bytes, stage))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sg_local.backends import engine_here
@@ -14,6 +15,7 @@ from sg_local.run import ADAPTER, VALID
 
 if TYPE_CHECKING:
     from sg_local.export import Export
+    from sg_local.filters import Kept
 
 
 def export(job: OpenRun, tell: Listener) -> str:
@@ -64,18 +66,24 @@ def pairs_of(job: OpenRun, name: str) -> tuple[Pair, ...]:
     return tuple(Pair(row.input, row.output) for row in job.run.read(name, training.TrainingRow))
 
 
-def provenance(job: OpenRun) -> dict[str, Any]:
+def provenance(job: OpenRun, kept: Sequence[Kept] | None = None) -> dict[str, Any]:
     """What travels inside the adapter and the exported files: the stages' settings, and the funnel as it is now.
 
-    The scores are not here: the export reads them from report.json.
+    `kept` are the rows that train, where labels of an earlier round made others of them than the filters kept; of a
+    trained run, those that trained it. The scores are not here: the export reads them from report.json.
     """
     from sg_local import filters
+    from sg_local.job.train import trained_rows
+    from sg_local.training import SHARE
 
     stamps = {stage: (job.run.stamp(stage) or {}).get("settings", {}) for stage in ("synth", "filter", "train")}
     told = (job.run.stamp("filter") or {}).get("funnel", {})
-    found = dataclasses.asdict(filters.funnel(job.run, job.task))
+    if kept is None and SHARE in stamps["train"]:
+        kept = trained_rows(job.run)
+    found = dataclasses.asdict(filters.funnel(job.run, job.task, kept))
     found["examples"].pop("personal", None)
     if job.own.rows:
         found["examples"] = {}  # rejected texts may be a person's own, and the files may go to others
-    chosen = {key: told.get(key, "") for key in ("policy", "why")}
-    return {"settings": stamps, "funnel": {**found, **chosen, "people": filters.by_people(job.run, job.task)}}
+    found |= {key: told.get(key, "") for key in ("policy", "why")}
+    found |= {} if kept is None else {"relabelled": True}
+    return {"settings": stamps, "funnel": {**found, "people": filters.by_people(job.run, job.task)}}

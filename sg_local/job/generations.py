@@ -1,21 +1,24 @@
 """Several trainings in a row: each model labels the rows anew for the next one, which begins from the base again.
 
-The trainings before the last are kept inside the run, in `generation-1` and so on, and go on after a kill as the run's
-own does. One whose labels agree less with the asked ones than those before did (filters.relabelling) ends the row: it
-is then the run's own training, from the rows that it had. Each training has an equal share of `train.time_s`.
+All together make as many passes over the rows as one would, `train.epochs`, the last of them twice as many as each
+before it: a model that only labels rows need not be trained to the end. The trainings before the last are kept inside
+the run, in `generation-1` and so on, and go on after a kill as the run's own does. One whose labels agree less with the
+asked ones than those before did (filters.relabelling) ends the row: the rows stay, and the run's own training makes all
+its passes over them.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sg_local.filters import Kept
 from sg_local.filters.relabelling import Relabelled, first_agreement, is_asked, relabelled, unlabelled
 from sg_local.job.events import Listener, Moved, Said
 from sg_local.job.job import OpenRun
 from sg_local.job.policies import best_rows
+from sg_local.job.train import n_rounds
 from sg_local.job.trainings import go_on_from, train_beside
 from sg_local.run import ADAPTER
 from sg_local.words import counted
@@ -25,24 +28,46 @@ logger = logging.getLogger(__name__)
 
 def n_trainings(job: OpenRun) -> int:
     """How many trainings in a row the settings ask for, where labels can come of them and be compared; else 1."""
-    n: int = job.plan["train"].generations
-    return n if n > 1 and job.task.labels and is_asked(job.run) else 1
+    n = n_rounds(job)
+    return n if n > 1 and not _why_once(job) else 1
 
 
-def rows_of_last(job: OpenRun, tell: Listener) -> list[Kept]:
-    """The rows that the run's own training is made from, after the trainings before it.
+def _why_once(job: OpenRun) -> str:
+    """Why there is one training only, though the settings ask for more; empty where there is no reason."""
+    if not is_asked(job.run):
+        return "no labels were asked for, so nothing can tell whether new ones are better"
+    if first_agreement(job.run, job.task) is None:
+        return "no labels were scored, so nothing can tell whether new ones are better"
+    return ""
 
-    Those that the filters kept, or the best of several sets (policies), where there is one training only (n_trainings).
+
+def share_of_epochs(n: int, *, is_last: bool) -> float:
+    """What part of `train.epochs` the last of so many trainings makes, or each one before it."""
+    return (2 if is_last else 1) / (n + 1)
+
+
+@dataclass(frozen=True)
+class Last:
+    """The run's own training, after those before it: its rows, its share of the epochs, and of the time."""
+
+    rows: list[Kept]
+    share: float = 1.0
+    time_share: float = 1.0
+
+
+def last_of(job: OpenRun, tell: Listener) -> Last:
+    """Make all trainings but the run's own; what that is made from.
+
+    Rows that the filters kept, or the best of several sets (policies), where there is one training only (n_trainings).
     """
     (rows, folder), n = best_rows(job, tell), n_trainings(job)
     if n == 1:
         if folder:
             go_on_from(job, folder)
-        if job.plan["train"].generations > 1 and job.task.labels:
-            why = "no labels were asked for, so nothing can tell whether new ones are better"
-            tell(Said(f"  {why}: training once"))
-        return rows
-    before = first_agreement(job.run, job.task)
+        if n_rounds(job) > 1:
+            tell(Said(f"  {_why_once(job)}: training once"))
+        return Last(rows)
+    before, share = first_agreement(job.run, job.task), share_of_epochs(n, is_last=False)
     for generation in range(1, n):
         tell(Said(f"  training {generation} of up to {n}: {counted(len(rows), 'row')}"))
         found = _next(job, generation, rows, tell)
@@ -51,11 +76,13 @@ def rows_of_last(job: OpenRun, tell: Listener) -> list[Kept]:
         said = _kappas(found.kappa, before)
         if before is not None and found.kappa < before:
             tell(Said(f"  its labels agree less with the asked ones than those before ({said}): the rows stay"))
-            go_on_from(job, f"generation-{generation}")
-            return rows
+            if generation == 1 and folder:
+                go_on_from(job, folder)
+            return Last(rows, 1.0, 1 - generation * share)
         tell(Said(f"  its labels agree with the asked ones ({said}): the next round trains on them"))
         rows, before = list(found.rows), found.kappa
-    return rows
+    tell(Said(f"  training {n} of {n}: {counted(len(rows), 'row')}"))
+    return Last(rows, share_of_epochs(n, is_last=True), share_of_epochs(n, is_last=True))
 
 
 def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -> Relabelled:
@@ -63,7 +90,7 @@ def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -
     from sg_local import evaluate
     from sg_local.job.evaluate import evaluation_of
 
-    work = train_beside(job, f"generation-{generation}", rows, tell)
+    work = train_beside(job, f"generation-{generation}", rows, tell, share_of_epochs(n_trainings(job), is_last=False))
     candidates = unlabelled(job.run)
     texts = [row.input for row in candidates]
     judge = replace(evaluation_of(job), run=work.run, form=work.form)

@@ -126,7 +126,10 @@ def memory_of(job: OpenRun, stage: str) -> int:
     """The most bytes of memory that a stage will fill at once, of the machine's or, where one trains, the GPU's."""
     behind = LIBRARIES.get(job.trainer, 0) if stage in ("export", "eval") else 0
     if stage == "train":
-        return training_of(job)[1].total
+        from sg_local.job.train import n_rounds
+
+        labels = engine_memory(job) + LIBRARIES.get(job.trainer, 0) + SCORING if n_rounds(job) > 1 else 0
+        return max(training_of(job)[1].total, labels)
     if stage == "synth" and asks_server(job.backend):
         return ASKING
     if stage == "export":

@@ -195,6 +195,10 @@ def check(job: OpenRun, name: str) -> None:
         needs(job, *stage.needs)
 
 
+EARLIER = ("generation-*", "policy-*")
+"""Folders of trainings that a run's own stands on."""
+
+
 def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     if damaged := job.run.damaged(name):
         tell(Said(f"{name}: {' and '.join(damaged)} was damaged or deleted: the stage continues from what is intact."))
@@ -207,7 +211,9 @@ def _perform(job: OpenRun, name: str, tell: Listener) -> None:
     tell(Began(name))
     job.hear = lambda what: tell(Waiting(what))
     logger.info("stage %s of run %s begins, settings %s", name, job.run.name, job.plan.digest(name))
-    meter, whole = Meter(), not any(job.run.path(file).exists() for file in stage.makes)
+    before_it = [path for kind in EARLIER for path in job.run.root.glob(kind)] if name == "train" else []
+    begun = [*(job.run.path(file) for file in stage.makes), *before_it]
+    meter, whole = Meter(), not any(path.exists() for path in begun)
     try:
         with still_sealed(job, "eval") if name == "export" else contextlib.nullcontext():
             note = stage.run(job, tell)

@@ -39,7 +39,7 @@ def train(job: OpenRun, tell: Listener) -> str:
     from sg_local import training
     from sg_local.backends import open_trainer
     from sg_local.backends.training.precision import BF16
-    from sg_local.job.generations import n_trainings, rows_of_last
+    from sg_local.job.generations import last_of, n_trainings
     from sg_local.job.stale import kept_digests
 
     trainer = averaged(job, open_trainer(job.trainer, job.base.path))
@@ -61,7 +61,9 @@ def train(job: OpenRun, tell: Listener) -> str:
 
     began_from = kept_digests(job.run) if n_trainings(job) > 1 or job.plan["train"].policies else {}
     try:
-        work = training_job(job, trainer, before, rows_of_last(job, tell))
+        last = last_of(job, tell)
+        work = training_job(job, trainer, before, last.rows, last.share)
+        work = replace(work, time_share=last.time_share / (1 + n_tried(job.plan["train"])))
         done = training.train(replace(work, began_from=began_from), on_step)
     except NoRows as error:
         from sg_local.filters.remedies import starved
@@ -109,10 +111,11 @@ def training_job(
     trainer: Trainer | None,
     before: Callable[[Sets], None] = lambda sets: None,
     kept: Sequence[Kept] | None = None,
+    share: float = 1.0,
 ) -> Training:
-    """The training room's view of a job; `kept` are other rows than those that the filters kept."""
+    """The training room's view of a job; `kept` are other rows than those that the filters kept, `share` its part of
+    the epochs."""
     from sg_local import filters, training
-    from sg_local.job.generations import n_trainings
 
     kept = filters.kept_rows(job.run) if kept is None else kept
     labelled = frozenset(row.id for row in kept if row.candidate.source == LABELLED)
@@ -132,14 +135,27 @@ def training_job(
         seed=job.seed,
         before=before,
         base_name=job.base.name,
-        facts=provenance(job),
+        facts=provenance(job, kept if share < 1 else None),
         n_ctx=job.n_ctx,
         max_tokens=job.plan["eval"].max_tokens,
         labelled=labelled,
         valid_share=job.plan["own"].valid,
         shares=shares_of(job, kept),
-        time_share=1 / (n_trainings(job) + n_tried(job.plan["train"])),
+        share=share,
+        time_share=share / (1 + n_tried(job.plan["train"])),
     )
+
+
+def n_beside(job: OpenRun) -> int:
+    """How many trainings beside the run's own the settings ask for: rounds before it, and sets of rows to try."""
+    settings: TrainSettings = job.plan["train"]
+    return n_tried(settings) + n_rounds(job) - 1
+
+
+def n_rounds(job: OpenRun) -> int:
+    """How many trainings in a row the settings ask for."""
+    settings: TrainSettings = job.plan["train"]
+    return settings.generations if job.task.labels else 1
 
 
 def n_tried(settings: TrainSettings) -> int:
@@ -227,10 +243,11 @@ def train_canaries(job: OpenRun, tell: Listener) -> tuple[Path, tuple[Canary, ..
     """
     from sg_local.backends import open_trainer
     from sg_local.evaluate import plant
-    from sg_local.training import TrainingRow
+    from sg_local.training import SHARE, TrainingRow
 
     trainer = averaged(job, open_trainer(job.trainer, job.base.path))
-    work = training_job(job, trainer, lambda sets: job.close(), trained_rows(job.run))
+    share = ((job.run.stamp("train") or {}).get("settings") or {}).get(SHARE, 1.0)
+    work = training_job(job, trainer, lambda sets: job.close(), trained_rows(job.run), share)
     rows = [Pair(row.input, row.output) for row in work.rows]
     planted = plant(job.task, rows, job.plan["eval"].canaries, job.seed)
     weight = max(row.weight for row in work.rows)

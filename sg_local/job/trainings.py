@@ -15,17 +15,18 @@ from sg_local.run import Run
 from sg_local.training import WORK, Training
 
 
-def train_beside(job: OpenRun, name: str, rows: Sequence[Kept], tell: Listener) -> Training:
+def train_beside(job: OpenRun, name: str, rows: Sequence[Kept], tell: Listener, share: float = 1.0) -> Training:
     """The training of one adapter on these rows, in the run's folder of this name, once it is done.
 
-    Lets go of the engine. Raises NoRows for too few.
+    `share` is its part of the epochs. Lets go of the engine. Raises NoRows for too few.
     """
     from sg_local.backends import open_trainer
 
     trainer = open_trainer(job.trainer, job.base.path)
-    work = training_job(job, trainer, lambda sets: job.close(), rows)
-    alone = replace(work.settings, generations=1, policies=())
-    work = replace(work, run=Run(job.run.path(name)), settings=alone, facts={})
+    work = training_job(job, trainer, lambda sets: job.close(), rows, share)
+    limit = work.settings.time_s  # what is left of a job's time is another at every try
+    alone = replace(work.settings, generations=1, policies=(), epochs=work.settings.epochs * share, time_s=None)
+    work = replace(work, run=Run(job.run.path(name)), settings=alone, share=1.0, limit_s=limit, facts={})
     train_anew(work, lambda step: tell(Moved("train", step)))
     return work
 

@@ -172,7 +172,8 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     """
     from sg_local.backends.training.holding import share_recomputed
     from sg_local.job import resources
-    from sg_local.job.train import n_tried
+    from sg_local.job.generations import share_of_epochs
+    from sg_local.job.train import n_rounds, n_tried
 
     settings: TrainSettings = job.plan["train"]
     n_valid = _n_valid(rows)
@@ -180,13 +181,15 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     n_steps = n_train_steps(settings, rows.n_training - n_valid)
     size = settings.batch_size * settings.grad_accumulation
     shared = rows.n_shared * settings.grad_accumulation if settings.share_prefix else rows.n_shared * size
-    n_rounds = 1 + n_steps // settings.valid_every
-    validated = n_rounds * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
+    n_checks = 1 + n_steps // settings.valid_every
+    validated = n_checks * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
     way, _ = resources.training_of(job)
     passes = TRAINED + RECOMPUTED * share_recomputed(job.base.path, way)
-    n_before = settings.generations - 1 if job.task.labels else 0
+    n_before = n_rounds(job) - 1
     one = passes * n_steps * (shared + size * own) + validated
-    return (settings.n_seeds + n_before + n_tried(settings)) * one + n_before * rows.n_inputs * _scored(job, rows)
+    before, last = (share_of_epochs(1 + n_before, is_last=is_last) for is_last in (False, True))
+    n_trainings = settings.n_seeds * last + n_before * before + n_tried(settings)
+    return n_trainings * one + n_before * rows.n_inputs * _scored(job, rows)
 
 
 def n_train_steps(settings: TrainSettings, n_rows: int) -> int:

@@ -35,7 +35,7 @@ class ProgressView:
             return eval_progress(at)
         if isinstance(at, PredictEvent):
             return predict_progress(at)
-        if at.step == 0 or (self.training.last is not None and at.step < self.training.last.step):
+        if at.step == 0 or (self.training.last is not None and at.step <= self.training.last.step):
             self.training = TrainingView()
         seen = self.training.take(at)
         return seen if event.stage == "train" else replace(seen, phase="training on the examples")
