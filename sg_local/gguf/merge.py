@@ -218,13 +218,14 @@ def _merge_in_pieces(slab: Slab, adapter: LoraAdapter, plan: TensorPlan, importa
     n_rows, columns = slab.stop - slab.start, plan.shape[-1]
     new = np.empty((n_rows, TYPES[plan.type].row_bytes(columns)), np.uint8)
     step = min(n_rows, max(1, PIECE_WEIGHTS // columns))
+    weighed = None if importance is None else np.ascontiguousarray(importance, np.float32)
     old, changed = np.empty((2, step, columns), np.float32)
     for at in range(0, n_rows, step):
         n = min(step, n_rows - at)
         decode_into(slab.raw[at : at + n], slab.type, old[:n])
         adapter.delta(plan.name, slab.start + at, slab.start + at + n, changed[:n])
         changed[:n] += old[:n]
-        encode_into(changed[:n], plan.type, new[at : at + n], importance)
+        encode_into(changed[:n], plan.type, new[at : at + n], weighed)
     return new
 
 

@@ -72,9 +72,9 @@ def last_of(job: OpenRun, tell: Listener) -> Last:
         tell(Said(f"  training {generation} of up to {n}: {counted(len(rows), 'row')}"))
         found = _next(job, generation, rows, tell)
         logger.info("generation %d: kappa %s, before %s, %d rows", generation, found.kappa, before, len(found.rows))
-        assert found.kappa is not None, "labels were asked for"
-        said = _kappas(found.kappa, before)
-        if before is not None and found.kappa < before:
+        assert found.kappa is not None and before is not None, "labels were asked for, and scored"
+        said = f"kappa {found.kappa:.2f}, before {before:.2f}"
+        if found.kappa < before:
             tell(Said(f"  its labels agree less with the asked ones than those before ({said}): the rows stay"))
             if generation == 1 and folder:
                 go_on_from(job, folder)
@@ -97,8 +97,3 @@ def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -
     scores = evaluate.label_scores(judge, work.run.path(ADAPTER), texts, lambda event: tell(Moved("train", event)))
     found = {row.id: one for row, one in zip(candidates, scores, strict=True)}
     return relabelled(job.run, job.task, job.plan["filter"], found)
-
-
-def _kappas(now: float, before: float | None) -> str:
-    said = f"kappa {now:.2f}"
-    return said if before is None else f"{said}, before {before:.2f}"
