@@ -28,15 +28,14 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from vicuna_shape import Shape
+from vicuna_shape import Shape, packed_fields
 
-from sg_local import gguf, limits
+from sg_local import gguf
 from sg_local.gguf import quants
 
 ALPHA, RANK = 32.0, 16
@@ -51,7 +50,6 @@ FULL = Shape(type="Q8_0")
 
 def write_base(path: Path, shape: Shape) -> None:
     """Random weights, drawn and quantised a slab at a time."""
-    fields = shape.fields()
 
     def chunks(plan: gguf.TensorPlan):
         if plan.type == "F32":
@@ -65,7 +63,7 @@ def write_base(path: Path, shape: Shape) -> None:
             slab = np.roll(slab, 7, axis=1)  # other rows at a copy's price: drawing 7 billion numbers takes minutes
             yield gguf.quantize(slab[: min(step, rows - start)], plan.type)
 
-    gguf.write_gguf(path, gguf.FilePlan(gguf.pack_fields(fields), shape.tensors()), chunks)
+    gguf.write_gguf(path, gguf.FilePlan(packed_fields(shape), shape.tensors()), chunks)
 
 
 def write_adapter(path: Path, shape: Shape) -> None:
@@ -113,18 +111,16 @@ def floor(folder: Path, type: str) -> None:
 
 
 def bare_quantize(weights: np.ndarray, type: str) -> None:
-    """ggml_quantize_chunk over some rows, an equal share in each of as many threads as there are cores."""
+    """ggml_quantize_chunk over some rows, in as many threads as our encoder has."""
     kind, (rows, columns) = gguf.TYPES[type], weights.shape
-    out, library, n = np.empty((rows, kind.row_bytes(columns)), np.uint8), quants.ggml(), limits.usable_cores()
+    out, library = np.empty((rows, kind.row_bytes(columns)), np.uint8), quants.ggml()
     assert library is not None, "the comparison is with ggml"
 
-    def encode(i: int) -> None:
-        start, stop = rows * i // n, rows * (i + 1) // n
+    def encode(start: int, stop: int) -> None:
         source, target = weights[start:stop].ctypes.data, out[start:stop].ctypes.data
         library.ggml_quantize_chunk(kind.id, source, target, 0, stop - start, columns, None)
 
-    with ThreadPoolExecutor(n) as pool:
-        list(pool.map(encode, range(n)))
+    quants.by_rows(encode, rows, columns)
 
 
 def mlx_lm_fuse(folder: Path, type: str) -> None:

@@ -81,6 +81,11 @@ class Shape:
         }
 
 
+def packed_fields(shape: Shape) -> list[bytes]:
+    """The metadata as a file holds it, the kinds of the tokens at the end."""
+    return [*gguf.pack_fields(shape.fields()), _token_types(shape.vocab)]
+
+
 def _token_types(n_tokens: int) -> bytes:
     """The kinds of the tokens as a metadata entry: unknown, two control tokens, bytes, words. llama.cpp wants int32."""
     key, kinds = b"tokenizer.ggml.token_type", np.array([2, 3, 3, *[6] * 256, *[1] * (n_tokens - 259)], np.int32)
@@ -90,8 +95,7 @@ def _token_types(n_tokens: int) -> bytes:
 def write_vicuna(path: Path, layers: int = 32, shape: Shape = Shape()) -> Path:
     """Write the file and return its path: 3.8 GB with 32 layers in Q4_0, 4.1 GB in Q4_K_M."""
     shape = replace(shape, layers=layers)
-    fields = [*gguf.pack_fields(shape.fields()), _token_types(shape.vocab)]
-    plan = gguf.FilePlan(fields, shape.tensors())
+    plan = gguf.FilePlan(packed_fields(shape), shape.tensors())
     gguf.write_gguf(path, plan, lambda tensor: [_bytes(tensor.shape, tensor.type)])
     return path
 
