@@ -4,7 +4,7 @@ Rows are tokenised as the generator will read them: the prompt exactly as at inf
 few demonstrations as serving would show), then the answer as it would be written after that prompt, then
 end-of-sequence; loss is on the answer and its end. A tenth of the rows validates and never trains. Text goes to
 train.jsonl and valid.jsonl; the trainer works in the run's adapter/ folder, from whose checkpoint an interrupted stage
-goes on.
+goes on. Tokens, split and stage stand together, which makes the module long: all three are of one view of a job.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Training:
     `max_tokens` are the context and the longest answer that serving will have, in tokens. `labelled` are the ids of the
     rows that a person has labelled; `valid_share` of these may validate, before any other. `shares` holds what part of
     its weight a row trains with each of several outputs, by its id, where that is not all with its own (soft targets).
-    `share` is this training's part of `settings.epochs`, `time_share` that of `settings.time_s`, or of `limit_s` for a
-    training that outlives another limit. `began_from` has a digest of each row that the first of several trainings in a
-    row began from, by its id; the stamp keeps it.
+    `share` is this training's part of `settings.epochs`, `limit_s` that of `settings.time_s` (None: all of it).
+    `began_from` has a digest of each row that the first of several trainings in a row began from, by its id; the stamp
+    keeps it.
     """
 
     run: Run
@@ -78,7 +78,6 @@ class Training:
     valid_share: float = 0.0
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     share: float = 1.0
-    time_share: float = 1.0
     limit_s: float | None = None
     began_from: Mapping[str, str] = field(default_factory=dict)
 
@@ -129,7 +128,6 @@ def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: Non
     job.before(sets)
     assert job.trainer is not None, "a job without a trainer is only handed over"
     limit = job.settings.time_s if job.limit_s is None else job.limit_s
-    limit = None if limit is None else limit * job.time_share
     settings = dataclasses.replace(job.settings, time_s=limit, epochs=job.settings.epochs * job.share)
     adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), settings, note)
     return _finish(job, sets, adapter, steps, started)

@@ -113,5 +113,5 @@ def test_matrices_are_decoded_by_as_many_threads_as_there_are_processors_to_have
     monkeypatch.setattr(limits.os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(quants, "_most_threads", quants._most_threads.__wrapped__)
     shares = []
-    quants._by_rows(lambda start, stop: shares.append((start, stop)), 1 << 10, 1 << 12)
+    quants.by_rows(lambda start, stop: shares.append((start, stop)), 1 << 10, 1 << 12)
     assert limits.usable_cores() == 2 and sorted(shares) == [(0, 512), (512, 1024)]

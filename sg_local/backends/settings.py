@@ -47,8 +47,8 @@ class TrainSettings:
     `share_prefix` computes what all rows begin with once per step; `layout` is one of prompts.LAYOUTS, `precision` one
     of `training.precision.PRECISIONS`; `shown` holds how many demonstrations rows show, in turn, the last of which is
     for use (prompts.shown). `generations` trainings in a row share `epochs`, each on labels of the one before;
-    `soft` is the share of a label's target that the scores on the row decide, 0 to 1; `n_seeds` adapters
-    make their mean (training.averaging). With `lr_by_width` a model narrower than a 7B gets a higher rate than `lr`
+    `soft` is the share of a label's target that the scores on the row decide, 0 to 1; `n_seeds` adapters make their
+    mean (training.averaging). With `lr_by_width` a model narrower than a 7B gets a higher rate than `lr`
     (training.rates). `policies` are label policies whose rows are tried beside the filters' own, a training each.
     """
 

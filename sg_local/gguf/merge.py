@@ -2,7 +2,8 @@
 
 A touched matrix is decoded, changed and encoded in its new type; with `same` it keeps the base's grid by stochastic
 rounding. An untouched one keeps its bytes, unless the new type is smaller. All metadata stays byte for byte, except
-general.file_type and what the caller sets. Memory holds the adapter and one slab, whatever the model's size.
+general.file_type and what the caller sets. Memory holds the adapter and one slab, whatever the model's size. Weighing
+a type stands here too, which makes the module long: it is a merge of a sample, and must round as the merge does.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SAMPLE_WEIGHTS, N_STRIPES = 1 << 20, 8
 # Of a larger tensor a merge measures slabs spread over it, of about so many weights: a share is then told within one
 # percent, and decoding and comparing all of it would take longer than encoding it in a simple type.
 MEASURED_WEIGHTS = 1 << 23
-MOST_AT_WORK = 8  # slabs or samples at once: each holds some megabytes, and encoding one takes several cores itself
+MOST_AT_WORK = 8  # slabs or samples at once: each holds some megabytes
 PIECE_WEIGHTS = 1 << 18  # decoded, changed and encoded one after another, all in a core's cache
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION: the block layouts written here
 

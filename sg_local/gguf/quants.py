@@ -54,7 +54,7 @@ def dequantize(raw: np.ndarray, type: str) -> np.ndarray:
     def decode(start: int, stop: int) -> None:
         decoder(raw[start:stop].ctypes.data, out[start:stop].ctypes.data, (stop - start) * columns)
 
-    _by_rows(decode, *out.shape)
+    by_rows(decode, *out.shape)
     return out
 
 
@@ -98,7 +98,7 @@ def quantize(weights: np.ndarray, type: str, importance: np.ndarray | None = Non
     def encode(start: int, stop: int) -> None:
         encode_into(weights[start:stop], type, out[start:stop], weighed)
 
-    _by_rows(encode, rows, columns)
+    by_rows(encode, rows, columns)
     return out
 
 
@@ -167,7 +167,7 @@ def _decoder(type: str) -> Callable[[int, int, int], None] | None:
     return function
 
 
-def _by_rows(work: Callable[[int, int], None], rows: int, columns: int) -> None:
+def by_rows(work: Callable[[int, int], None], rows: int, columns: int) -> None:
     """Call `work(start, stop)` over all rows, on as many threads as pay; ctypes drops the interpreter lock."""
     n_threads = min(rows, max(1, rows * columns // _MIN_SHARE))
     n_threads = min(n_threads, _most_threads()) if n_threads > 1 else 1

@@ -60,17 +60,19 @@ def last_of(job: OpenRun, tell: Listener) -> Last:
 
     Rows that the filters kept, or the best of several sets (policies), where there is one training only (n_trainings).
     """
-    (rows, folder), n = best_rows(job, tell), n_trainings(job)
-    if n == 1:
+    (rows, folder), n = best_rows(job, tell), n_rounds(job)
+    why = _why_once(job) if n > 1 else ""
+    if n == 1 or why:
         if folder:
             go_on_from(job, folder)
-        if n_rounds(job) > 1:
-            tell(Said(f"  {_why_once(job)}: training once"))
+        if why:
+            tell(Said(f"  {why}: training once"))
         return Last(rows)
-    before, share = first_agreement(job.run, job.task), share_of_epochs(n, is_last=False)
+    before = first_agreement(job.run, job.task)
+    share, last = share_of_epochs(n, is_last=False), share_of_epochs(n, is_last=True)
     for generation in range(1, n):
         tell(Said(f"  training {generation} of up to {n}: {counted(len(rows), 'row')}"))
-        found = _next(job, generation, rows, tell)
+        found = _next(job, generation, rows, share, tell)
         logger.info("generation %d: kappa %s, before %s, %d rows", generation, found.kappa, before, len(found.rows))
         assert found.kappa is not None and before is not None, "labels were asked for, and scored"
         said = f"kappa {found.kappa:.2f}, before {before:.2f}"
@@ -82,15 +84,16 @@ def last_of(job: OpenRun, tell: Listener) -> Last:
         tell(Said(f"  its labels agree with the asked ones ({said}): the next round trains on them"))
         rows, before = list(found.rows), found.kappa
     tell(Said(f"  training {n} of {n}: {counted(len(rows), 'row')}"))
-    return Last(rows, share_of_epochs(n, is_last=True), share_of_epochs(n, is_last=True))
+    return Last(rows, last, last)
 
 
-def _next(job: OpenRun, generation: int, rows: Sequence[Kept], tell: Listener) -> Relabelled:
-    """Train on these rows beside the run's own training; the rows as that model labels them."""
+def _next(job: OpenRun, generation: int, rows: Sequence[Kept], share: float, tell: Listener) -> Relabelled:
+    """Train on these rows beside the run's own training, in this share of the epochs; the rows as that model labels
+    them."""
     from sg_local import evaluate
     from sg_local.job.evaluate import evaluation_of
 
-    work = train_beside(job, f"generation-{generation}", rows, tell, share_of_epochs(n_trainings(job), is_last=False))
+    work = train_beside(job, f"generation-{generation}", rows, tell, share)
     candidates = unlabelled(job.run)
     texts = [row.input for row in candidates]
     judge = replace(evaluation_of(job), run=work.run, form=work.form)

@@ -1,4 +1,7 @@
-"""The training stage of a job: what it is given, and what is said at its end."""
+"""The training stage of a job: what it is given, and what is said at its end.
+
+The adapters that an evaluation trains beside are made here as well, as the run's own is, which makes the module long.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +66,8 @@ def train(job: OpenRun, tell: Listener) -> str:
     try:
         last = last_of(job, tell)
         work = training_job(job, trainer, before, last.rows, last.share)
-        work = replace(work, time_share=last.time_share / (1 + n_tried(job.plan["train"])))
-        done = training.train(replace(work, began_from=began_from), on_step)
+        limit = limit_of(work.settings, last.time_share)
+        done = training.train(replace(work, limit_s=limit, began_from=began_from), on_step)
     except NoRows as error:
         from sg_local.filters.remedies import starved
 
@@ -124,6 +127,7 @@ def training_job(
         training.TrainingRow(row.id, row.pair.input, row.pair.output, weight if row.id in labelled else 1.0)
         for row in kept
     )
+    settings = settings_of(job)
     return training.Training(
         run=job.run,
         task=job.task,
@@ -131,7 +135,7 @@ def training_job(
         generator=job.generator,
         trainer=trainer,
         rows=rows,
-        settings=settings_of(job),
+        settings=settings,
         seed=job.seed,
         before=before,
         base_name=job.base.name,
@@ -142,8 +146,13 @@ def training_job(
         valid_share=job.plan["own"].valid,
         shares=shares_of(job, kept),
         share=share,
-        time_share=share / (1 + n_tried(job.plan["train"])),
+        limit_s=limit_of(settings, share),
     )
+
+
+def limit_of(settings: TrainSettings, share: float) -> float | None:
+    """The seconds of a training that has this share of the time; each set of rows that is tried has as much as one."""
+    return None if settings.time_s is None else settings.time_s * share / (1 + n_tried(settings))
 
 
 def n_beside(job: OpenRun) -> int:
@@ -246,7 +255,7 @@ def train_canaries(job: OpenRun, tell: Listener) -> tuple[Path, tuple[Canary, ..
     from sg_local.training import SHARE, TrainingRow
 
     trainer = averaged(job, open_trainer(job.trainer, job.base.path))
-    share = ((job.run.stamp("train") or {}).get("settings") or {}).get(SHARE, 1.0)
+    share = (job.run.stamp("train") or {}).get("settings", {}).get(SHARE, 1.0)
     work = training_job(job, trainer, lambda sets: job.close(), trained_rows(job.run), share)
     rows = [Pair(row.input, row.output) for row in work.rows]
     planted = plant(job.task, rows, job.plan["eval"].canaries, job.seed)

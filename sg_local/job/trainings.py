@@ -24,9 +24,9 @@ def train_beside(job: OpenRun, name: str, rows: Sequence[Kept], tell: Listener, 
 
     trainer = open_trainer(job.trainer, job.base.path)
     work = training_job(job, trainer, lambda sets: job.close(), rows, share)
-    limit = work.settings.time_s  # what is left of a job's time is another at every try
+    # Its time is `limit_s` alone: what is left of a job's time is another at every try, and would unmake it.
     alone = replace(work.settings, generations=1, policies=(), epochs=work.settings.epochs * share, time_s=None)
-    work = replace(work, run=Run(job.run.path(name)), settings=alone, share=1.0, limit_s=limit, facts={})
+    work = replace(work, run=Run(job.run.path(name)), settings=alone, share=1.0, facts={})
     train_anew(work, lambda step: tell(Moved("train", step)))
     return work
 
