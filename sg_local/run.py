@@ -60,6 +60,7 @@ GAINED = {
     "n_orders": 1,
     "backward": False,
     "evidence": "direct",
+    "named_label": {"on": False},
     "abstain": 0.0,
     "ensemble": 0,
     "mbr": 0,

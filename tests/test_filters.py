@@ -7,9 +7,10 @@ import pytest
 
 from sg_local import filters
 from sg_local.filters import Balance, FilterSettings, Switch, Threshold, Window, labels
-from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason, window
+from sg_local.filters.given import input_rules
+from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason, named_label, window
 from sg_local.filters.similarity import nearest, rouge_l, words
-from sg_local.records import OWN, Candidate, InputRow, SgError, Verdict
+from sg_local.records import OWN, Candidate, InputRow, Pair, SgError, Verdict
 
 GOOD = "The refund for my order has not come yet."
 
@@ -84,6 +85,46 @@ def test_output_rules_of_classification(routing, row, rule):
 def test_output_rules_of_generation(fluent, output, rule):
     row = RuleInput("When does the um the big shop no the bakery open?", output)
     assert first_reason(OUTPUT_RULES, row, RuleContext(fluent, FilterSettings()))[0] == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("The invoice shows the wrong tax number.", ""),
+        ("Billing: the invoice is wrong.", "named_label"),
+        ("I have two DELIVERY questions today", "named_label"),
+        ("My parcel was delivered to the neighbours.", ""),
+        ("The technically minded will love this one.", ""),
+    ],
+)
+def test_an_input_that_says_a_label_is_rejected(routing, text, rule):
+    assert first_reason(INPUT_RULES, RuleInput(text, ""), RuleContext(routing, FilterSettings()))[0] == rule
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "said"),
+    [
+        (("account access", "other matters"), "My Account-Access is gone again since monday", "account access"),
+        (("account access", "other matters"), "I cannot access my account since this monday", ""),
+        (("no", "C++"), "No, the c compiler stops at line five", ""),
+        (("退款申请", "物流查询"), "我想问一下退款申请的进度怎么样了", "退款申请"),
+        (("退款申请", "物流查询"), "我想问一下退款的进度怎么样了", ""),
+        (("жалоба", "вопрос"), "Это жалоба на курьера, он опоздал", "жалоба"),
+        (("жалоба", "вопрос"), "Это не жалобы, а просто слова", ""),
+    ],
+)
+def test_a_label_is_said_by_its_whole_words_in_any_script(routing, labels, text, said):
+    task = replace(routing, labels=labels, examples=(Pair(text[::-1], labels[0]),))
+    found = named_label(RuleInput(text, ""), RuleContext(task, FilterSettings()))
+    assert found == (f"it says {said!r}" if said else "")
+
+
+def test_labels_may_be_said_where_a_demonstration_says_one_or_an_input_is_a_person_s(routing):
+    own = replace(routing, examples=(*routing.examples[:2], Pair("I have a technical problem", "technical")))
+    said = RuleInput("The delivery has not come yet.", "")
+    assert named_label(said, RuleContext(own, FilterSettings())) == ""
+    assert named_label(said, RuleContext(replace(routing, labels=()), FilterSettings())) == ""
+    assert first_reason(input_rules(OWN), said, RuleContext(routing, FilterSettings()))[0] == ""
 
 
 def test_a_rule_can_be_switched_off(routing):

@@ -141,3 +141,18 @@ def test_the_paper_s_preset_scores_no_inputs(own_folder, routing):
     with sg.open_job(routing, runs="runs", name="p", backend="scripted", preset="paper") as job:
         plan = job.opened.plan
     assert (plan["synth"].channel, plan["filter"].evidence, plan["eval"].ensemble) == (False, "direct", 0)
+
+
+def test_a_run_that_records_no_rule_on_said_labels_goes_on_without_it(own_folder, routing):
+    with sg.open_job(routing, runs="runs", name="r", backend="scripted", settings=SMALL) as job:
+        job.run()
+    path = own_folder / "runs" / "r" / RUN
+    data = json.loads(path.read_text())
+    assert data.pop("named_label") == {"on": True}
+    with reopened(own_folder) as job:
+        assert job.plan["filter"].named_label.on
+    path.write_text(json.dumps(data))
+    with reopened(own_folder) as job:
+        assert not job.plan["filter"].named_label.on
+    with reopened(own_folder, filter={"named_label": {"on": True}}) as job:
+        assert job.plan["filter"].named_label.on

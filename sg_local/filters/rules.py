@@ -43,6 +43,9 @@ class RuleContext:
 
 Rule = Callable[[RuleInput, RuleContext], str]
 
+SHORTEST = 4
+"""The fewest letters of a label that counts as said in an input."""
+
 
 def empty_input(row: RuleInput, context: RuleContext) -> str:
     """An input without a letter or digit, where the demonstrations have some. [P]"""
@@ -188,6 +191,25 @@ def copied_output(row: RuleInput, context: RuleContext) -> str:
     return "the output is an example's" if theirs and not _recurs(theirs, context.task) else ""
 
 
+def named_label(row: RuleInput, context: RuleContext) -> str:
+    """The input says a label, as a model writes it to order, although no demonstration's input says one.
+
+    A model trained on such inputs looks for the word, which real inputs seldom have. Labels count by their words, one
+    of `SHORTEST` letters at least: `no` and `C` are words of any text.
+    """
+    labels = [label for label in context.task.labels if len("".join(words(label))) >= SHORTEST]
+    if not labels or any(says(pair.input, labels) for pair in context.task.examples):
+        return ""
+    found = says(row.input, labels)
+    return f"it says {found!r}" if found else ""
+
+
+def says(text: str, labels: Iterable[str]) -> str:
+    """The first of the labels whose words stand in the text one after the other; empty where none does."""
+    spoken = f" {' '.join(words(text))} "
+    return next((label for label in labels if f" {' '.join(words(label))} " in spoken), "")
+
+
 def personal(row: RuleInput, context: RuleContext) -> str:
     """The input or the output holds likely personal data, whoever wrote it."""
     return ", ".join(private.kinds(row.input, row.output))
@@ -211,6 +233,7 @@ INPUT_RULES: tuple[tuple[str, Rule], ...] = (
     ("copied_example", copied_example),
     ("duplicate", duplicate),
     ("near_duplicate", near_duplicate),
+    ("named_label", named_label),
     ("personal", personal),
 )
 OUTPUT_RULES: tuple[tuple[str, Rule], ...] = (

@@ -61,6 +61,7 @@ class FilterSettings:
     copied_example: Threshold = Threshold(0.9)
     duplicate: Switch = Switch()
     near_duplicate: Threshold = Threshold(0.7)
+    named_label: Switch = Switch()
     refusal: Switch = Switch()
     label: Switch = Switch()
     schema: Switch = Switch()

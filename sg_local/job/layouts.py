@@ -8,7 +8,7 @@ many demonstrations the tuned model is shown (`train.shown`, prompts.shown) is k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from sg_local import prompts
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BEGUN_WITH = (
     ("synth", "channel", False),
     ("filter", "evidence", "direct"),
+    ("filter", "named_label", {"on": False}),
     ("train", "layout", LEAD),
     ("eval", "ensemble", 0),
 )
@@ -31,7 +32,7 @@ BEGUN_WITH = (
 
 def begun_with(plan: Plan) -> dict[str, Any]:
     """What a new run records of them."""
-    return {name: getattr(plan[stage], name) for stage, name, _ in BEGUN_WITH}
+    return {name: asdict(plan[stage])[name] for stage, name, _ in BEGUN_WITH}
 
 
 def as_recorded(plan: Plan, record: Mapping[str, Any]) -> Plan:

@@ -10,6 +10,7 @@ RULES = {
     "copied_example": "the input repeats an example",
     "duplicate": "the same input was accepted before",
     "near_duplicate": "the input is almost the same as an accepted one",
+    "named_label": "the input says a label, though no example's input does",
     "refusal": "the model refused or talked about itself",
     "label": "the output is not one of the task's labels",
     "schema": "the output is not JSON that fits the task's schema",

@@ -49,6 +49,7 @@ PAPER_FILTER = {
     "evidence": "direct",
     "near_duplicate": {"on": False},
     "copied_example": {"on": False},
+    "named_label": {"on": False},
     "refusal": {"on": False},
     "grounding": {"on": False},
     "copied_input": {"on": False},

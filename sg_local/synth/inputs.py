@@ -171,6 +171,7 @@ ADVICE = {
     "duplicate": "Raise the temperature: `synth.temperature=1.0`, or give more varied examples.",
     "near_duplicate": "Raise the temperature, or the threshold: `filter.near_duplicate.threshold=0.8`.",
     "copied_example": "Raise the temperature: `synth.temperature=1.0`, or give more varied examples.",
+    "named_label": "Give an example whose input says a label, or switch the rule off: `filter.named_label.on=false`.",
     "unfinished": "Raise `synth.max_tokens`, or give examples that show where an input ends.",
     "empty": "Try another model or `synth.style=paper`.",
 }
