@@ -87,10 +87,12 @@ def test_what_is_kept_for_the_gradient_is_counted(tmp_path: Path, architecture: 
     settings, asked = TrainSettings(rank=8, batch_size=n), rows(n, n_prefix, own)
     base, adapter = loaded(write_model(tmp_path / "m.gguf", spec_of(architecture)), settings)
     load = load_of(asked, settings, base.shape, CPU)
-    assert 0.9 < _kept(base.shape, load) / kept_numbers(base, adapter, asked, load.n_prefix, 0) < 1.2
+    # Capped scores of one group at a time are made on the way back: they are counted, and do not stay.
+    most = 1.25 if base.shape.score_cap else 1.2
+    assert 0.9 < _kept(base.shape, load) / kept_numbers(base, adapter, asked, load.n_prefix, 0) < most
 
 
-@pytest.mark.parametrize("recomputed", [1, 3, 5])
+@pytest.mark.parametrize("recomputed", [1, 3, 4])
 @pytest.mark.parametrize("n_layers", [None, 6])
 def test_so_is_what_is_kept_where_some_layers_are_computed_again(tmp_path: Path, n_layers: int | None, recomputed: int):
     """The layers that keep all, beside the inputs of those that do not."""
@@ -99,6 +101,28 @@ def test_so_is_what_is_kept_where_some_layers_are_computed_again(tmp_path: Path,
     load = load_of(asked, settings, base.shape, CPU)
     expected = _kept(base.shape, load, Way(recomputed=recomputed))
     assert 0.9 < expected / kept_numbers(base, adapter, asked, load.n_prefix, recomputed) < 1.2
+
+
+def test_of_layers_that_are_all_computed_again_one_is_whole_at_a_time() -> None:
+    load = load_of(rows(8), SETTINGS, VICUNA, CPU)
+    least, one_more = (_kept(VICUNA, load, Way(recomputed=n)) for n in (31, 30))
+    inputs = load.n_tokens * VICUNA.hidden
+    whole = _kept(VICUNA, load, Way(recomputed=2)) - _kept(VICUNA, load, Way(recomputed=3)) + inputs
+    assert least == 31 * inputs + whole
+    assert 30 * inputs + whole < one_more < 30 * inputs + 2 * whole
+
+
+def test_what_layers_below_the_adapter_make_of_the_rows_is_counted_where_it_stays() -> None:
+    settings = TrainSettings(n_layers=16, batch_size=64)
+    load, once = load_of(rows(100), settings, VICUNA, CPU), Way(holds_below=True)
+    anew = training_need(VICUNA, load)
+    assert load_of(rows(100), SETTINGS, VICUNA, CPU).n_below == 0
+    assert training_need(VICUNA, load, once).total - anew.total == 4 * 4096 * (128 + 100 * 24)
+    assert check_fits(rows(100), settings, VICUNA, Place(64 * GB, blocks=VICUNA_BLOCKS)) == Way(
+        blocks=True, holds_below=True
+    )
+    assert not check_fits(rows(100), SETTINGS, VICUNA, Place(64 * GB, blocks=VICUNA_BLOCKS)).holds_below
+    assert not check_fits(rows(100), settings, VICUNA, Place(64 * GB, pads=True)).holds_below
 
 
 # Of Vicuna-7B's shape in Q4_K_M: its file but for the header, and gate and up in one.

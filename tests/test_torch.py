@@ -1,5 +1,6 @@
 """The torch trainer against its references: llama.cpp, transformers, peft, full rows, and itself uninterrupted."""
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -17,6 +18,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
+from sg_local.backends.torch import below
 from sg_local.backends.torch.__main__ import main
 from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.engine import TorchEngine
@@ -27,6 +29,7 @@ from sg_local.backends.torch.packing import pack_rows, pack_tokens
 from sg_local.backends.torch.trainer import TorchTrainer
 from sg_local.backends.training.checkpoint import CHECKPOINT, TrainJob
 from sg_local.backends.training.handover import Handover, write_job
+from sg_local.backends.training.holding import Way
 from sg_local.backends.training.loop import StepPlan, run_loop
 from sg_local.backends.training.lora import normaliser, shared_prefix
 from sg_local.backends.training.parity import parity_gate
@@ -209,6 +212,47 @@ def test_dropout_follows_its_seed_and_leaves_evaluation_alone(model) -> None:
 def test_only_the_last_layers_are_adapted(model) -> None:
     lora = TorchLora(load_base(model, CPU, torch.float32), dataclasses.replace(SETTINGS, n_layers=1))
     assert {name.split(".")[1] for name in lora.matrices()} == {"1"}
+
+
+UPPER = dataclasses.replace(SETTINGS, n_layers=1)
+
+
+def trained(model, out, n_prefix: int, way: Way, stop_at: int = 0):
+    """What a training in the last layer comes to; one that is stopped once goes on as it would have."""
+    rows, valid = rows_of(10, n_prefix), rows_of(3, n_prefix, seed=1)
+    job, steps = TrainJob(rows, valid, out, UPPER, "", "torch"), []
+
+    def note(step) -> None:
+        steps.append((step.step, step.loss, step.valid_loss))
+        if stop_at and step.step == stop_at:
+            raise KeyboardInterrupt
+
+    for _ in range(2 if stop_at else 1):
+        base = load_base(model, CPU, torch.float32)
+        engine = TorchEngine(base, TorchLora(base, UPPER), job, way)
+        with contextlib.suppress(KeyboardInterrupt):
+            run_loop(engine, job, note)
+        stop_at = 0
+    return {number: rest for number, *rest in steps}, engine
+
+
+@pytest.mark.parametrize("n_prefix", [20, 0])
+def test_layers_below_the_adapter_are_computed_once_for_each_row(model, tmp_path, monkeypatch, n_prefix) -> None:
+    asked = []
+    monkeypatch.setattr(below, "pack_rows", lambda rows, *rest: asked.append(len(rows)) or pack_rows(rows, *rest))
+    anew, _ = trained(model, tmp_path / "anew", n_prefix, Way())
+    once, engine = trained(model, tmp_path / "once", n_prefix, Way(holds_below=True))
+    assert asked == [3, 4, 4, 2] and len(engine.below._known) == 13
+    assert list(once) == list(anew) == list(range(10))
+    for step, measured in once.items():
+        assert [one and pytest.approx(one, rel=1e-5) for one in measured] == anew[step]
+
+
+def test_a_stopped_training_of_the_last_layers_ends_the_same_to_the_bit(model, tmp_path) -> None:
+    """Step 6 is of the third epoch: the rows behind it meet others than in the first."""
+    whole, engine = trained(model, tmp_path / "whole", 20, Way(holds_below=True))
+    again, stopped = trained(model, tmp_path / "again", 20, Way(holds_below=True), stop_at=7)
+    assert again == whole and torch.equal(engine.lora.flat, stopped.lora.flat)
 
 
 def test_accumulated_parts_make_the_step_of_the_whole(model, tmp_path) -> None:

@@ -87,7 +87,8 @@ def _lengths(job: OpenRun) -> RowLengths:
 
     rows = rows_ahead(job)
     answer = rows.n_longest_output + 1
-    return RowLengths(rows.n_shared, min(rows.n_longest + answer, max(1, job.n_ctx - rows.n_shared)), answer)
+    own = min(rows.n_longest + answer, max(1, job.n_ctx - rows.n_shared))
+    return RowLengths(rows.n_shared, own, answer, rows.n_training)
 
 
 def _check_export(job: OpenRun, free: int) -> None:

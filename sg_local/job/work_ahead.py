@@ -28,7 +28,7 @@ TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own p
 LABEL_ENDS = 1  # tokens behind a label
 READ_AGAIN = 1.0  # of a prompt that another system has just read: its last token
 ASKED_OF = 4  # outputs that an input is held against, its own among them
-VERSION = 4  # of how work is counted; a new one makes the paces that were kept void
+VERSION = 5  # of how work is counted; a new one makes the paces that were kept void
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
 AUTO_S = 8.0  # in which `auto` looks for its type: the samples are hardly larger where the model is
 
@@ -170,7 +170,7 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
 
     As often as there are trainings in a row, each of which but the last labels the rows anew, and seeds of the last.
     """
-    from sg_local.backends.training.holding import share_recomputed
+    from sg_local.backends.training.holding import share_adapted, share_recomputed
     from sg_local.job import resources
     from sg_local.job.generations import share_of_epochs
     from sg_local.job.train import n_rounds, n_tried
@@ -184,7 +184,10 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     n_checks = 1 + n_steps // settings.valid_every
     validated = n_checks * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
     way, _ = resources.training_of(job)
-    passes = TRAINED + RECOMPUTED * share_recomputed(job.base.path, way)
+    adapted = share_adapted(job.base.path, settings)
+    below = (1 - adapted) * (min(1.0, 1 / settings.epochs) if way.holds_below else 1.0)
+    passes = TRAINED * adapted + below + RECOMPUTED * share_recomputed(job.base.path, way)
+    validated *= adapted + (1 - adapted) * (1 / n_checks if way.holds_below else 1.0)
     n_before = n_rounds(job) - 1
     one = passes * n_steps * (shared + size * own) + validated
     before, last = (share_of_epochs(1 + n_before, is_last=is_last) for is_last in (False, True))

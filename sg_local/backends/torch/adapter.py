@@ -27,12 +27,13 @@ class LoraPart:
 
 
 class TorchLora:
-    """All parts by their projection's tensor names. `scale` is alpha / rank."""
+    """All parts by their projection's tensor names. `scale` is alpha / rank; `first` the lowest layer with a part."""
 
     def __init__(self, base: LoadedBase, settings: TrainSettings) -> None:
         self.rank, self.seed = settings.rank, settings.seed
         self.scale, self.dropout = settings.alpha / settings.rank, settings.dropout
         wanted = adapted_layers(base.shape.layers, settings.n_layers)
+        self.first = wanted.start
         chosen = [p for block in base.blocks if block.index in wanted for p in block.projections]
         size = sum(self.rank * (p.weight.shape[1] * len(p.names) + sum(p.sizes)) for p in chosen)
         device = base.device

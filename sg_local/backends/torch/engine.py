@@ -19,10 +19,12 @@ import torch.distributed as dist
 
 from sg_local.backends import machine
 from sg_local.backends.torch.adapter import TorchLora
+from sg_local.backends.torch.below import Below
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
 from sg_local.backends.torch.model import LoadedBase
-from sg_local.backends.torch.packing import pack_rows
+from sg_local.backends.torch.packing import Pack, pack_rows
 from sg_local.backends.training.checkpoint import Arrays, TrainJob
+from sg_local.backends.training.holding import WHOLE, Way
 from sg_local.backends.training.loop import OutOfMemory, StepPlan, StepResult
 from sg_local.backends.training.lora import dropout_seed, micro_batches, normaliser, shared_prefix
 from sg_local.records import TokenExample
@@ -32,14 +34,15 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 class TorchEngine:
-    """A base, its adapter and AdamW, bound to one job. `recompute`: in how many layers activations are not kept."""
+    """A base, its adapter and AdamW, bound to one job, and to the way in which memory is used."""
 
-    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, *, recompute: int = 0) -> None:
+    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, way: Way = WHOLE) -> None:
         self.base, self.lora, self.settings = base, lora, job.settings
         self.device = lora.flat.device
         rows = (*job.examples, *job.valid)
         self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
-        self.recompute = recompute
+        self.recompute = way.recomputed
+        self.below = Below(base, lora, job, self.n_prefix, rank(), n_processes()) if way.holds_below else None
         self.optimiser = self._optimiser()
 
     def start(self) -> None:
@@ -88,8 +91,8 @@ class TorchEngine:
         total = 0.0
         with torch.no_grad():
             for batch in micro_batches(range(len(rows)), self.settings.batch_size):
-                pack = pack_rows([rows[i] for i in batch], self.n_prefix, self.device)
-                total += float(answer_loss(self.base, hidden_states(self.base, self.lora, pack), pack))
+                pack, below = self._packed([rows[i] for i in batch])
+                total += float(answer_loss(self.base, hidden_states(self.base, self.lora, pack, below=below), pack))
         return total / normaliser(rows)
 
     def arrays(self) -> Arrays:
@@ -124,12 +127,17 @@ class TorchEngine:
         decay = self.settings.weight_decay
         return torch.optim.AdamW([self.lora.flat], lr=0.0, betas=_BETAS, eps=_EPS, weight_decay=decay, fused=True)
 
+    def _packed(self, rows: Sequence[TokenExample]) -> tuple[Pack, torch.Tensor | None]:
+        """The rows as one sequence, and what the layers below the adapter make of it, where that is kept."""
+        pack = pack_rows(rows, self.n_prefix, self.device)
+        return pack, None if self.below is None else self.below.of(rows)
+
     def _accumulate(self, rows: Sequence[TokenExample], divisor: float, seed: int) -> torch.Tensor:
         """Add these rows' share of the gradient; returns their share of the loss and the tokens computed."""
         if not rows:
             return torch.zeros(2, device=self.device)
-        pack = pack_rows(rows, self.n_prefix, self.device)
-        hidden = hidden_states(self.base, self.lora, pack, Pass(seed, self.recompute))
+        pack, below = self._packed(rows)
+        hidden = hidden_states(self.base, self.lora, pack, Pass(seed, self.recompute), below)
         loss = answer_loss(self.base, hidden, pack) / divisor
         loss.backward()
         return torch.stack((loss.detach(), loss.new_tensor(pack.n_tokens)))

@@ -32,19 +32,45 @@ class Pass:
     recompute: int = 0
 
 
-def hidden_states(base: LoadedBase, adapter: TorchLora | None, pack: Pack, how: Pass = Pass()) -> torch.Tensor:
-    """Outputs of the last norm at the pack's answer positions: (answers, width), scaled as the logits are."""
+def hidden_states(
+    base: LoadedBase,
+    adapter: TorchLora | None,
+    pack: Pack,
+    how: Pass = Pass(),
+    below: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Outputs of the last norm at the pack's answer positions: (answers, width), scaled as the logits are.
+
+    `below` is what `below_adapter` gives for the pack, where it is known.
+    """
     with torch.no_grad():
-        x = base.embedding.pick(pack.tokens)
-        if base.shape.embedding_scale != 1:
-            x = x * base.shape.embedding_scale
         views = views_of(base, pack)
+        x = _embedded(base, pack) if below is None else below
+    first = 0 if below is None or adapter is None else adapter.first
     again = _recomputed(base, adapter, how)
     for block in base.blocks:
-        layer = _Layer(base, block, adapter, views[base.shape.slides(block.index)], how.dropout_seed)
+        if block.index < first:
+            continue
+        wanted = pack.answers if block is base.blocks[-1] else None
+        layer = _Layer(base, block, adapter, views[base.shape.slides(block.index)], how.dropout_seed, wanted)
         x = checkpoint(layer, x, use_reentrant=False) if block.index in again else layer(x)
-    out = _norm(x[pack.answers], base.last_norm, base.shape.norm_eps)
+    out = _norm(x, base.last_norm, base.shape.norm_eps)
     return out if base.shape.logit_divisor == 1 else out / base.shape.logit_divisor
+
+
+def below_adapter(base: LoadedBase, adapter: TorchLora, pack: Pack) -> torch.Tensor:
+    """What goes into the first layer that has an adapter: (tokens, width)."""
+    with torch.no_grad():
+        views, x = views_of(base, pack), _embedded(base, pack)
+        for block in base.blocks:
+            if block.index < adapter.first:
+                x = _Layer(base, block, None, views[base.shape.slides(block.index)], None)(x)
+    return x
+
+
+def _embedded(base: LoadedBase, pack: Pack) -> torch.Tensor:
+    x = base.embedding.pick(pack.tokens)
+    return x if base.shape.embedding_scale == 1 else x * base.shape.embedding_scale
 
 
 def _recomputed(base: LoadedBase, adapter: TorchLora | None, how: Pass) -> Collection[int]:
@@ -70,7 +96,7 @@ def logits(base: LoadedBase, adapter: TorchLora | None, pack: Pack) -> torch.Ten
 
 @dataclass(frozen=True)
 class _Layer:
-    """One block over packed rows (tokens, width).
+    """One block over packed rows (tokens, width). `wanted`: the positions whose outputs are used, None for all of them.
 
     A norm that the architecture lacks passes its input on; so does the rotation, in layers without positions.
     """
@@ -80,10 +106,13 @@ class _Layer:
     adapter: TorchLora | None
     view: View
     dropout_seed: int | None
+    wanted: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        block = self.block
-        out = self._project(block.attn_output, self._attend(self._normed(x, "attn_norm")))
+        block, out = self.block, self._attend(self._normed(x, "attn_norm"))
+        if self.wanted is not None:
+            x, out = x[self.wanted], out[self.wanted]
+        out = self._project(block.attn_output, out)
         x = self._added(x, self._normed(out, "post_attention_norm"))
         gate_up = self._project(block.gate_up, self._normed(x, "ffn_norm"))
         out = self._project(block.ffn_down, functions.gated[self.base.shape.row.activation](gate_up))

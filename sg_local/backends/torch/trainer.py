@@ -68,7 +68,7 @@ class TorchTrainer:
         spent_s = time.monotonic() - began
         base_digest = file_digest(self.model) or ""
         job = TrainJob(examples, valid, out, settings, base_digest, "torch", spent_s, writes=gate is not None)
-        progress = run_loop(TorchEngine(base, adapter, job, recompute=way.recomputed), job, on_step)
+        progress = run_loop(TorchEngine(base, adapter, job, way), job, on_step)
         give_back_memory(base)
         if gate is None:
             return adapter_record(job, progress, "torch", out / ADAPTER, "")

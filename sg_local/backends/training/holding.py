@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sg_local.backends import TrainSettings
+from sg_local.backends.training.lora import adapted_layers
 from sg_local.gguf import GgufFile, ModelConfig, Tensor, decodes, read_config
 from sg_local.gguf.architecture import Size
 
@@ -23,16 +25,19 @@ PART_ROWS = 8192  # rows of the head at a time: their logits' columns, and with 
 class Way:
     """One way of training: matrices as the file's `blocks`, activations of the first layers `recomputed`.
 
-    Of the layers with an adapter, that is: others keep nothing.
+    Of the layers with an adapter, that is: others keep nothing, except that what the layers below them make of the rows
+    is kept over all epochs where it `holds_below`.
     """
 
     blocks: bool = False
     recomputed: int = 0
+    holds_below: bool = False
 
     def __str__(self) -> str:
         weights = "as the file's blocks" if self.blocks else "whole"
         again = f"those of {self.recomputed} layers computed again" if self.recomputed else "kept"
-        return f"weights {weights}, activations {again}"
+        below = ", the layers below computed once" if self.holds_below else ""
+        return f"weights {weights}, activations {again}{below}"
 
 
 WHOLE = Way()
@@ -68,6 +73,12 @@ def stored(model: Path, *, on_cuda: bool) -> Stored:
             n_bytes = found.n_bytes + sum(tensor.n_bytes for tensor in stack)
             found = Stored(n_bytes, found.n_whole, max(found.scratch, at_once))
     return found
+
+
+def share_adapted(model: Path, settings: TrainSettings) -> float:
+    """The share of a model's layers that get an adapter."""
+    n_layers = read_config(model).layers
+    return len(adapted_layers(n_layers, settings.n_layers)) / n_layers
 
 
 def share_recomputed(model: Path, way: Way) -> float:

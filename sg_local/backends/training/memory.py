@@ -39,16 +39,20 @@ COMFORT = 0.85  # a way that needs at most this share of what is free is taken b
 class Load:
     """What a step holds at once: tokens (a shared prefix once, padding counted), and how many are prefix.
 
-    `n_logits` counts rows of float32 logits at a time; `n_layers` the layers with an adapter; `halves`: bf16 on a CPU.
+    `n_answers` counts positions whose logits are wanted, `n_logits` rows of float32 logits at a time; `n_layers` the
+    layers with an adapter; `halves`: bf16 on a CPU.
+    `n_below` counts the tokens of all rows, where there are layers below the adapter: what these make of them can stay.
     """
 
     n_tokens: int
     n_prefix: int
+    n_answers: int
     n_logits: int
     rank: int
     n_layers: int
     on_cuda: bool = False
     halves: bool = False
+    n_below: int = 0
 
     @property
     def width(self) -> int:
@@ -73,6 +77,8 @@ class Place:
     def ways(self, shape: ModelConfig, n_layers: int) -> list[Way]:
         """How a base with adapters in so many layers can be held there, the fastest way first, the smallest last.
 
+        Layers below the adapter are computed once if their outputs fit, which saves more than keeping activations does.
+
         The last layer is always kept: it is the first whose gradient is wanted. On a CPU, decoding costs a few
         hundredths of the time, a tenth where matrices are narrow; there they are whole.
         """
@@ -80,16 +86,22 @@ class Place:
             return [WHOLE] if self.blocks is None else [Way(blocks=True, recomputed=max(0, n_layers - 1))]
         blocks = self.blocks is not None
         whole_too = blocks and (self.on_cuda or 4 * parameters(shape) <= FULL_COPY_BYTES)
-        return [WHOLE] * whole_too + [Way(blocks, n) for n in range(max(1, n_layers))]
+        ways = [WHOLE] * whole_too + [Way(blocks, n) for n in range(max(1, n_layers))]
+        below = [dataclasses.replace(way, holds_below=True) for way in ways if n_layers < shape.layers]
+        return below + ways
 
 
 @dataclass(frozen=True)
 class RowLengths:
-    """Tokens of a usual row, where none is there yet: what all share, its own, and those of its answer among these."""
+    """Tokens of a usual row, where none is there yet: what all share, its own, and those of its answer among these.
+
+    `n_rows` of them are expected.
+    """
 
     n_prefix: int
     n_own: int
     n_answer: int
+    n_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,11 +126,13 @@ def load_of(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelC
     return Load(
         n_tokens=n_prefix + (len(own) * own[0] if place.pads else sum(own)),
         n_prefix=n_prefix,
+        n_answers=n_answers,
         n_logits=3 * n_answers if place.pads else _logits_at_once(shape, n_answers),
         rank=settings.rank,
         n_layers=len(adapted_layers(shape.layers, settings.n_layers)),
         on_cuda=place.on_cuda,
         halves=place.halves,
+        n_below=_n_below(n_prefix + sum(len(row.tokens) - n_prefix for row in rows), settings, shape, place),
     )
 
 
@@ -129,14 +143,22 @@ def expected_load(lengths: RowLengths, settings: TrainSettings, shape: ModelConf
     n_answers = size * lengths.n_answer
     n_layers = len(adapted_layers(shape.layers, settings.n_layers))
     n_logits = 3 * n_answers if place.pads else 2 * min(LOGIT_ROWS, n_answers)
-    return Load(shared + size * own, shared, n_logits, settings.rank, n_layers, place.on_cuda, place.halves)
+    n_below = _n_below(shared + lengths.n_rows * own, settings, shape, place)
+    n_tokens = shared + size * own
+    return Load(n_tokens, shared, n_answers, n_logits, settings.rank, n_layers, place.on_cuda, place.halves, n_below)
+
+
+def _n_below(n_tokens: int, settings: TrainSettings, shape: ModelConfig, place: Place) -> int:
+    """Of all rows' tokens, those for which something below the adapter can stay: all, or none."""
+    return 0 if place.pads or len(adapted_layers(shape.layers, settings.n_layers)) == shape.layers else n_tokens
 
 
 def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
     """The load where no rows are at hand: default settings, rows that share 256 tokens and have 64 of their own."""
     settings = TrainSettings()
     n_tokens = 256 + 64 * settings.batch_size
-    return Load(n_tokens, 256, _logits_at_once(shape, LOGIT_ROWS), settings.rank, shape.layers, on_cuda)
+    n_logits = _logits_at_once(shape, LOGIT_ROWS)
+    return Load(n_tokens, 256, LOGIT_ROWS, n_logits, settings.rank, shape.layers, on_cuda)
 
 
 def logit_rows(n_vocab: int) -> int:
@@ -161,8 +183,8 @@ def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stor
     weights   w for each parameter of the base, or its `blocks` as they are in the file, w for each number that is none
               and for each of the largest matrix; 16 bytes (value, gradient, Adam's two moments, all float32) for each
               of the adapter's rank * (rows + columns) over the matrices of every adapted layer
-    tokens    the larger of a step and the parity gate's copy. A step: the numbers that `_kept` counts, and logits. The
-              gate: a float32 copy of the base, of few layers for a large one
+    tokens    the larger of a step and the parity gate's copy. A step: the numbers that `_kept` counts, logits, and what
+              stays of the layers below the adapter. The gate: a float32 copy of the base, of few layers for a large one
     """
     base = load.width * parameters(shape)
     if way.blocks and blocks is not None:
@@ -170,6 +192,7 @@ def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stor
     sides = sum(map(sum, map(shape.shape_of, shape.row.targets)))
     weights = base + 16 * load.rank * load.n_layers * sides
     step = round(OVERHEAD * load.width * _kept(shape, load, way)) + 4 * shape.vocab * load.n_logits
+    step += load.width * shape.hidden * load.n_below if way.holds_below else 0
     # Of mapped blocks the gate needs those of its few layers: the others' pages are given back before.
     spared = blocks.n_bytes if way.blocks and blocks is not None and len(_gate_layers(shape)) < shape.layers else 0
     return Need(weights, max(step, _gate(shape, load) - spared // 2), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
@@ -266,23 +289,28 @@ def _kept(shape: ModelConfig, load: Load, way: Way = WHOLE) -> int:
     token   inputs of the two pairs of products and of every norm (width); queries and keys rotated, values, attention's
             output and its copy (3 q + 2 kv), with norms of heads what these read, too; gate, up and their product
             (3 ffn); what each pair's A makes of its input (rank)
+    last    of the last layer, behind its attention, the positions alone whose logits are wanted
     again   of a recomputed layer its input (width), and while its gradient is made all that one layer keeps
     rows    behind a prefix: keys and values of the prefix again for each group of rows; masks, which become floats
             (with capped scores they do not; there one group's scores are made again at a time)
     """
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     norms = [stem for stem in shape.row.norms if stem not in HEAD_NORMS]
-    token = (2 + len(norms)) * shape.hidden + 3 * q + 2 * kv + 3 * shape.ffn + load.rank * len(shape.row.targets)
+    attending = (1 + norms.count("attn_norm")) * shape.hidden + 2 * q + 2 * kv + 3 * load.rank
+    behind = (1 + len(norms) - norms.count("attn_norm")) * shape.hidden + q + 3 * shape.ffn
+    behind += load.rank * (len(shape.row.targets) - 3)
     if len(norms) < len(shape.row.norms):
-        token += q + 2 * kv
+        attending += q + 2 * kv
     own = load.n_tokens - load.n_prefix
     groups = 1 + own // GROUP_TOKENS
     seen = own * (load.n_prefix + own // groups)
     rows = 2 * kv * (own + groups * load.n_prefix) if load.n_prefix else 0
     scores = 4 * shape.heads * seen // groups if shape.score_cap else 0
-    layer = load.n_tokens * token + rows + (0 if shape.score_cap else seen)
+    last = load.n_tokens * attending + load.n_answers * behind + rows + (0 if shape.score_cap else seen)
+    layer = last + (load.n_tokens - load.n_answers) * behind
     inputs = way.recomputed * load.n_tokens * shape.hidden
-    return inputs + max(load.n_layers - way.recomputed, 1) * layer + scores
+    kept = (load.n_layers - 1 - way.recomputed) * layer + last
+    return inputs + (max(kept, layer) if way.recomputed else kept) + scores
 
 
 def _gate(shape: ModelConfig, load: Load) -> int:
