@@ -75,6 +75,7 @@ GAINED = {
     "generations": 1,
     "soft": 0.0,
     "n_seeds": 1,
+    "layer_share": 1.0,
     "lr_by_width": False,
     "policies": (),
 }

@@ -22,7 +22,7 @@ from sg_local.backends.torch.frozen import Blocks, Whole
 from sg_local.backends.torch.model import LoadedBase, load_base
 from sg_local.backends.torch.packing import pack_rows, pack_tokens
 from sg_local.backends.training.checkpoint import TrainJob
-from sg_local.backends.training.holding import CUDA_BLOCKS, Way, stored
+from sg_local.backends.training.holding import CUDA_BLOCKS, stored
 from sg_local.backends.training.loop import StepPlan
 from sg_local.gguf import GgufFile, StoredRows, dequantize, quantize, rows_to_hf
 from sg_local.records import TokenExample
@@ -145,7 +145,7 @@ def test_steps_of_training_are_equal(tmp_path: Path) -> None:
     for held, recompute in ((False, 0), (True, 0), (True, 1), (True, 9)):
         base = load_base(model, CPU, torch.float32, as_blocks=held)
         lora = TorchLora(base, SETTINGS)
-        engine = TorchEngine(base, lora, TrainJob(rows, [], tmp_path, SETTINGS, "", "torch"), Way(recomputed=recompute))
+        engine = TorchEngine(base, lora, TrainJob(rows, [], tmp_path, SETTINGS, "", "torch"), recompute=recompute)
         engine.start()
         losses = [engine.step(StepPlan(i, (tuple(rows[:4]), tuple(rows[4:])), 1e-2)).loss for i in range(3)]
         found.append((losses, lora.flat.clone(), engine.evaluate(rows)))

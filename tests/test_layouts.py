@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -143,16 +144,33 @@ def test_the_paper_s_preset_scores_no_inputs(own_folder, routing):
     assert (plan["synth"].channel, plan["filter"].evidence, plan["eval"].ensemble) == (False, "direct", 0)
 
 
-def test_a_run_that_records_no_rule_on_said_labels_goes_on_without_it(own_folder, routing):
+@pytest.mark.parametrize(
+    ("stage", "name", "now", "before"),
+    [("filter", "named_label", {"on": True}, {"on": False}), ("train", "layer_share", 0.5, 1.0)],
+)
+def test_a_run_that_records_no_newer_setting_goes_on_as_it_began(own_folder, routing, stage, name, now, before):
+    def planned(**options):
+        with reopened(own_folder, **options) as job:
+            return dataclasses.asdict(job.plan[stage])[name]
+
     with sg.open_job(routing, runs="runs", name="r", backend="scripted", settings=SMALL) as job:
-        job.run()
+        job.synth()
     path = own_folder / "runs" / "r" / RUN
     data = json.loads(path.read_text())
-    assert data.pop("named_label") == {"on": True}
-    with reopened(own_folder) as job:
-        assert job.plan["filter"].named_label.on
+    assert data.pop(name) == now == planned()
     path.write_text(json.dumps(data))
-    with reopened(own_folder) as job:
-        assert not job.plan["filter"].named_label.on
-    with reopened(own_folder, filter={"named_label": {"on": True}}) as job:
-        assert job.plan["filter"].named_label.on
+    assert planned() == before
+    assert planned(**{stage: {name: now}}) == now
+
+
+def test_a_preset_that_is_given_anew_says_what_it_says(own_folder, routing):
+    with sg.open_job(routing, runs="runs", name="r", backend="scripted", settings=SMALL) as job:
+        job.synth()
+    path = own_folder / "runs" / "r" / RUN
+    data = json.loads(path.read_text())
+    del data["layer_share"]
+    path.write_text(json.dumps(data))
+    for given, share in ((False, 1.0), (True, 0.5)):
+        asked = replace(options(own_folder), given=frozenset({"preset"} if given else ()))
+        with job_for_run("r", asked, Home(own_folder / "home")) as job:
+            assert job.plan["train"].layer_share == share

@@ -112,10 +112,12 @@ def test_the_normaliser_counts_weighted_answer_tokens() -> None:
 
 
 def test_the_last_layers_are_adapted() -> None:
-    assert list(adapted_layers(6, 2)) == [4, 5]
-    assert list(adapted_layers(3, None)) == [0, 1, 2]
+    assert list(adapted_layers(6, TrainSettings(n_layers=2))) == [4, 5]
+    assert list(adapted_layers(3, TrainSettings())) == [0, 1, 2]
+    assert list(adapted_layers(3, TrainSettings(layer_share=0.5))) == [1, 2]
+    assert list(adapted_layers(30, TrainSettings(layer_share=0.01))) == [29]
     with pytest.raises(SgError, match="the model has 3"):
-        adapted_layers(3, 4)
+        adapted_layers(3, TrainSettings(n_layers=4))
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from sg_local.backends.training.memory import (
     _kept,
     check_expected,
     check_fits,
+    expected_load,
     load_of,
     logit_rows,
     parameters,
+    tokens_below,
     training_need,
 )
 from sg_local.backends.training.on_metal import metal_place
@@ -112,17 +114,29 @@ def test_of_layers_that_are_all_computed_again_one_is_whole_at_a_time() -> None:
     assert 30 * inputs + whole < one_more < 30 * inputs + 2 * whole
 
 
-def test_what_layers_below_the_adapter_make_of_the_rows_is_counted_where_it_stays() -> None:
-    settings = TrainSettings(n_layers=16, batch_size=64)
-    load, once = load_of(rows(100), settings, VICUNA, CPU), Way(holds_below=True)
-    anew = training_need(VICUNA, load)
-    assert load_of(rows(100), SETTINGS, VICUNA, CPU).n_below == 0
-    assert training_need(VICUNA, load, once).total - anew.total == 4 * 4096 * (128 + 100 * 24)
-    assert check_fits(rows(100), settings, VICUNA, Place(64 * GB, blocks=VICUNA_BLOCKS)) == Way(
-        blocks=True, holds_below=True
-    )
-    assert not check_fits(rows(100), SETTINGS, VICUNA, Place(64 * GB, blocks=VICUNA_BLOCKS)).holds_below
-    assert not check_fits(rows(100), settings, VICUNA, Place(64 * GB, pads=True)).holds_below
+def test_what_stays_of_the_layers_below_the_adapter_is_counted() -> None:
+    half, few = TrainSettings(layer_share=0.5, batch_size=64), rows(4, own=30)
+    load = load_of(rows(100), half, VICUNA, CPU, few)
+    assert load.n_below == 128 + 100 * 24 + 4 * 30
+    without = dataclasses.replace(load, n_below=0)
+    assert training_need(VICUNA, load).total - training_need(VICUNA, without).total == 4 * 4096 * load.n_below
+    expected = expected_load(RowLengths(128, 24, 8, 104), half, VICUNA, CPU)
+    assert expected.n_below == 128 + 104 * 24
+    assert load_of(rows(100), half, VICUNA, Place(None, pads=True)).n_below == 0
+    assert load_of(rows(100), dataclasses.replace(half, epochs=1.0), VICUNA, CPU).n_below == 0
+
+
+def test_no_more_stays_than_half_a_gigabyte_or_an_eighth_of_the_base() -> None:
+    half = TrainSettings(layer_share=0.5)
+    for shape, most in ((VICUNA, 512 << 20), (SMOL, parameters(SMOL) // 2)):
+        n_own = (most // (4 * shape.hidden) - 128) // 10
+        assert tokens_below(rows(10, own=n_own), half, shape) == 128 + 10 * n_own
+        assert tokens_below(rows(10, own=n_own + 1), half, shape) == 0
+
+
+def test_a_trainer_that_pads_computes_every_position_in_the_last_layer() -> None:
+    pads = load_of(rows(8), SETTINGS, VICUNA, Place(None, pads=True))
+    assert pads.n_answers == pads.n_tokens == 128 + 8 * 24
 
 
 # Of Vicuna-7B's shape in Q4_K_M: its file but for the header, and gate and up in one.

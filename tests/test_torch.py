@@ -19,6 +19,7 @@ from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
 from sg_local.backends.torch import below
+from sg_local.backends.torch import engine as torch_engine
 from sg_local.backends.torch.__main__ import main
 from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.engine import TorchEngine
@@ -29,7 +30,6 @@ from sg_local.backends.torch.packing import pack_rows, pack_tokens
 from sg_local.backends.torch.trainer import TorchTrainer
 from sg_local.backends.training.checkpoint import CHECKPOINT, TrainJob
 from sg_local.backends.training.handover import Handover, write_job
-from sg_local.backends.training.holding import Way
 from sg_local.backends.training.loop import StepPlan, run_loop
 from sg_local.backends.training.lora import normaliser, shared_prefix
 from sg_local.backends.training.parity import parity_gate
@@ -217,10 +217,9 @@ def test_only_the_last_layers_are_adapted(model) -> None:
 UPPER = dataclasses.replace(SETTINGS, n_layers=1)
 
 
-def trained(model, out, n_prefix: int, way: Way, stop_at: int = 0):
-    """What a training in the last layer comes to; one that is stopped once goes on as it would have."""
-    rows, valid = rows_of(10, n_prefix), rows_of(3, n_prefix, seed=1)
-    job, steps = TrainJob(rows, valid, out, UPPER, "", "torch"), []
+def trained(model, out, rows, settings=UPPER, *, stays: bool = True, stop_at: int = 0):
+    """What a training comes to; one that is stopped once goes on as it would have."""
+    job, steps = TrainJob(rows, rows_of(3, 20, seed=1) + rows[:1], out, settings, "", "torch"), []
 
     def note(step) -> None:
         steps.append((step.step, step.loss, step.valid_loss))
@@ -229,30 +228,64 @@ def trained(model, out, n_prefix: int, way: Way, stop_at: int = 0):
 
     for _ in range(2 if stop_at else 1):
         base = load_base(model, CPU, torch.float32)
-        engine = TorchEngine(base, TorchLora(base, UPPER), job, way)
+        engine = TorchEngine(base, TorchLora(base, settings), job)
+        if not stays:
+            engine.below = None
         with contextlib.suppress(KeyboardInterrupt):
             run_loop(engine, job, note)
         stop_at = 0
     return {number: rest for number, *rest in steps}, engine
 
 
-@pytest.mark.parametrize("n_prefix", [20, 0])
-def test_layers_below_the_adapter_are_computed_once_for_each_row(model, tmp_path, monkeypatch, n_prefix) -> None:
+@pytest.mark.parametrize("settings", [UPPER, dataclasses.replace(UPPER, share_prefix=False, dropout=0.3)])
+def test_layers_below_the_adapter_are_computed_once_for_each_row(model, tmp_path, monkeypatch, settings) -> None:
     asked = []
     monkeypatch.setattr(below, "pack_rows", lambda rows, *rest: asked.append(len(rows)) or pack_rows(rows, *rest))
-    anew, _ = trained(model, tmp_path / "anew", n_prefix, Way())
-    once, engine = trained(model, tmp_path / "once", n_prefix, Way(holds_below=True))
-    assert asked == [3, 4, 4, 2] and len(engine.below._known) == 13
+    rows = rows_of(9)
+    anew, _ = trained(model, tmp_path / "anew", rows, settings, stays=False)
+    once, engine = trained(model, tmp_path / "once", rows, settings)
+    assert sorted(asked) == [1, 4, 4, 4] and len(engine.below._known) == 12  # one row validates and trains
     assert list(once) == list(anew) == list(range(10))
     for step, measured in once.items():
         assert [one and pytest.approx(one, rel=1e-5) for one in measured] == anew[step]
 
 
 def test_a_stopped_training_of_the_last_layers_ends_the_same_to_the_bit(model, tmp_path) -> None:
-    """Step 6 is of the third epoch: the rows behind it meet others than in the first."""
-    whole, engine = trained(model, tmp_path / "whole", 20, Way(holds_below=True))
-    again, stopped = trained(model, tmp_path / "again", 20, Way(holds_below=True), stop_at=7)
+    """Step 7 is of the third epoch: the rows meet others than in the first. Some are equal, one of them validates."""
+    rows = rows_of(9)
+    rows = [*rows, dataclasses.replace(rows[0], id="again"), dataclasses.replace(rows[5], id="too", weight=2.0)]
+    whole, engine = trained(model, tmp_path / "whole", rows)
+    again, stopped = trained(model, tmp_path / "again", rows, stop_at=7)
     assert again == whole and torch.equal(engine.lora.flat, stopped.lora.flat)
+
+
+def test_nothing_stays_of_the_layers_below_where_it_is_of_no_use(model, tmp_path, monkeypatch) -> None:
+    def stays(rows, **settings) -> bool:
+        base = load_base(model, CPU, torch.float32)
+        one = dataclasses.replace(UPPER, **settings)
+        return TorchEngine(base, TorchLora(base, one), TrainJob(rows, [], tmp_path, one, "", "torch")).below is not None
+
+    rows = rows_of(8)
+    assert stays(rows) and stays(rows, n_layers=None, layer_share=0.5)
+    assert not stays(rows, n_layers=None) and not stays(rows, epochs=1.0)
+    assert not stays(rows_of(2000))
+    monkeypatch.setattr(torch_engine, "n_processes", lambda: 2)
+    assert not stays(rows)
+
+
+def test_what_stays_is_let_go_of_where_memory_runs_out(model, tmp_path, monkeypatch) -> None:
+    rows = rows_of(8)
+    base = load_base(model, CPU, torch.float32)
+    engine = TorchEngine(base, TorchLora(base, UPPER), TrainJob(rows, [], tmp_path, UPPER, "", "torch"))
+    gradient = engine._gradient
+
+    def full(plan):
+        if engine.below is not None:
+            raise torch.OutOfMemoryError("full")
+        return gradient(plan)
+
+    monkeypatch.setattr(engine, "_gradient", full)
+    assert engine.step(StepPlan(0, (tuple(rows),), 1e-3)).loss > 0 and engine.below is None
 
 
 def test_accumulated_parts_make_the_step_of_the_whole(model, tmp_path) -> None:

@@ -47,7 +47,7 @@ def trained(base: LoadedBase, folder: Path, settings: TrainSettings, *, recomput
     folder.mkdir()
     losses: list[float] = []
     job = TrainJob(rows_of(24), [], folder, settings, "", "torch")
-    engine = TorchEngine(base, TorchLora(base, settings), job, Way(recomputed=recompute))
+    engine = TorchEngine(base, TorchLora(base, settings), job, recompute=recompute)
     run_loop(engine, job, lambda step: losses.append(step.loss))
     return losses
 

@@ -7,6 +7,7 @@ import pytest
 
 from sg_local.backends import TrainSettings
 from sg_local.backends.scripted import ScriptedGenerator, ScriptedTrainer
+from sg_local.backends.training.checkpoint import TrainJob
 from sg_local.prompts import PLAIN
 from sg_local.records import Pair, Segment, SgError, Task
 from sg_local.run import Run
@@ -158,3 +159,11 @@ def test_a_damaged_curve_is_named_by_its_line(job: Training) -> None:
     job.run.path(CURVE).write_text('{"step": "x"}\n')
     with pytest.raises(SgError, match=r"curve\.jsonl:1: TrainStep: step is not a whole number"):
         train(job)
+
+
+def test_a_checkpoint_of_before_is_of_all_layers_or_of_a_number(tmp_path):
+    def identity(**settings) -> dict[str, str]:
+        return TrainJob([], [], tmp_path, TrainSettings(**settings), "", "torch").identity()
+
+    assert "layer_share" not in identity() and "layer_share" not in identity(n_layers=2, layer_share=0.5)
+    assert identity(layer_share=0.5) != identity()

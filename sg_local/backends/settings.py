@@ -41,7 +41,8 @@ class Beside:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """LoRA finetuning. `alpha / rank` scales the adapter; `n_layers` counts from the last layer (None: all).
+    """LoRA finetuning. `alpha / rank` scales the adapter, which goes into the last `n_layers` layers; None: into a
+    `layer_share` of them, rounded up.
 
     `warmup` is a share of all steps; `patience` counts validation rounds without gain before an early stop (0: never);
     `share_prefix` computes what all rows begin with once per step; `layout` is one of prompts.LAYOUTS, `precision` one
@@ -64,6 +65,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     n_layers: int | None = None
+    layer_share: float = 1.0
     patience: int = 0
     valid_every: int = 10
     checkpoint_every: int = 10

@@ -44,7 +44,9 @@ class RuleContext:
 Rule = Callable[[RuleInput, RuleContext], str]
 
 SHORTEST = 4
-"""The fewest letters of a label that counts as said in an input."""
+"""The fewest letters of labels that are not words of any text."""
+OF_ANY_TEXT = {(word,) for word in ("other", "others", "none", "both", "neither", "either")}
+"""Labels that are, all the same; as words."""
 
 
 def empty_input(row: RuleInput, context: RuleContext) -> str:
@@ -194,11 +196,12 @@ def copied_output(row: RuleInput, context: RuleContext) -> str:
 def named_label(row: RuleInput, context: RuleContext) -> str:
     """The input says a label, as a model writes it to order, although no demonstration's input says one.
 
-    A model trained on such inputs looks for the word, which real inputs seldom have. Labels count by their words, one
-    of `SHORTEST` letters at least: `no` and `C` are words of any text.
+    A model trained on such inputs looks for the word, which real inputs seldom have. Where a label is short, all may be
+    said: `no` and `C` stand in any text, and without `good` alone inputs would be rows for `bad`.
     """
-    labels = [label for label in context.task.labels if len("".join(words(label))) >= SHORTEST]
-    if not labels or any(says(pair.input, labels) for pair in context.task.examples):
+    labels = [label for label in context.task.labels if words(label) not in OF_ANY_TEXT]
+    is_short = any(len("".join(words(label))) < SHORTEST for label in labels)
+    if is_short or any(says(pair.input, labels) for pair in context.task.examples):
         return ""
     found = says(row.input, labels)
     return f"it says {found!r}" if found else ""

@@ -63,7 +63,7 @@ def job_for_run(name: str, options: Options, home: Home, task: Task | None = Non
         trainer=kept["trainer"] or "auto",
         seed=data["seed"],
         form_name=data["form"],
-        plan=as_recorded(plan_of(layers, data["seed"], home), data),
+        plan=as_recorded(plan_of(layers, data["seed"], home), data, anew="preset" in options.given),
         record={**data, **kept, "set": presets.merged(own, options.settings), **with_budget(data, options.budget)},
         found=data,
         redo=options.redo,

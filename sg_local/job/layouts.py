@@ -25,6 +25,7 @@ BEGUN_WITH = (
     ("filter", "evidence", "direct"),
     ("filter", "named_label", {"on": False}),
     ("train", "layout", LEAD),
+    ("train", "layer_share", 1.0),
     ("eval", "ensemble", 0),
 )
 """Settings whose default a run keeps as it was when the run began: stage, name, and the default of runs without it."""
@@ -35,10 +36,14 @@ def begun_with(plan: Plan) -> dict[str, Any]:
     return {name: asdict(plan[stage])[name] for stage, name, _ in BEGUN_WITH}
 
 
-def as_recorded(plan: Plan, record: Mapping[str, Any]) -> Plan:
-    """The plan of a run with the defaults that it began with, where nobody has set another value."""
+def as_recorded(plan: Plan, record: Mapping[str, Any], *, anew: bool = False) -> Plan:
+    """The plan of a run with the defaults that it began with, where nobody has set another value.
+
+    What its preset says is a default, too, unless it was given `anew`: it may have said another thing, or nothing, when
+    the run began.
+    """
     for stage, name, before in BEGUN_WITH:
-        if plan.source(f"{stage}.{name}") == "default":
+        if plan.source(f"{stage}.{name}") in ("default", "" if anew else plan.layers[0][0]):
             plan = plan.changed(stage, {name: record.get(name, before)})
     return plan
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WRITES = {"synth": 0.75, "eval": 0.5}
 """Of the engine's trial, what a stage reaches whose batches are not always full; the evaluation's are small, and it
 computes near ties of labels once more."""
-SHARES = {"train": 0.7, "synth": 0.6, "eval": 0.4, "export": 0.6}
+SHARES = {"train": 0.6, "synth": 0.6, "eval": 0.4, "export": 0.6}
 """Of bare products, what each stage does."""
 
 TRIAL_PASSES = 8.5 / 3  # of a token that a trial writes, with the share of those that it reads

@@ -1,10 +1,10 @@
 """Named sets of values for the stages' settings, and the typed way to change single ones.
 
 A preset maps a stage to values by field, for each kind of task. `recommended` is what the settings' own defaults
-say; `lean` trains on prompts with all demonstrations, one and none, and asks the tuned model without any; `paper` is
-SELF-GUIDE as published (arXiv 2407.12874 and its released code; LoRA instead of all weights). A preset file is TOML
-with a table for each stage: [synth], [filter], [train]; its key `base` names the shipped preset that it changes
-(unset: the settings' own defaults).
+say, and in classification an adapter in the last half of the layers; `lean` trains on prompts with all demonstrations,
+one and none, and asks the tuned model without any; `paper` is SELF-GUIDE as published (arXiv 2407.12874 and its
+released code; LoRA instead of all weights). A preset file is TOML with a table for each stage: [synth], [filter],
+[train]; its key `base` names the shipped preset that it changes (unset: `recommended`).
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ PAPER_FILTER = {
 }
 PAPER_EVAL = {"n_votes": 10, "vote_temperature": 0.2, "ensemble": 0}
 PAPER_TRAIN = {"epochs": 3.0, "batch_size": 1, "warmup": 0.0, "patience": 0}
-LEAN: Preset = {"train": {"shown": ("all", "1", "0")}}
+LAST_HALF: Values = {"layer_share": 0.5}
+LEAN: Values = {"shown": ("all", "1", "0")}
 PRESETS: Mapping[str, Mapping[Kind, Preset]] = {
-    "recommended": {"classification": {}, "generation": {}},
-    "lean": {"classification": LEAN, "generation": LEAN},
+    "recommended": {"classification": {"train": LAST_HALF}, "generation": {}},
+    "lean": {"classification": {"train": {**LAST_HALF, **LEAN}}, "generation": {"train": LEAN}},
     AS_PUBLISHED: {
         "classification": {
             "synth": {**PAPER_SYNTH, "n_asked": 400, "temperature": 0.6},

@@ -21,6 +21,7 @@ from sg_local.records import SgError
 from sg_local.words import size
 
 if TYPE_CHECKING:
+    from sg_local.backends import TrainSettings
     from sg_local.backends.training.holding import Way
     from sg_local.backends.training.memory import Need, Place, RowLengths
     from sg_local.job.job import OpenRun
@@ -160,6 +161,15 @@ def training_of(job: OpenRun) -> tuple[Way, Need]:
 
     place = _training_place(job, machine.free_memory())
     return expected_need(job.base.path, _lengths(job), job.plan["train"], place)
+
+
+def stays_below(job: OpenRun, settings: TrainSettings) -> bool:
+    """Whether a training computes the layers below the adapter once for each row."""
+    from sg_local.backends.training.memory import expected_load
+    from sg_local.gguf import read_config
+
+    place = _training_place(job, None)
+    return expected_load(_lengths(job), settings, read_config(job.base.path), place).n_below > 0
 
 
 def _training_place(job: OpenRun, free: int | None) -> Place:

@@ -7,7 +7,7 @@ than one that is read: it is drawn, and its step is shared with fewer others.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -170,12 +170,29 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
 
     As often as there are trainings in a row, each of which but the last labels the rows anew, and seeds of the last.
     """
-    from sg_local.backends.training.holding import share_adapted, share_recomputed
+    from sg_local.backends.training.holding import share_recomputed
     from sg_local.job import resources
     from sg_local.job.generations import share_of_epochs
     from sg_local.job.train import n_rounds, n_tried
 
     settings: TrainSettings = job.plan["train"]
+    way, _ = resources.training_of(job)
+    again = RECOMPUTED * share_recomputed(job.base.path, way)
+    n_before = n_rounds(job) - 1
+    before, last = (
+        replace(settings, epochs=settings.epochs * share_of_epochs(1 + n_before, is_last=is_last))
+        for is_last in (False, True)
+    )
+    counts = ((n_before, before), (settings.n_seeds, last), (n_tried(settings), settings))
+    trainings = sum(n * _training(job, rows, one, again) for n, one in counts if n)
+    return trainings + n_before * rows.n_inputs * _scored(job, rows)
+
+
+def _training(job: OpenRun, rows: RowsAhead, settings: TrainSettings, again: float) -> float:
+    """One training. Layers below the adapter go forward alone: once for each row, where that stays."""
+    from sg_local.backends.training.holding import share_adapted
+    from sg_local.job import resources
+
     n_valid = _n_valid(rows)
     own = rows.n_input + rows.n_output + 1
     n_steps = n_train_steps(settings, rows.n_training - n_valid)
@@ -183,16 +200,10 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
     shared = rows.n_shared * settings.grad_accumulation if settings.share_prefix else rows.n_shared * size
     n_checks = 1 + n_steps // settings.valid_every
     validated = n_checks * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
-    way, _ = resources.training_of(job)
-    adapted = share_adapted(job.base.path, settings)
-    below = (1 - adapted) * (min(1.0, 1 / settings.epochs) if way.holds_below else 1.0)
-    passes = TRAINED * adapted + below + RECOMPUTED * share_recomputed(job.base.path, way)
-    validated *= adapted + (1 - adapted) * (1 / n_checks if way.holds_below else 1.0)
-    n_before = n_rounds(job) - 1
-    one = passes * n_steps * (shared + size * own) + validated
-    before, last = (share_of_epochs(1 + n_before, is_last=is_last) for is_last in (False, True))
-    n_trainings = settings.n_seeds * last + n_before * before + n_tried(settings)
-    return n_trainings * one + n_before * rows.n_inputs * _scored(job, rows)
+    adapted, stays = share_adapted(job.base.path, settings), resources.stays_below(job, settings)
+    below = (1 - adapted) * (min(1.0, 1 / settings.epochs) if stays else 1.0)
+    checked = adapted + (1 - adapted) * (1 / n_checks if stays else 1.0)
+    return (TRAINED * adapted + below + again) * n_steps * (shared + size * own) + checked * validated
 
 
 def n_train_steps(settings: TrainSettings, n_rows: int) -> int:

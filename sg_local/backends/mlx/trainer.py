@@ -229,7 +229,7 @@ class MlxTrainer:
 
     def _load(self, settings: TrainSettings) -> MlxLora:
         model = load_model(self.path, keep_quantised=self.device.is_metal)
-        layers = adapted_layers(self.config.layers, settings.n_layers)
+        layers = adapted_layers(self.config.layers, settings)
         return MlxLora(model, LoraShape(layers, settings.rank, settings.alpha, settings.dropout))
 
     def _logits_of(self, lora: MlxLora, *, with_adapter: bool) -> Logits:

@@ -32,7 +32,7 @@ class TorchLora:
     def __init__(self, base: LoadedBase, settings: TrainSettings) -> None:
         self.rank, self.seed = settings.rank, settings.seed
         self.scale, self.dropout = settings.alpha / settings.rank, settings.dropout
-        wanted = adapted_layers(base.shape.layers, settings.n_layers)
+        wanted = adapted_layers(base.shape.layers, settings)
         self.first = wanted.start
         chosen = [p for block in base.blocks if block.index in wanted for p in block.projections]
         size = sum(self.rank * (p.weight.shape[1] * len(p.names) + sum(p.sizes)) for p in chosen)

@@ -23,13 +23,13 @@ Rows = Sequence[TokenExample]
 class Below:
     """Inputs of the first layer with an adapter, (tokens, width) for each row's own part, by the row's tokens.
 
-    A row is computed in the company that it has in the first epoch (of process `rank` of `n`), so that a training that
-    goes on after a stop computes what it had: sums over another company may round otherwise.
+    A row is computed in the company that it has in the first epoch, so that a training that goes on after a stop
+    computes what it had: sums over another company may round otherwise.
     """
 
-    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, n_prefix: int, rank: int, n: int) -> None:
+    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, n_prefix: int) -> None:
         self._base, self._lora, self._n_prefix = base, lora, n_prefix
-        self._company = {row.tokens: rows for rows in _companies(job, rank, n) for row in rows}
+        self._company = {row.tokens: rows for rows in _companies(job) for row in rows}
         self._prefix: torch.Tensor | None = None
         self._known: dict[tuple[int, ...], torch.Tensor] = {}
 
@@ -37,7 +37,7 @@ class Below:
         """What goes into the first layer with an adapter for these rows packed: the shared prefix once, then theirs."""
         for row in rows:
             if row.tokens not in self._known:
-                self._compute(self._company.get(row.tokens, (row,)))
+                self._compute(self._company[row.tokens])
         own = [self._known[row.tokens] for row in rows]
         return torch.cat([self._shared(rows[0]), *own] if self._n_prefix else own)
 
@@ -50,14 +50,16 @@ class Below:
     def _compute(self, rows: Rows) -> None:
         states = below_adapter(self._base, self._lora, pack_rows(rows, self._n_prefix, self._base.device))
         parts = states[self._n_prefix :].split([len(row.tokens) - self._n_prefix for row in rows])
-        self._known |= {row.tokens: part.clone() for row, part in zip(rows, parts, strict=True)}
+        for row, part in zip(rows, parts, strict=True):
+            if self._company[row.tokens] is rows:  # not that of an equal row, wherever this one was asked for first
+                self._known[row.tokens] = part.clone()
 
 
-def _companies(job: TrainJob, rank: int, n: int) -> Iterator[Rows]:
+def _companies(job: TrainJob) -> Iterator[Rows]:
     """The rows that are packed together: those of validation, and of training in the first epoch, which go before."""
     size = job.settings.batch_size
     yield from ([job.valid[i] for i in batch] for batch in micro_batches(range(len(job.valid)), size))
     plan = plan_batches(job.examples, job.settings)
     for step in range(plan.steps_per_epoch):
         for batch in micro_batches(plan.rows(step), size):
-            yield [job.examples[i] for i in batch][rank::n]
+            yield [job.examples[i] for i in batch]

@@ -24,9 +24,9 @@ from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states
 from sg_local.backends.torch.model import LoadedBase
 from sg_local.backends.torch.packing import Pack, pack_rows
 from sg_local.backends.training.checkpoint import Arrays, TrainJob
-from sg_local.backends.training.holding import WHOLE, Way
 from sg_local.backends.training.loop import OutOfMemory, StepPlan, StepResult
 from sg_local.backends.training.lora import dropout_seed, micro_batches, normaliser, shared_prefix
+from sg_local.backends.training.memory import tokens_below
 from sg_local.records import TokenExample
 
 # AdamW's usual constants (Loshchilov and Hutter 2019), which torch, peft's examples and mlx-lm share.
@@ -34,15 +34,17 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 class TorchEngine:
-    """A base, its adapter and AdamW, bound to one job, and to the way in which memory is used."""
+    """A base, its adapter and AdamW, bound to one job. `recompute`: in how many layers activations are not kept."""
 
-    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, way: Way = WHOLE) -> None:
+    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, *, recompute: int = 0) -> None:
         self.base, self.lora, self.settings = base, lora, job.settings
         self.device = lora.flat.device
         rows = (*job.examples, *job.valid)
         self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
-        self.recompute = way.recomputed
-        self.below = Below(base, lora, job, self.n_prefix, rank(), n_processes()) if way.holds_below else None
+        self.recompute = recompute
+        # Of several processes, one meets other rows in every epoch.
+        holds = n_processes() == 1 and tokens_below(rows, job.settings, base.shape) > 0
+        self.below = Below(base, lora, job, self.n_prefix) if holds else None
         self.optimiser = self._optimiser()
 
     def start(self) -> None:
@@ -61,7 +63,7 @@ class TorchEngine:
         return StepResult(loss, norm, int(n_tokens))
 
     def _fitting_gradient(self, plan: StepPlan) -> torch.Tensor:
-        """`_gradient`; where memory runs out, once more with all activations recomputed, from then on.
+        """`_gradient`; where memory runs out, once more with nothing kept that can be computed again, from then on.
 
         Nothing is done inside `except`: there, the error's traceback still holds what did not fit.
         """
@@ -74,6 +76,7 @@ class TorchEngine:
                 if not (isinstance(error, torch.OutOfMemoryError) or machine.is_out_of_memory(error)):
                     raise
                 said = str(error)
+            self.below = None
             torch.cuda.empty_cache()
         raise OutOfMemory(said)
 

@@ -49,7 +49,7 @@ def _write_peft(base: LoadedBase, adapter: TorchLora, job: TrainJob, model: Path
         "lora_alpha": job.settings.alpha,
         "lora_dropout": job.settings.dropout,
         "target_modules": [module.rpartition(".")[2] for module in base.shape.row.modules],
-        "layers_to_transform": list(adapted_layers(base.shape.layers, job.settings.n_layers)),
+        "layers_to_transform": list(adapted_layers(base.shape.layers, job.settings)),
     }
     config = LoraConfig(**settings)
     fields = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}

@@ -57,7 +57,7 @@ class TorchTrainer:
         check_examples(examples, shape.vocab)
         if valid:
             check_examples(valid, shape.vocab)
-        way = check_fits(examples, settings, shape, place(self.model, settings.precision))
+        way = check_fits(examples, settings, shape, place(self.model, settings.precision), valid)
         n_threads = settings.n_threads or max(1, machine.physical_cores() // n_processes())
         torch.set_num_threads(n_threads)
         base = load_base(self.model, *placement(settings.precision), as_blocks=way.blocks)
@@ -68,7 +68,7 @@ class TorchTrainer:
         spent_s = time.monotonic() - began
         base_digest = file_digest(self.model) or ""
         job = TrainJob(examples, valid, out, settings, base_digest, "torch", spent_s, writes=gate is not None)
-        progress = run_loop(TorchEngine(base, adapter, job, way), job, on_step)
+        progress = run_loop(TorchEngine(base, adapter, job, recompute=way.recomputed), job, on_step)
         give_back_memory(base)
         if gate is None:
             return adapter_record(job, progress, "torch", out / ADAPTER, "")

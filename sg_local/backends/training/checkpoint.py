@@ -58,6 +58,8 @@ class TrainJob:
         ignored |= {"shown", "soft", "generations", "policies", "n_seeds", "lr_by_width"}  # in rows or rate, or above
         if self.settings.precision == AUTO:  # as earlier checkpoints have it
             ignored.add("precision")
+        if self.settings.n_layers is not None or self.settings.layer_share == 1:  # likewise; the number goes before
+            ignored.add("layer_share")
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
         settings["rows per step"] = self.settings.batch_size * self.settings.grad_accumulation
         return {

@@ -25,19 +25,16 @@ PART_ROWS = 8192  # rows of the head at a time: their logits' columns, and with 
 class Way:
     """One way of training: matrices as the file's `blocks`, activations of the first layers `recomputed`.
 
-    Of the layers with an adapter, that is: others keep nothing, except that what the layers below them make of the rows
-    is kept over all epochs where it `holds_below`.
+    Of the layers with an adapter, that is: others keep nothing.
     """
 
     blocks: bool = False
     recomputed: int = 0
-    holds_below: bool = False
 
     def __str__(self) -> str:
         weights = "as the file's blocks" if self.blocks else "whole"
         again = f"those of {self.recomputed} layers computed again" if self.recomputed else "kept"
-        below = ", the layers below computed once" if self.holds_below else ""
-        return f"weights {weights}, activations {again}{below}"
+        return f"weights {weights}, activations {again}"
 
 
 WHOLE = Way()
@@ -78,7 +75,7 @@ def stored(model: Path, *, on_cuda: bool) -> Stored:
 def share_adapted(model: Path, settings: TrainSettings) -> float:
     """The share of a model's layers that get an adapter."""
     n_layers = read_config(model).layers
-    return len(adapted_layers(n_layers, settings.n_layers)) / n_layers
+    return len(adapted_layers(n_layers, settings)) / n_layers
 
 
 def share_recomputed(model: Path, way: Way) -> float:

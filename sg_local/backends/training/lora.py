@@ -28,10 +28,11 @@ SCHEDULES = ("linear", "cosine")
 _WINDOW_STEPS = 8
 
 
-def adapted_layers(n_model: int, n_layers: int | None) -> range:
-    """The layers that get an adapter: the last `n_layers` of `n_model`, or all of them for None."""
+def adapted_layers(n_model: int, settings: TrainSettings) -> range:
+    """The layers of `n_model` that get an adapter: the last `n_layers`, where that is None a share of them."""
+    n_layers = settings.n_layers
     if n_layers is None:
-        return range(n_model)
+        return range(n_model - math.ceil(n_model * settings.layer_share), n_model)
     if not 1 <= n_layers <= n_model:
         raise SgError(f"Cannot adapt {n_layers} layers: the model has {n_model}.", "Leave the number out to adapt all.")
     return range(n_model - n_layers, n_model)
@@ -146,6 +147,7 @@ def check_settings(settings: TrainSettings) -> None:
     """Raises SgError for the first setting outside its range."""
     rules = (
         ("rank", settings.rank >= 1, "at least 1"),
+        ("layer_share", 0 < settings.layer_share <= 1, "above 0 and at most 1"),
         ("alpha", settings.alpha > 0, "above 0"),
         ("dropout", 0 <= settings.dropout < 1, "from 0 up to, not including, 1"),
         ("lr", settings.lr > 0, "above 0"),

@@ -22,6 +22,8 @@ from sg_local.records import SgError, TokenExample
 
 logger = logging.getLogger(__name__)
 
+Rows = Sequence[TokenExample]
+
 LOGIT_ROWS = 256  # answer positions whose logits exist at a time, of fewer where the vocabulary is large:
 LOGIT_BYTES = 48 << 20  # that many of a vocabulary of 49k in float32; Gemma's is five times as large
 # Rows attend in groups of about so many tokens: a group's mask holds (group tokens) x (prefix + group tokens) cells, of
@@ -32,6 +34,8 @@ CUDA_BYTES = 1 << 30  # the CUDA context and its matrix libraries' workspaces
 FULL_COPY_BYTES = 1 << 30  # up to here the parity gate's float32 copy of the base is a whole one (backends.parity)
 OVERHEAD = 1.3  # what allocators hold beyond what is kept, measured with glibc
 MARGIN = 1.15  # a need is refused beyond this many times what is free
+BELOW_BYTES = 512 << 20  # the most that stays of the layers below the adapter,
+BELOW_SHARE = 1 / 8  # and of the base's own size in float32
 COMFORT = 0.85  # a way that needs at most this share of what is free is taken before one that needs less
 
 
@@ -39,9 +43,9 @@ COMFORT = 0.85  # a way that needs at most this share of what is free is taken b
 class Load:
     """What a step holds at once: tokens (a shared prefix once, padding counted), and how many are prefix.
 
-    `n_answers` counts positions whose logits are wanted, `n_logits` rows of float32 logits at a time; `n_layers` the
-    layers with an adapter; `halves`: bf16 on a CPU.
-    `n_below` counts the tokens of all rows, where there are layers below the adapter: what these make of them can stay.
+    `n_answers` counts positions that go through the whole last layer, `n_logits` rows of float32 logits at a time;
+    `n_layers` the layers with an adapter; `halves`: bf16 on a CPU.
+    `n_below` counts the tokens of all rows, where what the layers below the adapter make of them stays.
     """
 
     n_tokens: int
@@ -77,8 +81,6 @@ class Place:
     def ways(self, shape: ModelConfig, n_layers: int) -> list[Way]:
         """How a base with adapters in so many layers can be held there, the fastest way first, the smallest last.
 
-        Layers below the adapter are computed once if their outputs fit, which saves more than keeping activations does.
-
         The last layer is always kept: it is the first whose gradient is wanted. On a CPU, decoding costs a few
         hundredths of the time, a tenth where matrices are narrow; there they are whole.
         """
@@ -86,9 +88,7 @@ class Place:
             return [WHOLE] if self.blocks is None else [Way(blocks=True, recomputed=max(0, n_layers - 1))]
         blocks = self.blocks is not None
         whole_too = blocks and (self.on_cuda or 4 * parameters(shape) <= FULL_COPY_BYTES)
-        ways = [WHOLE] * whole_too + [Way(blocks, n) for n in range(max(1, n_layers))]
-        below = [dataclasses.replace(way, holds_below=True) for way in ways if n_layers < shape.layers]
-        return below + ways
+        return [WHOLE] * whole_too + [Way(blocks, n) for n in range(max(1, n_layers))]
 
 
 @dataclass(frozen=True)
@@ -117,22 +117,26 @@ class Need:
         return self.weights + self.tokens + self.programs
 
 
-def load_of(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> Load:
-    """The load of the largest step: that of the longest rows, which the batch plan lets meet."""
+def load_of(rows: Rows, settings: TrainSettings, shape: ModelConfig, place: Place, valid: Rows = ()) -> Load:
+    """The load of the largest step: that of the longest rows, which the batch plan lets meet.
+
+    `valid` rows count where something stays of each row.
+    """
     n_prefix = shared_prefix(rows) if settings.share_prefix else 0
     longest = sorted(rows, key=lambda row: -len(row.tokens))[: settings.batch_size]
     own = [len(row.tokens) - n_prefix for row in longest]
     n_answers = sum(map(n_answer, longest))
+    n_tokens = n_prefix + (len(own) * own[0] if place.pads else sum(own))
     return Load(
-        n_tokens=n_prefix + (len(own) * own[0] if place.pads else sum(own)),
+        n_tokens=n_tokens,
         n_prefix=n_prefix,
-        n_answers=n_answers,
+        n_answers=n_tokens if place.pads else n_answers,
         n_logits=3 * n_answers if place.pads else _logits_at_once(shape, n_answers),
         rank=settings.rank,
-        n_layers=len(adapted_layers(shape.layers, settings.n_layers)),
+        n_layers=len(adapted_layers(shape.layers, settings)),
         on_cuda=place.on_cuda,
         halves=place.halves,
-        n_below=_n_below(n_prefix + sum(len(row.tokens) - n_prefix for row in rows), settings, shape, place),
+        n_below=0 if place.pads else tokens_below([*rows, *valid], settings, shape),
     )
 
 
@@ -141,16 +145,26 @@ def expected_load(lengths: RowLengths, settings: TrainSettings, shape: ModelConf
     size, shared = settings.batch_size, lengths.n_prefix if settings.share_prefix else 0
     own = lengths.n_own + lengths.n_prefix - shared
     n_answers = size * lengths.n_answer
-    n_layers = len(adapted_layers(shape.layers, settings.n_layers))
+    n_layers = len(adapted_layers(shape.layers, settings))
     n_logits = 3 * n_answers if place.pads else 2 * min(LOGIT_ROWS, n_answers)
-    n_below = _n_below(shared + lengths.n_rows * own, settings, shape, place)
+    n_below = 0 if place.pads else _holdable(shared + lengths.n_rows * own, settings, shape)
     n_tokens = shared + size * own
+    n_answers = n_tokens if place.pads else n_answers
     return Load(n_tokens, shared, n_answers, n_logits, settings.rank, n_layers, place.on_cuda, place.halves, n_below)
 
 
-def _n_below(n_tokens: int, settings: TrainSettings, shape: ModelConfig, place: Place) -> int:
-    """Of all rows' tokens, those for which something below the adapter can stay: all, or none."""
-    return 0 if place.pads or len(adapted_layers(shape.layers, settings.n_layers)) == shape.layers else n_tokens
+def tokens_below(rows: Rows, settings: TrainSettings, shape: ModelConfig) -> int:
+    """Tokens for which the torch trainer keeps what the layers below the adapter make of them, over all epochs: those
+    of all rows, or none. It does not depend on what is free, so a resumed training computes what it would have.
+    """
+    n_prefix = shared_prefix(rows) if settings.share_prefix else 0
+    return _holdable(n_prefix + sum(len(row.tokens) - n_prefix for row in rows), settings, shape)
+
+
+def _holdable(n_tokens: int, settings: TrainSettings, shape: ModelConfig) -> int:
+    n_below = shape.layers - len(adapted_layers(shape.layers, settings))
+    most = min(BELOW_BYTES, 4 * parameters(shape) * BELOW_SHARE)
+    return n_tokens if n_below and settings.epochs > 1 and 4 * shape.hidden * n_tokens <= most else 0
 
 
 def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
@@ -192,7 +206,7 @@ def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stor
     sides = sum(map(sum, map(shape.shape_of, shape.row.targets)))
     weights = base + 16 * load.rank * load.n_layers * sides
     step = round(OVERHEAD * load.width * _kept(shape, load, way)) + 4 * shape.vocab * load.n_logits
-    step += load.width * shape.hidden * load.n_below if way.holds_below else 0
+    step += load.width * shape.hidden * load.n_below
     # Of mapped blocks the gate needs those of its few layers: the others' pages are given back before.
     spared = blocks.n_bytes if way.blocks and blocks is not None and len(_gate_layers(shape)) < shape.layers else 0
     return Need(weights, max(step, _gate(shape, load) - spared // 2), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
@@ -207,9 +221,9 @@ def needs_by_place(model: Path) -> dict[str, int]:
     return found
 
 
-def check_fits(rows: Sequence[TokenExample], settings: TrainSettings, shape: ModelConfig, place: Place) -> Way:
+def check_fits(rows: Rows, settings: TrainSettings, shape: ModelConfig, place: Place, valid: Rows = ()) -> Way:
     """How to train these rows. SgError with the numbers when every way needs clearly more than is free."""
-    return _check(lambda tried: load_of(rows, tried, shape, place), settings, shape, place)
+    return _check(lambda tried: load_of(rows, tried, shape, place, valid), settings, shape, place)
 
 
 def check_expected(model: Path, lengths: RowLengths, settings: TrainSettings, place: Place) -> Way:
@@ -231,7 +245,7 @@ def _with_blocks(model: Path, place: Place) -> Place:
 def adapter_numbers(model: Path, settings: TrainSettings) -> int:
     """How many numbers an adapter of the model has."""
     shape = read_config(model)
-    n_layers = len(adapted_layers(shape.layers, settings.n_layers))
+    n_layers = len(adapted_layers(shape.layers, settings))
     return settings.rank * n_layers * sum(map(sum, map(shape.shape_of, shape.row.targets)))
 
 
