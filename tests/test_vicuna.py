@@ -14,6 +14,7 @@ from tiny_walk import TASK, asked, asked_over_http, scored_tokens, served, small
 import sg_local as sg
 from sg_local import gguf, prompts
 from sg_local.backends import EngineSettings, open_generator
+from sg_local.backends.training.lora import adapted_layers
 from sg_local.home import ModelFolders
 from sg_local.models import locate, read_cards
 from sg_local.records import SgError
@@ -148,7 +149,8 @@ def test_rows_are_synthesised_and_filtered(homes, tmp_path):
 @pytest.mark.slow
 def test_the_job_from_synthesis_to_an_answer_over_http(homes, tmp_path):
     pytest.importorskip("torch")
-    with job_of(homes, tmp_path, trainer="torch") as job:
+    half = {"train": {**small_settings()["train"], "layer_share": 0.5}}
+    with job_of(homes, tmp_path, trainer="torch", settings=half) as job:
         job.synth()
         job.filter()
         check_adapter(job, job.train())
@@ -183,9 +185,10 @@ def test_the_folders_of_both_contexts_and_trainers_pass_their_gates(homes, tmp_p
 
 
 def check_adapter(job: sg.Job, path: Path) -> None:
-    """It fits its base, changes every matrix of every block, and has learnt."""
+    """It fits its base, changes every matrix of every block that it is meant for, and has learnt."""
     adapter = gguf.read_adapter(path)
-    assert len(adapter.pairs) == 7 * gguf.read_config(job.opened.base.path).layers
+    n_layers, settings = gguf.read_config(job.opened.base.path).layers, job.opened.plan["train"]
+    assert len(adapter.pairs) == 7 * len(adapted_layers(n_layers, settings))
     stamp = json.loads((job.folder / "stages" / "train.json").read_text())
     assert stamp["adapter"]["loss"] < 0.5 * stamp["curve"][0][1]
 

@@ -47,13 +47,16 @@ MAKES_SENSE = [
 HOT = {"temperature": 6.0, "top_p": 1.0}  # a random model is so sure of its noise that every row would be the same
 
 
+EVERY_LAYER = {"layer_share": 1.0}
+
+
 def small_settings(export: Mapping[str, Any] = {}) -> dict[str, Any]:  # noqa: B006 - it is read only
     """Settings for a walk of seconds; a fused file must keep the tuning but need not say the same noise."""
     assert set(MAKES_SENSE) < {field.name for field in dataclasses.fields(FilterSettings)}
     return {
         "synth": {**HOT, "n_inputs": None, "n_asked": 64, "round_size": 8, "n_votes": 2},
         "filter": {"policy": "asked", **{rule: {"on": False} for rule in MAKES_SENSE}},
-        "train": {"rank": 4, "alpha": 8.0, "lr": 0.01, "epochs": 6, "batch_size": 8, "valid_every": 6},
+        "train": {"rank": 4, "alpha": 8.0, "lr": 0.01, "epochs": 6, "batch_size": 8, "valid_every": 6, **EVERY_LAYER},
         "export": {"types": ("Q8_0", "Q4_K_M"), "min_equal": 0.0, **export},
         "eval": {"n_votes": 2, "n_dev": 2, "n_calibration": 2},
     }
