@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from bounds import soon
 from peft import LoraConfig, PeftModel, get_peft_model
+from tiny_architectures import SPECS, spec_of
 from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
@@ -248,6 +249,26 @@ def test_layers_below_the_adapter_are_computed_once_for_each_row(model, tmp_path
     assert list(once) == list(anew) == list(range(10))
     for step, measured in once.items():
         assert [one and pytest.approx(one, rel=1e-5) for one in measured] == anew[step]
+
+
+@pytest.mark.parametrize("architecture", SPECS)
+def test_so_they_are_in_every_architecture(tmp_path, architecture) -> None:
+    """Layers with windows, without positions, with capped scores; and with activations computed again."""
+    base, rows, found = (
+        load_base(write_model(tmp_path / "m.gguf", spec_of(architecture)), CPU, torch.float32),
+        rows_of(8),
+        [],
+    )
+    for stays in (True, False):
+        engine = TorchEngine(
+            base, TorchLora(base, UPPER), TrainJob(rows, [], tmp_path, UPPER, "", "torch"), recompute=1
+        )
+        assert engine.below is not None
+        engine.below = engine.below if stays else None
+        engine.start()
+        steps = [engine.step(StepPlan(i, (tuple(rows[i : i + 4]),), 1e-2)) for i in range(3)]
+        found.append([one.loss for one in steps] + [one.grad_norm for one in steps])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 def test_a_stopped_training_of_the_last_layers_ends_the_same_to_the_bit(model, tmp_path) -> None:
