@@ -43,10 +43,10 @@ class RuleContext:
 
 Rule = Callable[[RuleInput, RuleContext], str]
 
-SHORTEST = 4
-"""The fewest letters of labels that are not words of any text."""
+SHORTEST_LABEL = 4
+"""Letters of a label from which it counts as said where an input has it: shorter ones stand in any text."""
 OF_ANY_TEXT = {(word,) for word in ("other", "others", "none", "both", "neither", "either")}
-"""Labels that are, all the same; as words."""
+"""Longer labels that stand in any text as well, each as its words."""
 
 
 def empty_input(row: RuleInput, context: RuleContext) -> str:
@@ -200,14 +200,14 @@ def named_label(row: RuleInput, context: RuleContext) -> str:
     said: `no` and `C` stand in any text, and without `good` alone inputs would be rows for `bad`.
     """
     labels = [label for label in context.task.labels if words(label) not in OF_ANY_TEXT]
-    is_short = any(len("".join(words(label))) < SHORTEST for label in labels)
-    if is_short or any(says(pair.input, labels) for pair in context.task.examples):
+    is_short = any(len("".join(words(label))) < SHORTEST_LABEL for label in labels)
+    if is_short or any(_says(pair.input, labels) for pair in context.task.examples):
         return ""
-    found = says(row.input, labels)
+    found = _says(row.input, labels)
     return f"it says {found!r}" if found else ""
 
 
-def says(text: str, labels: Iterable[str]) -> str:
+def _says(text: str, labels: Iterable[str]) -> str:
     """The first of the labels whose words stand in the text one after the other; empty where none does."""
     spoken = f" {' '.join(words(text))} "
     return next((label for label in labels if f" {' '.join(words(label))} " in spoken), "")

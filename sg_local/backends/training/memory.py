@@ -3,7 +3,8 @@
 The torch trainer has several ways of holding a base (`holding`); the fastest that fits well is chosen here.
 The estimate follows what the trainers allocate, term by term, and is compared with measured peaks in the tests. It is
 for refusing what cannot work, with numbers, instead of being ended by the system hours later; allocators and
-libraries move the truth by ten percent or so, and a refusal allows for that.
+libraries move the truth by ten percent or so, and a refusal allows for that. What a step holds and what that takes
+stand in one module, long as it is: each term of the need names what the load counts.
 """
 
 from __future__ import annotations
