@@ -10,7 +10,9 @@ left out. Peak memory is read in a process of its own for each. `--full` adds a 
 ratio grows with prefix length and batch size; benchmarks/large.py has a model of 7B's shape. The last line is one
 JSON object: `ratio_vs_plain` is plain seconds / our seconds over all measured steps (torch against torch),
 `ratio_vs_mlx_lm` the same for mlx_lm and our MLX trainer; `ratio_bf16_vs_ours` our seconds in float32 over those with
-`train.precision=bf16`, on processors that multiply it.
+`train.precision=bf16`, on processors that multiply it. The `whole_` ratios are those of a whole training with the
+default settings of classification, first step included: an adapter in the last half of the layers for both sides, three
+epochs (of two batches; `--full`: of all rows).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from sg_local.backends import EngineSettings, TrainSettings, open_generator
 from sg_local.backends.mlx import blas
 from sg_local.backends.training.loop import StepPlan
 from sg_local.backends.training.lora import learning_rate, plan_batches, shared_prefix
+from sg_local.job.presets import PRESETS, changed
 from sg_local.prompts import forms_of
 from sg_local.records import TokenExample
 from sg_local.run import Run
@@ -77,7 +80,7 @@ def made_up_rows(n: int, n_prefix: int) -> list[TokenExample]:
 
 def plans(rows: Sequence[TokenExample], settings: TrainSettings, n: int) -> Iterator[StepPlan]:
     """The first n steps that our loop would take."""
-    order = plan_batches(rows, settings)
+    order = plan_batches(rows, settings)  # goes on into further epochs
     for step in range(n):
         batch = tuple(rows[i] for i in order.rows(step))
         yield StepPlan(step, (batch,), learning_rate(step, n, settings))
@@ -95,6 +98,14 @@ def race(model: Path, rows: Sequence[TokenExample], settings: TrainSettings, n: 
     return found
 
 
+def whole_training(model: Path, rows: Sequence[TokenExample], batch: int) -> dict:
+    """`race` over all steps of a training as classification tasks have it by default, from the first step on."""
+    values = PRESETS["recommended"]["classification"]["train"]
+    settings = changed(TrainSettings(batch_size=batch), values)
+    n_steps = plan_batches(rows, settings).n_steps(settings.epochs)
+    return race(model, rows, settings, n_steps, ("ours", "plain", "ours_bf16"))
+
+
 def sprint(model: Path, rows: Sequence[TokenExample]) -> dict:
     """One step of all rows by our trainer and the plain loop, after one of a single row that warms up."""
     settings, names = TrainSettings(batch_size=len(rows)), ("ours", "plain")
@@ -108,11 +119,11 @@ def sprint(model: Path, rows: Sequence[TokenExample]) -> dict:
     return found
 
 
-def ratio(found: dict, name: str, own: str = "ours") -> float | None:
-    """How many times longer that trainer took than our own, over all steps but the first."""
+def ratio(found: dict, name: str, own: str = "ours", first: int = 1) -> float | None:
+    """How many times longer that trainer took than our own, over all steps but the first (from step `first` on)."""
     if not {name, own} <= set(found):
         return None
-    return round(sum(found[name]["seconds"][1:]) / sum(found[own]["seconds"][1:]), 2)
+    return round(sum(found[name]["seconds"][first:]) / sum(found[own]["seconds"][first:]), 2)
 
 
 def median_ratio(found: dict, name: str, own: str = "ours") -> float | None:
@@ -183,6 +194,8 @@ def report(model: Path, n_steps: int, batch: int, full: bool, task: Path | None 
     print(f"{len(rows)} rows, {n_prefix} shared tokens and {own:.0f} of their own, batch {batch}, {model.name}")
     found = race(model, rows, settings, n_steps, ("ours", "plain", "ours_bf16"))
     apart = show_curves(found)
+    whole = whole_training(model, rows[: len(rows) if full else 2 * batch], batch)
+    show_curves(whole)
     mlx = {} if is_too_slow() else race(model, rows, settings, min(n_steps, 4), ("ours_mlx", "mlx_lm"))
     if mlx:
         show_curves(mlx)
@@ -195,6 +208,8 @@ def report(model: Path, n_steps: int, batch: int, full: bool, task: Path | None 
         "ratio_vs_plain": ratio(found, "plain"),
         "ratio_bf16_vs_plain": ratio(found, "plain", "ours_bf16"),
         "ratio_bf16_vs_ours": ratio(found, "ours", "ours_bf16"),
+        "whole_ratio_vs_plain": ratio(whole, "plain", first=0),
+        "whole_ratio_bf16_vs_plain": ratio(whole, "plain", "ours_bf16", first=0),
         "ratio_vs_mlx_lm": ratio(mlx, "mlx_lm", "ours_mlx"),
         "median_ratio_vs_plain": median_ratio(found, "plain"),
         "median_ratio_vs_mlx_lm": median_ratio(mlx, "mlx_lm", "ours_mlx"),

@@ -19,6 +19,7 @@ from sg_local.backends.torch.model import load_base
 from sg_local.backends.torch.output import peft_tensors
 from sg_local.backends.training.checkpoint import TrainJob
 from sg_local.backends.training.loop import StepPlan
+from sg_local.backends.training.lora import adapted_layers
 from sg_local.records import TokenExample
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -52,7 +53,10 @@ def plain(model: Path, rows: Sequence[TokenExample], settings: TrainSettings) ->
     first = peft_tensors(base, lora)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=LINEAR)
+        layers = list(adapted_layers(base.shape.layers, settings))
+        config = LoraConfig(
+            r=settings.rank, lora_alpha=settings.alpha, target_modules=LINEAR, layers_to_transform=layers
+        )
         network = get_peft_model(base.model, config).train()
     for name, value in first.items():
         network.get_parameter(name.replace(".weight", ".default.weight")).data.copy_(value)

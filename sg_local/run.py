@@ -69,7 +69,7 @@ GAINED = {
     "without_demonstrations": False,
     "score_files": True,
     "may_lose": None,
-    "precision": "auto",
+    "precision": "f32",
     "layout": "lead",
     "shown": ("all",),
     "generations": 1,

@@ -235,15 +235,17 @@ def test_outputs_that_are_written_first_are_work_too(tmp_path, fluent, model):
     assert work_of(steered, "synth", rows_ahead(steered)).passes > work_of(free, "synth", rows_ahead(free)).passes
 
 
-def test_a_stage_goes_as_fast_as_it_went_last(tmp_path, routing, model):
+def test_a_stage_goes_as_fast_as_it_went_last(tmp_path, routing, model, monkeypatch):
+    monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: True)
     job = begun(tmp_path, routing, model)
     first = paces.pace_of(job, "train")
     assert first is not None and first.source == "probed" and first.passes_per_s > 0
     paces.keep(job, "train", passes=600.0, seconds=2.0)
     paces.keep(job, "synth", passes=100.0, seconds=0.5)
     assert paces.pace_of(job, "train") == paces.Pace(300.0, "measured") and paces.is_measured(job, "synth")
-    for other in ({"engine": {"n_threads": 1}}, {"train": {"precision": "bf16"}}):
+    for other in ({"engine": {"n_threads": 1}}, {"train": {"precision": "f32"}}):
         assert not paces.is_measured(begun(tmp_path, routing, model, **other), "synth")
+    assert paces.is_measured(begun(tmp_path, routing, model, train={"precision": "bf16"}), "synth")
 
 
 def test_a_pace_that_was_counted_otherwise_is_not_believed(tmp_path, routing, model, monkeypatch):

@@ -146,7 +146,11 @@ def test_the_paper_s_preset_scores_no_inputs(own_folder, routing):
 
 @pytest.mark.parametrize(
     ("stage", "name", "now", "before"),
-    [("filter", "named_label", {"on": True}, {"on": False}), ("train", "layer_share", 0.5, 1.0)],
+    [
+        ("filter", "named_label", {"on": True}, {"on": False}),
+        ("train", "layer_share", 0.5, 1.0),
+        ("train", "precision", "auto", "f32"),
+    ],
 )
 def test_a_run_that_records_no_newer_setting_goes_on_as_it_began(own_folder, routing, stage, name, now, before):
     def planned(**options):

@@ -118,12 +118,14 @@ def test_bfloat16_is_refused_where_nothing_multiplies_it(
         assert said in error.message and "`train.precision`" in error.hint
     else:
         begun(tmp_path, routing, model, train={"precision": "bf16"}).look_ahead(("train",))
-    assert "auto or bf16" in refused(tmp_path, routing, options(tmp_path, model, train={"precision": "half"})).hint
+    assert (
+        "auto or f32 or bf16" in refused(tmp_path, routing, options(tmp_path, model, train={"precision": "half"})).hint
+    )
 
 
 def test_a_base_in_bfloat16_needs_less_memory(tmp_path, routing, model):
     plain, halved = (
-        training_of(begun(tmp_path, routing, model, train={"precision": name}))[1] for name in ("auto", "bf16")
+        training_of(begun(tmp_path, routing, model, train={"precision": name}))[1] for name in ("f32", "bf16")
     )
     assert halved.weights < plain.weights
 

@@ -19,12 +19,13 @@ from tiny_architectures import SPECS, spec_of
 from tiny_models import TinySpec, write_model
 
 from sg_local.backends import TrainSettings, open_trainer
-from sg_local.backends.torch import below
+from sg_local.backends.torch import below, functions
 from sg_local.backends.torch import engine as torch_engine
 from sg_local.backends.torch.__main__ import main
 from sg_local.backends.torch.adapter import TorchLora
 from sg_local.backends.torch.engine import TorchEngine
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states, logits
+from sg_local.backends.torch.frozen import Whole
 from sg_local.backends.torch.model import load_base
 from sg_local.backends.torch.output import peft_tensors
 from sg_local.backends.torch.packing import pack_rows, pack_tokens
@@ -35,7 +36,7 @@ from sg_local.backends.training.loop import StepPlan, run_loop
 from sg_local.backends.training.lora import normaliser, shared_prefix
 from sg_local.backends.training.parity import parity_gate
 from sg_local.gguf import read_adapter
-from sg_local.records import SgError, TokenExample
+from sg_local.records import MadeOtherwise, SgError, TokenExample
 
 CPU = torch.device("cpu")
 PLAIN_PASS = Pass()
@@ -446,10 +447,53 @@ def test_a_base_in_bfloat16_on_the_cpu_trains_to_losses_within_a_hundredth(tmp_p
     monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: True)
     monkeypatch.setattr("sg_local.backends.training.memory.FULL_COPY_BYTES", whole_bytes)
     model = write_model(tmp_path / "tiny.gguf", TinySpec(type="Q4_K"))
-    plain, halved = (losses(model, tmp_path / precision, precision) for precision in ("auto", "bf16"))
+    plain, halved = (losses(model, tmp_path / precision, precision) for precision in ("f32", "bf16"))
     assert len(plain) == len(halved) == 19 and plain != halved and plain[-1] < 0.9 * plain[0]
     apart = [abs(one / other - 1) for one, other in zip(halved, plain, strict=True)]
     assert sum(apart) / len(apart) < 0.01 and max(apart) < 0.02
+
+
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_a_processor_that_multiplies_bfloat16_does_so_unless_asked_otherwise(model, tmp_path, monkeypatch, multiplies):
+    monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: multiplies)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    plain, halved, auto = (
+        losses(model, tmp_path / name, name) if name != "bf16" or multiplies else None
+        for name in ("f32", "bf16", "auto")
+    )
+    assert auto == (halved if multiplies else plain) and auto != (plain if multiplies else halved)
+    last = losses(model, tmp_path / "auto", "bf16" if multiplies else "f32")  # the same work, which is done
+    assert last == []
+    with pytest.raises(MadeOtherwise, match="precision was"):
+        monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: not multiplies)
+        losses(model, tmp_path / "auto", "auto")
+
+
+@pytest.mark.parametrize("flow", [torch.float32, torch.bfloat16], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_a_small_adapter_is_not_rounded_away(flow, biased, rate) -> None:
+    """Numbers of about 10 have steps of 1/16 in bfloat16: most of what is added to them afterwards would be lost."""
+    draw = torch.Generator().manual_seed(0)
+    x, matrix = (torch.randn(shape, generator=draw).bfloat16() for shape in ((256, 96), (128, 96)))
+    x = x.abs().to(flow).requires_grad_()
+    a = torch.rand(16, 96, generator=draw) / 10
+    b = [torch.full((64, 8), 1.5e-4 * sign) for sign in (1, -1)]
+    bias = torch.randn(128, generator=draw).bfloat16() if biased else None
+    kept = (torch.rand(x.shape, generator=draw) >= rate) / (1 - rate) if rate else None
+    parts = [part.requires_grad_() for part in (a, *b)]
+    plain = functions.frozen(x, Whole(matrix), bias)
+    tuned = functions.adapted(x, Whole(matrix), bias, kept, 2.0, *parts)
+    exact = [part.detach().float().requires_grad_() for part in (x, *parts)]
+    low = ((exact[0] if kept is None else exact[0] * kept) @ exact[1].T).chunk(2, 1)
+    change = 2.0 * torch.cat([one @ part.T for one, part in zip(low, exact[2:], strict=True)], 1)
+    assert tuned.dtype == plain.dtype == flow and 0.005 < change.abs().max() < 1 / 64
+    for found, wanted in zip((tuned.double() - plain.double()).chunk(2, 1), change.chunk(2, 1), strict=True):
+        assert found.mean().item() == pytest.approx(wanted.mean().item(), rel=0.25 if biased else 0.1)
+    tuned.float().sum().backward()
+    (exact[0] @ matrix.float().T + change).sum().backward()
+    for one, other in zip((x, *parts), exact, strict=True):
+        assert distance(one.grad.float(), other.grad) < 0.01
 
 
 def test_bfloat16_is_refused_where_the_processor_does_not_multiply_it(model, tmp_path, monkeypatch) -> None:

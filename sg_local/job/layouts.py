@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from sg_local import prompts
+from sg_local.backends.training.precision import F32
 from sg_local.prompts import EVERY, LEAD, Form
 from sg_local.run import ADAPTER
 
@@ -26,6 +27,7 @@ BEGUN_WITH = (
     ("filter", "named_label", {"on": False}),
     ("train", "layout", LEAD),
     ("train", "layer_share", 1.0),
+    ("train", "precision", F32),
     ("eval", "ensemble", 0),
 )
 """Settings whose default a run keeps as it was when the run began: stage, name, and the default of runs without it."""

@@ -97,7 +97,7 @@ TRAIN = {
     "time_s": "Train no longer than this, in seconds or as 20m, 1h30; none: no limit.",
     "seed": "Random seed of the training; set by --seed.",
     "n_threads": "Processor threads; none: chosen by the engine.",
-    "precision": "Precision of the base's arithmetic: auto or bf16.",
+    "precision": "Precision of the base's products on a CPU: f32, bf16, or auto (bf16 if the processor multiplies it).",
 }
 EXPORT = {
     "types": "File types to write: auto, same, names such as Q6_K or Q4_K_M_imat; none: the adapter alone.",

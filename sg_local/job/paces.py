@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sg_local.backends import asks_server, machine
+from sg_local.backends.training.precision import halves
 from sg_local.cache import PACES
 from sg_local.files import file_digest, write_cache
 from sg_local.job.endpoint import ASKING
@@ -30,7 +31,9 @@ WRITES = {"synth": 0.75, "eval": 0.5}
 """Of the engine's trial, what a stage reaches whose batches are not always full; the evaluation's are small, and it
 computes near ties of labels once more."""
 SHARES = {"train": 0.6, "synth": 0.6, "eval": 0.4, "export": 0.6}
-"""Of bare products, what each stage does."""
+"""Of bare products in float32, what each stage does."""
+IN_HALVES = 1.5
+"""How many times as fast a training is whose products are in bfloat16."""
 
 TRIAL_PASSES = 8.5 / 3  # of a token that a trial writes, with the share of those that it reads
 
@@ -53,7 +56,10 @@ def pace_of(job: OpenRun, stage: str) -> Pace | None:
     trial = _trial(job) if stage in WRITES else None
     if trial is not None:
         return Pace(WRITES[stage] * trial * TRIAL_PASSES, "tried")
-    return Pace(SHARES[stage] * _products() / _weights(job.base.path), "probed") if stage in SHARES else None
+    if stage not in SHARES:
+        return None
+    share = SHARES[stage] * (IN_HALVES if stage == "train" and _in_halves(job) else 1.0)
+    return Pace(share * _products() / _weights(job.base.path), "probed")
 
 
 def is_measured(job: OpenRun, stage: str) -> bool:
@@ -78,9 +84,13 @@ def _entry(job: OpenRun) -> Path:
     """Where the paces of this model on this machine with these engines, in these numbers, lie."""
     folder = job.plan["engine"].cache
     here = (machine.cpu_name(), machine.physical_cores(), job.backend, job.trainer, job.plan["engine"].n_threads)
-    facts = (VERSION, file_digest(job.base.path, folder), *here, job.plan["train"].precision)
+    facts = (VERSION, file_digest(job.base.path, folder), *here, _in_halves(job))
     name = hashlib.sha256("\0".join(map(str, facts)).encode()).hexdigest()
     return Path(folder) / PACES / f"{name[:32]}.json"
+
+
+def _in_halves(job: OpenRun) -> bool:
+    return job.trainer == "torch" and halves(job.plan["train"].precision)
 
 
 def _trial(job: OpenRun) -> float | None:

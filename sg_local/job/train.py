@@ -41,14 +41,12 @@ def train(job: OpenRun, tell: Listener) -> str:
     """The kept rows into an adapter. Lets go of the engine as soon as the rows are tokens."""
     from sg_local import training
     from sg_local.backends import open_trainer
-    from sg_local.backends.training.precision import BF16
+    from sg_local.backends.training.precision import numbers_of
     from sg_local.job.generations import last_of, n_trainings
     from sg_local.job.stale import kept_digests
 
     trainer = averaged(job, open_trainer(job.trainer, job.base.path))
-    tell(Said(f"  trainer: {trainer.note}"))
-    if job.plan["train"].precision == BF16:
-        tell(Said("  the base computes in bfloat16, as `train.precision` asks"))
+    tell(Said(f"  trainer: {trainer.note}{numbers_of(job.plan['train'].precision, job.trainer)}"))
 
     def before(sets: Sets) -> None:
         if sets.dropped:

@@ -28,7 +28,7 @@ TRAINED = 2.4  # forward and back through frozen layers, and the adapter's own p
 LABEL_ENDS = 1  # tokens behind a label
 READ_AGAIN = 1.0  # of a prompt that another system has just read: its last token
 ASKED_OF = 4  # outputs that an input is held against, its own among them
-VERSION = 5  # of how work is counted; a new one makes the paces that were kept void
+VERSION = 6  # of how work is counted; a new one makes the paces that were kept void
 N_GATE_ROWS, N_GATE_ANSWERS = 32, 16  # of the export's gate, for the base, the adapter and each file
 AUTO_S = 8.0  # in which `auto` looks for its type: the samples are hardly larger where the model is
 

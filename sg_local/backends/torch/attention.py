@@ -141,7 +141,7 @@ def _rotary(base: LoadedBase, pack: Pack, slides: bool) -> tuple[torch.Tensor, t
     kind = ("full_attention", "sliding_attention")[slides]
     kinds = (kind,) if base.shape.window_rope_base else ()
     table = base.model.model.rotary_emb
-    cos, sin = table(torch.empty(0, device=base.device, dtype=base.dtype), pack.positions[None], *kinds)
+    cos, sin = table(torch.empty(0, device=base.device, dtype=base.flow), pack.positions[None], *kinds)
     half = cos.shape[-1] // 2
     return cos[0, :, None, :half], sin[0, :, None, :half]
 

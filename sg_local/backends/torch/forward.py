@@ -69,7 +69,7 @@ def below_adapter(base: LoadedBase, adapter: TorchLora, pack: Pack) -> torch.Ten
 
 
 def _embedded(base: LoadedBase, pack: Pack) -> torch.Tensor:
-    x = base.embedding.pick(pack.tokens)
+    x = base.embedding.pick(pack.tokens).to(base.flow)
     return x if base.shape.embedding_scale == 1 else x * base.shape.embedding_scale
 
 

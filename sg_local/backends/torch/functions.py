@@ -1,6 +1,7 @@
 """The parts of the forward pass with gradients of their own, written out so that they keep no more than they must.
 
-Frozen matrices are asked for again in the backward pass: what `Frozen.whole` gives does not last until then.
+Frozen matrices are asked for again in the backward pass: what `Frozen.whole` gives does not last until then. Products
+are computed in the matrices' precision, and what goes in and comes out has that of `LoadedBase.flow`.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: Frozen, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.weight = weight
-        return F.linear(x, weight.whole(), bias)
+        return F.linear(x.to(weight.dtype), weight.whole(), bias).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return grad @ ctx.weight.whole(), None, None
+        return (grad.to(ctx.weight.dtype) @ ctx.weight.whole()).to(grad.dtype), None, None
 
 
 class _Adapted(torch.autograd.Function):
     """x @ W.T + bias plus scale * (x * kept) @ A.T @ B.T for each stacked module, W frozen.
 
-    Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept.
+    Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept. Both are summed in
+    float32 and rounded once: added to numbers that bfloat16 has rounded already, what an adapter does would be lost
+    wherever it is below half of their last bit, which is nearly everywhere when a training begins.
     """
 
     @staticmethod
@@ -45,43 +48,59 @@ class _Adapted(torch.autograd.Function):
         a: torch.Tensor,
         *b: torch.Tensor,
     ) -> torch.Tensor:
-        out = F.linear(x, weight.whole(), bias)
-        source = x.to(a.dtype) if kept is None else x * kept
-        low = source @ a.T
-        for rows, part, low_part in zip(out.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), strict=True):
-            _add_product(rows, low_part, part.T, scale)
-        ctx.save_for_backward(x, kept, low, a, *b)
+        read = x.to(weight.dtype)
+        low = _source(read, kept, a) @ a.T
+        parts = list(zip(low.mul(scale).chunk(len(b), 1), b, strict=True))
+        if x.dtype == a.dtype:
+            out = F.linear(read, weight.whole(), bias).to(x.dtype)
+            for rows, (part, matrix) in zip(out.split([m.shape[0] for m in b], 1), parts, strict=True):
+                rows.addmm_(part, matrix.T)
+        else:
+            out = torch.cat([(part @ matrix.T).to(x.dtype) for part, matrix in parts], 1)
+            out.addmm_(read, weight.whole().T)
+            if bias is not None:
+                out += bias
+        ctx.save_for_backward(read, kept, low, a, *b)
         ctx.weight, ctx.scale = weight, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, kept, low, a, *b = ctx.saved_tensors
-        source = x.to(a.dtype) if kept is None else x * kept
+        read, kept, low, a, *b = ctx.saved_tensors
         grad_low, grad_b = torch.empty_like(low), []
         pieces = zip(
-            grad.split([m.shape[0] for m in b], 1), b, low.chunk(len(b), 1), grad_low.chunk(len(b), 1), strict=True
+            grad.split([m.shape[0] for m in b], 1),
+            b,
+            low.mul(ctx.scale).chunk(len(b), 1),
+            grad_low.chunk(len(b), 1),
+            strict=True,
         )
-        for rows, part, low_part, grad_low_part in pieces:
-            rows = rows.to(a.dtype) * ctx.scale
-            torch.mm(rows, part, out=grad_low_part)
+        for rows, matrix, low_part, grad_low_part in pieces:
+            rows = rows.to(a.dtype)
+            torch.mm(rows, matrix, out=grad_low_part)
             grad_b.append(rows.T @ low_part)
+        grad_low.mul_(ctx.scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad @ ctx.weight.whole()
+            grad_x = (grad.to(ctx.weight.dtype) @ ctx.weight.whole()).to(grad.dtype)
             if kept is None:
-                _add_product(grad_x, grad_low, a, 1.0)
+                _add_product(grad_x, grad_low, a)
             else:
                 grad_x += ((grad_low @ a) * kept).to(grad_x.dtype)
-        return grad_x, None, None, None, None, grad_low.T @ source, *grad_b
+        return grad_x, None, None, None, None, grad_low.T @ _source(read, kept, a), *grad_b
 
 
-def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
-    """out += scale * left @ right, in place, whatever precision `out` has."""
+def _source(read: torch.Tensor, kept: torch.Tensor | None, a: torch.Tensor) -> torch.Tensor:
+    """What the adapter reads: its input in the adapter's own precision, without what dropout drops."""
+    return read.to(a.dtype) if kept is None else read * kept
+
+
+def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """out += left @ right, in place, whatever precision `out` has."""
     if out.dtype == left.dtype:
-        out.addmm_(left, right, alpha=scale)
+        out.addmm_(left, right)
     else:
-        out += (scale * (left @ right)).to(out.dtype)
+        out += (left @ right).to(out.dtype)
 
 
 class _SiluGated(torch.autograd.Function):
@@ -95,11 +114,13 @@ class _SiluGated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        gate, up = ctx.saved_tensors[0].chunk(2, dim=1)
-        share = torch.sigmoid(gate)
-        active = gate * share  # silu; its slope is share + silu * (1 - share)
-        slope = torch.addcmul(share, active, 1 - share)
-        return torch.cat((slope.mul_(up).mul_(grad), active.mul_(grad)), dim=1)
+        (gate_up,) = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=1)
+        out = torch.empty_like(gate_up)
+        grad_gate, grad_up = out.chunk(2, dim=1)
+        torch.ops.aten.silu_backward(up * grad, gate, grad_input=grad_gate)
+        torch.mul(F.silu(gate), grad, out=grad_up)
+        return out
 
 
 class _GeluGated(torch.autograd.Function):
@@ -141,7 +162,7 @@ class _AnswerLoss(torch.autograd.Function):
                 share.scatter_add_(1, target[:, None], share.new_full((len(target), 1), -1.0))
                 share.mul_(weight[:, None] if slope is None else slope.mul_(weight[:, None]))
                 grads.append(_times(share, head))
-        ctx.save_for_backward(torch.cat(grads) if grads else None)
+        ctx.save_for_backward(torch.cat(grads).to(hidden.dtype) if grads else None)
         return total
 
     @staticmethod
@@ -150,16 +171,17 @@ class _AnswerLoss(torch.autograd.Function):
 
 
 def _times(share: torch.Tensor, head: Frozen) -> torch.Tensor:
-    """share @ head, for shares (rows, vocabulary)."""
+    """share @ head in float32, for shares (rows, vocabulary)."""
     out = share.new_zeros(len(share), head.shape[1])
     for start, rows in head.parts():
-        _add_product(out, share[:, start : start + len(rows)].to(rows.dtype), rows, 1.0)
-    return out.to(head.dtype)
+        _add_product(out, share[:, start : start + len(rows)].to(rows.dtype), rows)
+    return out
 
 
 def head_logits(hidden: torch.Tensor, head: Frozen, cap: float) -> torch.Tensor:
     """Float32 logits (rows, vocabulary), bounded by tanh at `cap` unless it is 0."""
     scores = hidden.new_empty(len(hidden), head.shape[0], dtype=torch.float32)
+    hidden = hidden.to(head.dtype)
     for start, rows in head.parts():
         scores[:, start : start + len(rows)] = F.linear(hidden, rows)
     return scores.div_(cap).tanh_().mul_(cap) if cap else scores

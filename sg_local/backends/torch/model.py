@@ -84,7 +84,18 @@ class LoadedBase:
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of the matrices and of products with them."""
         return self.embedding.dtype
+
+    @property
+    def flow(self) -> torch.dtype:
+        """The precision of what goes from product to product."""
+        return flow_of(self.device, self.dtype)
+
+
+def flow_of(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """float32 on a CPU, where all but products is slower in bfloat16; on a GPU, that of the matrices."""
+    return torch.float32 if device.type == "cpu" else dtype
 
 
 def load_base(
@@ -159,7 +170,7 @@ class _Filler:
     def norm(self, name: str) -> torch.Tensor:
         """What a norm multiplies by; in float32 where transformers adds to its weight, and does that in float32."""
         weights = torch.from_numpy(self.file.dequantize(name).copy()).to(self.device)
-        return weights if self.shape.row.norm_offset else weights.to(self.dtype)
+        return weights if self.shape.row.norm_offset else weights.to(flow_of(self.device, self.dtype))
 
     def _stacked(self, layer: Any, index: int, stems: Sequence[str]) -> Projection:
         """Stack the modules' rows in one matrix and their biases; each module's own become views of these."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from sg_local.backends.training.lora import n_answer
-from sg_local.backends.training.memory import GROUP_TOKENS
+from sg_local.backends.training.memory import group_tokens
 from sg_local.records import TokenExample
 
 
@@ -76,7 +76,7 @@ def pack_rows(rows: Sequence[TokenExample], n_prefix: int, device: torch.device)
         torch.tensor(tokens, device=device),
         torch.tensor(positions, device=device),
         n_prefix,
-        tuple(_group(part, n_prefix, device) for part in _parts(edges)),
+        tuple(_group(part, n_prefix, device) for part in _parts(edges, group_tokens(on_cuda=device.type == "cuda"))),
         torch.tensor(answers, device=device),
         torch.tensor(targets, device=device),
         torch.tensor(weights, device=device, dtype=torch.float32),
@@ -91,11 +91,11 @@ def pack_tokens(tokens: Sequence[int], device: torch.device) -> Pack:
     return Pack(ids, everywhere, 0, (group,), everywhere, ids, torch.ones(len(tokens), device=device))
 
 
-def _parts(edges: Sequence[int]) -> list[list[int]]:
-    """Row edges cut into runs of whole rows of about GROUP_TOKENS; neighbours share an edge."""
+def _parts(edges: Sequence[int], n_tokens: int) -> list[list[int]]:
+    """Row edges cut into runs of whole rows of about so many tokens; neighbours share an edge."""
     parts = [[edges[0]]]
     for edge in edges[1:]:
-        if len(parts[-1]) > 1 and edge - parts[-1][0] > GROUP_TOKENS:
+        if len(parts[-1]) > 1 and edge - parts[-1][0] > n_tokens:
             parts.append([parts[-1][-1]])
         parts[-1].append(edge)
     return parts

@@ -89,7 +89,7 @@ class TorchTrainer:
 
 
 def placement(precision: str = AUTO) -> tuple[torch.device, torch.dtype]:
-    """Where the base lives: this process's GPU in bfloat16, else the CPU, in float32 unless bfloat16 is asked for."""
+    """Where the base lives and in which numbers: on this process's GPU in bfloat16, else on the CPU (`precision`)."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device()), torch.bfloat16
     return torch.device("cpu"), torch.bfloat16 if halves(precision) else torch.float32
@@ -104,7 +104,6 @@ def place(model: Path, precision: str = AUTO) -> Place:
 
 
 def placement_note() -> str:
-    """The device and the number format, for people."""
-    device, dtype = placement()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return f"{name}, {str(dtype).removeprefix('torch.')}"
+    """The device, for people."""
+    device, _ = placement()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 
 from sg_local import __version__
 from sg_local.backends import TrainSettings
-from sg_local.backends.training.precision import AUTO
+from sg_local.backends.training.precision import told_apart
 from sg_local.files import replacing
 from sg_local.gguf import GgufFile
 from sg_local.reading import as_record, loads, open_file
@@ -56,11 +56,12 @@ class TrainJob:
         """What makes two jobs the same work, by the name that an error shows."""
         ignored = {"time_s", "n_threads", "checkpoint_every", "batch_size", "grad_accumulation", "layout"}
         ignored |= {"shown", "soft", "generations", "policies", "n_seeds", "lr_by_width"}  # in rows or rate, or above
-        if self.settings.precision == AUTO:  # as earlier checkpoints have it
-            ignored.add("precision")
+        ignored.add("precision")
         if self.settings.n_layers is not None or self.settings.layer_share == 1:  # likewise; the number goes before
             ignored.add("layer_share")
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
+        if precision := told_apart(self.settings.precision, self.trainer):
+            settings["precision"] = precision
         settings["rows per step"] = self.settings.batch_size * self.settings.grad_accumulation
         return {
             BASE: self.base_digest,

@@ -28,8 +28,8 @@ Rows = Sequence[TokenExample]
 LOGIT_ROWS = 256  # answer positions whose logits exist at a time, of fewer where the vocabulary is large:
 LOGIT_BYTES = 48 << 20  # that many of a vocabulary of 49k in float32; Gemma's is five times as large
 # Rows attend in groups of about so many tokens: a group's mask holds (group tokens) x (prefix + group tokens) cells, of
-# which other rows' cells are wasted work, small beside the matrix products.
-GROUP_TOKENS = 256
+# which other rows' cells are wasted work. A GPU gains more from fewer calls.
+GROUP_TOKENS, CUDA_GROUP_TOKENS = 96, 256
 PROGRAM_BYTES = 450 << 20  # Python, torch, transformers, peft and llama.cpp themselves, measured on Linux
 CUDA_BYTES = 1 << 30  # the CUDA context and its matrix libraries' workspaces
 FULL_COPY_BYTES = 1 << 30  # up to here the parity gate's float32 copy of the base is a whole one (backends.parity)
@@ -42,13 +42,14 @@ COMFORT = 0.85  # a way that needs at most this share of what is free is taken b
 
 @dataclass(frozen=True)
 class Load:
-    """What a step holds at once: tokens (a shared prefix once, padding counted), and how many are prefix.
+    """What a step of so many rows holds at once: tokens (a shared prefix once, padding counted), how many are prefix.
 
     `n_answers` counts positions that go through the whole last layer, `n_logits` rows of float32 logits at a time;
     `n_layers` the layers with an adapter; `halves`: bf16 on a CPU.
     `n_below` counts the tokens of all rows, where what the layers below the adapter make of them stays.
     """
 
+    n_rows: int
     n_tokens: int
     n_prefix: int
     n_answers: int
@@ -61,8 +62,13 @@ class Load:
 
     @property
     def width(self) -> int:
-        """Bytes of a number of the base, and of what goes through it."""
+        """Bytes of a number of the base, and of what goes into a product with it."""
         return 2 if self.on_cuda or self.halves else 4
+
+    @property
+    def flow(self) -> int:
+        """Bytes of a number between two products."""
+        return 2 if self.on_cuda else 4
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ def load_of(rows: Rows, settings: TrainSettings, shape: ModelConfig, place: Plac
     n_answers = sum(map(n_answer, longest))
     n_tokens = n_prefix + (len(own) * own[0] if place.pads else sum(own))
     return Load(
+        n_rows=len(own),
         n_tokens=n_tokens,
         n_prefix=n_prefix,
         n_answers=n_tokens if place.pads else n_answers,
@@ -151,7 +158,9 @@ def expected_load(lengths: RowLengths, settings: TrainSettings, shape: ModelConf
     n_below = 0 if place.pads else _holdable(shared + lengths.n_rows * own, settings, shape)
     n_tokens = shared + size * own
     n_answers = n_tokens if place.pads else n_answers
-    return Load(n_tokens, shared, n_answers, n_logits, settings.rank, n_layers, place.on_cuda, place.halves, n_below)
+    return Load(
+        size, n_tokens, shared, n_answers, n_logits, settings.rank, n_layers, place.on_cuda, place.halves, n_below
+    )
 
 
 def tokens_below(rows: Rows, settings: TrainSettings, shape: ModelConfig) -> int:
@@ -173,7 +182,7 @@ def usual_load(shape: ModelConfig, *, on_cuda: bool) -> Load:
     settings = TrainSettings()
     n_tokens = 256 + 64 * settings.batch_size
     n_logits = _logits_at_once(shape, LOGIT_ROWS)
-    return Load(n_tokens, 256, LOGIT_ROWS, n_logits, settings.rank, shape.layers, on_cuda)
+    return Load(settings.batch_size, n_tokens, 256, LOGIT_ROWS, n_logits, settings.rank, shape.layers, on_cuda)
 
 
 def logit_rows(n_vocab: int) -> int:
@@ -186,6 +195,11 @@ def _logits_at_once(shape: ModelConfig, n_answers: int) -> int:
     return (3 if shape.logit_cap else 2) * min(logit_rows(shape.vocab), n_answers)
 
 
+def group_tokens(*, on_cuda: bool) -> int:
+    """About how many tokens attend together in the torch trainer."""
+    return CUDA_GROUP_TOKENS if on_cuda else GROUP_TOKENS
+
+
 def parameters(shape: ModelConfig) -> int:
     """Weights of the base: embeddings, a head of its own where it has one, and the matrices of every layer."""
     layer = sum(rows * columns for rows, columns in map(shape.shape_of, shape.row.targets))
@@ -193,7 +207,7 @@ def parameters(shape: ModelConfig) -> int:
 
 
 def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stored | None = None) -> Need:
-    """What LoRA training takes one way, with w = 4 bytes a number (float32) or 2 (bfloat16: CUDA, or a CPU if asked).
+    """What LoRA training takes one way, with w = 4 bytes a number (float32) or 2 (bfloat16: CUDA, CPUs that have it).
 
     weights   w for each parameter of the base, or its `blocks` as they are in the file, w for each number that is none
               and for each of the largest matrix; 16 bytes (value, gradient, Adam's two moments, all float32) for each
@@ -206,8 +220,8 @@ def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stor
         base = blocks.n_bytes + load.width * (blocks.n_whole + blocks.scratch)
     sides = sum(map(sum, map(shape.shape_of, shape.row.targets)))
     weights = base + 16 * load.rank * load.n_layers * sides
-    step = round(OVERHEAD * load.width * _kept(shape, load, way)) + 4 * shape.vocab * load.n_logits
-    step += load.width * shape.hidden * load.n_below
+    step = round(OVERHEAD * load.flow * _kept(shape, load, way)) + 4 * shape.vocab * load.n_logits
+    step += load.flow * shape.hidden * load.n_below
     # Of mapped blocks the gate needs those of its few layers: the others' pages are given back before.
     spared = blocks.n_bytes if way.blocks and blocks is not None and len(_gate_layers(shape)) < shape.layers else 0
     return Need(weights, max(step, _gate(shape, load) - spared // 2), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
@@ -311,13 +325,15 @@ def _kept(shape: ModelConfig, load: Load, way: Way = WHOLE) -> int:
     """
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     norms = [stem for stem in shape.row.norms if stem not in HEAD_NORMS]
-    attending = (1 + norms.count("attn_norm")) * shape.hidden + 2 * q + 2 * kv + 3 * load.rank
-    behind = (1 + len(norms) - norms.count("attn_norm")) * shape.hidden + q + 3 * shape.ffn
+    read = load.width / load.flow  # what a product reads is kept as it reads it
+    attending = (read + norms.count("attn_norm")) * shape.hidden + 2 * q + 2 * kv + 3 * load.rank
+    behind = (read + len(norms) - norms.count("attn_norm")) * shape.hidden + read * q + (2 + read) * shape.ffn
     behind += load.rank * (len(shape.row.targets) - 3)
     if len(norms) < len(shape.row.norms):
         attending += q + 2 * kv
     own = load.n_tokens - load.n_prefix
-    groups = 1 + own // GROUP_TOKENS
+    together = max(1, load.n_rows * group_tokens(on_cuda=load.on_cuda) // max(1, own))
+    groups = -(-load.n_rows // together)
     seen = own * (load.n_prefix + own // groups)
     rows = 2 * kv * (own + groups * load.n_prefix) if load.n_prefix else 0
     scores = 4 * shape.heads * seen // groups if shape.score_cap else 0
@@ -325,7 +341,7 @@ def _kept(shape: ModelConfig, load: Load, way: Way = WHOLE) -> int:
     layer = last + (load.n_tokens - load.n_answers) * behind
     inputs = way.recomputed * load.n_tokens * shape.hidden
     kept = (load.n_layers - 1 - way.recomputed) * layer + last
-    return inputs + (max(kept, layer) if way.recomputed else kept) + scores
+    return round(inputs + (max(kept, layer) if way.recomputed else kept) + scores)
 
 
 def _gate(shape: ModelConfig, load: Load) -> int:

@@ -1,7 +1,9 @@
-"""In which numbers a trainer computes, and whether this machine can.
+"""In which numbers the torch trainer multiplies, and whether this machine can.
 
-float32 on a CPU and bfloat16 on a GPU, unless bfloat16 is asked for on a CPU as well: the base's weights and what goes
-through it then have 8 bits of mantissa; the adapter, its gradient and the optimiser stay in float32.
+A GPU computes in bfloat16. A CPU that multiplies bfloat16 by itself does so, too, unless float32 is asked for: the
+base's weights and what goes into a product with them then have 8 bits of mantissa. What goes from one product to the
+next, the adapter, its gradient and the optimiser stay in float32, so losses stay within a hundredth
+(docs/training.md). Other CPUs, and the MLX trainer there, compute in float32 throughout.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 from sg_local.backends import machine
 from sg_local.records import SgError
 
-AUTO, BF16 = "auto", "bf16"
-PRECISIONS = (AUTO, BF16)
+AUTO, F32, BF16 = "auto", "f32", "bf16"
+PRECISIONS = (AUTO, F32, BF16)
 ASIDE = "Leave `train.precision` out"
 
 
@@ -34,5 +36,21 @@ def _has_cuda() -> bool:
 
 
 def halves(precision: str) -> bool:
-    """Whether a CPU holds the base in two bytes a number."""
-    return precision == BF16
+    """Whether a CPU multiplies in bfloat16, and holds the base in two bytes a number."""
+    return precision == BF16 or (precision == AUTO and machine.multiplies_bf16())
+
+
+def numbers_of(precision: str, trainer: str) -> str:
+    """The numbers that the torch trainer computes in, as a clause; other trainers' notes say it themselves."""
+    if trainer != "torch":
+        return ""
+    if _has_cuda():
+        return ", bfloat16"
+    return ", products in bfloat16" if halves(precision) else ", float32"
+
+
+def told_apart(precision: str, trainer: str) -> str | None:
+    """What a training's checkpoint says of its precision: nothing in float32, nor where a GPU decides it."""
+    if precision == BF16 or (trainer == "torch" and halves(precision) and not _has_cuda()):
+        return BF16
+    return None
