@@ -191,6 +191,7 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
 def _training(job: OpenRun, rows: RowsAhead, settings: TrainSettings, again: float) -> float:
     """One training. Layers below the adapter go forward alone: once for each row, where that stays."""
     from sg_local.backends.training.holding import share_adapted
+    from sg_local.backends.training.lora import VALID_BATCHES
     from sg_local.job import resources
 
     n_valid = _n_valid(rows)
@@ -199,7 +200,8 @@ def _training(job: OpenRun, rows: RowsAhead, settings: TrainSettings, again: flo
     size = settings.batch_size * settings.grad_accumulation
     shared = rows.n_shared * settings.grad_accumulation if settings.share_prefix else rows.n_shared * size
     n_checks = 1 + n_steps // settings.valid_every
-    validated = n_checks * (n_valid * own + ceil(n_valid / settings.batch_size) * rows.n_shared)
+    n_together = settings.batch_size * (VALID_BATCHES if job.trainer == "torch" else 1)
+    validated = n_checks * (n_valid * own + ceil(n_valid / n_together) * rows.n_shared)
     adapted, stays = share_adapted(job.base.path, settings), resources.stays_below(job, settings)
     below = (1 - adapted) * (min(1.0, 1 / settings.epochs) if stays else 1.0)
     checked = adapted + (1 - adapted) * (1 / n_checks if stays else 1.0)

@@ -27,9 +27,9 @@ class Below:
     computes what it had: sums over another company may round otherwise.
     """
 
-    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, n_prefix: int) -> None:
+    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, n_prefix: int, valid_rows: int) -> None:
         self._base, self._lora, self._n_prefix = base, lora, n_prefix
-        self._company = {row.tokens: rows for rows in _companies(job) for row in rows}
+        self._company = {row.tokens: rows for rows in _companies(job, valid_rows) for row in rows}
         self._prefix: torch.Tensor | None = None
         self._known: dict[tuple[int, ...], torch.Tensor] = {}
 
@@ -55,10 +55,11 @@ class Below:
                 self._known[row.tokens] = part.clone()
 
 
-def _companies(job: TrainJob) -> Iterator[Rows]:
-    """The rows that are packed together: those of validation, and of training in the first epoch, which go before."""
+def _companies(job: TrainJob, valid_rows: int) -> Iterator[Rows]:
+    """The rows that are packed together: so many of validation, and those of training in the first epoch, which go
+    before."""
     size = job.settings.batch_size
-    yield from ([job.valid[i] for i in batch] for batch in micro_batches(range(len(job.valid)), size))
+    yield from ([job.valid[i] for i in batch] for batch in micro_batches(range(len(job.valid)), valid_rows))
     plan = plan_batches(job.examples, job.settings)
     for step in range(plan.steps_per_epoch):
         for batch in micro_batches(plan.rows(step), size):

@@ -25,7 +25,7 @@ from sg_local.backends.torch.model import LoadedBase
 from sg_local.backends.torch.packing import Pack, pack_rows
 from sg_local.backends.training.checkpoint import Arrays, TrainJob
 from sg_local.backends.training.loop import OutOfMemory, StepPlan, StepResult
-from sg_local.backends.training.lora import dropout_seed, micro_batches, normaliser, shared_prefix
+from sg_local.backends.training.lora import VALID_BATCHES, dropout_seed, micro_batches, normaliser, shared_prefix
 from sg_local.backends.training.memory import tokens_below
 from sg_local.records import TokenExample
 
@@ -42,9 +42,10 @@ class TorchEngine:
         rows = (*job.examples, *job.valid)
         self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
         self.recompute = recompute
+        self.valid_rows = VALID_BATCHES * job.settings.batch_size
         # Of several processes, one meets other rows in every epoch.
         holds = n_processes() == 1 and tokens_below(rows, job.settings, base.shape) > 0
-        self.below = Below(base, lora, job, self.n_prefix) if holds else None
+        self.below = Below(base, lora, job, self.n_prefix, self.valid_rows) if holds else None
         self.optimiser = self._optimiser()
 
     def start(self) -> None:
@@ -93,7 +94,7 @@ class TorchEngine:
     def evaluate(self, rows: Sequence[TokenExample]) -> float:
         total = 0.0
         with torch.no_grad():
-            for batch in micro_batches(range(len(rows)), self.settings.batch_size):
+            for batch in micro_batches(range(len(rows)), self.valid_rows):
                 pack, below = self._packed([rows[i] for i in batch])
                 total += float(answer_loss(self.base, hidden_states(self.base, self.lora, pack, below=below), pack))
         return total / normaliser(rows)

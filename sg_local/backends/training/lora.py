@@ -24,6 +24,9 @@ from sg_local.records import SgError, TokenExample
 
 SCHEDULES = ("linear", "cosine")
 
+# Validation rows that the torch trainer computes at a time, in batches of training. Even where that keeps its layers'
+# inputs alone, they take no more memory without a gradient; so losses are the same whatever training keeps.
+VALID_BATCHES = 4
 # Batches are sorted by length inside windows of this many steps: little padding, yet fresh company each epoch.
 _WINDOW_STEPS = 8
 
