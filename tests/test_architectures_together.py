@@ -18,7 +18,9 @@ from sg_local.export.huggingface import FolderPlan, write_folder
 from sg_local.gguf.architectures import ARCHITECTURES
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment
 
-SETTINGS = TrainSettings(rank=RANK, alpha=ALPHA, batch_size=6, epochs=4.0, lr=2e-3, warmup=0.0, n_threads=1)
+SETTINGS = TrainSettings(
+    rank=RANK, alpha=ALPHA, batch_size=6, epochs=4.0, lr=2e-3, warmup=0.0, n_threads=1, precision="f32"
+)
 # Long enough that what follows lies beyond the tiny models' windows, and worth being shared.
 BEGINNING = "Route the message to billing, delivery or technical. My parcel never came, where is it now? " * 2
 

@@ -21,6 +21,7 @@ from sg_local.backends.training.memory import (
     check_expected,
     check_fits,
     expected_load,
+    group_tokens,
     load_of,
     logit_rows,
     parameters,
@@ -69,7 +70,8 @@ def kept_numbers(base, adapter, asked: list[TokenExample], n_prefix: int, recomp
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        hidden_states(base, adapter, pack_rows(asked, n_prefix, torch.device("cpu")), Pass(recompute=recompute))
+        pack = pack_rows(asked, n_prefix, torch.device("cpu"), group_tokens(base.shape, on_cuda=False))
+        hidden_states(base, adapter, pack, Pass(recompute=recompute))
     return sum(storage.nbytes() for storage in held.values()) // 4
 
 
@@ -262,7 +264,7 @@ sys.path.insert(0, {tests!r})
 from test_memory import rows
 from sg_local.backends import TrainSettings, open_trainer
 with tempfile.TemporaryDirectory() as folder:
-    settings = TrainSettings(epochs=1.0, n_threads=1)
+    settings = TrainSettings(epochs=1.0, n_threads=1, precision="f32")
     open_trainer("torch", Path(sys.argv[1])).train(rows(8), [], Path(folder), settings, lambda step: None)
 line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(int(line.split()[1]) * 1024)

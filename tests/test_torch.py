@@ -36,7 +36,7 @@ from sg_local.backends.training.loop import StepPlan, run_loop
 from sg_local.backends.training.lora import normaliser, shared_prefix
 from sg_local.backends.training.parity import parity_gate
 from sg_local.gguf import read_adapter
-from sg_local.records import MadeOtherwise, SgError, TokenExample
+from sg_local.records import SgError, TokenExample
 
 CPU = torch.device("cpu")
 PLAIN_PASS = Pass()
@@ -416,13 +416,14 @@ def test_a_row_with_tokens_of_another_model_is_named(model, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_the_adapter_of_one(model, tmp_path) -> None:
-    folder = write_job(tmp_path / "job", Handover(model, tuple(rows_of(20)), tuple(rows_of(4)), SETTINGS))
+    settings = dataclasses.replace(SETTINGS, precision="f32")  # sums in another order, rounded once
+    folder = write_job(tmp_path / "job", Handover(model, tuple(rows_of(20)), tuple(rows_of(4)), settings))
     entry = ["-m", "sg_local.backends.torch", str(folder)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *entry]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    alone = TorchTrainer(model).train(rows_of(20), rows_of(4), tmp_path / "alone", SETTINGS, lambda step: None)
+    alone = TorchTrainer(model).train(rows_of(20), rows_of(4), tmp_path / "alone", settings, lambda step: None)
     assert found["valid_loss"] == pytest.approx(alone.valid_loss, rel=1e-5)
     one, other = (read_adapter(path) for path in (folder / "adapter.gguf", Path(alone.path)))
     for name, pair in other.pairs.items():
@@ -464,9 +465,8 @@ def test_a_processor_that_multiplies_bfloat16_does_so_unless_asked_otherwise(mod
     assert auto == (halved if multiplies else plain) and auto != (plain if multiplies else halved)
     last = losses(model, tmp_path / "auto", "bf16" if multiplies else "f32")  # the same work, which is done
     assert last == []
-    with pytest.raises(MadeOtherwise, match="precision was"):
-        monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: not multiplies)
-        losses(model, tmp_path / "auto", "auto")
+    monkeypatch.setattr("sg_local.backends.machine.multiplies_bf16", lambda: not multiplies)
+    assert losses(model, tmp_path / "auto", "auto") == []  # finished on another machine
 
 
 @pytest.mark.parametrize("flow", [torch.float32, torch.bfloat16], ids=["cpu", "gpu"])
@@ -479,7 +479,7 @@ def test_a_small_adapter_is_not_rounded_away(flow, biased, rate) -> None:
     x = x.abs().to(flow).requires_grad_()
     a = torch.rand(16, 96, generator=draw) / 10
     b = [torch.full((64, 8), 1.5e-4 * sign) for sign in (1, -1)]
-    bias = torch.randn(128, generator=draw).bfloat16() if biased else None
+    bias = torch.randn(128, generator=draw).to(flow) if biased else None
     kept = (torch.rand(x.shape, generator=draw) >= rate) / (1 - rate) if rate else None
     parts = [part.requires_grad_() for part in (a, *b)]
     plain = functions.frozen(x, Whole(matrix), bias)

@@ -31,6 +31,7 @@ from sg_local.backends.training.handover import Handover, write_job
 from sg_local.backends.training.holding import Way
 from sg_local.backends.training.loop import run_loop
 from sg_local.backends.training.memory import check_fits
+from sg_local.backends.training.precision import numbers_of
 from sg_local.gguf import read_adapter, read_config
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -98,7 +99,7 @@ def test_a_whole_job_passes_both_gates_and_goes_on_where_it_was_ended(model: Pat
             raise KeyboardInterrupt
 
     trainer = open_trainer("torch", model)
-    assert "bfloat16" in trainer.note
+    assert "CPU" not in trainer.note and numbers_of("auto", "torch") == ", bfloat16"
     whole = trainer.train(rows_of(20), rows_of(4), tmp_path / "whole", SETTINGS, lambda step: None)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(rows_of(20), rows_of(4), tmp_path / "ended", SETTINGS, end)

@@ -191,7 +191,7 @@ def _train(job: OpenRun, rows: RowsAhead) -> float:
 def _training(job: OpenRun, rows: RowsAhead, settings: TrainSettings, again: float) -> float:
     """One training. Layers below the adapter go forward alone: once for each row, where that stays."""
     from sg_local.backends.training.holding import share_adapted
-    from sg_local.backends.training.lora import VALID_BATCHES
+    from sg_local.backends.training.lora import valid_rows_at_a_time
     from sg_local.job import resources
 
     n_valid = _n_valid(rows)
@@ -200,7 +200,7 @@ def _training(job: OpenRun, rows: RowsAhead, settings: TrainSettings, again: flo
     size = settings.batch_size * settings.grad_accumulation
     shared = rows.n_shared * settings.grad_accumulation if settings.share_prefix else rows.n_shared * size
     n_checks = 1 + n_steps // settings.valid_every
-    n_together = settings.batch_size * (VALID_BATCHES if job.trainer == "torch" else 1)
+    n_together = valid_rows_at_a_time(own, settings) if job.trainer == "torch" else settings.batch_size
     validated = n_checks * (n_valid * own + ceil(n_valid / n_together) * rows.n_shared)
     adapted, stays = share_adapted(job.base.path, settings), resources.stays_below(job, settings)
     below = (1 - adapted) * (min(1.0, 1 / settings.epochs) if stays else 1.0)

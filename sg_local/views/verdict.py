@@ -8,7 +8,7 @@ from sg_local.files import file_digest
 from sg_local.report import FileScore, Outcome, Report, read_report
 from sg_local.report.memory import sentences
 from sg_local.report.records import FIELD_METRICS, METRICS
-from sg_local.run import ADAPTER, FUSED, STAGES, Run
+from sg_local.run import ADAPTER, FUSED, MEASURED, STAGES, Run
 from sg_local.views.records import ConfusionView, GainView, SystemScore, VerdictCard
 from sg_local.views.ways import served_note, uses
 from sg_local.words import counted, duration, size
@@ -202,9 +202,13 @@ def _confusion(report: Report) -> ConfusionView | None:
 
 
 def stage_times(run: Run) -> tuple[tuple[str, str], ...]:
-    """Each finished stage with the time it took."""
-    stamps = {stage: run.stamp(stage) or {} for stage in STAGES}
-    return tuple((stage, duration(stamp["seconds"])) for stage, stamp in stamps.items() if "seconds" in stamp)
+    """Each finished stage with the time it took: its own work, or the whole of it where that was measured."""
+    stamps, measured = {stage: run.stamp(stage) or {} for stage in STAGES}, run.settings.get(MEASURED) or {}
+    return tuple(
+        (stage, duration(max(stamp["seconds"], measured.get(stage, {}).get("seconds", 0.0))))
+        for stage, stamp in stamps.items()
+        if "seconds" in stamp
+    )
 
 
 def artefacts(run: Run) -> tuple[tuple[str, str, str], ...]:

@@ -27,8 +27,10 @@ class Below:
     computes what it had: sums over another company may round otherwise.
     """
 
-    def __init__(self, base: LoadedBase, lora: TorchLora, job: TrainJob, n_prefix: int, valid_rows: int) -> None:
-        self._base, self._lora, self._n_prefix = base, lora, n_prefix
+    def __init__(
+        self, base: LoadedBase, lora: TorchLora, job: TrainJob, n_prefix: int, valid_rows: int, n_together: int
+    ) -> None:
+        self._base, self._lora, self._n_prefix, self._n_together = base, lora, n_prefix, n_together
         self._company = {row.tokens: rows for rows in _companies(job, valid_rows) for row in rows}
         self._prefix: torch.Tensor | None = None
         self._known: dict[tuple[int, ...], torch.Tensor] = {}
@@ -48,7 +50,8 @@ class Below:
         return self._prefix
 
     def _compute(self, rows: Rows) -> None:
-        states = below_adapter(self._base, self._lora, pack_rows(rows, self._n_prefix, self._base.device))
+        pack = pack_rows(rows, self._n_prefix, self._base.device, self._n_together)
+        states = below_adapter(self._base, self._lora, pack)
         parts = states[self._n_prefix :].split([len(row.tokens) - self._n_prefix for row in rows])
         for row, part in zip(rows, parts, strict=True):
             if self._company[row.tokens] is rows:  # not that of an equal row, wherever this one was asked for first

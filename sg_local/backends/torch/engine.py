@@ -2,7 +2,7 @@
 
 With several processes (torchrun) each takes every n-th row of a micro-batch, gradients are summed over all of
 them before clipping, and every process then makes the same step; so the result is that of one process up to the
-order of float32 sums.
+order of sums, and what bfloat16 rounds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ from sg_local.backends.torch.model import LoadedBase
 from sg_local.backends.torch.packing import Pack, pack_rows
 from sg_local.backends.training.checkpoint import Arrays, TrainJob
 from sg_local.backends.training.loop import OutOfMemory, StepPlan, StepResult
-from sg_local.backends.training.lora import VALID_BATCHES, dropout_seed, micro_batches, normaliser, shared_prefix
-from sg_local.backends.training.memory import tokens_below
+from sg_local.backends.training.lora import (
+    dropout_seed,
+    micro_batches,
+    normaliser,
+    shared_prefix,
+    valid_rows_at_a_time,
+)
+from sg_local.backends.training.memory import group_tokens, tokens_below
 from sg_local.records import TokenExample
 
 # AdamW's usual constants (Loshchilov and Hutter 2019), which torch, peft's examples and mlx-lm share.
@@ -42,10 +48,12 @@ class TorchEngine:
         rows = (*job.examples, *job.valid)
         self.n_prefix = shared_prefix(rows) if job.settings.share_prefix else 0
         self.recompute = recompute
-        self.valid_rows = VALID_BATCHES * job.settings.batch_size
+        self.n_together = group_tokens(base.shape, on_cuda=self.device.type == "cuda")
+        longest = max((len(row.tokens) for row in job.valid), default=0)
+        self.valid_rows = valid_rows_at_a_time(longest - self.n_prefix, job.settings)
         # Of several processes, one meets other rows in every epoch.
         holds = n_processes() == 1 and tokens_below(rows, job.settings, base.shape) > 0
-        self.below = Below(base, lora, job, self.n_prefix, self.valid_rows) if holds else None
+        self.below = Below(base, lora, job, self.n_prefix, self.valid_rows, self.n_together) if holds else None
         self.optimiser = self._optimiser()
 
     def start(self) -> None:
@@ -133,7 +141,7 @@ class TorchEngine:
 
     def _packed(self, rows: Sequence[TokenExample]) -> tuple[Pack, torch.Tensor | None]:
         """The rows as one sequence, and what the layers below the adapter make of it, where that is kept."""
-        pack = pack_rows(rows, self.n_prefix, self.device)
+        pack = pack_rows(rows, self.n_prefix, self.device, self.n_together)
         return pack, None if self.below is None else self.below.of(rows)
 
     def _accumulate(self, rows: Sequence[TokenExample], divisor: float, seed: int) -> torch.Tensor:

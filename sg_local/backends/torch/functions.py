@@ -22,7 +22,7 @@ class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: Frozen, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.weight = weight
-        return F.linear(x.to(weight.dtype), weight.whole(), bias).to(x.dtype)
+        return _product(x.to(weight.dtype), weight, bias, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -32,9 +32,10 @@ class _FrozenLinear(torch.autograd.Function):
 class _Adapted(torch.autograd.Function):
     """x @ W.T + bias plus scale * (x * kept) @ A.T @ B.T for each stacked module, W frozen.
 
-    Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept. Both are summed in
-    float32 and rounded once: added to numbers that bfloat16 has rounded already, what an adapter does would be lost
-    wherever it is below half of their last bit, which is nearly everywhere when a training begins.
+    Written out so that the adapter's parts are added in place and nothing but x and x @ A.T is kept. They are never
+    added to numbers in bfloat16: whatever is below half of the last bit of these would be lost, which is nearly all of
+    it when a training begins. On a CPU the sum is in float32; on a GPU the product is added to the adapter's part,
+    inside its own float32 sum.
     """
 
     @staticmethod
@@ -50,13 +51,15 @@ class _Adapted(torch.autograd.Function):
     ) -> torch.Tensor:
         read = x.to(weight.dtype)
         low = _source(read, kept, a) @ a.T
-        parts = list(zip(low.mul(scale).chunk(len(b), 1), b, strict=True))
-        if x.dtype == a.dtype:
-            out = F.linear(read, weight.whole(), bias).to(x.dtype)
-            for rows, (part, matrix) in zip(out.split([m.shape[0] for m in b], 1), parts, strict=True):
-                rows.addmm_(part, matrix.T)
-        else:
-            out = torch.cat([(part @ matrix.T).to(x.dtype) for part, matrix in parts], 1)
+        in_float32 = x.dtype == a.dtype
+        out = _product(read, weight, bias, x.dtype) if in_float32 else x.new_empty(len(x), weight.shape[0])
+        places = out.split([m.shape[0] for m in b], 1)
+        for place, part, matrix in zip(places, low.mul(scale).chunk(len(b), 1), b, strict=True):
+            if in_float32:
+                place.addmm_(part, matrix.T)
+            else:
+                place.copy_(part @ matrix.T)
+        if not in_float32:
             out.addmm_(read, weight.whole().T)
             if bias is not None:
                 out += bias
@@ -88,6 +91,14 @@ class _Adapted(torch.autograd.Function):
             else:
                 grad_x += ((grad_low @ a) * kept).to(grad_x.dtype)
         return grad_x, None, None, None, None, grad_low.T @ _source(read, kept, a), *grad_b
+
+
+def _product(read: torch.Tensor, weight: Frozen, bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+    """read @ W.T + bias in this dtype, which is the bias's as well."""
+    if dtype == weight.dtype:
+        return F.linear(read, weight.whole(), bias)
+    out = F.linear(read, weight.whole()).to(dtype)
+    return out if bias is None else out.add_(bias)
 
 
 def _source(read: torch.Tensor, kept: torch.Tensor | None, a: torch.Tensor) -> torch.Tensor:

@@ -143,15 +143,17 @@ class _Filler:
     def __init__(self, file: GgufFile, shape: ModelConfig, scratch: Scratch, as_blocks: bool) -> None:
         self.file, self.shape, self.scratch, self.as_blocks = file, shape, scratch, as_blocks
         self.device, self.dtype = scratch.device, scratch.dtype
+        self.flow = flow_of(self.device, self.dtype)
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def tensor(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """A tensor as transformers has it, in the matrices' precision unless another is asked for."""
         weights = self.file.dequantize(name)
         heads = self.shape.rotary_heads(name)
         if heads is not None:
             weights = rows_to_hf(weights, heads)
         if offset := self.shape.row.offset_of(name):
             weights = weights - offset
-        return torch.from_numpy(np.ascontiguousarray(weights)).to(self.device, self.dtype)
+        return torch.from_numpy(np.ascontiguousarray(weights)).to(self.device, dtype or self.dtype)
 
     def block(self, layer: Any, index: int) -> Block:
         row = self.shape.row
@@ -170,7 +172,7 @@ class _Filler:
     def norm(self, name: str) -> torch.Tensor:
         """What a norm multiplies by; in float32 where transformers adds to its weight, and does that in float32."""
         weights = torch.from_numpy(self.file.dequantize(name).copy()).to(self.device)
-        return weights if self.shape.row.norm_offset else weights.to(flow_of(self.device, self.dtype))
+        return weights if self.shape.row.norm_offset else weights.to(self.flow)
 
     def _stacked(self, layer: Any, index: int, stems: Sequence[str]) -> Projection:
         """Stack the modules' rows in one matrix and their biases; each module's own become views of these."""
@@ -196,11 +198,11 @@ class _Filler:
         return StoredRows(self.file.mapped(tensor), tensor.type, self.shape.rotary_heads(tensor.name))
 
     def _biases(self, parts: Sequence[Any], names: Sequence[str]) -> torch.Tensor | None:
-        """The modules' biases behind each other, None where the architecture gives them none."""
+        """The modules' biases behind each other, as precise as what comes out; None where the architecture has none."""
         own = [name.removesuffix("weight") + "bias" for name in names]
         if not all(map(self.shape.row.knows, own)):
             return None
-        biases = torch.cat([self.tensor(name) for name in own])
+        biases = torch.cat([self.tensor(name, self.flow) for name in own])
         for part, rows in zip(parts, biases.split([part.out_features for part in parts]), strict=True):
             part.bias = torch.nn.Parameter(rows, requires_grad=False)
         return biases

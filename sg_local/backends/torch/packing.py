@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from sg_local.backends.training.lora import n_answer
-from sg_local.backends.training.memory import group_tokens
+from sg_local.backends.training.memory import GROUP_TOKENS
 from sg_local.records import TokenExample
 
 
@@ -52,8 +52,12 @@ class Pack:
         return len(self.tokens)
 
 
-def pack_rows(rows: Sequence[TokenExample], n_prefix: int, device: torch.device) -> Pack:
+def pack_rows(
+    rows: Sequence[TokenExample], n_prefix: int, device: torch.device, n_together: int = GROUP_TOKENS
+) -> Pack:
     """Pack rows that share their first `n_prefix` tokens, which must all be prompt tokens short of the last.
+
+    About `n_together` tokens of them attend together.
 
     A single row keeps them to itself: there is nothing to share, and plain causal attention is faster.
     """
@@ -76,7 +80,7 @@ def pack_rows(rows: Sequence[TokenExample], n_prefix: int, device: torch.device)
         torch.tensor(tokens, device=device),
         torch.tensor(positions, device=device),
         n_prefix,
-        tuple(_group(part, n_prefix, device) for part in _parts(edges, group_tokens(on_cuda=device.type == "cuda"))),
+        tuple(_group(part, n_prefix, device) for part in _parts(edges, n_together)),
         torch.tensor(answers, device=device),
         torch.tensor(targets, device=device),
         torch.tensor(weights, device=device, dtype=torch.float32),

@@ -31,7 +31,7 @@ from sg_local.words import brief
 Arrays = dict[str, np.ndarray]
 
 CHECKPOINT = "checkpoint.npz"
-BASE = "base model"
+BASE, PRECISION = "base model", "precision"
 AGAIN = "Start the stage again with `redo`."
 _STATE = "state.json"
 
@@ -56,12 +56,12 @@ class TrainJob:
         """What makes two jobs the same work, by the name that an error shows."""
         ignored = {"time_s", "n_threads", "checkpoint_every", "batch_size", "grad_accumulation", "layout"}
         ignored |= {"shown", "soft", "generations", "policies", "n_seeds", "lr_by_width"}  # in rows or rate, or above
-        ignored.add("precision")
+        ignored.add(PRECISION)
         if self.settings.n_layers is not None or self.settings.layer_share == 1:  # likewise; the number goes before
             ignored.add("layer_share")
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
         if precision := told_apart(self.settings.precision, self.trainer):
-            settings["precision"] = precision
+            settings[PRECISION] = precision
         settings["rows per step"] = self.settings.batch_size * self.settings.grad_accumulation
         return {
             BASE: self.base_digest,
@@ -165,7 +165,7 @@ def load_checkpoint(job: TrainJob) -> tuple[TrainProgress, Arrays] | None:
     except (KeyError, ValueError) as error:
         raise _damaged(path, error) from error
     kept = as_record(Kept, state, str(path), AGAIN)
-    _refuse_other_work(path, kept.identity, job.identity())
+    _refuse_other_work(path, kept, job.identity())
     return kept.progress, arrays
 
 
@@ -204,8 +204,12 @@ def _damaged(path: Path, error: Exception) -> SgError:
     return SgError(f"{path} is damaged ({brief(str(error), 100)}).", AGAIN)
 
 
-def _refuse_other_work(path: Path, then: dict[str, str], now: dict[str, str]) -> None:
+def _refuse_other_work(path: Path, kept: Kept, now: dict[str, str]) -> None:
+    """What is finished may have been computed on another machine, in its precision."""
+    then = kept.identity
     for name in (BASE, *sorted(then.keys() | now.keys())):
+        if name == PRECISION and kept.progress.is_done:
+            continue
         if then.get(name) != now.get(name):
             message = f"{path} is a checkpoint of other work: {name} was {then.get(name)}, now it is {now.get(name)}."
             if name == BASE:  # another file in the base's place is no reason to give its checkpoint up

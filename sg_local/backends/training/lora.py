@@ -24,9 +24,9 @@ from sg_local.records import SgError, TokenExample
 
 SCHEDULES = ("linear", "cosine")
 
-# Validation rows that the torch trainer computes at a time, in batches of training. Even where that keeps its layers'
-# inputs alone, they take no more memory without a gradient; so losses are the same whatever training keeps.
-VALID_BATCHES = 4
+# Own tokens of validation rows that the torch trainer computes at a time, unless a batch has more: enough that the
+# shared prefix counts for little, and next to no memory, since nothing is kept of them.
+VALID_TOKENS = 512
 # Batches are sorted by length inside windows of this many steps: little padding, yet fresh company each epoch.
 _WINDOW_STEPS = 8
 
@@ -66,6 +66,11 @@ def shared_prefix(examples: Sequence[TokenExample]) -> int:
     first, last = (pick(row.tokens for row in examples) for pick in (min, max))
     limit = min(row.n_prompt for row in examples) - 1
     return next((i for i in range(limit) if first[i] != last[i]), max(limit, 0))
+
+
+def valid_rows_at_a_time(n_own: float, settings: TrainSettings) -> int:
+    """Validation rows that the torch trainer computes together, of so many own tokens each at most."""
+    return max(settings.batch_size, int(VALID_TOKENS // max(1.0, n_own)))
 
 
 def n_answer(example: TokenExample) -> int:

@@ -28,8 +28,9 @@ Rows = Sequence[TokenExample]
 LOGIT_ROWS = 256  # answer positions whose logits exist at a time, of fewer where the vocabulary is large:
 LOGIT_BYTES = 48 << 20  # that many of a vocabulary of 49k in float32; Gemma's is five times as large
 # Rows attend in groups of about so many tokens: a group's mask holds (group tokens) x (prefix + group tokens) cells, of
-# which other rows' cells are wasted work. A GPU gains more from fewer calls.
-GROUP_TOKENS, CUDA_GROUP_TOKENS = 96, 256
+# which other rows' cells are wasted work. Smaller groups waste less, but each keeps a copy of what the prefix gives, so
+# they are for small models on a CPU.
+GROUP_TOKENS, SMALL_GROUP_TOKENS = 256, 96
 PROGRAM_BYTES = 450 << 20  # Python, torch, transformers, peft and llama.cpp themselves, measured on Linux
 CUDA_BYTES = 1 << 30  # the CUDA context and its matrix libraries' workspaces
 FULL_COPY_BYTES = 1 << 30  # up to here the parity gate's float32 copy of the base is a whole one (backends.parity)
@@ -195,9 +196,10 @@ def _logits_at_once(shape: ModelConfig, n_answers: int) -> int:
     return (3 if shape.logit_cap else 2) * min(logit_rows(shape.vocab), n_answers)
 
 
-def group_tokens(*, on_cuda: bool) -> int:
+def group_tokens(shape: ModelConfig, *, on_cuda: bool) -> int:
     """About how many tokens attend together in the torch trainer."""
-    return CUDA_GROUP_TOKENS if on_cuda else GROUP_TOKENS
+    is_small = 4 * parameters(shape) <= FULL_COPY_BYTES
+    return SMALL_GROUP_TOKENS if is_small and not on_cuda else GROUP_TOKENS
 
 
 def parameters(shape: ModelConfig) -> int:
@@ -224,7 +226,10 @@ def training_need(shape: ModelConfig, load: Load, way: Way = WHOLE, blocks: Stor
     step += load.flow * shape.hidden * load.n_below
     # Of mapped blocks the gate needs those of its few layers: the others' pages are given back before.
     spared = blocks.n_bytes if way.blocks and blocks is not None and len(_gate_layers(shape)) < shape.layers else 0
-    return Need(weights, max(step, _gate(shape, load) - spared // 2), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES)
+    again = 4 * blocks.n_whole if load.halves and blocks is not None else 0  # the gate wants it in float32
+    return Need(
+        weights, max(step, _gate(shape, load) + again - spared // 2), CUDA_BYTES if load.on_cuda else PROGRAM_BYTES
+    )
 
 
 def needs_by_place(model: Path) -> dict[str, int]:
@@ -332,7 +337,7 @@ def _kept(shape: ModelConfig, load: Load, way: Way = WHOLE) -> int:
     if len(norms) < len(shape.row.norms):
         attending += q + 2 * kv
     own = load.n_tokens - load.n_prefix
-    together = max(1, load.n_rows * group_tokens(on_cuda=load.on_cuda) // max(1, own))
+    together = max(1, load.n_rows * group_tokens(shape, on_cuda=load.on_cuda) // max(1, own))
     groups = -(-load.n_rows // together)
     seen = own * (load.n_prefix + own // groups)
     rows = 2 * kv * (own + groups * load.n_prefix) if load.n_prefix else 0
