@@ -12,10 +12,12 @@ from tiny_runs import PAIRS, TASK, FakeGenerator, job_of
 import sg_local as sg
 from sg_local.calibration import bins_of
 from sg_local.evaluate import evaluate
-from sg_local.evaluate.calibrating import known_rows
+from sg_local.evaluate.calibrating import known_rows, label_means
+from sg_local.evaluate.journal import AnswerJournal
 from sg_local.job.answering import Asking, answerer, temperature_of
 from sg_local.job.calibrating import calibration_of, read_kept
-from sg_local.records import Pair
+from sg_local.records import Candidate, Pair
+from sg_local.run import CANDIDATES
 from sg_local.serve import Question, answer_rows
 
 SMALL = {"synth": {"n_inputs": 40, "n_asked": 160}}
@@ -134,6 +136,26 @@ def test_with_a_real_engine_the_report_and_predict_proba_agree(own_folder):
 
 
 # In the evaluation
+
+
+@pytest.mark.parametrize(("apart", "form", "n_asked"), [(0.2, "chat", 8), (0.6, "chat", 24), (0.2, "plain", 24)])
+def test_scores_that_synthesis_left_are_not_asked_for_again(tmp_path, apart, form, n_asked):
+    """Where eight of them, in the same prompt, come out the same."""
+    pairs = [Pair(f"synthetic {i}", "red") for i in range(24)]
+    left = {pair.input: (-1.0 - i / 10, -2.0 + i / 10) for i, pair in enumerate(pairs)}
+    generator = FakeGenerator({}, {text: (one + apart, other) for text, (one, other) in left.items()})
+    job = job_of(tmp_path, generator=generator, pairs=pairs)
+    job.run.write_json("run.json", {**job.run.settings, "form": form})
+    rows = job.run.read(CANDIDATES, Candidate)
+    job.run.replace(CANDIDATES, [dataclasses.replace(row, label_scores=left[row.input]) for row in rows])
+    means = label_means(AnswerJournal(job, lambda event: None), "base", job.forms[0])
+    assert job.forms[0].name == "chat" and generator.n_scored >= n_asked
+    n_new = 8 if n_asked == 8 else 24
+    assert means == pytest.approx((-1.0 - 2.3 / 2 + apart * n_new / 24, -2.0 + 2.3 / 2), abs=1e-4)
+    known, generator.n_scored = means, 0
+    journal = AnswerJournal(job, lambda event: None)
+    assert label_means(journal, "base", job.forms[0]) == known and generator.n_scored == 0
+    assert label_means(journal, "base", job.forms[0]) == known
 
 
 def test_test_rows_are_never_fitted_on(tmp_path):

@@ -6,22 +6,28 @@ were held back from it. Never on test rows; without such rows it is 1.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 
 from sg_local.calibration import Calibration, Reliability, fitted, mean_scores, reliability
-from sg_local.evaluate.answering import ByChannel, Restricted, Way
+from sg_local.evaluate.answering import ByChannel, Reply, Restricted, Way, best_label
 from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.systems import SYSTEMS
 from sg_local.prompts import Form, form_named, match_label, normalise
-from sg_local.records import Answer
+from sg_local.records import Answer, Candidate
 from sg_local.report.records import BASE, TUNED
-from sg_local.run import ADAPTER
+from sg_local.run import ADAPTER, CANDIDATES
+
+logger = logging.getLogger(__name__)
 
 MOST_ROWS = 256
 MOST_CHANNEL = 32
 """Inputs that give the means of channel scores: each costs a reading of the input for every label."""
+N_SAMPLE, APART = 8, 0.5
+"""Scores that synthesis left are believed where so many of them, asked for anew, come out within so many nats: what is
+computed beside other rows moves by a fifth of a nat at most, and another prompt, model or order by much more."""
 LIKELIEST, CALIBRATED = "likeliest", "calibrated"
 WAYS: Mapping[str, str] = {"restricted": LIKELIEST, "calibrated": CALIBRATED}
 """The ways of the table of systems that have probabilities, and what predict calls them."""
@@ -45,7 +51,7 @@ def calibration(journal: AnswerJournal, model: str, form: Form, way: str) -> Cal
     if not questions:
         return Calibration(means)
     title = f"fitting the temperature: {_title(model, form)}"
-    rows = _scores(journal, f"temperature_{_name(model, form)}", title, Restricted(form), questions)
+    rows = _scores(journal, f"temperature_{_name(model, form)}", title, Restricted(form), questions, {})
     labels = journal.job.task.labels
     return fitted(rows, [labels.index(question.wanted[0]) for question in questions], means)
 
@@ -54,14 +60,19 @@ def label_means(journal: AnswerJournal, model: str, form: Form) -> tuple[float, 
     """Each label's mean log-probability over inputs without known outputs, asked for once."""
     questions = calibration_questions(journal.job)
     title = f"calibrating: {_title(model, form)}"
-    return mean_scores(_scores(journal, f"calibration_{_name(model, form)}", title, Restricted(form), questions))
+    job, name = journal.job, f"calibration_{_name(model, form)}"
+    left = {row.input: row.label_scores for row in job.run.read(CANDIDATES, Candidate)} if model == BASE else {}
+    if left and form.name != job.run.settings.get("form"):
+        left = {}
+    return mean_scores(_scores(journal, name, title, Restricted(form), questions, left))
 
 
 def channel_means(journal: AnswerJournal) -> tuple[float, ...]:
     """Each label's mean channel score over inputs without known outputs, asked for once."""
     questions = calibration_questions(journal.job)[:MOST_CHANNEL]
     title, way = "calibrating: base, labels by ensemble", ByChannel(journal.job.settings.ensemble)
-    return mean_scores(_scores(journal, "calibration_channel", title, way, questions))
+    left = {row.input: row.channel_scores for row in journal.job.run.read(CANDIDATES, Candidate)}
+    return mean_scores(_scores(journal, "calibration_channel", title, way, questions, left))
 
 
 def known_rows(job: Evaluation) -> list[EvalQuestion]:
@@ -90,11 +101,38 @@ def _is_right(label: str, question: EvalQuestion) -> bool:
     return any(normalise(label) == normalise(output) for output in question.wanted)
 
 
+Left = Mapping[str, tuple[float, ...]]
+"""Scores that synthesis left, by the input; empty where it asked for none."""
+
+
 def _scores(
-    journal: AnswerJournal, name: str, title: str, way: Way, questions: Sequence[EvalQuestion]
+    journal: AnswerJournal, name: str, title: str, way: Way, questions: Sequence[EvalQuestion], left: Left
 ) -> list[tuple[float, ...]]:
-    rows: Sequence[Answer] = journal.given.get(name) or journal.ask(name, title, way, questions)
-    return [row.scores for row in rows]
+    """The scores of these questions, from what is known before anything is asked."""
+    rows: Sequence[Answer] | None = journal.given.get(name)
+    if rows is None and not journal.knows(name, title, way, questions):
+        rows = _left_over(journal, name, title, way, questions, left)
+    return [row.scores for row in rows or journal.ask(name, title, way, questions)]
+
+
+def _left_over(
+    journal: AnswerJournal, name: str, title: str, way: Way, questions: Sequence[EvalQuestion], left: Left
+) -> Sequence[Answer] | None:
+    """Answers from the scores that synthesis left, those that it lacks asked for; None where they are not the same."""
+    labels = journal.job.task.labels
+    known = {question.input: left.get(question.input, ()) for question in questions}
+    usable = [question for question in questions if len(known[question.input]) == len(labels)]
+    if len(usable) <= 2 * N_SAMPLE:
+        return None
+    asked = [*usable[:N_SAMPLE], *(question for question in questions if question not in usable)]
+    found = {row.input: row.scores for row in journal.ask(f"{name}_sample", title, way, asked)}
+    pairs = [(found[question.input], known[question.input]) for question in usable[:N_SAMPLE]]
+    apart = max(abs(one - other) for now, then in pairs for one, other in zip(now, then, strict=True))
+    logger.info("%s: %d scores are left from the synthesis, %.2f nats apart", name, len(usable), apart)
+    if apart > APART:
+        return None
+    scores = [found.get(question.input, known[question.input]) for question in questions]
+    return journal.derive(name, questions, [Reply(best_label(labels, row), row) for row in scores])
 
 
 def _name(model: str, form: Form) -> str:

@@ -67,6 +67,10 @@ class AnswerJournal:
             self._tell(name, title, start + len(chunk), len(ids), self._latest(chunk_ids))
         return self._give(name, ids)
 
+    def knows(self, name: str, title: str, way: Way, questions: Sequence[EvalQuestion]) -> bool:
+        """Whether all of these were answered before."""
+        return all(id in self.known for id in self._ids(Ask(name, title, way), questions))
+
     def bind(self, asks: Iterable[Ask]) -> None:
         """Let these answer together whenever one of them is asked: they read the same prompts of the same questions."""
         found = tuple(asks)

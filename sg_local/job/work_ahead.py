@@ -122,12 +122,14 @@ def _answered(job: OpenRun, rows: RowsAhead, system: System) -> float:
 
     A calibrated system decides the answers of another anew, and an ensemble does: what they score besides is counted.
     """
-    from sg_local.evaluate.calibrating import MOST_CHANNEL
+    from sg_local.evaluate.calibrating import MOST_CHANNEL, N_SAMPLE
     from sg_local.evaluate.systems import EACH, TRAINED
 
     settings: EvalSettings = job.plan["eval"]
+    synth: SynthSettings = job.plan["synth"]
     if system.way == "ensemble":
-        counts = (rows.n_tests, min(MOST_CHANNEL, settings.n_calibration))
+        is_left = synth.channel and synth.n_orders == settings.ensemble
+        counts = (rows.n_tests, min(N_SAMPLE if is_left else MOST_CHANNEL, settings.n_calibration))
         return sum(_channel(job, rows, n, settings.ensemble) for n in counts)
     scored, written = _scored(job, rows), WRITTEN * rows.n_output
     has_read = system.way == "greedy" and bool(job.task.labels) or system.way == "vote" and system.form == TRAINED
@@ -144,8 +146,10 @@ def _answered(job: OpenRun, rows: RowsAhead, system: System) -> float:
         return 0.0
     n_forms = 1 if job.alone or system.form != EACH else len(job.forms) if job.opened else 2
     n_dev = len(job.task.examples) + (settings.n_dev if job.task.labels else 0)
-    n = settings.n_calibration if system.way == "calibrated" else rows.n_tests
-    n += n_dev if n_forms > 1 and system.way != "calibrated" else 0
+    if system.way == "calibrated":
+        n_left = max(0, settings.n_calibration - N_SAMPLE) if synth.score_labels and n_forms > 1 else 0
+        return (n_forms * settings.n_calibration - n_left) * each + rows.n_shared
+    n = rows.n_tests + (n_dev if n_forms > 1 else 0)
     return n_forms * n * each + rows.n_shared
 
 
