@@ -61,7 +61,7 @@ class TrainJob:
             ignored.add("layer_share")
         settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ignored}
         if precision := told_apart(self.settings.precision, self.trainer):
-            settings[PRECISION] = precision
+            settings[PRECISION] = repr(precision)
         settings["rows per step"] = self.settings.batch_size * self.settings.grad_accumulation
         return {
             BASE: self.base_digest,
