@@ -58,7 +58,8 @@ def pace_of(job: OpenRun, stage: str) -> Pace | None:
         return Pace(WRITES[stage] * trial * TRIAL_PASSES, "tried")
     if stage not in SHARES:
         return None
-    share = SHARES[stage] * (IN_HALVES if stage == "train" and _in_halves(job) else 1.0)
+    in_halves = stage == "train" and halves(job.plan["train"].precision, job.trainer)
+    share = SHARES[stage] * (IN_HALVES if in_halves else 1.0)
     return Pace(share * _products() / _weights(job.base.path), "probed")
 
 
@@ -84,13 +85,9 @@ def _entry(job: OpenRun) -> Path:
     """Where the paces of this model on this machine with these engines, in these numbers, lie."""
     folder = job.plan["engine"].cache
     here = (machine.cpu_name(), machine.physical_cores(), job.backend, job.trainer, job.plan["engine"].n_threads)
-    facts = (VERSION, file_digest(job.base.path, folder), *here, _in_halves(job))
+    facts = (VERSION, file_digest(job.base.path, folder), *here, halves(job.plan["train"].precision, job.trainer))
     name = hashlib.sha256("\0".join(map(str, facts)).encode()).hexdigest()
     return Path(folder) / PACES / f"{name[:32]}.json"
-
-
-def _in_halves(job: OpenRun) -> bool:
-    return job.trainer == "torch" and halves(job.plan["train"].precision)
 
 
 def _trial(job: OpenRun) -> float | None:

@@ -182,5 +182,5 @@ def _training_place(job: OpenRun, free: int | None) -> Place:
     if where == "metal":
         return metal_place(job.base.path, free)
     on_cuda = where == "cuda"
-    in_halves = job.trainer == "torch" and halves(job.plan["train"].precision)
+    in_halves = halves(job.plan["train"].precision, job.trainer)
     return Place(None if on_cuda else free, on_cuda=on_cuda, pads=job.trainer == "mlx", halves=in_halves)

@@ -26,7 +26,7 @@ class _FrozenLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return (grad.to(ctx.weight.dtype) @ ctx.weight.whole()).to(grad.dtype), None, None
+        return _product_back(grad, ctx.weight), None, None
 
 
 class _Adapted(torch.autograd.Function):
@@ -85,7 +85,7 @@ class _Adapted(torch.autograd.Function):
         grad_low.mul_(ctx.scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad.to(ctx.weight.dtype) @ ctx.weight.whole()).to(grad.dtype)
+            grad_x = _product_back(grad, ctx.weight)
             if kept is None:
                 _add_product(grad_x, grad_low, a)
             else:
@@ -99,6 +99,11 @@ def _product(read: torch.Tensor, weight: Frozen, bias: torch.Tensor | None, dtyp
         return F.linear(read, weight.whole(), bias)
     out = F.linear(read, weight.whole()).to(dtype)
     return out if bias is None else out.add_(bias)
+
+
+def _product_back(grad: torch.Tensor, weight: Frozen) -> torch.Tensor:
+    """What `_product` makes of a gradient: grad @ W, in the gradient's dtype."""
+    return (grad.to(weight.dtype) @ weight.whole()).to(grad.dtype)
 
 
 def _source(read: torch.Tensor, kept: torch.Tensor | None, a: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from sg_local.records import SgError
 
 AUTO, F32, BF16 = "auto", "f32", "bf16"
 PRECISIONS = (AUTO, F32, BF16)
+TORCH = "torch"
 ASIDE = "Leave `train.precision` out"
 
 
@@ -20,7 +21,7 @@ def check_precision(precision: str, trainer: str) -> None:
     """Raise SgError (usage) where this trainer on this machine does not compute in these numbers."""
     if precision != BF16:
         return
-    if trainer != "torch":
+    if trainer != TORCH:
         message = f"train.precision=bf16 is for the torch trainer, and {trainer} trains here."
         raise SgError(message, f"{ASIDE}, or train with `trainer=torch`.", exit_code=2)
     if not machine.multiplies_bf16() and not _has_cuda():
@@ -35,14 +36,14 @@ def _has_cuda() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def halves(precision: str) -> bool:
-    """Whether a CPU multiplies in bfloat16, and holds the base in two bytes a number."""
-    return precision == BF16 or (precision == AUTO and machine.multiplies_bf16())
+def halves(precision: str, trainer: str = TORCH) -> bool:
+    """Whether this trainer multiplies in bfloat16 on a CPU, and holds the base in two bytes a number there."""
+    return trainer == TORCH and (precision == BF16 or (precision == AUTO and machine.multiplies_bf16()))
 
 
 def numbers_of(precision: str, trainer: str) -> str:
     """The numbers that the torch trainer computes in, as a clause; other trainers' notes say it themselves."""
-    if trainer != "torch":
+    if trainer != TORCH:
         return ""
     if _has_cuda():
         return ", bfloat16"
@@ -51,6 +52,4 @@ def numbers_of(precision: str, trainer: str) -> str:
 
 def told_apart(precision: str, trainer: str) -> str | None:
     """What a training's checkpoint says of its precision: nothing in float32, nor where a GPU decides it."""
-    if precision == BF16 or (trainer == "torch" and halves(precision) and not _has_cuda()):
-        return BF16
-    return None
+    return BF16 if precision == BF16 or (halves(precision, trainer) and not _has_cuda()) else None
