@@ -4,8 +4,9 @@
 
 Two engines on the same file and prompts take turns, alone and beside one and two processes that never rest:
 
-    ours     as the command line runs it: threads that wait briefly, and as many as neighbours leave processors for
-    plain    as many threads as there are cores, which wait as the library's default says
+    ours     as the command line runs it: on two cores two contexts of a thread each, on more cores as many threads as
+             neighbours leave processors for, which wait briefly
+    plain    one context with as many threads as there are cores, which wait as the library's default says
 
 With c cores, k neighbours that take one core each leave a fair share of c / (c + k). `share_of_fair_1` and
 `share_of_fair_2` are ours beside one and two neighbours over that share of plain's quiet speed; `ratio_quiet` is ours
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import statistics
@@ -77,8 +79,9 @@ def turn(worker: subprocess.Popen[str]) -> float:
 def serve(name: str, model: Path, cache: Path, n_rows: int) -> None:
     """One engine: a turn for each line on standard input, answered with its tokens a second."""
     work = work_on(model, cache, n_rows)
-    n_threads = physical_cores() if name == "plain" else None
-    settings = EngineSettings(n_ctx=1024, n_parallel=32, n_threads=n_threads, fast_copy=False, cache=cache)
+    settings = EngineSettings(n_ctx=1024, n_parallel=32, fast_copy=False, cache=cache)
+    if name == "plain":
+        settings = dataclasses.replace(settings, n_threads=physical_cores(), n_replicas=1)
     generator = open_generator("llama.cpp", model, settings)
     one = ours(generator)
     one(work.part(4))
@@ -111,7 +114,7 @@ def report(speeds: dict[str, dict[int, float]], cores: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--engine", choices=tuple(WAITING), help=argparse.SUPPRESS)

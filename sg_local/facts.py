@@ -34,7 +34,7 @@ RUN_FACTS: dict[str, Any] = {
     "set": dict[str, dict[str, Any]],
     "measured": dict[str, dict[str, Any]],
     "forecast": dict,
-    "engine": {"format": str, "n_parallel": int},
+    "engine": {"format": str, "n_parallel": int, "n_replicas": int},
     "budget": {"ram_bytes": int | None, "disk_bytes": int | None, "time_s": float | None, "chose": dict},
     "version": str,
 }

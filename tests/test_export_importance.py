@@ -58,8 +58,8 @@ def test_a_weighted_type_without_rows_is_refused_before_any_work(tmp_path):
 def test_without_rows_auto_tries_no_weighted_type(tmp_path):
     job = make_job(tmp_path, SPEC)
     fuser = Fuser(job, gguf.read_adapter(job.adapter), "", lambda _: None)
-    assert not set(fuser.candidates()) & set(gguf.WEIGHTED_TYPES)
-    assert set(gguf.WEIGHTED_TYPES) <= set(fuser_of(job).candidates())
+    assert not set(fuser.candidates) & set(gguf.WEIGHTED_TYPES)
+    assert set(gguf.WEIGHTED_TYPES) <= set(fuser_of(job).candidates)
 
 
 def test_what_loses_the_delta_without_weights_costs_no_measurement(tmp_path, monkeypatch):
@@ -86,7 +86,7 @@ def fuser_of(job) -> Fuser:
 def test_auto_keeps_the_better_of_a_type_with_and_without_weights(tmp_path, monkeypatch, losses, fits, kept):
     fuser = fuser_of(make_job(tmp_path, SPEC))
     tried = pretending(monkeypatch, losses)
-    monkeypatch.setattr(Fuser, "candidates", lambda self: ["Q4_K_M", "Q4_K_M_imat", "F16"])
+    monkeypatch.setattr(Fuser, "candidates", ["Q4_K_M", "Q4_K_M_imat", "F16"])
     monkeypatch.setattr(Fuser, "looks_fit", lambda self, type: fits or not type.endswith("_imat"))
     chosen = fuse_auto(fuser, None, {})
     assert (chosen.type, chosen.auto, chosen.passed) == (kept, True, True)
@@ -116,7 +116,7 @@ def pretending(monkeypatch, losses, **raised):
             fingerprint=self.fingerprint(type),
         )
 
-    monkeypatch.setattr(Fuser, "candidates", lambda self: ["Q5_K_M", "Q4_K_M", "Q4_K_M_imat", "F16"])
+    monkeypatch.setattr(Fuser, "candidates", ["Q5_K_M", "Q4_K_M", "Q4_K_M_imat", "F16"])
     monkeypatch.setattr(Fuser, "looks_fit", lambda self, type: True)
     monkeypatch.setattr(Fuser, "fuse", fuse)
     monkeypatch.setattr("sg_local.export.stage.take_reference", lambda job: None)

@@ -189,6 +189,22 @@ def test_a_run_goes_on_in_the_format_and_with_the_sequences_that_it_began_with(t
     assert (clocks[1].format, clocks[1].n_parallel) == ("BF16", 64)
 
 
+@pytest.mark.parametrize("fast_copy", [True, False])
+def test_a_run_goes_on_with_as_many_replicas_as_it_began_with(tmp_path, routing, clocks, monkeypatch, fast_copy):
+    began = begin(tmp_path, routing, engine={"fast_copy": fast_copy})
+    go_on(tmp_path, routing, engine={"fast_copy": fast_copy})
+    assert "n_replicas" not in began and clocks[-1].n_replicas == 1, "as runs before there were any"
+    monkeypatch.setattr(Chosen, "n_replicas", 2, raising=False)
+    path = tmp_path / "runs" / "r" / "run.json"
+    path.unlink()
+    assert begin(tmp_path, routing, engine={"fast_copy": fast_copy})["n_replicas"] == 2
+    assert clocks[-1].n_replicas is None
+    go_on(tmp_path, routing, engine={"fast_copy": fast_copy})
+    assert clocks[-1].n_replicas == 2
+    go_on(tmp_path, routing, engine={"fast_copy": fast_copy, "n_replicas": 1})
+    assert clocks[-1].n_replicas == 1
+
+
 def test_settings_of_the_engine_go_before_what_a_run_began_with(tmp_path, routing, clocks):
     begin(tmp_path, routing)
     go_on(tmp_path, routing, engine={"fast_copy": False})

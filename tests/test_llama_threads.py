@@ -118,7 +118,7 @@ def texts(path: Path, numbers, monkeypatch) -> list:
         path, EngineSettings(n_ctx=768, n_parallel=6, fast_copy=False, cache=path.parent / "cache")
     )
     try:
-        threads = generator._context.threads = Scheduled(numbers)
+        threads = generator._context.crew.threads = Scheduled(numbers)
         words = "the quick brown fox jumps over the lazy dog and then the dog sleeps ".split()
         long = " ".join(itertools.islice(itertools.cycle(words), 400))
         asked = [

@@ -89,9 +89,9 @@ def through(session, asks):
 def test_ties_are_computed_in_the_engine_s_own_thread(engine, monkeypatch):
     seen, exact = [], Context._decoded
 
-    def decoded(context):
-        seen.append((context, context._worker.submit(threading.get_ident).result()))
-        return exact(context)
+    def decoded(context, *worker):
+        seen.append((context, context.crew.own.submit(threading.get_ident).result()))
+        return exact(context, *worker)
 
     monkeypatch.setattr(Context, "_decoded", decoded)
     offline(engine, TEXTS[:1])
@@ -181,9 +181,9 @@ def decodes(monkeypatch):
     """(the context, tokens) of every decode."""
     seen, exact = [], Context._decoded
 
-    def decoded(context):
+    def decoded(context, *worker):
         seen.append((context, context._batch.n_tokens))
-        return exact(context)
+        return exact(context, *worker)
 
     monkeypatch.setattr(Context, "_decoded", decoded)
     return seen

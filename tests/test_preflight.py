@@ -29,7 +29,7 @@ from sg_local.job.options import Home, Options
 from sg_local.job.plan import layers_of, plan_of
 from sg_local.job.resources import training_of
 from sg_local.job.stages import ALL, look_ahead, perform, perform_all, to_come
-from sg_local.records import SgError, TestRow
+from sg_local.records import Prompt, Sampling, Segment, SgError, TestRow
 from sg_local.run import Run
 from tests.test_gguf_config import write_variant
 from tests.tiny_models import TinySpec, write_model
@@ -294,12 +294,15 @@ def test_what_is_reckoned_is_what_an_export_writes(tmp_path, routing, model):
         assert wanted.n_bytes == (tmp_path / "out.gguf").stat().st_size
 
 
-def test_the_engines_pool_is_reckoned_as_the_engine_makes_it(model):
+@pytest.mark.parametrize("n_replicas", [1, 2])
+def test_the_engines_pool_is_reckoned_as_the_engine_makes_it(model, n_replicas):
     pytest.importorskip("llama_cpp")
-    settings = backends.EngineSettings(n_ctx=512, n_parallel=4, fast_copy=False)
+    settings = backends.EngineSettings(n_ctx=512, n_parallel=4, n_threads=2, fast_copy=False, n_replicas=n_replicas)
     with_engine = llama_cpp.open_generator(model, settings)
     try:
-        cells = with_engine._context.n_cells
+        rows = [Prompt(str(i), (Segment(f"row {i}"),), Sampling(max_tokens=1)) for i in range(40)]
+        assert len(list(with_engine.generate(rows))) == 40 and len(with_engine._replicas) == n_replicas
+        cells = sum(one._context.n_cells for one in with_engine._replicas)
     finally:
         with_engine.close()
     assert footprint.engine_need(model, settings).pool == cells * 2 * 2 * 2 * (64 + 64)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sg_local.backends import EngineSettings
+from sg_local.backends.machine import physical_cores
 from sg_local.gguf import GgufFile
 
 N_BATCH = 512  # tokens decoded together: on a CPU nothing is gained beyond
@@ -50,10 +51,24 @@ def engine_need(model: Path, settings: EngineSettings) -> EngineNeed:
     """What generating with a model takes, on the file as given."""
     with GgufFile(model) as file:
         vocab = file.fields["tokenizer.ggml.tokens"].count
-        cells = pool_cells(settings.n_ctx, settings.n_parallel or N_PARALLEL, _cell_bytes(file))
+        n_parallel, cell = settings.n_parallel or N_PARALLEL, _cell_bytes(file)
+        n = replicas_of(settings, settings.n_threads or physical_cores(), n_parallel, cell)
+        cells = pool_cells(settings.n_ctx, n_parallel, cell)
+        cells += (n - 1) * pool_cells(settings.n_ctx, -(-n_parallel // n), cell, n_pools=n)
         spare = sum(tensor.n_bytes for tensor in file.tensors.values() if tensor.type in REPACKED)
-        rest = 4 * LOGIT_ROWS * vocab + PROGRAM_BYTES + NEAR_TIE_CELLS * _cell_bytes(file)
-        return EngineNeed(file.size, cells * _cell_bytes(file), rest, spare)
+        rest = PROGRAM_BYTES + n * (4 * LOGIT_ROWS * vocab + NEAR_TIE_CELLS * cell)
+        return EngineNeed(file.size, cells * cell, rest, spare)
+
+
+def replicas_of(settings: EngineSettings, n_threads: int, n_parallel: int, cell_bytes: int) -> int:
+    """How many contexts compute side by side on a CPU: as many as is said, or two on two processors.
+
+    With more processors less is lost to a neighbour (llama_cpp.threads), and every context reads all weights. One where
+    a second pool would be large.
+    """
+    is_small = cell_bytes * (settings.n_ctx + N_BATCH) <= KV_BYTES // 2
+    usual = 2 if n_threads == 2 and is_small else 1
+    return max(1, min(settings.n_replicas or usual, n_parallel, n_threads))
 
 
 def copy_bytes(model: Path) -> int:
@@ -67,12 +82,12 @@ def copy_bytes(model: Path) -> int:
     return 2 * n_weights + vectors if bits < WIDE_BITS else 0
 
 
-def pool_cells(n_ctx: int, n_parallel: int, cell_bytes: int, n_batch: int = N_BATCH) -> int:
-    """Cells in the pool: every sequence at full length if that fits KV_BYTES, never less than one and a batch.
+def pool_cells(n_ctx: int, n_parallel: int, cell_bytes: int, n_batch: int = N_BATCH, n_pools: int = 1) -> int:
+    """Cells in one of so many pools: every sequence at full length if that fits KV_BYTES, at least one and a batch.
 
     Rows seldom grow to full length and mostly share their prefix; when they do not, the scheduler makes room.
     """
-    affordable = KV_BYTES // max(1, cell_bytes)
+    affordable = KV_BYTES // n_pools // max(1, cell_bytes)
     return -(-max(n_ctx + n_batch, min(n_ctx * n_parallel, affordable)) // 256) * 256
 
 

@@ -15,6 +15,7 @@ class EngineSettings:
     `n_threads` None as many threads compute as neighbours leave processors for. `fast_copy` lets the backend keep the
     same weights in a format that this machine computes faster, in `cache` (None: the user's cache folder). `format`
     names what shall run, `as given` or a copy's format, where rows are to come out as they did elsewhere.
+    `n_replicas` contexts compute side by side, each with a share of the threads and its own part of the prompts.
     `endpoint` is the address of an OpenAI-compatible server, for the backend that asks one; `endpoint_model` the
     base's name there, and `endpoint_timeout_s` the time of one request.
     """
@@ -26,6 +27,7 @@ class EngineSettings:
     gpu_layers: int = -1
     cache: Path | None = None
     format: str | None = None
+    n_replicas: int | None = None
     endpoint: str = ""
     endpoint_model: str = ""
     endpoint_timeout_s: float = 300.0

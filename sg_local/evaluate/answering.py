@@ -45,13 +45,15 @@ class Greedy:
     """Free text, the likeliest token each time."""
 
     form: Form
+    settled: ClassVar[bool] = True
+    """Whether near ties are decided alone, as wherever an answer is one that a person may get."""
 
     def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
         room = answer_room(job)
         sampling = self._sampling(job, Sampling(temperature=0.0, max_tokens=room.n_new))
         asked = (
-            Prompt(id, self._segments(job, question, room), sampling, settled=True)
+            Prompt(id, self._segments(job, question, room), sampling, settled=self.settled)
             for id, question in zip(ids, questions, strict=True)
         )
         found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
@@ -119,13 +121,28 @@ class Restricted:
     """The likeliest label, each with its end of sequence; the reply carries every label's log-probability."""
 
     form: Form
+    settled: ClassVar[bool] = True
 
     def replies(self, job: Evaluation, questions: Sequence[EvalQuestion], ids: Ids) -> list[Reply]:
         """One reply for each question, in order."""
         labels = job.task.labels
         answers = tuple(prompts.answer_text(self.form, label) for label in labels)
-        found = scores_of(job, self.form, questions, ids, answers, end=True)
+        found = scores_of(job, self.form, questions, ids, answers, end=True, settled=self.settled)
         return [Reply(best_label(labels, row), rounded(row)) for row in found]
+
+
+@dataclass(frozen=True)
+class RoughGreedy(Greedy):
+    """Free text for rows that only choose or calibrate: a near tie falls as it may."""
+
+    settled: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class RoughRestricted(Restricted):
+    """Labels for rows that only choose or calibrate: a near tie falls as it may."""
+
+    settled: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -157,14 +174,18 @@ def scores_of(
     continuations: tuple[str, ...],
     *,
     end: bool = False,
+    settled: bool = False,
 ) -> list[tuple[float, ...]]:
-    """log P of each continuation behind each question's prompt, in nats; with `end` the answer's end counts, too."""
+    """log P of each continuation behind each question's prompt, in nats; with `end` the answer's end counts, too.
+
+    Where they are `settled`, near ties are decided alone.
+    """
     room, ending = answer_room(job), form.end if end else ""
     found: dict[str, tuple[float, ...]] = {}
     for examples, places in _by_examples(questions).items():  # what a call's prompts share is read once
         heads = prompts.answer_heads(job.task, form, examples) if end else ()
         asked = (
-            ScoredPrompt(ids[i], built, continuations, end=end, ending=ending, settled=end, heads=heads)
+            ScoredPrompt(ids[i], built, continuations, end=end, ending=ending, settled=settled, heads=heads)
             for i in places
             for built in [segments(job, form, questions[i], room)]
         )

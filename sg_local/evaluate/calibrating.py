@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from sg_local.calibration import Calibration, Reliability, fitted, mean_scores, reliability
-from sg_local.evaluate.answering import ByChannel, Reply, Restricted, Way, best_label
+from sg_local.evaluate.answering import ByChannel, Reply, RoughRestricted, Way, best_label
 from sg_local.evaluate.job import EvalQuestion, Evaluation, calibration_questions
 from sg_local.evaluate.journal import AnswerJournal
 from sg_local.evaluate.systems import SYSTEMS
@@ -51,7 +51,7 @@ def calibration(journal: AnswerJournal, model: str, form: Form, way: str) -> Cal
     if not questions:
         return Calibration(means)
     title = f"fitting the temperature: {_title(model, form)}"
-    rows = _scores(journal, f"temperature_{_name(model, form)}", title, Restricted(form), questions, {})
+    rows = _scores(journal, f"temperature_{_name(model, form)}", title, RoughRestricted(form), questions, {})
     labels = journal.job.task.labels
     return fitted(rows, [labels.index(question.wanted[0]) for question in questions], means)
 
@@ -64,7 +64,7 @@ def label_means(journal: AnswerJournal, model: str, form: Form) -> tuple[float, 
     left = {row.input: row.label_scores for row in job.run.read(CANDIDATES, Candidate)} if model == BASE else {}
     if left and form.name != job.run.settings.get("form"):
         left = {}
-    return mean_scores(_scores(journal, name, title, Restricted(form), questions, left))
+    return mean_scores(_scores(journal, name, title, RoughRestricted(form), questions, left))
 
 
 def channel_means(journal: AnswerJournal) -> tuple[float, ...]:

@@ -16,7 +16,17 @@ from pathlib import Path
 
 from sg_local import metrics
 from sg_local.calibration import DIGITS, Calibration
-from sg_local.evaluate.answering import ByChannel, Greedy, Reply, Restricted, Typical, Vote, best_label
+from sg_local.evaluate.answering import (
+    ByChannel,
+    Greedy,
+    Reply,
+    Restricted,
+    RoughGreedy,
+    RoughRestricted,
+    Typical,
+    Vote,
+    best_label,
+)
 from sg_local.evaluate.calibrating import WAYS as PROBABLE
 from sg_local.evaluate.calibrating import calibration, channel_means, label_means
 from sg_local.evaluate.canaries import measured
@@ -33,6 +43,8 @@ from sg_local.run import ADAPTER
 logger = logging.getLogger(__name__)
 
 Questions = Sequence[EvalQuestion]
+ASKED = ("greedy", "restricted")
+"""Ways that ask prompts of their own; the other ways that have a form build on these."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +97,10 @@ def answer_all(journal: AnswerJournal, questions: Questions, models: Sequence[st
     for model, adapter in weights.items():
         logger.info("weights: %s", "the base" if adapter is None else adapter)
         journal.use_adapter(adapter)
-        bind(contest, answering[model])
-        for system in answering[model]:
+        for i, system in enumerate(answering[model]):
             journal.part += 1
+            if i == 0:
+                bind(contest, answering[model])
             answer(contest, system)
             if system.way in PROBABLE:
                 form = contest.chosen.get(system.name, job.form)
@@ -117,26 +130,35 @@ def _retained(memories: Mapping[str, Memory]) -> RetainResult | None:
 
 
 def bind(contest: Contest, systems: Sequence[System]) -> None:
-    """Let the systems that ask the same prompts be answered together, so that these are read once."""
-    job, groups = contest.job, dict[tuple[str, bool], list[tuple[System, Form]]]()
+    """Let the systems that ask the same prompts be answered together, so that these are read once.
+
+    Forms are chosen first, so that one that asks as another does in its best form is among them.
+    """
+    job, tried = contest.job, [one for one in systems if one.form == EACH]
+    for form in job.forms if len(job.forms) > 1 else ():
+        _bind(contest, [(one.in_form(form.name).on_trial(), form) for one in tried])
+    for one in tried:
+        if one.way in ASKED:
+            contest.chosen[one.name] = best_form(contest, one)
     for form in job.forms:
-        for system in (one.in_form(form.name) for one in systems if one.form == EACH):
-            groups.setdefault((form.name, False), []).append((system, form))
-            if len(job.forms) > 1:
-                groups.setdefault((form.name, True), []).append((system.on_trial(), form))
-    groups[TRAINED, False] = [(system, job.form) for system in systems if system.form == TRAINED]
-    for group in groups.values():
-        asks = [ask_of(job, *one) for one in sorted(group, key=lambda one: one[0].way != "restricted")]
-        contest.journal.bind(ask for ask in asks if ask is not None)
+        alike = [one for one in systems if one.form == SAME and contest.chosen.get(one.on) == form]
+        _bind(contest, [*((one.in_form(form.name), form) for one in tried), *((one, form) for one in alike)])
+    _bind(contest, [(one, job.form) for one in systems if one.form == TRAINED])
+
+
+def _bind(contest: Contest, group: Sequence[tuple[System, Form]]) -> None:
+    """Those that ask of these, labels first: what they read, the others write from."""
+    asks = [ask_of(contest.job, *one) for one in sorted(group, key=lambda one: one[0].way != "restricted")]
+    contest.journal.bind(ask for ask in asks if ask is not None)
 
 
 def ask_of(job: Evaluation, system: System, form: Form) -> Ask | None:
     """What a system asks of the model in a prompt form; None where it asks nothing, or other prompts."""
     settings = job.settings
     if system.way == "greedy":
-        return Ask(system.name, system.title, Greedy(form))
+        return Ask(system.name, system.title, (RoughGreedy if system.is_on_trial else Greedy)(form))
     if system.way == "restricted":
-        return Ask(system.name, system.title, Restricted(form))
+        return Ask(system.name, system.title, (RoughRestricted if system.is_on_trial else Restricted)(form))
     if system.way == "vote":
         way = Vote(form, settings.n_votes, settings.vote_temperature, settings.vote_top_k, job.gate)
         return Ask(f"{system.name}_raw", system.title, way)
@@ -158,7 +180,7 @@ def answer(contest: Contest, system: System) -> None:
     for form in contest.job.forms:
         one = system.in_form(form.name)
         journal.publish(one, way(contest, one, form, contest.questions))
-    best = contest.chosen[system.name] = best_form(contest, system)
+    best = contest.chosen[system.name] = contest.chosen.get(system.name) or best_form(contest, system)
     logger.info("system %s answers in the %s prompt, the best of %d", system.name, best.name, len(contest.job.forms))
     replies = [Reply(row.text, row.scores) for row in journal.given[system.in_form(best.name).name]]
     journal.publish(replace(system, form=best.name), journal.derive(system.name, contest.questions, replies))

@@ -66,10 +66,16 @@ class System:
     def on_trial(self) -> System:
         """The same system on the rows that choose its form."""
         name, on = (f"dev_{one.removeprefix('base_')}" if one else "" for one in (self.name, self.on))
-        return replace(self, name=name, on=on, title=f"choosing the prompt: {self.title}")
+        return replace(self, name=name, on=on, title=f"{CHOOSING}{self.title}")
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether its answers only choose its form."""
+        return self.title.startswith(CHOOSING)
 
 
 BEST = ", best prompt"
+CHOOSING = "choosing the prompt: "
 
 SYSTEMS = (
     System(BASE, "base", "free", f"base{BEST}", "greedy", form=EACH, asked=FREE),

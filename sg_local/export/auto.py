@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def known_auto(fuser: Fuser, known: Mapping[str, FusedFile]) -> FusedFile | None:
     """The file that `auto` chose before, if it would come out the same."""
-    ours = (known.get(fuser.fingerprint(type)) for type in fuser.candidates())
+    ours = (known.get(fuser.fingerprint(type)) for type in fuser.candidates)
     return next((file for file in ours if file is not None and file.auto and file.passed), None)
 
 
@@ -28,7 +28,7 @@ def fuse_auto(fuser: Fuser, reference: Reference, kept: dict[str, FusedFile]) ->
     `kept`, by their names, stay whatever is chosen; what had to be made anew under such a name takes its place there.
     """
     last: FusedFile | None = None
-    for type in fuser.candidates():
+    for type in fuser.candidates:
         fuser.on_event(ExportEvent("weigh", type))
         if not fuser.looks_fit(type):
             logger.info("type %s passed over: a sample of its tensors loses the delta", type)
@@ -47,7 +47,7 @@ def _better_twin(fuser: Fuser, reference: Reference, plain: FusedFile, kept: dic
     A twin that cannot be made, for want of disk or of what it is weighted by, costs nobody the file that passed.
     """
     twin = plain.type + IMPORTANCE
-    if "export" not in plain.nll or twin not in fuser.candidates():
+    if "export" not in plain.nll or twin not in fuser.candidates:
         return plain
     try:
         if not fuser.looks_fit(twin):

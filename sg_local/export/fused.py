@@ -79,6 +79,7 @@ class Fuser:
         """Names the rows on which a file may lose so much and no more."""
         return own_digest(self.job)
 
+    @cached_property
     def candidates(self) -> list[str]:
         """The types that `auto` tries, smallest file first; of equal ones, the base's own grid first, weighted last."""
         weighted = WEIGHTED_TYPES if self.can_weigh else ()

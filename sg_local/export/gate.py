@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sg_local.backends import EngineSettings, Generator, open_generator
+from sg_local.backends.together import together
 from sg_local.export.job import Check, Export, unmeasured
 from sg_local.export.loss import NO_ROWS, check_lost, told_without
 from sg_local.export.naming import NAMES
@@ -78,7 +79,8 @@ def take_reference(job: Export) -> Reference:
         tokens = tuple(generator.tokenize(prompt) for prompt in example_prompts(job))
         base_nll = mean_nll(job, generator)
         generator.use_adapter(job.adapter)
-        adapter_nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
+        with together(generator):
+            adapter_nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
         n_rows, n_equal = len(held_out_rows(job)), None
         if job.settings.without_demonstrations:
             n_equal = sum(map(str.__eq__, answers, greedy_answers(job, generator, job.carried)))
@@ -94,7 +96,8 @@ def run_gate(job: Export, path: Path, reference: Reference, retained: Sequence[R
         return Findings(tuple(checks), None, None)
     with opened(job, path) as generator:
         checks.append(check_tokens(job, generator, reference))
-        nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
+        with together(generator):
+            nll, answers = mean_nll(job, generator), greedy_answers(job, generator)
         ties = near_ties(job, generator, answers, reference.answers)
         own = own_answers(job, generator)
         asked = [row.input for row in own_rows(job)[: len(own)]] if own else []

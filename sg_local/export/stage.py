@@ -114,7 +114,7 @@ def check(job: Export) -> LoraAdapter:
     fuser = Fuser(job, adapter, "", lambda event: None)
     fixed = [type for type in job.settings.types if type != "auto"]
     _check_rows(fuser, fixed)
-    smallest = [fuser.candidates()[0]] if "auto" in job.settings.types else []
+    smallest = [fuser.candidates[0]] if "auto" in job.settings.types else []
     check_disks([(job.run.root, sum(fuser.size_of(type) for type in (*fixed, *smallest))), *needs])
     return adapter
 
@@ -182,7 +182,7 @@ def _fuse_auto(
 
     Its own earlier choices and files that failed stay only where nothing that shapes them has changed.
     """
-    ours = {fuser.fingerprint(type) for type in fuser.candidates()}
+    ours = {fuser.fingerprint(type) for type in fuser.candidates}
     asked = [file for file in known.values() if file.fingerprint in ours or (file.passed and not file.auto)]
     kept = {file.file: file for file in asked} | found
     before = dict(kept)
@@ -295,7 +295,7 @@ def _advice(fuser: Fuser, failed: FusedFile, fused: Sequence[FusedFile]) -> str:
         return f"Type {passed[0]} passed."
     tried = {file.type for file in fused}
     all_tried = any(file.auto for file in fused)
-    for type in () if all_tried else fuser.candidates():
+    for type in () if all_tried else fuser.candidates:
         finer = type == "same" or fuser.size_of(type) >= failed.size_bytes
         if type not in tried and finer and fuser.looks_fit(type):
             return f"Type {type} keeps the tuning on a sample of tensors: try `type={type}`."

@@ -1,8 +1,8 @@
-"""What the engine of a run runs, kept in run.json: the format of the weights and the number of sequences.
+"""What the engine of a run runs, kept in run.json: the format of the weights, and how many rows are computed together.
 
-Both are chosen by a trial that goes by the clock, and each writes other rows from the same seed here and there. So a
-run goes on with what it began with, also on another machine, where its settings do not say otherwise; and a new run
-that is given its seed begins as a run of the same seed has it.
+Formats and sequences are chosen by a trial that goes by the clock, replicas by the processors, and each writes other
+rows from the same seed here and there. So a run goes on with what it began with, also on another machine, where its
+settings do not say otherwise; and a new run that is given its seed begins as a run of the same seed has it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def held_engine(backend: str, settings: EngineSettings, record: dict[str, Any]) 
     """The settings of the engine on this machine with what the run began with, where they leave it open."""
     settings = engine_beside(backend, settings)
     kept = record.get(KEY)
-    if not kept or not settings.fast_copy or settings.format is not None:
+    if not kept:
+        return settings
+    settings = dataclasses.replace(settings, n_replicas=settings.n_replicas or int(kept.get("n_replicas", 1)))
+    if not settings.fast_copy or settings.format is not None:
         return settings
     return dataclasses.replace(
         settings, format=kept["format"], n_parallel=settings.n_parallel or int(kept["n_parallel"])
@@ -42,6 +45,8 @@ def held_engine(backend: str, settings: EngineSettings, record: dict[str, Any]) 
 def begin_alike(job: OpenRun, runs: Iterable[Run]) -> None:
     """Let a new job run its engine as the first of these runs with its task, model and seed does, and say so."""
     written, settings = dataclasses.replace(job.task, tests=()), job.plan["engine"]
+    if not settings.fast_copy or settings.format is not None:
+        return
     for run in runs:
         with contextlib.suppress(SgError, KeyError):
             found = run.settings
@@ -76,4 +81,6 @@ def with_engine(
         said = (
             f"The run's rows were written in {asked.format}; here {choice.format} writes: rows may come out otherwise.",
         )
-    return {**record, KEY: {"format": choice.format, "n_parallel": choice.n_parallel}}, said
+    found = {"format": choice.format, "n_parallel": choice.n_parallel}
+    n_replicas = getattr(generator, "n_replicas", 1)
+    return {**record, KEY: found if n_replicas == 1 else {**found, "n_replicas": n_replicas}}, said

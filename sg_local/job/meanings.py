@@ -36,6 +36,7 @@ ENGINE = {
     "endpoint_timeout_s": "Longest time of one request to that server, in seconds or as 2m.",
     "cache": "Folder for faster copies; none: the user's cache folder.",
     "format": "Which format of the weights runs, `as given` or a copy's; none: the fastest in a short trial.",
+    "n_replicas": "Contexts that compute side by side, each on some rows; none: two on two processors, else one.",
 }
 OWN = {
     "share": "Weight of your own labelled rows among all training rows, where they are few.",

@@ -15,7 +15,8 @@ from typing import Any
 import llama_cpp as lib
 
 from sg_local.backends import EngineSettings
-from sg_local.backends.llama_cpp.context import Context, ContextPlan
+from sg_local.backends.footprint import replicas_of
+from sg_local.backends.llama_cpp.context import Context, ContextPlan, cell_bytes
 from sg_local.backends.llama_cpp.engine import LlamaGenerator, Parts
 from sg_local.backends.llama_cpp.importance import InputSquares
 from sg_local.backends.llama_cpp.model import Facts, check_file, describe, load
@@ -123,11 +124,13 @@ def _parts(
     """The engine's parts around a loaded model, which is freed where they cannot be made."""
     try:
         vocab = Vocab(loaded)
+        on_cpu = not lib.llama_supports_gpu_offload() and on_node is None
         follows = settings.n_threads is None and not lib.llama_supports_gpu_offload()
         plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads, follows, on_node=on_node)
         context = Context(loaded, vocab.size, plan)
+        n_replicas = replicas_of(settings, choice.n_threads, choice.n_parallel, cell_bytes(loaded)) if on_cpu else 1
     except BaseException:
         lib.llama_model_free(loaded)
         raise
     info = describe(question.model, facts, vocab, loaded, question.digest)
-    return Parts(info, loaded, vocab, context, choice)
+    return Parts(info, loaded, vocab, context, choice, n_replicas=n_replicas)

@@ -32,7 +32,8 @@ class ContextPlan:
     """`n_ctx` bounds one sequence, in tokens; `n_parallel` sequences run at a time, `n_batch` tokens in one decode.
 
     Where it `follows` the machine, `n_threads` are the most; how many compute is then the matter of `threads`.
-    `on_node` is a callback of ctypes that sees every node of the graph computed; its owner keeps it alive.
+    `on_node` is a callback of ctypes that sees every node of the graph computed; its owner keeps it alive. The pool is
+    one of `n_pools` that share the memory.
     """
 
     n_ctx: int
@@ -41,17 +42,43 @@ class ContextPlan:
     follows: bool = False
     n_batch: int = N_BATCH
     on_node: Any = None
+    n_pools: int = 1
+
+
+class Crew:
+    """Who computes for some contexts: all threads together, or `limit` of them while another crew is at work.
+
+    OpenMP gives each thread that computes a team of its own, and where teams outnumber the processors they wait
+    asleep, by which every decode takes half as long again. So crews that share a machine share the one thread whose
+    team is everybody, and take turns there; each has a thread of its `own` for the `limit`. What is measured of the
+    machine's time counts for all contexts of a crew.
+    """
+
+    def __init__(self, n_threads: int, chief: Crew | None = None) -> None:
+        self.own = _one_thread()
+        self.all: concurrent.futures.ThreadPoolExecutor = self.own if chief is None else chief.all
+        self.threads = ThreadCount(n_threads)
+        self.limit: int | None = None
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self.own.shutdown()
 
 
 class Context:
     """Sequences of one model. Sequence 0 is kept for a shared prefix; callers number theirs from 1.
 
-    A second context computes `beside` the first, in turn and in its thread: OpenMP gives each thread that computes a
-    team of its own, and where teams outnumber the processors they wait asleep, by which every decode takes half as
-    long again. What is measured of the machine's time counts for both.
+    A second context computes `beside` the first, in turn and by its crew; without, a crew of its own computes.
     """
 
-    def __init__(self, model: object, vocab_size: int, plan: ContextPlan, beside: Context | None = None) -> None:
+    def __init__(
+        self,
+        model: object,
+        vocab_size: int,
+        plan: ContextPlan,
+        beside: Context | None = None,
+        crew: Crew | None = None,
+    ) -> None:
         self.plan = plan
         self.n_batch = plan.n_batch
         self.n_cells = pool_size(model, plan)
@@ -59,9 +86,8 @@ class Context:
         self._flag = ctypes.create_string_buffer(2)
         self._pointer = self._open(model)
         self._memory = lib.llama_get_memory(self._pointer)
-        self._owns_worker = beside is None
-        self._worker: concurrent.futures.ThreadPoolExecutor = beside._worker if beside is not None else _one_thread()
-        self.threads: ThreadCount = beside.threads if beside is not None else ThreadCount(plan.n_threads)
+        self._owns_crew = beside is None
+        self.crew: Crew = beside.crew if beside is not None else crew or Crew(plan.n_threads)
         self._make_batch()
 
     def _make_batch(self) -> None:
@@ -133,6 +159,14 @@ class Context:
         """Let `target` begin with the first `n_tokens` of `source`, without a copy."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, n_tokens)
 
+    def copy(self, source: Context, sequence: int) -> None:
+        """Let a sequence of another context of the same model, which computes nothing now, stand here too."""
+        size = lib.llama_state_seq_get_size(source.pointer, sequence)
+        data = (ctypes.c_uint8 * size)()
+        n_read = lib.llama_state_seq_get_data(source.pointer, data, size, sequence)
+        if n_read != size or lib.llama_state_seq_set_data(self._pointer, data, size, sequence) != size:
+            raise SgError(f"llama.cpp could not copy a sequence of {size} bytes: {log().cause()}.")
+
     def forget(self, sequence: int, start: int = 0) -> None:
         """Drop a sequence from position `start` on; of a closed context, whose work ends late, nothing is left."""
         if self._pointer is not None:
@@ -148,8 +182,8 @@ class Context:
 
     def close(self) -> None:
         """Free the context. Nothing else may be called afterwards."""
-        if self._owns_worker:
-            self._worker.shutdown()
+        if self._owns_crew:
+            self.crew.close()
         if self._pointer is not None:
             lib.llama_free(self._pointer)
             self._pointer = None
@@ -160,18 +194,22 @@ class Context:
         A batch of one token is always computed by all of them: its attention is cut into as many parts as there are
         threads, which would change the sums. Everything else comes out the same to the bit, however many compute.
         """
-        follows = self.plan.follows and self._batch.n_tokens > 1
-        if not follows:
-            return self._decoded()
-        lib.llama_set_n_threads(self._pointer, self.plan.n_threads, self.threads.n)
+        crew, follows = self.crew, self.plan.follows and self._batch.n_tokens > 1
+        n, worker = self.plan.n_threads, crew.all
+        if crew.limit is not None and self._batch.n_tokens > 1:
+            n, worker, follows = min(n, crew.limit), crew.own, False
+        elif follows:
+            n = crew.threads.n
+        lib.llama_set_n_threads(self._pointer, self.plan.n_threads, n)
         began, cpu = time.perf_counter(), time.process_time()
-        answer = self._decoded()
-        seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-        self.threads.observe(Observation(self._batch.n_tokens, seconds, cpu_s))
+        answer = self._decoded(worker)
+        if follows:
+            seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+            crew.threads.observe(Observation(self._batch.n_tokens, seconds, cpu_s))
         return answer
 
-    def _decoded(self) -> int:
-        future = self._worker.submit(lib.llama_decode, self._pointer, self._batch)
+    def _decoded(self, worker: concurrent.futures.ThreadPoolExecutor) -> int:
+        future = worker.submit(lib.llama_decode, self._pointer, self._batch)
         try:
             answer: int = future.result()
             self._flag[0] = b"\0"
@@ -212,7 +250,7 @@ def _one_thread() -> concurrent.futures.ThreadPoolExecutor:
 
 def pool_size(model: object, plan: ContextPlan) -> int:
     """Cells in the pool (footprint.pool_cells)."""
-    return pool_cells(plan.n_ctx, plan.n_parallel, cell_bytes(model), plan.n_batch)
+    return pool_cells(plan.n_ctx, plan.n_parallel, cell_bytes(model), plan.n_batch, plan.n_pools)
 
 
 def cell_bytes(model: object) -> int:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import llama_cpp as lib
 
-from sg_local.backends.llama_cpp.context import Context
+from sg_local.backends.llama_cpp.context import Context, Crew
 from sg_local.backends.llama_cpp.copies import weight_format
 from sg_local.backends.llama_cpp.kept import Kept
 from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.prefix import Prefix, shared_length
 from sg_local.backends.llama_cpp.probe import GIVEN, EngineChoice
 from sg_local.backends.llama_cpp.referee import Referee
+from sg_local.backends.llama_cpp.replicas import Dealt, in_turn, side_by_side
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
 from sg_local.backends.llama_cpp.scheduler import Scheduler, Share
@@ -36,6 +39,7 @@ class Parts:
     """What an engine is made of; it owns the model and the context from then on.
 
     `trial` is how adapters are tried in a process of their own before they are loaded here; None: they are not.
+    `n_replicas` contexts compute side by side where there is enough to do (replicas.py).
     """
 
     info: ModelInfo
@@ -44,6 +48,7 @@ class Parts:
     context: Context
     choice: EngineChoice
     trial: Trial | None = None
+    n_replicas: int = 1
 
 
 class LlamaGenerator:
@@ -57,7 +62,8 @@ class LlamaGenerator:
 
     reads_ids = True
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, owns_model: bool = True) -> None:
+        self._owns_model = owns_model
         self.info = parts.info
         self.choice = parts.choice
         self.parts = parts
@@ -71,6 +77,8 @@ class LlamaGenerator:
         self.referee = Referee(parts.model, parts.vocab.size, parts.context, self, format)
         self.adapter: object | None = None
         self.in_use: object | None = None
+        self._replicas: list[LlamaGenerator] = [self]
+        self._adapter_path: Path | None = None
         self._busy = False
         self._heads: tuple[Segments, ...] = ()
         self._n_head_tokens = 0
@@ -84,20 +92,53 @@ class LlamaGenerator:
 
         Raises SgError for a prompt that leaves no room in the context and for a grammar that does not parse.
         """
-        writer = Writer(self.tools, self._context.plan.n_ctx, self.referee)
-        share = Share(list(range(self._context.plan.n_parallel, 0, -1)), self._kept.give_up, self._kept)
-        scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts), share)
         with self._alone():
-            yield from scheduler.run()
+            dealt = Dealt(prompts, self.n_replicas)
+            few = dealt.few()
+            if few is not None:
+                yield from self._written(chain(few, dealt.rest()), self._context.plan.n_parallel)
+                return
+            replicas = self._begun_alike(dealt)
+            n_parallel = -(-self._context.plan.n_parallel // len(replicas))
+            work = partial(LlamaGenerator._written, n_parallel=n_parallel, begins=False)
+            with closing(side_by_side(replicas, dealt, work)) as pairs:
+                yield from (one for _, one in pairs)
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
         """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
-        scorer = Scorer(self._context, self._prefix, self._vocab.size, kept=self._kept)
         with self._alone():
-            yield from scorer.run((self.question(prompt) for prompt in prompts), self.referee.settled)
+            dealt = Dealt(prompts, self.n_replicas)
+            few = dealt.few()
+            if few is not None:
+                found = self._scored(chain(few, dealt.rest()))
+                yield from (Score(one.id, self.referee.settled(one, scores)) for one, scores in found)
+                return
+            replicas = self._begun_alike(dealt)
+            work = partial(LlamaGenerator._scored, begins=False)
+            with closing(side_by_side(replicas, dealt, work)) as pairs:
+                for one, scores in in_turn(pairs, dealt.order, len(replicas)):
+                    yield Score(one.id, self.referee.settled(one, scores))
+
+    def _written(
+        self, prompts: Iterable[Prompt | None], n_parallel: int, *, begins: bool = True
+    ) -> Iterator[Completion]:
+        writer = Writer(self.tools, self._context.plan.n_ctx, self.referee)
+        share = Share(list(range(n_parallel, 0, -1)), self._kept.give_up, self._kept)
+        scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts), share, n_parallel)
+        return scheduler.run(begins=begins)
+
+    def _scored(
+        self, prompts: Iterable[ScoredPrompt | None], *, begins: bool = True
+    ) -> Iterator[tuple[ScoreRequest, tuple[float, ...]]]:
+        scorer = Scorer(self._context, self._prefix, self._vocab.size, kept=self._kept)
+        questions = (self.question(prompt) for prompt in prompts if prompt is not None)
+        return scorer.unsettled(questions, begins=begins)
 
     def use_adapter(self, path: Path | None) -> None:
         """Answer with this adapter from now on; None: the base. Raises SgError for an adapter of another base."""
+        self._adapter_path = path
+        for one in self._replicas[1:]:
+            one.use_adapter(path)
         adapter = None if path is None else self.load_adapter(path)
         self.set_adapter(adapter)
         if self.adapter is not None:
@@ -110,11 +151,13 @@ class LlamaGenerator:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Calls that ask the same prompts: what one has read, the next need not read (backends.together)."""
-        self._kept.open()
+        for one in self._replicas:
+            one._kept.open()
         try:
             yield
         finally:
-            self._kept.close()
+            for one in self._replicas:
+                one._kept.close()
 
     def session(self) -> LlamaSession:
         """A session; the generator does nothing else until `release`."""
@@ -169,11 +212,57 @@ class LlamaGenerator:
         """Free everything. Closing twice is fine."""
         if self._model is None:
             return
+        for one in self._replicas[1:]:
+            one.close()
         self.tools.grammars.close()
         self.referee.close()
         self._context.close()
-        lib.llama_model_free(self._model)
+        if self._owns_model:
+            lib.llama_model_free(self._model)
+        elif self.adapter is not None:
+            lib.llama_adapter_lora_free(self.adapter)
         self._model = self.adapter = None
+
+    @property
+    def n_replicas(self) -> int:
+        """Contexts that compute side by side where there is enough to do."""
+        return self.parts.n_replicas
+
+    @property
+    def n_threads(self) -> int:
+        """The most threads that compute."""
+        return self._context.plan.n_threads
+
+    def limited(self, n_threads: int | None) -> None:
+        """Compute with so many threads at most from the next decode on; None: with all (replicas.Replica)."""
+        self._context.crew.limit = n_threads
+
+    def interrupt(self, *, wanted: bool = True) -> None:
+        """End what is being computed, or else the next decode, from another thread: it raises SgError."""
+        self._context.interrupt(wanted=wanted)
+        self.referee.interrupt(wanted=wanted)
+
+    def _begun_alike(self, dealt: Dealt[Prompt] | Dealt[ScoredPrompt]) -> list[LlamaGenerator]:
+        """All replicas, each with what the prompts begin with, which is computed once."""
+        first: Sequence[Prompt | ScoredPrompt] = dealt.ahead(2 * self._context.plan.n_parallel)
+        self._prefix.begin()
+        self._prefix.cover([self._prompt_tokens(one.id, one.segments, 0) for one in first])
+        while len(self._replicas) < self.n_replicas:
+            self._replicas.append(self._replica())
+        for one in self._replicas[1:]:
+            one._prefix.take_over(self._prefix)
+        return self._replicas
+
+    def _replica(self) -> LlamaGenerator:
+        """Another context of the model that computes what this one does."""
+        plan, n = self._context.plan, self.n_replicas
+        smaller = replace(plan, n_parallel=-(-plan.n_parallel // n), n_pools=n)
+        context = Context(self._model, self._vocab.size, smaller, crew=Crew(plan.n_threads, self._context.crew))
+        one = LlamaGenerator(replace(self.parts, context=context, n_replicas=1), owns_model=False)
+        one.use_adapter(self._adapter_path)
+        if self._kept.is_open:
+            one._kept.open()
+        return one
 
     def _rows(self, prompts: Iterable[Prompt | None]) -> Iterator[Row | None]:
         """Prompts as rows; samples of one prompt are tokenised once."""

@@ -49,6 +49,15 @@ class Prefix:
         self._tokens = self._tokens[:kept]
         self._extend(wanted)
 
+    def take_over(self, other: Prefix) -> None:
+        """Hold what another context's prefix holds on the same sequence, without computing it."""
+        if self._tokens == other._tokens and self._untouched and other._untouched:
+            return
+        self.clear()
+        if other._tokens:
+            self._context.copy(other._context, self.sequence)
+            self._tokens, self._untouched = list(other._tokens), other._untouched
+
     def clear(self) -> None:
         """Forget everything on the sequence."""
         self._context.forget(self.sequence)

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 GIVEN = "as given"
 WORTH = 1.2  # a copy must be this much faster than the given file,
 BETTER = 1.1  # and a less exact copy this much faster than a more exact one
+HOPELESS = 0.8  # of what is needed, after one turn
 NEAR_BEST = 0.95  # of the best rate: fewer sequences are preferred, as they hold fewer unfinished rows
 BUDGET_S = 10.0
 PARALLEL = (16, 32, 64)
@@ -207,17 +208,19 @@ class _Probe:
                 file = self._trial_path(format, files)
                 write_copy(self._source, file, format, self._question.n_threads, whole=False)
                 with self._opened(file) as copy:
-                    ratio = self._race(base, copy, format)
+                    ratio = self._race(base, copy, format, needed)
                 if ratio >= needed:
                     needed, winner, winner_file = BETTER * ratio, format, file
         return winner, winner_file
 
-    def _race(self, base: Context, copy: Context, format: str) -> float:
-        """How many times faster the copy is, by the best of turns."""
+    def _race(self, base: Context, copy: Context, format: str, needed: float) -> float:
+        """How many times faster the copy is, by the best of turns; one that is far from what is needed has one turn."""
         base_s, copy_s = [], []
         for _ in range(ROUNDS):
-            base_s.append(self._measured(base, N_RACING))
             copy_s.append(self._measured(copy, N_RACING))
+            base_s.append(self._measured(base, N_RACING))
+            if base_s[0] < HOPELESS * needed * copy_s[0]:
+                break
         self._note(GIVEN, N_RACING, min(base_s))
         self._note(format, N_RACING, min(copy_s))
         return min(base_s) / min(copy_s)

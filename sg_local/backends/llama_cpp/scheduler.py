@@ -65,20 +65,25 @@ class Scheduler:
         writer: Writer,
         rows: Iterable[Row | None],
         share: Share | None = None,
+        n_parallel: int | None = None,
     ) -> None:
         self._context = context
         self._prefix = prefix
         self._writer = writer
         self._source = iter(rows)
-        self._n_parallel = self._limit = context.plan.n_parallel
+        self._n_parallel = self._limit = n_parallel or context.plan.n_parallel
         share = share or Share(list(range(self._n_parallel, 0, -1)))
         self._free, self._yields, self._kept = share.free, share.yields, share.kept
         self._queue: deque[Row] = deque()
         self._groups: list[RowGroup] = []
 
-    def run(self) -> Iterator[Completion]:
-        """Completions as rows end. However it is left, the pool keeps nothing but the shared prefix."""
-        self._prefix.begin()
+    def run(self, *, begins: bool = True) -> Iterator[Completion]:
+        """Completions as rows end. However it is left, the pool keeps nothing but the shared prefix.
+
+        Unless it `begins` a call, what the prefix holds is this call's own.
+        """
+        if begins:
+            self._prefix.begin()
         try:
             while self.fill():
                 yield from (row.completion() for row in self.step())

@@ -93,8 +93,19 @@ class Scorer:
 
     def run(self, questions: Iterable[ScoreRequest], settle: Settle) -> Iterator[Score]:
         """One score per question. However it is left, the pool keeps nothing but the shared prefix."""
+        for question, scores in self.unsettled(questions):
+            yield Score(question.id, settle(question, scores))
+
+    def unsettled(
+        self, questions: Iterable[ScoreRequest], *, begins: bool = True
+    ) -> Iterator[tuple[ScoreRequest, tuple[float, ...]]]:
+        """Each question with its scores, near ties as they fell.
+
+        Unless it `begins` a call, what the prefix holds is this call's own.
+        """
         source = iter(questions)
-        self._prefix.begin()
+        if begins:
+            self._prefix.begin()
         while window := list(islice(source, WINDOW)):
             self._prefix.cover([question.tokens for question in window])
             results = {id(q): [0.0] * len(q.continuations) for q in window}
@@ -104,7 +115,7 @@ class Scorer:
                 self._score_with_room(batch, results)
                 parts = parts[len(batch) :]
             for question in window:
-                yield Score(question.id, settle(question, tuple(results[id(question)])))
+                yield question, tuple(results[id(question)])
 
     def _score_with_room(self, batch: list[Part], results: dict[int, list[float]]) -> None:
         """Prompts that are kept give way, as many as it takes, where they leave no room."""

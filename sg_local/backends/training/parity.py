@@ -3,8 +3,9 @@
 Before training they show that the trainer loaded the base as llama.cpp understands it; afterwards, that the adapter
 file makes llama.cpp compute what the trainer computed. The reference is a float32 copy of the base, because
 quantised kernels differ by more than a wrong row order does. For a large base the copy holds few layers only (such as
-the first and the last), made by llama.cpp's own converter, so the check stays within a few seconds. The copy is there
-only while it is compared with; one that a killed process left is swept by the next gate and the next job in the run.
+the first and the last), made by llama.cpp's own converter, so the check stays within a few seconds; and so does an
+adapter's, since all its layers are written alike and the base beneath them has been compared. The copy is there only
+while it is compared with; one that a killed process left is swept by the next gate and the next job in the run.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _FLASH_OFF = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
 
 @dataclass(frozen=True)
 class ParityGate:
-    """One job's gate. `layers` are those that the reference copy keeps; `folder` holds the copy while it compares.
+    """One job's gate. `folder` holds the copy while it compares; the base's keeps `layers`, an adapter's keeps `few`.
 
     `tolerance` is how far a logit may differ: the architecture's.
     """
@@ -51,6 +52,7 @@ class ParityGate:
     folder: Path
     tokens: tuple[int, ...]
     layers: tuple[int, ...]
+    few: tuple[int, ...]
     n_layers: int
     n_threads: int
     tolerance: float
@@ -80,19 +82,20 @@ class ParityGate:
         return found
 
     def _difference(self, logits: Logits, adapter: Path | None) -> float:
-        ours = logits(self.tokens, self.layers)
-        with self._copy() as copy:
+        layers = self.layers if adapter is None else self.few
+        ours = logits(self.tokens, layers)
+        with self._copy(layers) as copy:
             theirs = _reference_logits(copy, adapter and self._fitting(adapter), self.tokens)
         return difference(ours, theirs)
 
     @contextlib.contextmanager
-    def _copy(self) -> Iterator[Path]:
-        """The base in float32, and nothing of it afterwards."""
+    def _copy(self, layers: Sequence[int]) -> Iterator[Path]:
+        """The base's layers in float32, and nothing of them afterwards."""
         make_folder(self.folder)
         sweep(self.folder)
         copy = self._temporary(COPY)
         try:
-            self._write(copy)
+            self._write(copy, layers)
             yield copy
         finally:
             for path in (copy, self._temporary(SLICED_ADAPTER)):
@@ -102,11 +105,11 @@ class ParityGate:
         """A file that bears this process's number: one whose process is gone is swept."""
         return self.folder / f"{name}.{os.getpid()}.gguf"
 
-    def _write(self, copy: Path) -> None:
+    def _write(self, copy: Path, layers: Sequence[int]) -> None:
         log().clear()
         params = lib.llama_model_quantize_default_params()
         params.ftype, params.allow_requantize, params.nthread = _F32, True, self.n_threads
-        dropped = [layer for layer in range(self.n_layers) if layer not in self.layers]
+        dropped = [layer for layer in range(self.n_layers) if layer not in layers]
         if dropped:
             numbers = (ctypes.c_int32 * (len(dropped) + 1))(*dropped, -1)
             params.prune_layers = ctypes.cast(numbers, ctypes.POINTER(ctypes.c_int32))
@@ -118,13 +121,13 @@ class ParityGate:
 
     def _fitting(self, adapter: Path) -> Path:
         """The adapter, or for a sliced copy those of its layers, under the copy's numbers."""
-        if len(self.layers) == self.n_layers:
+        if len(self.few) == self.n_layers:
             return adapter
         whole, pairs = read_adapter(adapter), {}
         for name, pair in whole.pairs.items():
             _, layer, *rest = name.split(".")
-            if int(layer) in self.layers:
-                pairs[".".join(("blk", str(self.layers.index(int(layer))), *rest))] = pair
+            if int(layer) in self.few:
+                pairs[".".join(("blk", str(self.few.index(int(layer))), *rest))] = pair
         path = self._temporary(SLICED_ADAPTER)
         write_adapter(path, whole.architecture, pairs, whole.alpha)
         return path
@@ -133,11 +136,12 @@ class ParityGate:
 def parity_gate(model: Path, folder: Path, examples: Sequence[TokenExample], n_threads: int) -> ParityGate:
     """The gate for one job, probing with tokens of its own rows."""
     shape = read_config(model)
-    layers = tuple(range(shape.layers))
-    if _float32_bytes(model) > FULL_COPY_BYTES and shape.layers > 2:
-        layers = shape.slice_layers()
+    layers = few = tuple(range(shape.layers))
+    if shape.layers > 2:
+        few = shape.slice_layers()
+        layers = few if _float32_bytes(model) > FULL_COPY_BYTES else layers
     tokens = probe_tokens(examples, shape.context)
-    return ParityGate(model, folder, tokens, layers, shape.layers, n_threads, shape.row.tolerance)
+    return ParityGate(model, folder, tokens, layers, few, shape.layers, n_threads, shape.row.tolerance)
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
