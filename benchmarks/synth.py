@@ -11,7 +11,8 @@ rounds, and only ratios are meant to be quoted. The systems:
     distilabel     its LlamaCppLLM, where installed
     ours_given     our engine on the file as given
     ours_chosen    our engine as it runs by default: format and number of sequences by its own probe
-    ceiling        llama_decode alone on the batches that ours_given had just decoded
+    one_context    ours_given held to one context with all threads
+    ceiling        llama_decode alone, with all threads, on the batches that one_context had just decoded
 
 `ratio_vs_loop` is ours_chosen over loop_cached in rows a second, `share_of_ceiling` ours_given over ceiling. `curve`
 holds our rows a second on the given file for 1, 4, 16 and 64 sequences. Peak memory is read in a process of its own
@@ -137,22 +138,24 @@ def quarter(turn: System) -> System:
 
 def contest(work: Work, rounds: int) -> dict:
     """All systems in turns, the table printed."""
-    given, began = open_given(work.model, work.cache), time.perf_counter()
+    given, alone = open_given(work.model, work.cache), open_given(work.model, work.cache, n_replicas=1)
+    began = time.perf_counter()
     chosen = open_chosen(work.model, work.cache)
     probe_s = time.perf_counter() - began
-    ceiling = Ceiling(given)
+    ceiling = Ceiling(alone)
     systems = {
         "loop": quarter(loop(work, cached=False)),
         "loop_cached": loop(work, cached=True),
         "distilabel": distilabel(work),
-        "ours_given": ceiling.watch(ours(given)),
+        "ours_given": ours(given),
+        "one_context": ceiling.watch(ours(alone)),
         "ceiling": ceiling.turn,
         "ours_chosen": ours(chosen),
     }
     found = race({name: turn for name, turn in systems.items() if turn is not None}, work, rounds)
     choice = {"format": chosen.choice.format, "n_parallel": chosen.choice.n_parallel, "probe_s": round(probe_s, 1)}
-    given.close()
-    chosen.close()
+    for one in (given, alone, chosen):
+        one.close()
     return {"systems": found, "choice": choice}
 
 

@@ -106,9 +106,10 @@ def distilabel(work: Work) -> System | None:
     return turn
 
 
-def open_given(model: Path, cache: Path, n_parallel: int | None = None):
+def open_given(model: Path, cache: Path, n_parallel: int | None = None, n_replicas: int | None = None):
     """Our engine on the file as given."""
-    return open_generator("llama.cpp", model, EngineSettings(N_CTX, n_parallel, fast_copy=False, cache=cache))
+    settings = EngineSettings(N_CTX, n_parallel, fast_copy=False, cache=cache, n_replicas=n_replicas)
+    return open_generator("llama.cpp", model, settings)
 
 
 def open_chosen(model: Path, cache: Path):
