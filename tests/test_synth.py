@@ -16,6 +16,7 @@ from sg_local.prompts import Room, answer_room
 from sg_local.records import Candidate, InputRow, ScoredPrompt, SgError
 from sg_local.run import Run
 from sg_local.synth import Synthesis, SynthSettings
+from sg_local.synth.inputs import write_inputs
 from sg_local.synth.job import fitted, in_order
 
 SETTINGS = SynthSettings(n_inputs=40, n_asked=200, round_size=16, chunk_size=16)
@@ -66,6 +67,28 @@ def test_labels_are_asked_in_balance(run, routing, scripted):
 def test_generation_writes_the_output_first(run, fluent, scripted):
     synth.synthesise(job_of(run, fluent, scripted), lambda event: None)
     assert all(row.label_asked and row.label_scores == () for row in rows_of(run)[1])
+
+
+def test_the_last_round_asks_for_what_is_likely_to_be_needed(run, routing, scripted):
+    synth.synthesise(job_of(run, routing, scripted), lambda event: None)
+    inputs, _ = rows_of(run)
+    sizes = [n for _, n in sorted(Counter(row.round for row in inputs).items())]
+    n_accepted = sum(not row.rejected for row in inputs)
+    assert sizes[0] == 16 and all(size <= 16 for size in sizes) and sizes[-1] < 16
+    assert 40 <= n_accepted < 40 + 8
+
+
+def test_a_last_round_that_an_earlier_version_asked_for_in_full_stays(run, routing, scripted):
+    job = job_of(run, routing, scripted)
+    synth.synthesise(job, lambda event: None)
+    inputs, _ = rows_of(run)
+    last = inputs[-1].round
+    small = [row for row in inputs if row.round == last]
+    extra = [replace(small[0], id=f"x{i}", index=16 - i, input=f"another {i}") for i in range(16 - len(small))]
+    run.replace("inputs.jsonl", [*inputs, *extra])
+    asked = len(scripted.asked)
+    write_inputs(job, lambda event: None)
+    assert len(scripted.asked) == asked and len(rows_of(run)[0]) == len(inputs) + len(extra)
 
 
 def test_paper_settings_ask_a_fixed_number(run, routing, scripted):

@@ -11,13 +11,14 @@ from sg_local.filters import FilterSettings
 from sg_local.records import InputRow, Score
 from sg_local.synth import Synthesis, SynthSettings, targets
 from sg_local.synth.outputs import N_OTHERS
-from sg_local.synth.targets import drawn_pool, shuffled_examples
+from sg_local.synth.targets import Round, drawn_pool, shuffled_examples
 
 SETTINGS = SynthSettings(n_inputs=20, n_asked=200, round_size=12, chunk_size=16)
 
 
-def targets_of_round(*args) -> list[str | None]:
-    return [target.text for target in targets.targets_of_round(*args)]
+def targets_of_round(job, index, accepted, temperature=0.9) -> list[str | None]:
+    round = Round(index, job.settings.round_size, temperature)
+    return [target.text for target in targets.targets_of_round(job, round, accepted)]
 
 
 def job_of(run, task, generator, settings=SETTINGS):
@@ -66,7 +67,7 @@ def test_outputs_are_written_first_from_the_examples_and_the_pool(run, fluent, s
 
 def test_what_an_output_s_prompt_had_no_room_for_is_told(run, fluent, scripted):
     job = job_of(run, fluent, scripted, replace(SETTINGS, n_ctx=300))
-    found = targets.targets_of_round(job, 0, rows("long " * 400, "long " * 500), 0.8)
+    found = targets.targets_of_round(job, Round(0, 12, 0.8), rows("long " * 400, "long " * 500))
     assert {target.dropped for target in found} <= {f"when its output was written: {n} pool rows" for n in (1, 2)}
 
 

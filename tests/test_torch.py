@@ -27,7 +27,7 @@ from sg_local.backends.torch.engine import TorchEngine
 from sg_local.backends.torch.forward import Pass, answer_loss, hidden_states, logits
 from sg_local.backends.torch.frozen import Whole
 from sg_local.backends.torch.model import load_base
-from sg_local.backends.torch.output import peft_tensors
+from sg_local.backends.torch.output import gguf_pairs, peft_tensors
 from sg_local.backends.torch.packing import pack_rows, pack_tokens
 from sg_local.backends.torch.trainer import TorchTrainer
 from sg_local.backends.training.checkpoint import CHECKPOINT, TrainJob
@@ -35,7 +35,7 @@ from sg_local.backends.training.handover import Handover, write_job
 from sg_local.backends.training.loop import StepPlan, run_loop
 from sg_local.backends.training.lora import normaliser, shared_prefix
 from sg_local.backends.training.parity import parity_gate
-from sg_local.gguf import read_adapter
+from sg_local.gguf import read_adapter, write_adapter
 from sg_local.records import SgError, TokenExample
 
 CPU = torch.device("cpu")
@@ -103,6 +103,21 @@ def test_the_base_computes_what_llama_cpp_computes(tmp_path, monkeypatch, spec, 
     assert len(gate.tokens) >= 64
     assert gate.check_base(TorchTrainer(model)._logits_of(load_base(model, CPU, torch.float32), None)) <= 1e-3
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
+
+
+def test_few_layers_of_an_adapter_tell_that_it_was_written_wrong(tmp_path) -> None:
+    model = write_model(tmp_path / "tiny.gguf", TinySpec(layers=4))
+    base, lora = lively(model)
+    path = tmp_path / "adapter.gguf"
+    gate = parity_gate(model, tmp_path, rows_of(8), 1)
+    assert gate.few == (0, 3) and len(gate.layers) == 4
+    ours = TorchTrainer(model)._logits_of(base, lora)
+    write_adapter(path, "llama", gguf_pairs(base, lora), SETTINGS.alpha)
+    assert gate.check_adapter(path, ours) <= 1e-3
+    write_adapter(path, "llama", gguf_pairs(base, lora), 2 * SETTINGS.alpha)
+    with pytest.raises(SgError, match="does not do in llama.cpp"):
+        gate.check_adapter(path, ours)
+    assert {one.name for one in tmp_path.iterdir()} == {"tiny.gguf", "adapter.gguf"}
 
 
 def test_a_wrong_row_order_does_not_pass_the_gate(model, tmp_path, monkeypatch) -> None:

@@ -51,7 +51,7 @@ def _expected(job: OpenRun, count: Count) -> RowsAhead:
     task, settings = job.task, job.plan["synth"]
     labelled, own = job.own.of("row"), job.own.of("input", "earlier")
     wanted = inf if settings.n_inputs is None else max(0, settings.n_inputs - len(own)) / ACCEPTED
-    n_asked = _rounded(min(settings.n_asked, wanted), settings.round_size)
+    n_asked = ceil(min(settings.n_asked, wanted))
     n_written = round(ACCEPTED * n_asked)
     outputs = [pair.output for pair in task.examples] + [row.output for row in labelled]
     inputs = [pair.input for pair in task.examples] + [row.input for row in (*labelled, *own)]
@@ -70,11 +70,6 @@ def _expected(job: OpenRun, count: Count) -> RowsAhead:
         n_longest=max(n_inputs),
         n_longest_output=max(n_outputs),
     )
-
-
-def _rounded(n: float, step: int) -> int:
-    """The next whole number of rounds."""
-    return ceil(n / step) * step
 
 
 def _counter(job: OpenRun) -> Count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,13 @@ from sg_local.records import LABELLED, OWN, Completion, InputRow, NoRows, Pair, 
 from sg_local.run import INPUTS
 from sg_local.synth import asking
 from sg_local.synth.given import is_enough
-from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, fitted, in_order, rule_of
-from sg_local.synth.targets import Target, drawn_pool, shuffled_examples, targets_of_round
+from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, rule_of
+from sg_local.synth.targets import Round, Target, drawn_pool, shuffled_examples, targets_of_round
 
 logger = logging.getLogger(__name__)
+
+SPARE, FEWEST, USUAL_SHARE = 1.1, 4, 0.7
+"""Inputs that a last round asks for, in what it is likely to need, and at least; the share that is usually accepted."""
 
 
 def write_inputs(job: Synthesis, on_event: OnEvent, given: Sequence[InputRow] = ()) -> None:
@@ -55,10 +59,11 @@ def _finish_round(
     job: Synthesis, index: int, before: Sequence[InputRow], known: dict[str, InputRow], on_event: OnEvent
 ) -> list[InputRow]:
     """The rows of one round, those missing on disk appended in order."""
-    if len(known) == job.settings.round_size:
+    size = _size(job.settings, before)
+    if len(known) >= size:
         return list(known.values())
     rows: list[InputRow] = []
-    for row in _round(job, index, before, known):
+    for row in _round(job, index, size, before, known):
         if row.id not in known:
             job.run.append(INPUTS, [row])
         rows.append(row)
@@ -66,7 +71,21 @@ def _finish_round(
     return rows
 
 
-def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[str, InputRow]) -> Iterator[InputRow]:
+def _size(settings: SynthSettings, before: Sequence[InputRow]) -> int:
+    """How many inputs a round asks for: the last one no more than are likely to be needed, judged by those before."""
+    rows = [row for row in before if not row.source]
+    n_accepted, n_inputs = sum(not row.rejected for row in before if row.source != LABELLED), settings.n_inputs
+    if n_inputs is None:
+        return settings.round_size
+    told = len(rows) >= settings.round_size
+    share = max(sum(not row.rejected for row in rows), 1) / len(rows) if told else USUAL_SHARE
+    likely = math.ceil(SPARE * (n_inputs - n_accepted) / share)
+    return min(settings.round_size, max(FEWEST, likely))
+
+
+def _round(
+    job: Synthesis, index: int, size: int, before: Sequence[InputRow], known: dict[str, InputRow]
+) -> Iterator[InputRow]:
     """One round of asked inputs, judged in order against everything accepted so far."""
     accepted = [row for row in before if not row.rejected]
     pool = [row.input for row in accepted]
@@ -74,7 +93,7 @@ def _round(job: Synthesis, index: int, before: Sequence[InputRow], known: dict[s
         accepted = [row for row in accepted if not row.source or row.label_asked]  # the list shows pairs
     temperature = job.settings.temperature + (job.settings.hotter if _is_repeating(job, before) else 0.0)
     logger.debug("round %d: %d accepted so far, temperature %g", index, len(accepted), temperature)
-    targets = targets_of_round(job, index, accepted, temperature)
+    targets = targets_of_round(job, Round(index, size, temperature), accepted)
     asks = [_ask(job, index, i, target, accepted, temperature) for i, target in enumerate(targets)]
     for ask, completion in zip(asks, in_order(asks, job.generator.generate(ask.prompt for ask in asks)), strict=True):
         row = known.get(ask.id) or _judged(job, ask, completion, pool)

@@ -21,18 +21,27 @@ class Target:
     dropped: str = ""
 
 
-def targets_of_round(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[Target]:
+@dataclass(frozen=True)
+class Round:
+    """One round: its number, from 0, how many inputs it asks for, and at what temperature."""
+
+    index: int
+    size: int
+    temperature: float
+
+
+def targets_of_round(job: Synthesis, round: Round, accepted: Sequence[InputRow]) -> list[Target]:
     """One target for each place of the round."""
     if job.settings.steer and job.task.labels:
-        return [Target(label) for label in _labels(job, index, accepted)]
+        return [Target(label) for label in _labels(job, round, accepted)]
     if job.settings.steer and job.settings.style == "continue":
-        return _outputs(job, index, accepted, temperature)
-    return [Target(None)] * job.settings.round_size
+        return _outputs(job, round, accepted)
+    return [Target(None)] * round.size
 
 
-def _labels(job: Synthesis, index: int, accepted: Sequence[InputRow]) -> list[str]:
+def _labels(job: Synthesis, round: Round, accepted: Sequence[InputRow]) -> list[str]:
     """Labels drawn uniformly, or each time the one with the fewest accepted inputs."""
-    labels, size = job.task.labels, job.settings.round_size
+    labels, index, size = job.task.labels, round.index, round.size
     rng = random.Random(seed_of(row_id(job.task.digest, "labels", index, job.seed)))
     if not job.settings.balance:
         return [rng.choice(labels) for _ in range(size)]
@@ -46,13 +55,13 @@ def _labels(job: Synthesis, index: int, accepted: Sequence[InputRow]) -> list[st
     return asked
 
 
-def _outputs(job: Synthesis, index: int, accepted: Sequence[InputRow], temperature: float) -> list[Target]:
+def _outputs(job: Synthesis, round: Round, accepted: Sequence[InputRow]) -> list[Target]:
     """New outputs in the model's own words, each going on from the demonstrations' and some earlier ones.
 
     Where the model wrote nothing the input is asked for freely.
     """
-    sampling = job.sampling(temperature, job.output_room.n_new, asking.output_stops(job.task))
-    built = [_output_ask(job, index, place, accepted, sampling) for place in range(job.settings.round_size)]
+    sampling = job.sampling(round.temperature, job.output_room.n_new, asking.output_stops(job.task))
+    built = [_output_ask(job, round.index, place, accepted, sampling) for place in range(round.size)]
     asks = [ask for ask, _ in built]
     return [
         Target(asking.parse_target(job.task, done.text) or None, dropped and f"when its output was written: {dropped}")

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Logits = Callable[[Sequence[int], tuple[int, ...]], np.ndarray]
 """(token ids, layers) -> float32 logits (tokens, vocabulary) of the model reduced to these layers."""
 
-MIN_TOKENS, MAX_TOKENS = 64, 96
+MIN_TOKENS, MAX_TOKENS = 64, 64
 USUAL_SPREAD = 2.0  # standard deviation of logits up to which tolerances are meant as they stand
 FULL_COPY_BYTES = 1 << 30
 COPY, SLICED_ADAPTER = "parity-f32", "parity-adapter"
