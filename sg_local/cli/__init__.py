@@ -6,6 +6,8 @@ Engines, Rich and NumPy are imported inside the commands that need them, so that
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -19,4 +21,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(ON_WINDOWS)
     from sg_local.cli.app import app
 
+    # Python's last collections go through all that is loaded: nearly a second, where that is torch and transformers.
+    atexit.register(gc.freeze)
     sys.exit(app.main(args=None if argv is None else list(argv), prog_name="sg-local"))
