@@ -212,7 +212,8 @@ def asked_and_voted(n_agreed: int, n: int, *, alike: bool = False) -> list[Candi
     ("n_agreed", "n", "alike", "policy"),
     [
         (35, 168, False, "agree"),
-        (29, 168, False, "voted"),  # too few to train on
+        (20, 168, False, "agree"),
+        (19, 168, False, "voted"),  # too few to train on
         (80, 168, False, "voted"),  # votes are trusted
         (35, 168, True, "voted"),  # agreement is chance
         (0, 0, False, "voted"),
