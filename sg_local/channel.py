@@ -92,7 +92,7 @@ def channel_scores(generator: Generator, channel: Channel, texts: Sequence[str])
     sums = [[0.0] * len(channel.task.labels) for _ in texts]
     chunks = (placed[start : start + CHUNK] for start in range(0, len(placed), CHUNK))
     asks = {ask.prompt.id: ask for chunk in chunks for ask in channel.asks(chunk)}
-    for found in generator.score(ask.prompt for ask in asks.values()):
+    for found in generator.score([ask.prompt for ask in asks.values()]):
         ask = asks[found.prompt_id]
         for number, score in zip(ask.numbers, found.logprobs, strict=True):
             sums[number][ask.label] += score / len(channel.orders)
@@ -112,7 +112,7 @@ def backward_scores(
         with contextlib.suppress(TooLong):
             asks |= {ask.prompt.id: ask for ask in one.asks([one.placed(number, text)])}
     found: list[dict[str, float]] = [{} for _ in rows]
-    for score in generator.score(ask.prompt for ask in asks.values()):
+    for score in generator.score([ask.prompt for ask in asks.values()]):
         ask = asks[score.prompt_id]
         (number,), output = ask.numbers, rows[ask.numbers[0]][1][ask.label]
         found[number][output] = found[number].get(output, 0.0) + score.logprobs[0] / len(channel.orders)

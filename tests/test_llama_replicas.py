@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
-from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sg_local.backends import EngineSettings, open_generator
 from sg_local.backends.footprint import KV_BYTES, engine_need, replicas_of
 from sg_local.backends.llama_cpp.context import Context
 from sg_local.backends.llama_cpp.engine import LlamaGenerator
-from sg_local.backends.llama_cpp.replicas import FEWEST, MOST_WAITING, Dealt, in_turn
+from sg_local.backends.llama_cpp.replicas import FEWEST, MOST_ALIKE, dealt, in_turn
 from sg_local.backends.together import together
 from sg_local.records import Prompt, Sampling, ScoredPrompt, Segment, SgError
 
@@ -74,6 +75,10 @@ def everything(generator: LlamaGenerator, *, settled: bool = False) -> tuple:
     return drawn, likeliest, scores
 
 
+def replica_threads() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "replica"]
+
+
 def slowed(monkeypatch, delays) -> None:
     """Every decode takes as much longer as its context's number in this list says."""
     exact, known = Context._compute, []
@@ -101,7 +106,7 @@ def test_texts_and_scores_do_not_depend_on_the_clock(model, opened, monkeypatch,
 def test_scores_come_in_the_order_asked_and_are_those_of_one_context(model, opened):
     one, two = opened(model, 1), opened(model)
     theirs = list(one.score(questions()))
-    ours = list(two.score(iter(questions())))
+    ours = list(two.score(questions()))
     assert [row.prompt_id for row in ours] == [str(i) for i in range(40)] and len(two._replicas) == 2
     apart = [abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x.logprobs, y.logprobs, strict=True)]
     assert max(apart) < 0.02
@@ -206,7 +211,7 @@ def test_what_fails_in_one_of_them_fails_the_call_and_nothing_goes_on(model, ope
         patch.setattr(LlamaGenerator, "_written", written)
         with pytest.raises(SgError, match="broken"):
             list(generator.generate(asked()))
-    assert not [one for one in threading.enumerate() if one.name == "replica"]
+    assert not replica_threads()
     assert list(generator.score(questions())) == usual
 
 
@@ -217,45 +222,104 @@ def test_a_call_that_is_left_early_leaves_nothing_behind(model, opened, monkeypa
     for call in (generator.generate(asked()), generator.score(questions(200))):
         next(call)
         call.close()
-        assert not [one for one in threading.enumerate() if one.name == "replica"]
+        assert not replica_threads()
     assert everything(generator) == usual
 
 
-def test_a_source_may_have_nothing_for_now(model, opened):
-    generator, rows = opened(model), asked()
-
-    def now_and_then():
-        for i, row in enumerate(rows):
-            yield row
-            if i > FEWEST and i % 3 == 0:
-                yield None
-
-    assert sorted(one.prompt_id for one in generator.generate(now_and_then())) == sorted(row.id for row in rows)
+def test_what_comes_bit_by_bit_is_read_by_one_context(model, opened):
+    generator, one = opened(model), opened(model, 1)
+    assert list(generator.generate(iter(asked()))) == list(one.generate(iter(asked())))
+    assert list(generator.score(iter(questions()))) == list(one.score(iter(questions())))
+    assert len(generator._replicas) == 1
 
 
 def test_prompts_are_dealt_in_turn_those_of_one_text_together():
-    dealt = Dealt(asked(6, votes=3), 2)
-    shares = [[one.id.partition("-")[0] for one in dealt.share(i)] for i in range(2)]
-    assert [Counter(share) for share in shares] == [Counter("024" * 3), Counter("135" * 3)]
-    assert list(in_turn([(0, "a"), (1, "b"), (0, "c")], Dealt(asked(3), 2).order, 2)) == []
+    assert dealt(asked(5), 2) == [0, 1, 0, 1, 0]
+    assert dealt(asked(3, votes=3), 2) == [0] * 3 + [1] * 3 + [0] * 3
+    assert dealt(asked(1, votes=20), 2) == [0] * MOST_ALIKE + [1] * MOST_ALIKE + [0] * (20 - 2 * MOST_ALIKE)
 
 
-def test_one_that_is_ahead_waits_for_the_others_before_too_much_is_read():
-    n_read, seen = [0], []
+def test_results_are_given_in_the_order_of_the_prompts():
+    pairs = [(1, "b"), (1, "d"), (0, "a"), (0, "c"), (1, "e")]
+    assert list(in_turn(pairs, [0, 1, 0, 1, 1])) == list("abcde")
 
-    def source():
-        for one in asked(3 * MOST_WAITING):
-            n_read[0] += 1
-            yield one
 
-    dealt = Dealt(source(), 2)
-    fast = threading.Thread(target=lambda: seen.extend(dealt.share(0)), daemon=True)
-    fast.start()
-    fast.join(0.3)
-    assert fast.is_alive() and n_read[0] <= 2 * MOST_WAITING + 1
-    assert len(list(dealt.share(1))) == 3 * MOST_WAITING // 2
-    fast.join(5)
-    assert len(seen) == 3 * MOST_WAITING // 2
+def test_nothing_of_a_context_is_changed_while_replicas_compute(model, opened, monkeypatch):
+    slowed(monkeypatch, (0.005,))
+    for after in ("together", "adapter", "close"):
+        generator = opened(model)
+        outer = together(generator)
+        outer.__enter__()
+        rows = generator.generate(asked())
+        next(rows)
+        assert replica_threads()
+        if after == "together":
+            outer.__exit__(None, None, None)
+        elif after == "adapter":
+            generator.use_adapter(adapter(model, 1))
+        else:
+            generator.close()
+        assert not replica_threads()
+
+
+def test_an_interrupt_while_threads_end_is_raised_when_all_have(model, opened, monkeypatch):
+    generator = opened(model)
+    slowed(monkeypatch, (0.01,))
+    rows = generator.generate(asked())
+    next(rows)
+    join, raised = threading.Thread.join, []
+
+    def interrupted(self, timeout=None):
+        if not raised:
+            raised.append(1)
+            raise KeyboardInterrupt
+        return join(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rows.close()
+    assert not replica_threads() and all(one._context.crew.limit is None for one in generator._replicas)
+
+
+def test_without_memory_for_another_one_computes_alone(model, opened, monkeypatch):
+    def refused(self):
+        raise SgError("no memory")
+
+    monkeypatch.setattr(LlamaGenerator, "_replica", refused)
+    generator, one = opened(model), opened(model, 1)
+    assert list(generator.generate(asked())) == list(one.generate(asked())) and generator.n_replicas == 1
+
+
+def test_a_refused_adapter_leaves_all_as_they_were(model, opened, tmp_path):
+    generator = opened(model)
+    usual = list(generator.score(questions()))
+    with pytest.raises(SgError):
+        generator.use_adapter(tmp_path / "none.gguf")
+    assert list(generator.score(questions())) == usual
+    other = opened(model)
+    with pytest.raises(SgError):
+        other.use_adapter(tmp_path / "none.gguf")
+    assert list(other.score(questions())) == usual
+
+
+def test_a_prefix_that_finds_no_room_is_computed_anew(model, opened, monkeypatch):
+    usual = everything(opened(model))
+    monkeypatch.setattr(Context, "copy", lambda self, source, sequence: False)
+    generator = opened(model)
+    scores = [(one.prompt_id, one.logprobs) for one in generator.score(questions())]
+    apart = [abs(a - b) for (_, x), (_, y) in zip(scores, usual[2], strict=True) for a, b in zip(x, y, strict=True)]
+    assert max(apart) < 0.02
+
+
+def test_grammars_are_compiled_one_at_a_time_and_stderr_stays(model, opened, capfd):
+    generator = opened(model)
+    rules = [f'root ::= "a{i}" | "b"' for i in range(40)]
+    rows = [
+        replace(one, sampling=replace(one.sampling, grammar=rule)) for one, rule in zip(asked(), rules, strict=True)
+    ]
+    assert len(list(generator.generate(rows))) == len(rows)
+    os.write(2, b"still here")
+    assert "still here" in capfd.readouterr().err
 
 
 def test_two_processors_have_two_unless_a_second_pool_is_large():

@@ -52,10 +52,10 @@ class Greedy:
         """One reply for each question, in order."""
         room = answer_room(job)
         sampling = self._sampling(job, Sampling(temperature=0.0, max_tokens=room.n_new))
-        asked = (
+        asked = [
             Prompt(id, self._segments(job, question, room), sampling, settled=self.settled)
             for id, question in zip(ids, questions, strict=True)
-        )
+        ]
         found = {one.prompt_id: one.text for one in job.generator.generate(asked)}
         return [Reply(prompts.parse_output(job.task, found[id], self.form.lead)) for id in ids]
 
@@ -84,12 +84,12 @@ class Vote:
         room = answer_room(job)
         drawn = Sampling(temperature=self.temperature, top_k=self.top_k, max_tokens=room.n_new)
         sampling = _sampling(job, self.form, drawn)
-        asked = (
+        asked = [
             Prompt(f"{id}-{vote}", built, sampling, seed_of(id, vote))
             for id, question in zip(ids, questions, strict=True)
             for built in [segments(job, self.form, question, room)]
             for vote in range(self.n_votes)
-        )
+        ]
         found = {one.prompt_id: one for one in job.generator.generate(asked)}
         return [
             self._winner(job, question.input, [found[f"{id}-{vote}"].text for vote in range(self.n_votes)])
@@ -184,11 +184,11 @@ def scores_of(
     found: dict[str, tuple[float, ...]] = {}
     for examples, places in _by_examples(questions).items():  # what a call's prompts share is read once
         heads = prompts.answer_heads(job.task, form, examples) if end else ()
-        asked = (
+        asked = [
             ScoredPrompt(ids[i], built, continuations, end=end, ending=ending, settled=settled, heads=heads)
             for i in places
             for built in [segments(job, form, questions[i], room)]
-        )
+        ]
         found |= {one.prompt_id: one.logprobs for one in job.generator.score(asked)}
     return [found[id] for id in ids]
 

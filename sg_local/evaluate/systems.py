@@ -29,7 +29,7 @@ class System:
     adapter, SAME that of the system `on` which it builds; once it has answered, the form's own name. `kind` is the only
     kind of task that it answers and `setting` the one of EvalSettings that it waits for. `serves` is the kind of task
     for which predict and serve give its answers; `asked` says how predict is asked for them: as `Asking` has
-    labels, or by votes (empty: it cannot be).
+    labels, or by votes (empty: it cannot be). One that `is_on_trial` answers for nothing but the choice of its form.
     """
 
     name: str
@@ -44,6 +44,7 @@ class System:
     setting: str = ""
     serves: Kind | None = None
     asked: str = ""
+    is_on_trial: bool = False
 
     def answers(self, task: Task, settings: EvalSettings) -> bool:
         """Whether it has a part in the evaluation of a task: only tasks with labels restrict answers to them."""
@@ -66,16 +67,10 @@ class System:
     def on_trial(self) -> System:
         """The same system on the rows that choose its form."""
         name, on = (f"dev_{one.removeprefix('base_')}" if one else "" for one in (self.name, self.on))
-        return replace(self, name=name, on=on, title=f"{CHOOSING}{self.title}")
-
-    @property
-    def is_on_trial(self) -> bool:
-        """Whether its answers only choose its form."""
-        return self.title.startswith(CHOOSING)
+        return replace(self, name=name, on=on, title=f"choosing the prompt: {self.title}", is_on_trial=True)
 
 
 BEST = ", best prompt"
-CHOOSING = "choosing the prompt: "
 
 SYSTEMS = (
     System(BASE, "base", "free", f"base{BEST}", "greedy", form=EACH, asked=FREE),

@@ -16,6 +16,7 @@ from sg_local.backends import EngineSettings, Generator, asks_server, needs_mode
 from sg_local.files import file_digest
 from sg_local.records import SgError
 from sg_local.run import Run
+from sg_local.words import counted
 
 if TYPE_CHECKING:
     from sg_local.job.job import OpenRun
@@ -57,6 +58,7 @@ def begin_alike(job: OpenRun, runs: Iterable[Run]) -> None:
             kept = {KEY: found[KEY]}
             if held_engine(job.backend, settings, kept) != engine_beside(job.backend, settings):
                 told = f"weights {found[KEY]['format']}, {found[KEY]['n_parallel']} sequences at a time"
+                told += f" in {counted(kept[KEY].get('n_replicas', 1), 'context')}"
                 job.said.append(f"Engine as in run {run.name}, which has the same task, model and seed: {told}.")
                 job.record |= kept
             return

@@ -95,7 +95,7 @@ def _round(
     logger.debug("round %d: %d accepted so far, temperature %g", index, len(accepted), temperature)
     targets = targets_of_round(job, Round(index, size, temperature), accepted)
     asks = [_ask(job, index, i, target, accepted, temperature) for i, target in enumerate(targets)]
-    for ask, completion in zip(asks, in_order(asks, job.generator.generate(ask.prompt for ask in asks)), strict=True):
+    for ask, completion in zip(asks, in_order(asks, job.generator.generate([ask.prompt for ask in asks])), strict=True):
         row = known.get(ask.id) or _judged(job, ask, completion, pool)
         if not row.rejected:
             pool.append(row.input)

@@ -159,13 +159,18 @@ class Context:
         """Let `target` begin with the first `n_tokens` of `source`, without a copy."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, n_tokens)
 
-    def copy(self, source: Context, sequence: int) -> None:
-        """Let a sequence of another context of the same model, which computes nothing now, stand here too."""
+    def copy(self, source: Context, sequence: int) -> bool:
+        """Let a sequence of another context of the same model, which computes nothing now, stand here too.
+
+        False where there is no room for it.
+        """
         size = lib.llama_state_seq_get_size(source.pointer, sequence)
         data = (ctypes.c_uint8 * size)()
         n_read = lib.llama_state_seq_get_data(source.pointer, data, size, sequence)
-        if n_read != size or lib.llama_state_seq_set_data(self._pointer, data, size, sequence) != size:
-            raise SgError(f"llama.cpp could not copy a sequence of {size} bytes: {log().cause()}.")
+        if n_read == size and lib.llama_state_seq_set_data(self._pointer, data, size, sequence) == size:
+            return True
+        self.forget(sequence)
+        return False
 
     def forget(self, sequence: int, start: int = 0) -> None:
         """Drop a sequence from position `start` on; of a closed context, whose work ends late, nothing is left."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import llama_cpp as lib
 
@@ -20,7 +20,7 @@ from sg_local.backends.llama_cpp.library import log
 from sg_local.backends.llama_cpp.prefix import Prefix, shared_length
 from sg_local.backends.llama_cpp.probe import GIVEN, EngineChoice
 from sg_local.backends.llama_cpp.referee import Referee
-from sg_local.backends.llama_cpp.replicas import Dealt, in_turn, side_by_side
+from sg_local.backends.llama_cpp.replicas import FEWEST, Work, in_turn
 from sg_local.backends.llama_cpp.rows import Row, Writer
 from sg_local.backends.llama_cpp.sampling import Candidates, Grammars, Tools
 from sg_local.backends.llama_cpp.scheduler import Scheduler, Share
@@ -32,6 +32,10 @@ from sg_local.backends.session import Watch
 from sg_local.gguf import GgufFile
 from sg_local.gguf.adapter import check_adapter, read_adapter
 from sg_local.records import Completion, ModelInfo, Prompt, Score, ScoredPrompt, Segments, SgError
+
+logger = logging.getLogger(__name__)
+
+Scored = tuple[ScoreRequest, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ class LlamaGenerator:
         self.referee = Referee(parts.model, parts.vocab.size, parts.context, self, format)
         self.adapter: object | None = None
         self.in_use: object | None = None
+        self.n_replicas = parts.n_replicas
         self._replicas: list[LlamaGenerator] = [self]
+        self._work: Work[Any, Any] | None = None
         self._adapter_path: Path | None = None
         self._busy = False
         self._heads: tuple[Segments, ...] = ()
@@ -90,33 +96,33 @@ class LlamaGenerator:
     def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         """One completion per prompt, in the order they end; at most twice `n_parallel` prompts are read ahead.
 
-        Raises SgError for a prompt that leaves no room in the context and for a grammar that does not parse.
+        A list of many is dealt out to the replicas, which go on while nobody reads. Raises SgError for a prompt that
+        leaves no room in the context and for a grammar that does not parse.
         """
         with self._alone():
-            dealt = Dealt(prompts, self.n_replicas)
-            few = dealt.few()
-            if few is not None:
-                yield from self._written(chain(few, dealt.rest()), self._context.plan.n_parallel)
+            if not self._is_worth_dealing(prompts):
+                yield from self._written(prompts, self._context.plan.n_parallel)
                 return
-            replicas = self._begun_alike(dealt)
+            replicas = self._begun_alike(prompts)
             n_parallel = -(-self._context.plan.n_parallel // len(replicas))
-            work = partial(LlamaGenerator._written, n_parallel=n_parallel, begins=False)
-            with closing(side_by_side(replicas, dealt, work)) as pairs:
-                yield from (one for _, one in pairs)
+            work: Work[Prompt, Completion] = Work(
+                replicas, prompts, partial(LlamaGenerator._written, n_parallel=n_parallel, begins=False)
+            )
+            with self._at(work):
+                for _, one in work.results():
+                    yield one
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
         """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
         with self._alone():
-            dealt = Dealt(prompts, self.n_replicas)
-            few = dealt.few()
-            if few is not None:
-                found = self._scored(chain(few, dealt.rest()))
+            if not self._is_worth_dealing(prompts):
+                found = self._scored(prompts)
                 yield from (Score(one.id, self.referee.settled(one, scores)) for one, scores in found)
                 return
-            replicas = self._begun_alike(dealt)
-            work = partial(LlamaGenerator._scored, begins=False)
-            with closing(side_by_side(replicas, dealt, work)) as pairs:
-                for one, scores in in_turn(pairs, dealt.order, len(replicas)):
+            replicas = self._begun_alike(prompts)
+            work: Work[ScoredPrompt, Scored] = Work(replicas, prompts, partial(LlamaGenerator._scored, begins=False))
+            with self._at(work):
+                for one, scores in in_turn(work.results(), work.order):
                     yield Score(one.id, self.referee.settled(one, scores))
 
     def _written(
@@ -127,19 +133,35 @@ class LlamaGenerator:
         scheduler = Scheduler(self._context, self._prefix, writer, self._rows(prompts), share, n_parallel)
         return scheduler.run(begins=begins)
 
-    def _scored(
-        self, prompts: Iterable[ScoredPrompt | None], *, begins: bool = True
-    ) -> Iterator[tuple[ScoreRequest, tuple[float, ...]]]:
+    def _scored(self, prompts: Iterable[ScoredPrompt], *, begins: bool = True) -> Iterator[Scored]:
         scorer = Scorer(self._context, self._prefix, self._vocab.size, kept=self._kept)
-        questions = (self.question(prompt) for prompt in prompts if prompt is not None)
-        return scorer.unsettled(questions, begins=begins)
+        return scorer.unsettled((self.question(prompt) for prompt in prompts), begins=begins)
+
+    def _is_worth_dealing(self, prompts: object) -> TypeGuard[Sequence[Any]]:
+        """Whether replicas share these prompts: a list of enough of them. One alone reads what comes bit by bit."""
+        return self.n_replicas > 1 and isinstance(prompts, Sequence) and len(prompts) >= FEWEST and self._has_replicas()
+
+    @contextmanager
+    def _at(self, work: Work[Any, Any]) -> Iterator[None]:
+        """While replicas are at work, so that they have ended before anything else is done to a context."""
+        self._work = work
+        try:
+            yield
+        finally:
+            self._end_work()
+
+    def _end_work(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work.end()
 
     def use_adapter(self, path: Path | None) -> None:
         """Answer with this adapter from now on; None: the base. Raises SgError for an adapter of another base."""
-        self._adapter_path = path
+        self._end_work()
+        adapter = None if path is None else self.load_adapter(path)
         for one in self._replicas[1:]:
             one.use_adapter(path)
-        adapter = None if path is None else self.load_adapter(path)
+        self._adapter_path = path
         self.set_adapter(adapter)
         if self.adapter is not None:
             self.free_adapter(self.adapter)
@@ -156,6 +178,7 @@ class LlamaGenerator:
         try:
             yield
         finally:
+            self._end_work()
             for one in self._replicas:
                 one._kept.close()
 
@@ -212,6 +235,7 @@ class LlamaGenerator:
         """Free everything. Closing twice is fine."""
         if self._model is None:
             return
+        self._end_work()
         for one in self._replicas[1:]:
             one.close()
         self.tools.grammars.close()
@@ -224,17 +248,12 @@ class LlamaGenerator:
         self._model = self.adapter = None
 
     @property
-    def n_replicas(self) -> int:
-        """Contexts that compute side by side where there is enough to do."""
-        return self.parts.n_replicas
-
-    @property
     def n_threads(self) -> int:
         """The most threads that compute."""
         return self._context.plan.n_threads
 
     def limited(self, n_threads: int | None) -> None:
-        """Compute with so many threads at most from the next decode on; None: with all (replicas.Replica)."""
+        """Compute with so many threads at most from the next decode on; None: with all."""
         self._context.crew.limit = n_threads
 
     def interrupt(self, *, wanted: bool = True) -> None:
@@ -242,16 +261,24 @@ class LlamaGenerator:
         self._context.interrupt(wanted=wanted)
         self.referee.interrupt(wanted=wanted)
 
-    def _begun_alike(self, dealt: Dealt[Prompt] | Dealt[ScoredPrompt]) -> list[LlamaGenerator]:
+    def _begun_alike(self, prompts: Sequence[Prompt] | Sequence[ScoredPrompt]) -> list[LlamaGenerator]:
         """All replicas, each with what the prompts begin with, which is computed once."""
-        first: Sequence[Prompt | ScoredPrompt] = dealt.ahead(2 * self._context.plan.n_parallel)
         self._prefix.begin()
+        first = prompts[: 2 * self._context.plan.n_parallel]
         self._prefix.cover([self._prompt_tokens(one.id, one.segments, 0) for one in first])
-        while len(self._replicas) < self.n_replicas:
-            self._replicas.append(self._replica())
         for one in self._replicas[1:]:
             one._prefix.take_over(self._prefix)
         return self._replicas
+
+    def _has_replicas(self) -> bool:
+        """All replicas are there, made when first of use; False where there is no memory for them."""
+        try:
+            while len(self._replicas) < self.n_replicas:
+                self._replicas.append(self._replica())
+        except SgError as error:
+            logger.warning("one context computes alone: %s", error.message)
+            self.n_replicas = len(self._replicas)
+        return len(self._replicas) > 1
 
     def _replica(self) -> LlamaGenerator:
         """Another context of the model that computes what this one does."""
@@ -259,7 +286,11 @@ class LlamaGenerator:
         smaller = replace(plan, n_parallel=-(-plan.n_parallel // n), n_pools=n)
         context = Context(self._model, self._vocab.size, smaller, crew=Crew(plan.n_threads, self._context.crew))
         one = LlamaGenerator(replace(self.parts, context=context, n_replicas=1), owns_model=False)
-        one.use_adapter(self._adapter_path)
+        try:
+            one.use_adapter(self._adapter_path)
+        except BaseException:
+            one.close()
+            raise
         if self._kept.is_open:
             one._kept.open()
         return one

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,11 +74,14 @@ def load_model(path: Path, *, gpu_layers: int = 0, vocab_only: bool = False, cop
     return llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
 
 
+_CAPTURING = threading.Lock()  # there is one descriptor 2: two that put it back at a time would lose it
+
+
 @contextmanager
 def captured_stderr() -> Iterator[list[str]]:
     """Collect what C code prints on file descriptor 2: llama.cpp reports grammar errors there, past its own log."""
     lines: list[str] = []
-    with tempfile.TemporaryFile() as file:
+    with _CAPTURING, tempfile.TemporaryFile() as file:
         saved = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:

@@ -50,12 +50,11 @@ class Prefix:
         self._extend(wanted)
 
     def take_over(self, other: Prefix) -> None:
-        """Hold what another context's prefix holds on the same sequence, without computing it."""
+        """Hold what another context's prefix holds on the same sequence, without computing it; nothing without room."""
         if self._tokens == other._tokens and self._untouched and other._untouched:
             return
         self.clear()
-        if other._tokens:
-            self._context.copy(other._context, self.sequence)
+        if other._tokens and self._context.copy(other._context, self.sequence):
             self._tokens, self._untouched = list(other._tokens), other._untouched
 
     def clear(self) -> None:

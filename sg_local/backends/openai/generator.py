@@ -162,6 +162,12 @@ class EndpointGenerator:
         """What llama.cpp on this machine runs; None before it is needed."""
         return getattr(self._here, "choice", None)
 
+    @property
+    def n_replicas(self) -> int:
+        """In how many contexts llama.cpp on this machine computes."""
+        n: int = getattr(self._here, "n_replicas", 1)
+        return n
+
     def session(self) -> Any:
         """A server's session: on this machine alone."""
         from sg_local.backends.llama_cpp import LlamaGenerator
