@@ -57,6 +57,7 @@ LABEL_BIAS = "label_bias.json"
 
 GAINED = {
     "channel": False,
+    "n_per_draw": 1,
     "n_orders": 1,
     "backward": False,
     "evidence": "direct",

@@ -1,5 +1,6 @@
 """Synthesis: both passes on the scripted backend, and what a kill at any byte leaves behind."""
 
+import itertools
 import os
 import random
 from collections import Counter
@@ -67,6 +68,23 @@ def test_labels_are_asked_in_balance(run, routing, scripted):
 def test_generation_writes_the_output_first(run, fluent, scripted):
     synth.synthesise(job_of(run, fluent, scripted), lambda event: None)
     assert all(row.label_asked and row.label_scores == () for row in rows_of(run)[1])
+
+
+def test_some_inputs_of_a_label_are_asked_for_with_the_same_draw_and_side_by_side(run, routing, scripted):
+    synth.synthesise(job_of(run, routing, scripted), lambda event: None)
+    asked = [one for one in scripted.asked if one.id in {row.id for row in rows_of(run)[0]}]
+    second = [one.segments for one in asked[16:32]]
+    sizes = [len(list(group)) for _, group in itertools.groupby(second)]
+    assert set(sizes) <= {1, 2} and sizes.count(2) >= 6 and len(set(second)) == len(sizes)
+    assert len({one.seed for one in asked}) == len(asked)
+
+
+def test_without_shared_draws_every_prompt_shows_its_own(run, routing, scripted):
+    synth.synthesise(job_of(run, routing, scripted, replace(SETTINGS, n_per_draw=1)), lambda event: None)
+    rows = {row.id: row for row in rows_of(run)[0]}
+    asked = [one for one in scripted.asked if one.id in rows]
+    later = [one.segments for one in asked if rows[one.id].round > 0]
+    assert len(set(later)) > 0.8 * len(later), "draws may be alike by chance"
 
 
 def test_the_last_round_asks_for_what_is_likely_to_be_needed(run, routing, scripted):

@@ -135,6 +135,7 @@ class Restricted:
 class RoughGreedy(Greedy):
     """Free text for rows that only choose or calibrate: a near tie falls as it may."""
 
+    known_as: ClassVar[str] = Greedy.__name__
     settled: ClassVar[bool] = False
 
 
@@ -142,6 +143,7 @@ class RoughGreedy(Greedy):
 class RoughRestricted(Restricted):
     """Labels for rows that only choose or calibrate: a near tie falls as it may."""
 
+    known_as: ClassVar[str] = Restricted.__name__
     settled: ClassVar[bool] = False
 
 

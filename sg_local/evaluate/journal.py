@@ -92,7 +92,7 @@ class AnswerJournal:
 
     def _ids(self, ask: Ask, questions: Sequence[EvalQuestion]) -> list[str]:
         shape = [self.job.task.schema] if self.job.task.schema and self.job.settings.constrain else []
-        made_by = digest([type(ask.way).__name__, _shape(ask.way), self.job.generator.info.digest, *shape])
+        made_by = digest([_name(ask.way), _shape(ask.way), self.job.generator.info.digest, *shape])
         return [question.id(ask.name, f"{made_by} {self.adapter}") for question in questions]
 
     def _tell(self, name: str, title: str, done: int, wanted: int, latest: tuple[str, ...] = ()) -> None:
@@ -133,6 +133,12 @@ class AnswerJournal:
 
     def _latest(self, ids: Ids) -> tuple[str, ...]:
         return tuple(f"{row.input} -> {row.text}" for row in (self.known[id] for id in ids[-3:]))
+
+
+def _name(way: Way) -> str:
+    """What ids call a way: one whose near ties fall as they may is the same way."""
+    name: str = getattr(way, "known_as", type(way).__name__)
+    return name
 
 
 def _shape(way: Way) -> dict[str, Any]:

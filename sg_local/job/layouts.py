@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BEGUN_WITH = (
     ("synth", "channel", False),
+    ("synth", "n_per_draw", 1),
     ("filter", "evidence", "direct"),
     ("filter", "named_label", {"on": False}),
     ("train", "layout", LEAD),

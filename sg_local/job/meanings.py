@@ -52,6 +52,7 @@ SYNTH = {
     "balance": "Ask most for the labels that are rarest so far.",
     "round_size": "Inputs asked for before the pool of examples is renewed.",
     "n_pool": "Accepted inputs shown beside the examples in a prompt.",
+    "n_per_draw": "Inputs of a label asked for with the same examples from the pool, which are read once.",
     "temperature": "Sampling temperature while inputs are written.",
     "hotter": "Added to the temperature while a third of the inputs are duplicates.",
     "top_k": "Sample each token from this many most likely ones.",

@@ -38,6 +38,7 @@ PAPER_SYNTH = {
     "balance": False,
     "round_size": 10,
     "n_pool": 10,
+    "n_per_draw": 1,
     "hotter": 0.0,
     "top_p": 1.0,
     "n_votes": 10,

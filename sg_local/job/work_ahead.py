@@ -62,7 +62,7 @@ def _synth(job: OpenRun, rows: RowsAhead) -> float:
     pair = rows.n_input + rows.n_output
     n_rounds = ceil(rows.n_asked / settings.round_size)
     drawn = (1 + settings.n_pool) / 2 * pair
-    asked = rows.n_asked * (drawn + WRITTEN * rows.n_input)
+    asked = rows.n_asked * (drawn / (settings.n_per_draw if labels else 1) + WRITTEN * rows.n_input)
     if settings.steer and settings.style == "continue" and not labels:
         asked += rows.n_asked * (drawn + WRITTEN * rows.n_output)
     n = rows.n_inputs - rows.n_labelled

@@ -94,8 +94,12 @@ def _round(
     temperature = job.settings.temperature + (job.settings.hotter if _is_repeating(job, before) else 0.0)
     logger.debug("round %d: %d accepted so far, temperature %g", index, len(accepted), temperature)
     targets = targets_of_round(job, Round(index, size, temperature), accepted)
-    asks = [_ask(job, index, i, target, accepted, temperature) for i, target in enumerate(targets)]
-    for ask, completion in zip(asks, in_order(asks, job.generator.generate([ask.prompt for ask in asks])), strict=True):
+    draws = _draws(job, targets)
+    asks = [_ask(job, (index, i, draws[i]), target, accepted, temperature) for i, target in enumerate(targets)]
+    alike = sorted(asks, key=lambda ask: draws[ask.index])  # the engine reads neighbours of one text once
+    for ask, completion in zip(
+        asks, in_order(asks, job.generator.generate([ask.prompt for ask in alike])), strict=True
+    ):
         row = known.get(ask.id) or _judged(job, ask, completion, pool)
         if not row.rejected:
             pool.append(row.input)
@@ -138,13 +142,29 @@ class InputAsk:
         return self.prompt.id
 
 
+def _draws(job: Synthesis, targets: Sequence[Target]) -> list[int]:
+    """Whose draw from the pool each place of a round shows: its own or, for the same label, an earlier place's."""
+    most, found, last = job.settings.n_per_draw, list[int](), dict[str, list[int]]()
+    for i, target in enumerate(targets):
+        same = last.setdefault(target.text, []) if job.task.labels and target.text is not None else []
+        if not same or len(same) >= most:
+            same.clear()
+        same.append(i)
+        found.append(same[0])
+    return found
+
+
 def _ask(
-    job: Synthesis, round_index: int, index: int, target: Target, accepted: Sequence[InputRow], temperature: float
+    job: Synthesis, place: tuple[int, int, int], target: Target, accepted: Sequence[InputRow], temperature: float
 ) -> InputAsk:
-    """The prompt for one new input: shuffled demonstrations and a draw from the accepted pool."""
+    """The prompt for one new input, in its round and place: shuffled demonstrations and a draw from the accepted pool.
+
+    The draw is that of a place in the same round.
+    """
+    round_index, index, draw = place
     id = row_id(job.task.digest, "input", round_index, index, job.seed)
     seed = seed_of(id)
-    rng = random.Random(seed)
+    rng = random.Random(seed_of(row_id(job.task.digest, "input", round_index, draw, job.seed)))
     shown = shuffled_examples(job, round_index, index)
     by_label = bool(job.task.labels) and target.text is not None and job.settings.style == "continue"
     drawn = drawn_pool(job, [row for row in accepted if not by_label or row.label_asked == target.text], rng)

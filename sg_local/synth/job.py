@@ -24,6 +24,7 @@ class SynthSettings:
     """How pairs are synthesised. Lengths are in tokens; `n_inputs` None means: keep whatever `n_asked` yields.
 
     `style` is `continue` or `paper` (prompts); `balance` asks most for the labels that are rarest so far;
+    `n_per_draw` inputs of one label are asked for with the same rows of the pool in their prompt, which is read once;
     `hotter` is added to the temperature while more than a third of a round's rows are duplicates. `constrain` lets
     votes be nothing but labels, or nothing but JSON that fits the task's schema. `channel` scores each label also by
     how likely it makes the input, in up to `n_orders` orders of the demonstrations; `backward` scores tied votes of a
@@ -37,6 +38,7 @@ class SynthSettings:
     balance: bool = True
     round_size: int = 32
     n_pool: int = 4
+    n_per_draw: int = 2
     temperature: float = 0.9
     hotter: float = 0.1
     top_k: int = 40
