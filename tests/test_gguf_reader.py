@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gguf as reference
@@ -10,7 +11,7 @@ import pytest
 from tiny_models import TinySpec, write_model
 
 from sg_local import gguf
-from sg_local.gguf import quants
+from sg_local.gguf import GgufFile, quants, reader
 from sg_local.records import SgError
 
 BASES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32")
@@ -125,3 +126,28 @@ def test_old_versions_and_missing_files_are_named(tmp_path):
         gguf.check_model(tmp_path / "none.gguf")
     with pytest.raises(SgError, match="folder"):
         gguf.check_model(tmp_path)
+
+
+def test_a_header_is_parsed_once_while_its_file_stays_as_it_is(tmp_path, monkeypatch):
+    path = write_model(tmp_path / "tiny.gguf", TinySpec(layers=1))
+    parsed, parse = [], GgufFile._parse_header
+    monkeypatch.setattr(GgufFile, "_parse_header", lambda self, data: parsed.append(1) or parse(self, data))
+
+    def names() -> list[str]:
+        with GgufFile(path) as file:
+            file.fields.pop("general.name", None)
+            return list(file.tensors)
+
+    first = names()
+    assert names() == first and len(parsed) == 2, "a file that has just changed may change again unseen"
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    monkeypatch.setattr(reader.time, "time", lambda: path.stat().st_ctime + reader.RESTED_S)
+    assert names() == first and names() == first and len(parsed) == 3
+    with GgufFile(path) as file:
+        assert "general.name" in file.fields, "what one opening changes is its own"
+    whole = path.read_bytes()
+    write_model(path, TinySpec(layers=2))
+    assert len(names()) > len(first)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SgError, match="damaged or cut off"):
+        names()

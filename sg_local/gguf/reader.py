@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -82,6 +83,25 @@ class Tensor:
         return self.rows * self.row_bytes
 
 
+@dataclass(frozen=True)
+class _Parsed:
+    """A header that was found whole and sound."""
+
+    fields: dict[str, Field]
+    tensors: dict[str, Tensor]
+    alignment: int
+    data_start: int
+
+
+RESTED_S, MOST_PARSED = 2.0, 8
+_PARSED: dict[tuple[Any, ...], _Parsed] = {}
+"""Headers by the identity of their files: a job opens its base some hundred times, and a vocabulary is long."""
+
+
+def _identity(path: Path, found: os.stat_result) -> tuple[Any, ...]:
+    return (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
 class GgufFile:
     """An open GGUF file: `fields` and `tensors` by name, in file order. Use as a context manager."""
 
@@ -94,9 +114,12 @@ class GgufFile:
         self._map: mmap.mmap | None = None
         self._file = _open(self.path)
         try:
-            self.size = os.fstat(self._file.fileno()).st_size
+            found = os.fstat(self._file.fileno())
+            self.size = found.st_size
             _check_magic(self.path, self._file.read(N_BYTES))
-            self._parse()
+            if not self._recall(found):
+                self._parse()
+                self._remember(found)
         except BaseException:
             self._file.close()
             raise
@@ -149,6 +172,24 @@ class GgufFile:
         step = max(1, SLAB_BYTES // (4 * tensor.columns))
         for start in range(0, tensor.rows, step):
             yield start, min(start + step, tensor.rows)
+
+    def _recall(self, found: os.stat_result) -> bool:
+        """Take over the header that an earlier opening of these bytes has parsed."""
+        known = _PARSED.get(_identity(self.path, found))
+        if known is None:
+            return False
+        self.fields, self.tensors = dict(known.fields), dict(known.tensors)
+        self.alignment, self.data_start = known.alignment, known.data_start
+        return True
+
+    def _remember(self, found: os.stat_result) -> None:
+        """Keep what was parsed, unless the file has changed so lately that a change more would look the same."""
+        if time.time() - max(found.st_mtime, found.st_ctime) < RESTED_S:
+            return
+        while len(_PARSED) >= MOST_PARSED:
+            _PARSED.pop(next(iter(_PARSED)), None)
+        parsed = _Parsed(dict(self.fields), dict(self.tensors), self.alignment, self.data_start)
+        _PARSED[_identity(self.path, found)] = parsed
 
     def _parse(self) -> None:
         with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
