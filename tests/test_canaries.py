@@ -104,7 +104,7 @@ def test_the_command_line_trains_a_copy_and_leaves_the_adapter(own_folder):
         assert done.exit_code == 0, (done.output, done.exception)
         return done
 
-    small = ["--backend", "scripted", "--set", "synth.n_inputs=12", "--set", "eval.resamples=20"]
+    small = ["--backend", "scripted", "--set", "synth.n_inputs=32", "--set", "eval.resamples=20"]
     typed("run", "support_routing", "--name", "r", "--yes", *small)
     run = Run(own_folder / "runs" / "r")
     before = {name: run.path(name).read_bytes() for name in ("adapter.gguf", "train.jsonl", "valid.jsonl")}

@@ -24,7 +24,7 @@ def synthesised(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthesised")
     runs, home = ["--runs", str(folder / "runs")], {"SG_LOCAL_HOME": str(folder / "home")}
     for line in (
-        ["synth", "support_routing", "--backend", "scripted", "--name", "trial", "--set", "synth.n_inputs=40"],
+        ["synth", "support_routing", "--backend", "scripted", "--name", "trial", "--set", "synth.n_inputs=64"],
         ["filter", "trial"],
     ):
         done = CliRunner().invoke(app, [*line, *runs], env=home)

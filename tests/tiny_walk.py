@@ -54,7 +54,7 @@ def small_settings(export: Mapping[str, Any] = {}) -> dict[str, Any]:  # noqa: B
     """Settings for a walk of seconds; a fused file must keep the tuning but need not say the same noise."""
     assert set(MAKES_SENSE) < {field.name for field in dataclasses.fields(FilterSettings)}
     return {
-        "synth": {**HOT, "n_inputs": None, "n_asked": 64, "round_size": 8, "n_votes": 2},
+        "synth": {**HOT, "n_inputs": None, "n_asked": 64, "round_size": 8, "n_per_draw": 1, "n_votes": 2},
         "filter": {"policy": "asked", **{rule: {"on": False} for rule in MAKES_SENSE}},
         "train": {"rank": 4, "alpha": 8.0, "lr": 0.01, "epochs": 6, "batch_size": 8, "valid_every": 6, **EVERY_LAYER},
         "export": {"types": ("Q8_0", "Q4_K_M"), "min_equal": 0.0, **export},

@@ -76,7 +76,7 @@ class LiveNarrator:
         self.waiting = ""
         self.stage_began = now_s()
         self.pace = Pace(now_s)
-        self.live = Live(get_renderable=self.view, console=self.console, refresh_per_second=8, transient=True)
+        self.live = Live(get_renderable=self.view, console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         self.live.start()

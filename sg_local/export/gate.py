@@ -206,7 +206,7 @@ def check_answers(job: Export, n_equal: int, n_ties: int, n_answers: int) -> Che
 
 def engine_settings(job: Export) -> EngineSettings:
     """How the gate opens a file."""
-    return EngineSettings(n_ctx=job.settings.n_ctx, fast_copy=False, cache=job.cache)
+    return EngineSettings(n_ctx=job.settings.n_ctx, fast_copy=False, cache=job.cache, n_replicas=1)
 
 
 @contextmanager

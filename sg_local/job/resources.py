@@ -135,7 +135,7 @@ def memory_of(job: OpenRun, stage: str) -> int:
     if stage == "synth" and asks_server(job.backend):
         return ASKING
     if stage == "export":
-        usual = dataclasses.replace(job.plan["engine"], n_parallel=None, n_threads=None)
+        usual = dataclasses.replace(job.plan["engine"], n_parallel=None, n_threads=None, n_replicas=1)
         largest = max((one.n_bytes for one in wanted(job) if one.folder is None), default=0)
         need = engine_need(job.base.path, usual)
         return dataclasses.replace(need, weights=max(need.weights, largest)).resident + behind
