@@ -210,7 +210,7 @@ def file_digest(path: Path, cache: Path | None = None) -> str | None:
     facts = path.stat()
     if time.time() - facts.st_mtime < RESTED_S:
         return _sha256(path)
-    key = (path.resolve(), *_state(facts))
+    key = (path.resolve(), *state_of(facts))
     known = _known_digests()
     if key not in known:
         known[key] = _sha256(path) if cache is None else _cached_sha256(path, facts, cache)
@@ -223,7 +223,7 @@ def _known_digests() -> dict[tuple[Path, int, int, int, int], str]:
     return {}
 
 
-def _state(facts: os.stat_result) -> tuple[int, int, int, int]:
+def state_of(facts: os.stat_result) -> tuple[int, int, int, int]:
     """What sets a file apart from another that took its place, even one of its size and with its time of change.
 
     Whoever copies a file can give it any time of change (images and archives often do), but not the system's own.
@@ -232,7 +232,7 @@ def _state(facts: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def _cached_sha256(path: Path, facts: os.stat_result, cache: Path) -> str:
-    key = hashlib.sha256("\0".join(map(str, (path.resolve(), *_state(facts)))).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join(map(str, (path.resolve(), *state_of(facts)))).encode()).hexdigest()[:32]
     entry = cache / "digests" / f"{key}.json"
     known = _digest_in(entry)
     if known:

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sg_local.files import RESTED_S, state_of
 from sg_local.gguf.foreign import N_BYTES, what_else
 from sg_local.gguf.metadata import Allowance, check_kinds, check_values
 from sg_local.gguf.quants import dequantize
@@ -93,13 +94,9 @@ class _Parsed:
     data_start: int
 
 
-RESTED_S, MOST_PARSED = 2.0, 8
+MOST_PARSED = 8
 _PARSED: dict[tuple[Any, ...], _Parsed] = {}
 """Headers by the identity of their files: a job opens its base some hundred times, and a vocabulary is long."""
-
-
-def _identity(path: Path, found: os.stat_result) -> tuple[Any, ...]:
-    return (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class GgufFile:
@@ -175,7 +172,7 @@ class GgufFile:
 
     def _recall(self, found: os.stat_result) -> bool:
         """Take over the header that an earlier opening of these bytes has parsed."""
-        known = _PARSED.get(_identity(self.path, found))
+        known = _PARSED.get((self.path.resolve(), *state_of(found)))
         if known is None:
             return False
         self.fields, self.tensors = dict(known.fields), dict(known.tensors)
@@ -189,7 +186,7 @@ class GgufFile:
         while len(_PARSED) >= MOST_PARSED:
             _PARSED.pop(next(iter(_PARSED)), None)
         parsed = _Parsed(dict(self.fields), dict(self.tensors), self.alignment, self.data_start)
-        _PARSED[_identity(self.path, found)] = parsed
+        _PARSED[self.path.resolve(), *state_of(found)] = parsed
 
     def _parse(self) -> None:
         with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:

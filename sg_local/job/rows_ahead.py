@@ -17,11 +17,12 @@ from sg_local.job.events import RowsAhead
 from sg_local.prompts import PLAIN
 from sg_local.records import Candidate, InputRow, Segment
 from sg_local.run import CANDIDATES, INPUTS
+from sg_local.synth.job import ACCEPTED
 
 if TYPE_CHECKING:
     from sg_local.job.job import OpenRun
 
-ACCEPTED, KEPT = 0.7, 0.9  # of the inputs that are asked for; of the pairs
+KEPT = 0.9  # of the pairs
 TOKEN_BYTES = 4  # of a text, where nothing counts its tokens
 
 Count = Callable[[str], int]

@@ -14,13 +14,13 @@ from sg_local.records import LABELLED, OWN, Completion, InputRow, NoRows, Pair, 
 from sg_local.run import INPUTS
 from sg_local.synth import asking
 from sg_local.synth.given import is_enough
-from sg_local.synth.job import OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, rule_of
+from sg_local.synth.job import ACCEPTED, OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, rule_of
 from sg_local.synth.targets import Round, Target, drawn_pool, shuffled_examples, targets_of_round
 
 logger = logging.getLogger(__name__)
 
-SPARE, FEWEST, USUAL_SHARE = 1.1, 4, 0.7
-"""Inputs that a last round asks for, in what it is likely to need, and at least; the share that is usually accepted."""
+SPARE, FEWEST = 1.1, 4
+"""Inputs that a last round asks for, in what it is likely to need; and at least so many."""
 
 
 def write_inputs(job: Synthesis, on_event: OnEvent, given: Sequence[InputRow] = ()) -> None:
@@ -78,7 +78,7 @@ def _size(settings: SynthSettings, before: Sequence[InputRow]) -> int:
     if n_inputs is None:
         return settings.round_size
     told = len(rows) >= settings.round_size
-    share = max(sum(not row.rejected for row in rows), 1) / len(rows) if told else USUAL_SHARE
+    share = max(sum(not row.rejected for row in rows), 1) / len(rows) if told else ACCEPTED
     likely = math.ceil(SPARE * (n_inputs - n_accepted) / share)
     return min(settings.round_size, max(FEWEST, likely))
 

@@ -15,6 +15,9 @@ from sg_local.run import Run
 InputGate = Callable[[str, Sequence[str]], str]
 """(input, accepted inputs so far) -> `rule: reason` that rejects it, or an empty string."""
 
+ACCEPTED = 0.7
+"""The share of the inputs that are asked for which passes, as our tasks had it in the middle."""
+
 DEMONSTRATIONS = "demonstrations"
 """What a row calls the demonstrations that its prompt had no room for."""
 

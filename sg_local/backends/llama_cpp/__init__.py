@@ -124,11 +124,12 @@ def _parts(
     """The engine's parts around a loaded model, which is freed where they cannot be made."""
     try:
         vocab = Vocab(loaded)
-        on_cpu = not lib.llama_supports_gpu_offload() and on_node is None
-        follows = settings.n_threads is None and not lib.llama_supports_gpu_offload()
+        on_cpu = not lib.llama_supports_gpu_offload()
+        follows = settings.n_threads is None and on_cpu
         plan = ContextPlan(settings.n_ctx, choice.n_parallel, choice.n_threads, follows, on_node=on_node)
         context = Context(loaded, vocab.size, plan)
-        n_replicas = replicas_of(settings, choice.n_threads, choice.n_parallel, cell_bytes(loaded)) if on_cpu else 1
+        is_dealt = on_cpu and on_node is None
+        n_replicas = replicas_of(settings, choice.n_threads, choice.n_parallel, cell_bytes(loaded)) if is_dealt else 1
     except BaseException:
         lib.llama_model_free(loaded)
         raise

@@ -1,4 +1,8 @@
-"""The Generator over llama.cpp's low-level interface: one model, one context, one adapter at a time."""
+"""The Generator over llama.cpp's low-level interface: one model, one adapter at a time, one context or several.
+
+The module is longer than most: all of it acts on the same model, contexts and adapter, and what may not be done while
+another part is at work can only be seen side by side.
+"""
 
 from __future__ import annotations
 
@@ -116,14 +120,12 @@ class LlamaGenerator:
         """One score per prompt, in the order asked. Raises SgError for a prompt beyond the context."""
         with self._alone():
             if not self._is_worth_dealing(prompts):
-                found = self._scored(prompts)
-                yield from (Score(one.id, self.referee.settled(one, scores)) for one, scores in found)
+                yield from map(self._settled, self._scored(prompts))
                 return
             replicas = self._begun_alike(prompts)
             work: Work[ScoredPrompt, Scored] = Work(replicas, prompts, partial(LlamaGenerator._scored, begins=False))
             with self._at(work):
-                for one, scores in in_turn(work.results(), work.order):
-                    yield Score(one.id, self.referee.settled(one, scores))
+                yield from map(self._settled, in_turn(work.results(), work.order))
 
     def _written(
         self, prompts: Iterable[Prompt | None], n_parallel: int, *, begins: bool = True
@@ -135,7 +137,11 @@ class LlamaGenerator:
 
     def _scored(self, prompts: Iterable[ScoredPrompt], *, begins: bool = True) -> Iterator[Scored]:
         scorer = Scorer(self._context, self._prefix, self._vocab.size, kept=self._kept)
-        return scorer.unsettled((self.question(prompt) for prompt in prompts), begins=begins)
+        return scorer.run((self.question(prompt) for prompt in prompts), begins=begins)
+
+    def _settled(self, found: Scored) -> Score:
+        question, scores = found
+        return Score(question.id, self.referee.settled(question, scores))
 
     def _is_worth_dealing(self, prompts: object) -> TypeGuard[Sequence[Any]]:
         """Whether replicas share these prompts: a list of enough of them. One alone reads what comes bit by bit."""

@@ -8,7 +8,7 @@ last token of a continuation is never computed: nothing follows it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,7 +21,6 @@ from sg_local.backends.llama_cpp.rows import told
 from sg_local.backends.llama_cpp.sampling import log_normaliser
 from sg_local.backends.llama_cpp.vocab import Vocab
 from sg_local.backends.session import Token
-from sg_local.records import Score
 
 WINDOW = 64  # prompts looked at together for what they share
 MAX_ROWS = 128  # rows of logits kept from one decode: 25 MB for a vocabulary of 49,152
@@ -66,10 +65,6 @@ class Part:
         return 1 + sum(map(len, self.inner))
 
 
-Settle = Callable[[ScoreRequest, tuple[float, ...]], tuple[float, ...]]
-"""Given a question and its scores, the scores that decide."""
-
-
 class NoCells(Exception):
     """The pool has no room for a batch beside what runs."""
 
@@ -91,15 +86,10 @@ class Scorer:
         self._sequences = sequences if self._kept is None else range(1, FIRST)
         self._scratch = np.empty(vocab_size, np.float32)
 
-    def run(self, questions: Iterable[ScoreRequest], settle: Settle) -> Iterator[Score]:
-        """One score per question. However it is left, the pool keeps nothing but the shared prefix."""
-        for question, scores in self.unsettled(questions):
-            yield Score(question.id, settle(question, scores))
-
-    def unsettled(
+    def run(
         self, questions: Iterable[ScoreRequest], *, begins: bool = True
     ) -> Iterator[tuple[ScoreRequest, tuple[float, ...]]]:
-        """Each question with its scores, near ties as they fell.
+        """Each question with its scores, near ties as they fell. However it is left, the pool keeps the prefix alone.
 
         Unless it `begins` a call, what the prefix holds is this call's own.
         """

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Logits = Callable[[Sequence[int], tuple[int, ...]], np.ndarray]
 """(token ids, layers) -> float32 logits (tokens, vocabulary) of the model reduced to these layers."""
 
-MIN_TOKENS, MAX_TOKENS = 64, 64
+N_TOKENS = 64
 USUAL_SPREAD = 2.0  # standard deviation of logits up to which tolerances are meant as they stand
 FULL_COPY_BYTES = 1 << 30
 COPY, SLICED_ADAPTER = "parity-f32", "parity-adapter"
@@ -151,14 +151,14 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def probe_tokens(examples: Sequence[TokenExample], n_context: int) -> tuple[int, ...]:
-    """The rows' tokens one after another, repeated up to MIN_TOKENS where they are few, at most MAX_TOKENS."""
+    """The rows' tokens one after another, repeated where they are few: N_TOKENS, or what the context holds."""
     tokens: list[int] = []
     for row in examples:
         tokens += row.tokens
-        if len(tokens) >= MAX_TOKENS:
+        if len(tokens) >= N_TOKENS:
             break
-    repeats = -(-MIN_TOKENS // len(tokens))
-    return tuple(tokens * repeats)[: min(MAX_TOKENS, n_context)]
+    repeats = -(-N_TOKENS // len(tokens))
+    return tuple(tokens * repeats)[: min(N_TOKENS, n_context)]
 
 
 def _float32_bytes(model: Path) -> int:
