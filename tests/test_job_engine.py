@@ -205,6 +205,15 @@ def test_a_run_goes_on_with_as_many_replicas_as_it_began_with(tmp_path, routing,
     assert clocks[-1].n_replicas == 1
 
 
+def test_a_run_of_two_contexts_that_goes_on_in_one_says_so(tmp_path, routing, clocks, monkeypatch):
+    monkeypatch.setattr(Chosen, "n_replicas", 2, raising=False)
+    begin(tmp_path, routing)
+    assert go_on(tmp_path, routing) == []
+    monkeypatch.setattr(Chosen, "n_replicas", 1)
+    told = "The run's rows were written in 2 contexts; here one writes: rows may come out otherwise."
+    assert go_on(tmp_path, routing) == [told]
+
+
 def test_settings_of_the_engine_go_before_what_a_run_began_with(tmp_path, routing, clocks):
     begin(tmp_path, routing)
     go_on(tmp_path, routing, engine={"fast_copy": False})

@@ -257,6 +257,19 @@ def test_a_real_model_finds_the_input_likelier_after_the_output_that_says_as_muc
         )
 
 
+@pytest.mark.slow
+def test_a_real_engine_settles_ties_between_the_votes_of_a_chunk_and_the_next(run, fluent, embedded, tmp_path):
+    settings = EngineSettings(n_ctx=512, n_parallel=4, n_threads=1, fast_copy=False, cache=tmp_path)
+    generator = open_generator("llama.cpp", embedded, settings)
+    few = replace(
+        SETTINGS, n_inputs=6, n_asked=24, round_size=8, chunk_size=4, n_votes=4, vote_temperature=1.2, backward=True
+    )
+    synth.synthesise(job_of(run, fluent, generator, few), lambda event: None)
+    generator.close()
+    tied = [row for row in rows_of(run)[1] if row.backward]
+    assert tied and all(row.output in row.backward and max(row.backward.values()) < 0 for row in tied)
+
+
 def test_in_order_waits_for_its_turn():
     class Ask:
         def __init__(self, id):

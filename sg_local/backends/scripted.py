@@ -12,6 +12,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sg_local.backends import EngineSettings, TrainSettings
@@ -97,6 +98,7 @@ class ScriptedGenerator:
     def __init__(self, model: Path, reply: Reply = default_reply) -> None:
         self.reply = reply
         self.adapter: Path | None = None
+        self._busy = False
         self.asked: list[Prompt] = []
         self.info = ModelInfo(
             name=model.stem or "scripted",
@@ -118,26 +120,38 @@ class ScriptedGenerator:
 
     def generate(self, prompts: Iterable[Prompt | None]) -> Iterator[Completion]:
         """Replies in the order asked."""
-        for prompt in filter(None, prompts):
-            self.asked.append(prompt)
-            text = self.reply(_text(prompt.segments), random.Random(prompt.seed))
-            for stop in prompt.sampling.stop:
-                text = text.split(stop)[0]
-            n_tokens = len(text.split())
-            n_prompt = len(self.tokenize(prompt.segments))
-            yield Completion(prompt.id, text, "stop", n_prompt, n_tokens, -0.5 * n_tokens)
+        with self._alone():
+            for prompt in filter(None, prompts):
+                self.asked.append(prompt)
+                text = self.reply(_text(prompt.segments), random.Random(prompt.seed))
+                for stop in prompt.sampling.stop:
+                    text = text.split(stop)[0]
+                n_tokens = len(text.split())
+                n_prompt = len(self.tokenize(prompt.segments))
+                yield Completion(prompt.id, text, "stop", n_prompt, n_tokens, -0.5 * n_tokens)
 
     def score(self, prompts: Iterable[ScoredPrompt]) -> Iterator[Score]:
         """A made-up figure in [-5, 0) from prompt and continuation."""
-        for prompt in prompts:
-            text = _text(prompt.segments)
-            yield Score(prompt.id, tuple(_figure(text + choice) for choice in prompt.continuations))
+        with self._alone():
+            for prompt in prompts:
+                text = _text(prompt.segments)
+                yield Score(prompt.id, tuple(_figure(text + choice) for choice in prompt.continuations))
 
     def use_adapter(self, path: Path | None) -> None:
         self.adapter = path
 
     def close(self) -> None:
         """Nothing to release."""
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One call at a time, as engines with one pool have it."""
+        assert not self._busy, "one generate or score at a time"
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
 
 class ScriptedTrainer:

@@ -7,7 +7,11 @@ an expired link a message in JSON or XML.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from sg_local.records import SgError
+
+MAGIC = b"GGUF"
 N_BYTES = 512  # more than an LFS pointer has
 
 LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/")
@@ -21,6 +25,20 @@ OTHERS = (
     (re.compile(rb"\s*[{\[]\s*\""), "JSON text", "Fetch the file again: this may be a server's message."),
     (re.compile(rb"\s*<\?xml"), "XML text", "Fetch the file again: this may be a server's message."),
 )
+
+
+def check_magic(path: Path, head: bytes) -> None:
+    """Raises SgError unless a file's first bytes are those of a GGUF of a version that is read."""
+    if head[:4] != MAGIC:
+        other = what_else(head)
+        if other is not None:
+            raise SgError(f"{path} is not a GGUF file but {other[0]}.", other[1])
+        hint = "sg-local reads GGUF models (.gguf); safetensors and the old ggml formats must be converted first."
+        raise SgError(f"{path} is not a GGUF file.", hint)
+    version = int.from_bytes(head[4:8], "little")
+    if version not in (2, 3):
+        hint = "Fetch the file again, or convert the model with a llama.cpp of today."
+        raise SgError(f"{path} is GGUF version {version}; sg-local reads versions 2 and 3, little-endian.", hint)
 
 
 def what_else(head: bytes) -> tuple[str, str] | None:

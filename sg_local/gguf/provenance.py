@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sg_local import __version__
+from sg_local.gguf.foreign import MAGIC
 from sg_local.gguf.merge import copy_with_fields
-from sg_local.gguf.reader import MAGIC
 from sg_local.records import Task, digest
 
 PREFIX = "sg_local."

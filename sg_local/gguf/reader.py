@@ -20,13 +20,12 @@ from typing import Any, Self
 import numpy as np
 
 from sg_local.files import RESTED_S, state_of
-from sg_local.gguf.foreign import N_BYTES, what_else
+from sg_local.gguf.foreign import N_BYTES, check_magic
 from sg_local.gguf.metadata import Allowance, check_kinds, check_values
 from sg_local.gguf.quants import dequantize
 from sg_local.gguf.types import TYPES, type_of
 from sg_local.records import SgError
 
-MAGIC = b"GGUF"
 ALIGNMENT = 32
 MAX_KEY = 65535  # bytes, as ggml's docs/gguf.md has it
 STRING, ARRAY, BOOL = 8, 9, 7
@@ -113,7 +112,7 @@ class GgufFile:
         try:
             found = os.fstat(self._file.fileno())
             self.size = found.st_size
-            _check_magic(self.path, self._file.read(N_BYTES))
+            check_magic(self.path, self._file.read(N_BYTES))
             if not self._recall(found):
                 self._parse()
                 self._remember(found)
@@ -234,19 +233,6 @@ def _open(path: Path) -> FileIO:
         raise SgError(f"{path} is a folder, not a GGUF file.", "Name the .gguf file itself.") from error
     except OSError as error:
         raise SgError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from error
-
-
-def _check_magic(path: Path, head: bytes) -> None:
-    if head[:4] != MAGIC:
-        other = what_else(head)
-        if other is not None:
-            raise SgError(f"{path} is not a GGUF file but {other[0]}.", other[1])
-        hint = "sg-local reads GGUF models (.gguf); safetensors and the old ggml formats must be converted first."
-        raise SgError(f"{path} is not a GGUF file.", hint)
-    version = int.from_bytes(head[4:8], "little")
-    if version not in (2, 3):
-        hint = "Fetch the file again, or convert the model with a llama.cpp of today."
-        raise SgError(f"{path} is GGUF version {version}; sg-local reads versions 2 and 3, little-endian.", hint)
 
 
 def _truncated(path: Path, where: str) -> SgError:

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sg_local.files import replacing
-from sg_local.gguf.reader import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
+from sg_local.gguf.foreign import MAGIC
+from sg_local.gguf.reader import ALIGNMENT, ARRAY, BOOL, SCALARS, STRING
 from sg_local.gguf.types import TYPES
 
 UINT32, INT32, FLOAT32, UINT64 = 4, 5, 6, 10

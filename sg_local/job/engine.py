@@ -78,11 +78,14 @@ def with_engine(
     choice = getattr(generator, "choice", None)
     if choice is None:
         return record, ()
-    said: tuple[str, ...] = ()
-    if asked.format is not None and choice.format != asked.format:
-        said = (
-            f"The run's rows were written in {asked.format}; here {choice.format} writes: rows may come out otherwise.",
-        )
     found = {"format": choice.format, "n_parallel": choice.n_parallel}
     n_replicas = getattr(generator, "n_replicas", 1)
-    return {**record, KEY: found if n_replicas == 1 else {**found, "n_replicas": n_replicas}}, said
+    said = []
+    if asked.format is not None and choice.format != asked.format:
+        said.append(
+            f"The run's rows were written in {asked.format}; here {choice.format} writes: rows may come out otherwise."
+        )
+    if KEY in record and asked.n_replicas not in (None, n_replicas):
+        was, now = counted(asked.n_replicas, "context"), "one writes" if n_replicas == 1 else f"{n_replicas} write"
+        said.append(f"The run's rows were written in {was}; here {now}: rows may come out otherwise.")
+    return {**record, KEY: found if n_replicas == 1 else {**found, "n_replicas": n_replicas}}, tuple(said)

@@ -87,11 +87,21 @@ def answer(job: Synthesis, inputs: Sequence[InputRow]) -> Iterator[Candidate]:
         relevance = _relevance(job, inputs, built)
         asks = list(_vote_prompts(job, inputs, built))
         answers = in_order(asks, job.generator.generate(asks))
-        drawn = (_drawn(job, [next(answers) for _ in range(job.settings.n_votes)]) for _ in inputs)
+        drawn = (_drawn(job, votes) for votes in _grouped(answers, job.settings.n_votes))
         rows = zip(inputs, _settled(job, inputs, drawn), fitted, scores, channel, strict=True)
         for row, votes, prompt, label_scores, by_label in rows:
             candidate = _candidate(job, row, votes, label_scores, prompt.n_dropped)
             yield replace(candidate, relevance=relevance.get(row.id), channel_scores=by_label)
+
+
+def _grouped(answers: Iterable[Completion], n: int) -> Iterator[list[Completion]]:
+    """The answers in lists of n. Reads on behind the last one, so that an engine knows that it is done."""
+    group: list[Completion] = []
+    for one in answers:
+        group.append(one)
+        if len(group) == n:
+            yield group
+            group = []
 
 
 def _vote_prompts(job: Synthesis, inputs: Sequence[InputRow], built: Sequence[Segments]) -> Iterator[Prompt]:
