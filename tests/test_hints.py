@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from sg_local.cli.app import COMMANDS
-from sg_local.cli.hints import on_the_command_line
+from sg_local.cli.app import COMMANDS, app
+from sg_local.cli.hints import OPTIONS, on_the_command_line
 
 PACKAGE = Path(__file__).parent.parent / "sg_local"
 
@@ -29,6 +31,8 @@ SAID = [
     ),
     ('Quote `name = "..."` and `yes`.', 'Quote `name = "..."` and `yes`.'),
     ("Install it with `pip install x`.", "Install it with `pip install x`."),
+    ("Write some: `synth TASK name='a b'`.", "Write some: `sg-local synth TASK --name 'a b'`."),
+    ("Give `votes` or `labels=calibrated`.", "Give `--votes` or `--labels calibrated`."),
     (
         "Make it: `train '/my runs/a  b/r' train.epochs=2 --redo`.",
         "Make it: `sg-local train '/my runs/a  b/r' --set train.epochs=2 --redo`.",
@@ -39,6 +43,24 @@ SAID = [
 @pytest.mark.parametrize(("hint", "typed"), SAID)
 def test_a_hint_is_said_as_it_is_typed(hint, typed):
     assert on_the_command_line(hint, COMMANDS) == typed
+
+
+def test_what_hints_tell_to_type_is_an_option_of_some_command():
+    typed = {name.removeprefix("--") for command in every_command(app) for name in options_of(command)}
+    assert set(OPTIONS) <= typed
+
+
+def every_command(group: click.Group) -> Iterator[click.Command]:
+    yield group
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield from every_command(command) if isinstance(command, click.Group) else [command]
+
+
+def options_of(command: click.Command) -> list[str]:
+    return [name for parameter in command.params for name in parameter.opts]
 
 
 def said_by(path: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """How a hint is said on the command line: the rooms name a setting, an option or a command; here it gets its dashes.
 
 In backticks, `filter.policy=asked` becomes `--set filter.policy=asked`, `form=plain` becomes `--form plain`, and
-`train RUN train.epochs=3` becomes `sg-local train RUN --set train.epochs=3`. Everything else stays as it is.
+`train RUN train.epochs=3 seed=1` becomes `sg-local train RUN --set train.epochs=3 --seed 1`. Everything else stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Container
 
 STAGES = ("engine", "own", "synth", "filter", "train", "export", "eval", "serve")
 OPTIONS = (
+    "abstain",
+    "against",
     "allow-origin",
     "allow-remote",
     "api-key",
@@ -25,11 +27,15 @@ OPTIONS = (
     "inputs",
     "judge",
     "kind",
+    "labels",
     "model",
     "name",
     "offline",
+    "out",
     "port",
+    "prepare",
     "preset",
+    "probabilities",
     "question",
     "ram",
     "redo",
@@ -40,10 +46,12 @@ OPTIONS = (
     "time",
     "trainer",
     "type",
+    "votes",
 )
 _QUOTED = re.compile(r"`([^`]+)`")
 _SETTING = re.compile(rf"(?:{'|'.join(STAGES)})(?:\.\w+)+(?:=\S*)?")
 _AMONG = re.compile(rf"(?<!\S){_SETTING.pattern}(?!\S)")
+_GIVEN = re.compile(rf"(?<!\S)({'|'.join(OPTIONS)})=(?=\S)")
 _OPTION = re.compile(rf"({'|'.join(OPTIONS)})(?:=(.+))?")
 
 
@@ -59,4 +67,6 @@ def _typed(text: str, commands: Container[str]) -> str:
     if option:
         return f"--{option[1]}" + (f" {shlex.quote(option[2])}" if option[2] else "")
     command, space, _ = text.partition(" ")
-    return "sg-local " + _AMONG.sub(r"--set \g<0>", text) if space and command in commands else text
+    if not space or command not in commands:
+        return text
+    return "sg-local " + _GIVEN.sub(r"--\1 ", _AMONG.sub(r"--set \g<0>", text))
