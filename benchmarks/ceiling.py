@@ -10,7 +10,7 @@ all that ship, or the tasks named, with the preset's numbers. Options behind `--
 (`train.lr=5e-4`) and options of `open_job` (`model=NAME`).
 
 For each task and seed the model writes its inputs once, and answers the real ones once. Three arms share them and the
-base's answers, and train for the same number of steps, whatever rows the filters leave each:
+base's answers, and train for the same number of steps at most, whatever rows the filters leave each:
 
     ours           inputs that the model wrote, labels as the filters choose them
     our labels     real inputs, labels as the filters choose them
@@ -53,12 +53,14 @@ from quality import note, options_of
 
 import sg_local as sg
 from sg_local import filters
+from sg_local.backends.training.lora import BatchPlan
 from sg_local.job.presets import merged
 from sg_local.records import SgError
 from sg_local.report import Report
 from sg_local.report.records import is_untuned
 from sg_local.run import ANSWERS, TRAIN
 from sg_local.tasks import shipped_tasks
+from sg_local.validation import split_rows
 
 OURS, OUR_LABELS, RIGHT = ARMS = ("ours", "our labels", "right labels")
 COSTS = {"inputs cost": (OURS, OUR_LABELS), "labels cost": (OUR_LABELS, RIGHT)}
@@ -135,8 +137,14 @@ def kept_by(at: Setting, arm: str, rows: Rows, hear: Any) -> int:
 def in_as_many_steps(at: Setting, n_first: int, n_kept: int) -> dict[str, Any]:
     """The settings with so many epochs that an arm trains for as many steps as the first."""
     with at.job(OURS) as job:
-        epochs = job.opened.plan["train"].epochs
-    return merged(at.settings, {"train": {"epochs": round(epochs * n_first / n_kept, 3)}})
+        train = job.opened.plan["train"]
+
+    def plan(n: int) -> BatchPlan:
+        n_train = len(split_rows([""] * n, 0).train)
+        return BatchPlan((1,) * n_train, train.batch_size * train.grad_accumulation, 0)
+
+    epochs = plan(n_first).n_steps(train.epochs) / plan(n_kept).steps_per_epoch
+    return merged(at.settings, {"train": {"epochs": epochs}})
 
 
 def row_of(arm: str, report: Report, job: sg.Job) -> dict[str, Any]:
@@ -151,6 +159,7 @@ def row_of(arm: str, report: Report, job: sg.Job) -> dict[str, Any]:
         "untuned": max(untuned),
         "kept": len(filters.kept_rows(job.opened.run)),
         "trained": len(list(job.opened.run.lines(TRAIN))),
+        "steps": (job.opened.run.stamp("train") or {}).get("adapter", {}).get("n_steps"),
         "policy": (job.opened.run.stamp("filter") or {}).get("funnel", {}).get("policy", ""),
         "scores": {row.index: row.scores[report.served] / 100 for row in report.rows},
     }
@@ -185,14 +194,15 @@ def pooled_cost(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | N
 def line_of(row: dict[str, Any]) -> str:
     """One line of the first table."""
     figures = f"{row['n']:4} {row['base']:6.1f} {row['untuned']:7.1f} {row['free']:6.1f} {row['score']:6.1f}"
-    return f"{row['task'][:24]:24} {row['seed']:4} {row['arm']:12} {figures} {row['kept']:5}  {row['policy']}"
+    training = f"{row['kept']:5} {row['steps'] or 0:5}  {row['policy']}"
+    return f"{row['task'][:24]:24} {row['seed']:4} {row['arm']:12} {figures} {training}"
 
 
 def print_tables(
     rows: Sequence[dict[str, Any]], tasks: Sequence[dict[str, Any]], costs: Sequence[dict[str, Any]]
 ) -> None:
     """Every arm of every task and seed; the share closed by task; what inputs and labels cost, pooled and by task."""
-    print(f"{'task':24} seed {'arm':12} {'n':>4} {'base':>6} untuned   free  score  kept  policy")
+    print(f"{'task':24} seed {'arm':12} {'n':>4} {'base':>6} untuned   free  score  kept steps  policy")
     for row in rows:
         print(line_of(row))
     print(f"\n{'task':24} {'base':>6} untuned {' '.join(f'{arm:>12}' for arm in ARMS)}  closed")

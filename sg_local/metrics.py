@@ -202,7 +202,13 @@ def typical(
     stands: Callable[[Mapping[str, int]], str],
     backward: Mapping[str, float] | None = None,
 ) -> str:
-    """The consensus of those votes that stand alone before a filters' gate: `stands` elects one, or none."""
+    """The consensus of the votes that stand before a filters' gate: `stands` elects an output of some votes, or none.
+
+    What more than half of them say is itself the consensus: the gate judges it, and no other takes its place.
+    """
+    top = majority(votes, backward)
+    if 2 * votes.get(top, 0) > sum(votes.values()):
+        return stands(votes)
     return consensus({output: n for output, n in votes.items() if stands({output: n})}, backward)
 
 

@@ -2,9 +2,15 @@
 
 import importlib
 import json
+import math
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from sg_local.backends.training.lora import BatchPlan
+from sg_local.validation import split_rows
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -39,6 +45,17 @@ def test_costs_are_paired_by_test_row(ceiling):
     assert ceiling.pooled_cost("labels cost", rows[:1]) is None
 
 
+@pytest.mark.parametrize(("n_first", "n_kept"), [(150, 25), (25, 150), (77, 11), (40, 40)])
+def test_epochs_are_chosen_so_that_arms_take_equally_many_steps(ceiling, n_first, n_kept):
+    train = SimpleNamespace(epochs=3.0, batch_size=8, grad_accumulation=1)
+    job = nullcontext(SimpleNamespace(opened=SimpleNamespace(plan={"train": train})))
+    at = SimpleNamespace(job=lambda arm: job, settings={"eval": {"n_votes": 2}})
+    found = ceiling.in_as_many_steps(at, n_first, n_kept)
+    first, mine = (BatchPlan((1,) * len(split_rows([""] * n, 7).train), 8, 7) for n in (n_first, n_kept))
+    assert mine.n_steps(found["train"]["epochs"]) == first.n_steps(3.0) and found["eval"] == {"n_votes": 2}
+    assert n_first != n_kept or found["train"]["epochs"] == 3.0
+
+
 def test_it_runs_in_as_many_steps_resumes_and_ends_with_json(ceiling, tmp_path, monkeypatch, capsys):
     options = ("backend=scripted", "trainer=scripted", "synth.n_inputs=30", "filter.input_length.on=false")
     command = ["ceiling.py", "support_routing", "--runs", str(tmp_path / "runs"), "--tests", "12", "--", *options]
@@ -53,6 +70,7 @@ def test_it_runs_in_as_many_steps_resumes_and_ends_with_json(ceiling, tmp_path, 
         json.loads((tmp_path / "runs" / f"support_routing-s0-{arm.replace(' ', '-')}" / "run.json").read_text())
         for arm in ceiling.ARMS
     ]
-    passes = [float(one["set"]["train"]["epochs"]) * r["kept"] for one, r in zip(epochs, found["rows"], strict=True)]
-    assert max(passes) - min(passes) < 1
+    passes = [float(one["set"]["train"]["epochs"]) for one in epochs]
+    steps = [one * math.ceil(r["trained"] / 8) for one, r in zip(passes, found["rows"], strict=True)]
+    assert max(steps) - min(steps) < 0.01
     assert ceiling.main() == 0 and capsys.readouterr().out == first

@@ -165,7 +165,14 @@ def test_as_published_refused_votes_do_not_count(fluent):
         (("48-113", "NONE", "90-552"), "48-113", "copied_output"),
         (("48-113", "NONE", "NONE"), "NONE", ""),
         (("NONE", "umbrellas!", "[]"), "[]", ""),
-        (("eins", "zwei", "drei"), "zwei", "copied_output"),
+        (("eins", "zwei", "drei"), "zwei", ""),
+        (("Monday", "Tuesday", "Sunday"), "Tuesday", ""),
+        (("Yes", "No", "Yes"), "No", ""),
+        (("2", "3", "5"), "3", ""),
+        (("We will look after it.", "We have none.", "It is done."), "We will look after it.", "copied_output"),
+        (("My order", "umbrellas", "Please"), "my order", "copied_output"),
+        (("order", "a cup?", "thank you"), "a cup?", ""),
+        (("order", "sell", "I need a"), "I need a", ""),
     ],
 )
 def test_an_example_s_output_may_come_again_where_it_is_right_for_many_inputs(outputs, text, rule):
@@ -184,6 +191,10 @@ def test_an_example_s_output_may_come_again_where_it_is_right_for_many_inputs(ou
         ("We'll mend it.", "He says: I can't come.", "I cannot come.", ""),
         ("We'll mend it.", "I can't come.", "I can't help with that.", "refusal"),
         ("We'll mend it.", "Is the taxi late?", "The taxi cannot come, as an aid is ill.", ""),
+        ("We apologise for it.", "The chair broke.", "I'm sorry about the chair.", ""),
+        ("We're sorry.", "The chair broke.", "I apologize for the chair.", ""),
+        ("We're sorry.", "The chair broke.", "I'm sorry, I cannot help with a chair.", "refusal"),
+        ("It's a sorry sight.", "The chair broke.", "I apologise, as a language model I have none.", "refusal"),
     ],
 )
 def test_what_the_demonstrations_say_is_no_refusal(shown, text, output, rule):
@@ -235,6 +246,16 @@ def test_mbr_takes_the_vote_most_like_the_others_of_those_that_stand(fluent):
     assert verdict.keep and verdict.output == labelling.labels["c"]
     (voted,), _ = filters.judge([row], fluent, FilterSettings(policy="voted"))
     assert voted.output != verdict.output
+
+
+@pytest.mark.parametrize(
+    ("votes", "output", "rule"),
+    [({"NONE": 6, "lemonade": 4}, "NONE", ""), ({"48-113": 6, "a cup of lemonade": 4}, "48-113", "copied_output")],
+)
+def test_mbr_judges_a_majority_and_puts_no_other_in_its_place(votes, output, rule):
+    row = Candidate("c", "I need a cup of lemonade.", majority(votes), votes, 10, 0.6, None)
+    (verdict,), labelling = filters.judge([row], ORDERS, FilterSettings(policy="mbr"))
+    assert (labelling.labels["c"], verdict.rule) == (output, rule)
 
 
 @pytest.mark.parametrize("policy", ["voted", "mbr"])

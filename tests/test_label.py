@@ -15,7 +15,7 @@ from sg_local.cli.app import app
 from sg_local.job import predict as room
 from sg_local.job.events import Moved, Said
 from sg_local.job.known import MOST_KNOWN, drawn
-from sg_local.job.labelling import INSTANT, Instant, ask_instantly, label_file
+from sg_local.job.labelling import ask_instantly, instant, label_file
 from sg_local.job.predict import FileToAnswer
 from sg_local.records import Score
 
@@ -69,12 +69,12 @@ def mails(own_folder):
 
 
 SCRIPTED = ("--backend", "scripted")
-ROWS = Instant(INSTANT.asking, "rows")
+ROWS = instant("calibrated", "rows")
 
 
 def test_a_file_gets_labels_and_no_run_is_begun(mails, own_folder):
     said = label("support_routing", mails, *SCRIPTED, "--out", "labels.csv", "--probabilities")
-    assert said.stdout == "labels.csv\n" and "calibrated with inputs that the model wrote" in said.stderr
+    assert said.stdout == "labels.csv\n" and "by ensemble, calibrated with inputs that the model wrote" in said.stderr
     rows = rows_of((own_folder / "labels.csv").read_text())
     labels = sg.load_task("support_routing").labels
     assert [row["Body"] for row in rows] == [*BILLS, *BOXES] and {row["answer"] for row in rows} <= set(labels)
@@ -98,11 +98,12 @@ def test_inputs_are_written_once_for_a_task_and_only_the_user_may_read_them(mail
 def test_the_rows_own_mean_undoes_a_model_that_always_says_the_same(mails, biased):
     wanted = ["billing"] * 6 + ["delivery"] * 6
     with sg.open_job(TEAM, backend="scripted", base=True) as job:
-        assert job.label([*BILLS, *BOXES], against="rows") == wanted
+        assert job.label([*BILLS, *BOXES], labels="calibrated", against="rows") == wanted
         assert job.label([*BILLS, *BOXES], labels="likeliest") == ["billing"] * 12
         assert job.label([*BILLS, *BOXES], against="nothing") == wanted  # they look like bills, too
         assert job.predict([*BILLS, *BOXES], base=True) == ["billing"] * 12
-        done = job.label_file(mails, "labels.csv", columns={"input": "Body"}, against="rows")
+        calibrated = {"labels": "calibrated", "against": "rows"}
+        done = job.label_file(mails, "labels.csv", columns={"input": "Body"}, **calibrated)
     assert [row["answer"] for row in rows_of(done.path.read_text())] == wanted
 
 
@@ -213,5 +214,7 @@ def test_killed_work_goes_on_and_asks_nothing_twice(mails, own_folder, biased, m
             label_file(job.opened, file, ROWS, die)
         done = label_file(job.opened, file, ROWS)
         assert (done.n, done.n_kept, done.n_failed) == (12, 5, 0)
-        assert [row["answer"] for row in rows_of(file.out.read_text())] == job.label([*BILLS, *BOXES], against="rows")
+        assert [row["answer"] for row in rows_of(file.out.read_text())] == job.label(
+            [*BILLS, *BOXES], labels="calibrated", against="rows"
+        )
     assert not file.journal.exists()

@@ -31,7 +31,7 @@ def options(tmp_path, **given) -> Options:
 
 
 def test_labels_are_named_where_neither_instruction_nor_demonstrations_do(many, routing):
-    assert unnamed_labels(many) == ("C", "refund")
+    assert unnamed_labels(many) == ("C", "C++", "refund")
     assert tasks.with_labels_named(many).instruction == many.instruction + LINE
     assert tasks.with_labels_named(routing) is routing
     assert tasks.with_labels_named(tasks.with_labels_named(many)) == tasks.with_labels_named(many)
@@ -42,9 +42,25 @@ def test_labels_of_a_script_without_spaces_are_found_in_the_instruction(routing)
     assert unnamed_labels(asked) == ()
 
 
+def test_a_word_of_the_instruction_is_no_list_of_labels(routing):
+    letters = [Pair("Which is a bird? A: trout B: owl", "B"), Pair("Which is a fish? A: trout B: owl", "A")]
+    choice = replace(routing, labels=("A", "B", "C"), examples=tuple(letters))
+    assert unnamed_labels(replace(choice, instruction="Read a question and choose.")) == ("C",)
+    assert unnamed_labels(replace(choice, instruction="Read a question; see A, B. and C.")) == ()
+
+
+def test_a_prompt_without_demonstrations_names_all_labels(routing, tmp_path):
+    bare = replace(routing, instruction="Who should answer?")
+    assert tasks.with_labels_named(bare) is bare and unnamed_labels(bare, 0) == bare.labels
+    assert tasks.with_labels_named(routing, 0) is routing
+    for preset, is_named in (("lean", True), ("recommended", False)):
+        with job_for_task(bare, options(tmp_path, preset=preset, name=preset), Home(tmp_path)) as job:
+            assert ("Answer with one of these: " in job.task.instruction) == is_named
+
+
 def test_the_check_says_that_labels_are_never_named(many):
     (found,) = [item for item in lint(many) if "name" in item.finding]
-    assert found.level == "warning" and "2 labels, such as C." in found.finding
+    assert found.level == "warning" and "3 labels, such as C." in found.finding
 
 
 def test_a_new_run_names_them_and_goes_on_with_the_task_as_it_is_written(many, tmp_path):

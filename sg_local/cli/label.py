@@ -31,7 +31,7 @@ from sg_local.cli.options import (
 from sg_local.cli.predict import Wanted, answer, rows_options, source_of
 from sg_local.job.answering import LABELS
 from sg_local.job.known import AGAINST, Against
-from sg_local.job.labelling import INSTANT, Instant, ask_instantly, check_instant
+from sg_local.job.labelling import INSTANT, ask_instantly, check_instant, instant
 from sg_local.job.options import Options
 from sg_local.job.predict import FileToAnswer
 from sg_local.tables import read_table
@@ -58,9 +58,7 @@ def labelled_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 @click.option(
     "--labels",
     type=Choice(tuple(way for way in LABELS if way != "free")),
-    default=INSTANT.asking.labels,
-    show_default=True,
-    help="How a label is chosen.",
+    help="How a label is chosen.  [default: ensemble, or calibrated if too few inputs are known]",
 )
 @click.option(
     "--against",
@@ -85,15 +83,17 @@ def label_command(environment: Environment, /, task: str, against: Against, opti
     (CSV, TSV, XLSX, JSON lines, plain lines), or else the text itself. Without it, or with -, each line of standard
     input is one input.
 
-    Labels are calibrated first: each label's mean score over some inputs is subtracted, so that a label that the model
-    prefers anyway does not always win. These are the inputs of the task's run or, without one, 64 that the model
+    Labels are chosen by ensemble: how likely each label is for the input, and the input for each label. They are
+    calibrated first: each label's mean score over some inputs is subtracted, so that a label that the model prefers
+    anyway does not always win. These are the inputs of the task's run or, without one, 64 that the model
     writes once for each task. --against rows uses the file's own rows instead: faster, and accurate if no label is
     much more common than the others. With --out, run the same command again to continue. Exit codes as for predict.
     """
     wanted = Wanted.of(base=True, redo=options.redo, **typed)
     source = source_of(wanted)
     rows = _rows(source, wanted)
-    how = Instant(wanted.asking, against)
+    asked = wanted.asking
+    how = instant(typed["labels"], against, probabilities=asked.probabilities, abstain=asked.abstain)
     with open_asked(task, options, environment, base=True) as job:
         check_instant(how, job.task)
         asking = ask_instantly(job, rows, how, listener(PlainNarrator()))

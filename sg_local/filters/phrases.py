@@ -28,6 +28,7 @@ REFUSALS = (
     "i'm sorry",
     "i am sorry",
     "i apologize",
+    "i apologise",
     "as an ai",
     "as a language model",
     "i cannot",
@@ -35,6 +36,8 @@ REFUSALS = (
     "i am unable",
     "i'm unable",
 )
+APOLOGIES = re.compile(r"sorry\b|apologi[sz]e")
+"""What a phrase has that apologises: a task in which that is the answer may say it in its own words."""
 
 
 def own_words(task: Task) -> str:
@@ -53,14 +56,20 @@ def noise(text: str, task: Task) -> str:
 def refused(input: str, output: str, task: Task) -> str:
     """The phrase by which an output talks about the model instead of answering, in words, or an empty string.
 
-    What a demonstration's output says is no refusal in this task, nor is a phrase that the input goes on alike.
+    What a demonstration's output says is no refusal in this task, an apology in whatever words, nor is a phrase that
+    the input goes on alike.
     """
     own = " ".join([*(pair.output for pair in task.examples), *task.labels])
     for phrase in REFUSALS:
         said = _said(output, phrase)
-        if said and not _said(own, phrase) and said not in _spelt_out(input):
+        is_own = _said(own, phrase) or (APOLOGIES.search(phrase) and _apologises(own))
+        if said and not is_own and said not in _spelt_out(input):
             return f"it says {phrase!r}"
     return ""
+
+
+def _apologises(text: str) -> bool:
+    return re.search(r"\b(?:am|are|'m|'re|so|very) sorry\b|\bapologi[sz]e\b", _spelt_out(text)) is not None
 
 
 def _said(text: str, phrase: str) -> str:

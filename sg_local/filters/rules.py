@@ -18,6 +18,7 @@ from sg_local.filters.similarity import nearest, words
 from sg_local.prompts import match_label, normalise
 from sg_local.records import Pair, Task
 from sg_local.schemas import misfit
+from sg_local.splitting import HAS_UNSPACED, n_words
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,15 @@ class RuleContext:
 
 Rule = Callable[[RuleInput, RuleContext], str]
 
-SHORTEST_LABEL = 4
-"""Letters of a label from which it counts as said where an input has it: shorter ones stand in any text."""
+SHORTEST_LABEL, SHORTEST_UNSPACED = 4, 2
+"""Letters of a label from which it counts as said where an input has it: shorter ones stand in any text.
+
+Characters of a script without spaces between words are words, or nearly.
+"""
 OF_ANY_TEXT = {(word,) for word in ("other", "others", "none", "both", "neither", "either")}
 """Longer labels that stand in any text as well, each as its words."""
+SHORT = 3
+"""Words of an output up to which many inputs may have it, though it takes none of them from its input."""
 
 
 def empty_input(row: RuleInput, context: RuleContext) -> str:
@@ -190,7 +196,7 @@ def copied_output(row: RuleInput, context: RuleContext) -> str:
         return ""
     mine = normalise(row.output)
     theirs = [pair for pair in context.task.examples if normalise(pair.output) == mine]
-    return "the output is an example's" if theirs and not _recurs(theirs, context.task) else ""
+    return "the output is an example's" if theirs and not _recurs(theirs, row.input, context.task) else ""
 
 
 def named_label(row: RuleInput, context: RuleContext) -> str:
@@ -200,11 +206,15 @@ def named_label(row: RuleInput, context: RuleContext) -> str:
     said: `no` and `C` stand in any text, and without `good` alone inputs would be rows for `bad`.
     """
     labels = [label for label in context.task.labels if words(label) not in OF_ANY_TEXT]
-    is_short = any(len("".join(words(label))) < SHORTEST_LABEL for label in labels)
-    if is_short or any(_says(pair.input, labels) for pair in context.task.examples):
+    if any(map(_is_short, labels)) or any(_says(pair.input, labels) for pair in context.task.examples):
         return ""
     found = _says(row.input, labels)
     return f"it says {found!r}" if found else ""
+
+
+def _is_short(label: str) -> bool:
+    letters = "".join(words(label))
+    return len(letters) < (SHORTEST_UNSPACED if HAS_UNSPACED.search(letters) else SHORTEST_LABEL)
 
 
 def _says(text: str, labels: Iterable[str]) -> str:
@@ -218,15 +228,20 @@ def personal(row: RuleInput, context: RuleContext) -> str:
     return ", ".join(private.kinds(row.input, row.output))
 
 
-def _recurs(theirs: Sequence[Pair], task: Task) -> bool:
-    """Whether an output, that of `theirs` among the demonstrations, is right for many inputs, as NONE is.
+def _recurs(theirs: Sequence[Pair], input: str, task: Task) -> bool:
+    """Whether an output, that of `theirs` among the demonstrations, may be right for this input as well.
 
-    It stands under two demonstrations, or has no word, or takes none from its input while another demonstration does.
+    It stands under two demonstrations, or has no word; or this input has as many of its words, as where a name is
+    picked out; or it takes none from its own input and is short (a count, a weekday, yes), or another's takes some, as
+    beside NONE.
     """
     if len(theirs) > 1 or not words(theirs[0].output):
         return True
+    own = overlap(theirs[0].input, theirs[0].output)
+    if own > 0:
+        return overlap(input, theirs[0].output) >= own
     taken = [overlap(pair.input, pair.output) for pair in task.examples if pair not in theirs]
-    return overlap(theirs[0].input, theirs[0].output) == 0 and max(taken, default=0.0) > 0
+    return n_words(theirs[0].output) <= SHORT or max(taken, default=0.0) > 0
 
 
 INPUT_RULES: tuple[tuple[str, Rule], ...] = (

@@ -201,17 +201,18 @@ class Job:
         file = FileToAnswer(Path(source), Path(out), Columns(**(columns or {})), redo)
         return predict_file(self._opened, file, Asking(**asked), listen)
 
-    def label(self, texts: Iterable[str], *, labels: Labels = "calibrated", against: Against = "written") -> list[str]:
+    def label(self, texts: Iterable[str], *, labels: Labels | None = None, against: Against = "written") -> list[str]:
         """A label for each text by the untuned model, in order; needs no stage, and no run is begun.
 
-        `labels` says how they are chosen: "calibrated", "ensemble" or "likeliest". Each label's mean score over known
+        `labels` says how they are chosen: "ensemble", "calibrated" or "likeliest"; None is the ensemble, or calibrated
+        labels where too few inputs are known. Each label's mean score over known
         inputs is taken off first: the run's or such that the model writes once ("written"), the texts themselves where
         there are eight or more ("rows"), or such that say nothing ("nothing"). Raises SgError for a task without
         labels, and for a text that does not fit the model's context.
         """
-        from sg_local.job.labelling import Instant, label_texts
+        from sg_local.job.labelling import instant, label_texts
 
-        return label_texts(self._opened, list(texts), Instant(Asking(base=True, labels=labels), against))
+        return label_texts(self._opened, list(texts), instant(labels, against))
 
     def label_file(
         self,
@@ -228,14 +229,13 @@ class Job:
 
         Further options: `labels`, `probabilities`, `abstain`.
         """
-        from sg_local.job.labelling import Instant, label_file
+        from sg_local.job.labelling import instant, label_file
         from sg_local.job.predict import FileToAnswer
 
         check_options(asked, "label_file", {"labels", "probabilities", "abstain"})
         check_options(columns or {}, "columns", {"input", "output"})
         file = FileToAnswer(Path(source), Path(out), Columns(**(columns or {})), redo)
-        how = Instant(Asking(**{"base": True, "labels": "calibrated", **asked}), against)
-        return label_file(self._opened, file, how, listen)
+        return label_file(self._opened, file, instant(against=against, **asked), listen)
 
     def predict_proba(self, texts: Iterable[str], *, base: bool = False) -> list[dict[str, float]]:
         """For each text, every label's probability under the tuned model, in the task's order of labels; sums to 1.

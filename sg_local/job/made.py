@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sg_local import tasks
+from sg_local import prompts, tasks
 from sg_local.job import presets
 from sg_local.job.options import Options, Tests
 from sg_local.job.own import OwnData, check_outputs, read_own, with_own
@@ -117,7 +117,8 @@ def _show(job: OpenRun, *, published: bool) -> None:
             shown = counted(len(job.task.examples), "example", "are")
             job.said.append(f"{shown} shown in every prompt, {n_left} are not: {why} holds no more.")
     if not published:
-        job.task = tasks.with_labels_named(job.task)
+        fewest = min((n for n in prompts.numbers(job.plan["train"].shown) if n is not None), default=None)
+        job.task = tasks.with_labels_named(job.task, fewest)
 
 
 def _n_fitting(job: OpenRun) -> int:

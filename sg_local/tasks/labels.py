@@ -12,15 +12,21 @@ from sg_local.records import Pair, Task
 from sg_local.splitting import holds
 
 
-def unnamed_labels(task: Task) -> tuple[str, ...]:
-    """The labels that stand neither in the instruction, as whole words, nor under a demonstration."""
-    shown = {pair.output for pair in task.examples}
-    return tuple(label for label in task.labels if label not in shown and not holds(task.instruction, label))
+def unnamed_labels(task: Task, n_shown: int | None = None) -> tuple[str, ...]:
+    """The labels that no prompt would name: not the output of one of the first `n_shown` demonstrations (None: all).
+
+    An instruction names labels where it lists them all; some alone may stand there as words of their own ("a question"
+    does not name the label A).
+    """
+    if all(holds(task.instruction, label) for label in task.labels):
+        return ()
+    shown = {pair.output for pair in task.examples[:n_shown]}
+    return tuple(label for label in task.labels if label not in shown)
 
 
-def with_labels_named(task: Task) -> Task:
-    """The task, its instruction ended with one line of all labels where the prompt would not name each of them."""
-    if not unnamed_labels(task):
+def with_labels_named(task: Task, n_shown: int | None = None) -> Task:
+    """The task, its instruction ended with one line of all labels where some prompt would not name each of them."""
+    if not unnamed_labels(task, n_shown):
         return task
     line = f"Answer with one of these: {', '.join(task.labels)}"
     return dataclasses.replace(task, instruction=f"{task.instruction}\n{line}")
