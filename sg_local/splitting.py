@@ -61,7 +61,7 @@ def pieces(text: str) -> tuple[str, ...]:
 def bare(text: str) -> str:
     """Lower case, punctuation removed, white space folded; the text itself so folded where nothing else is in it.
 
-    Signs that make another word or number stay: C++ is not C, -1 is not 1, >50K is not <=50K, 3.5 is not 35, 5% is not 5.
+    Signs that make another word or number stay: C++ is not C, -1 is not 1, >50K is not <=50K, 3.5 is not 35, 5% not 5.
     """
     lower = composed(text)
     kept = BARE.sub(lambda found: (found["kept"] or "").strip(), lower.translate(ONE_SIGN)).translate(NO_JOINERS)
