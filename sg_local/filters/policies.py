@@ -14,13 +14,13 @@ OF_TEXTS = ("auto", "voted", "asked", "agree", "mbr")
 """The policies that tasks of generation have."""
 
 
-def check_policies(names: Sequence[str], task: Task) -> None:
-    """Raise SgError (usage) for a policy that there is not, or not for this kind of task."""
+def check_policies(names: Sequence[str], task: Task, setting: str = "train.policies") -> None:
+    """Raise SgError (usage) for a policy that there is not, or not for this kind of task; `setting` names them."""
     known = tuple(name for name in POLICIES if name != "mbr") if task.labels else OF_TEXTS
     for name in names:
         if name not in known:
-            message = f"A task of {task.kind} has no policy {name!r} to try."
-            raise SgError(message, f"`train.policies` takes {', '.join(known)}.", exit_code=2)
+            message = f"A task of {task.kind} has no policy {name!r}."
+            raise SgError(message, f"`{setting}` takes {', '.join(known)}.", exit_code=2)
 
 
 def rows_under(run: Run, task: Task, settings: FilterSettings) -> list[Kept]:

@@ -38,10 +38,13 @@ def filter_rows(job: OpenRun, tell: Listener) -> str:
 def refilter(job: OpenRun, tables: Mapping[str, Any]) -> None:
     """Filter again with these changed settings; the run remembers them as if they had been given when it began.
 
-    Raises SgError before the run has rows, and for a setting that there is not.
+    Raises SgError before the run has rows, and for a setting or value that there is not, or not for this task.
     """
+    from sg_local.filters.policies import check_policies
+
     needs(job, CANDIDATES, "synth")
     job.plan = job.plan.changed("filter", tables)
+    check_policies([job.plan["filter"].policy], job.task, "filter.policy")
     job.remember({"filter": tables})
     _apply_filters(job)
     job.worked = True

@@ -57,8 +57,10 @@ class Plan:
         return digest(without_gained(dataclasses.asdict(self[stage])))
 
     def changed(self, stage: str, values: Mapping[str, Any]) -> Plan:
-        """The plan with some of a stage's values changed."""
-        return Plan({**self.stages, stage: presets.changed(self.stages[stage], values, stage)}, self.layers)
+        """The plan with some of a stage's values changed. Raises SgError (usage) as `make_plan` does."""
+        own = presets.changed(self.stages[stage], values, stage)
+        _check({stage: own})
+        return Plan({**self.stages, stage: own}, self.layers)
 
     def source(self, dotted: str) -> str:
         """Which layer a setting's value came from."""
@@ -70,7 +72,8 @@ class Plan:
 
 
 def make_plan(layers: Layers) -> Plan:
-    """Settings from the layers. Raises SgError (usage) for an unknown stage or field, or a value of another type."""
+    """Settings from the layers. Raises SgError (usage) for an unknown stage or field, or a value of another type or
+    out of its range."""
     defaults = stage_defaults()
     merged: dict[str, Any] = {}
     for where, tables in layers:
@@ -81,9 +84,16 @@ def make_plan(layers: Layers) -> Plan:
         merged = presets.merged(merged, tables)
     try:
         stages = {stage: presets.changed(own, merged.get(stage, {}), stage) for stage, own in defaults.items()}
+        _check(stages)
     except SgError as error:
         raise _placed(error, defaults, layers) from error
     return Plan(stages, layers)
+
+
+def _check(stages: Mapping[str, Any]) -> None:
+    from sg_local.job.ranges import check_ranges
+
+    check_ranges(item for stage, own in stages.items() for item in flat(own, stage))
 
 
 def _placed(error: SgError, defaults: Mapping[str, Any], layers: Layers) -> SgError:
@@ -91,7 +101,7 @@ def _placed(error: SgError, defaults: Mapping[str, Any], layers: Layers) -> SgEr
     for where, tables in reversed(layers):
         try:
             for stage, values in tables.items():
-                presets.changed(defaults[stage], values, stage)
+                _check({stage: presets.changed(defaults[stage], values, stage)})
         except SgError as own:
             told = own.message if where == GIVEN else f"{own.message.removesuffix('.')} ({where})."
             return SgError(told, own.hint, exit_code=own.exit_code)

@@ -68,6 +68,7 @@ def check(job: OpenRun, stages: Collection[str]) -> None:
     check_planted(ahead)
     check_shown(ahead)
     check_tried(ahead)
+    check_policy(ahead)
     if not needs_model(job.backend):
         return
     for one in CHECKS:
@@ -102,6 +103,19 @@ def check_tried(ahead: Ahead) -> None:
         from sg_local.filters.policies import check_policies
 
         check_policies(ahead.job.plan["train"].policies, ahead.job.task)
+
+
+def check_policy(ahead: Ahead) -> None:
+    """The label policy is one that this kind of task has, and the rows will have what it goes by."""
+    if "filter" not in ahead.stages:
+        return
+    from sg_local.filters.policies import check_policies
+
+    policy, synth = ahead.job.plan["filter"].policy, ahead.job.plan["synth"]
+    check_policies([policy], ahead.job.task, "filter.policy")
+    if policy == "ensemble" and "synth" in ahead.stages and not (synth.channel and synth.score_labels):
+        hint = "Leave `synth.channel` and `synth.score_labels` on, or choose another `filter.policy`."
+        raise SgError("The policy ensemble needs both scores of every label.", hint, exit_code=2)
 
 
 def check_model(ahead: Ahead) -> None:
