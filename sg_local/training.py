@@ -34,6 +34,8 @@ CURVE = f"{WORK}/curve.jsonl"
 MIN_ROWS = 3  # SELF-GUIDE's smallest published sets had 3 to 7 pairs
 FEW_ROWS = 30
 SHARE = "share of the epochs"
+OF_ROWS = {"rows", "shares", "labelled", SHARE}
+"""What a stamp says of rows, and of the part of the epochs that they train for."""
 """What a stamp has where a training made a part of its epochs, others in a row with it the rest."""
 
 
@@ -131,6 +133,17 @@ def train(job: Training, on_step: Callable[[TrainStep], None] = lambda step: Non
     settings = dataclasses.replace(job.settings, time_s=limit, epochs=job.settings.epochs * job.share)
     adapter = job.trainer.train(sets.train, sets.valid, job.run.path(WORK), settings, note)
     return _finish(job, sets, adapter, steps, started)
+
+
+def check_as_made(job: Training) -> None:
+    """Raise MadeOtherwise where the stage is finished, and not with these settings. Its rows may be others: trainings
+    that come before it, and would be made anew, have a say in them.
+    """
+    stamp = job.run.stamp("train")
+    if stamp is not None:
+        same = {name: value for name, value in stamp["settings"].items() if name in OF_ROWS}
+        settings = {name: value for name, value in _stamped(job).items() if name not in OF_ROWS}
+        job.run.is_done("train", settings | same, (ADAPTER,))
 
 
 def prepare(job: Training) -> Sets:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -206,6 +207,19 @@ def test_run_with_redo_makes_again_only_what_differs(finished):
     run(*JOB, "--set", "eval.n_votes=3", code=1)
     result = run(*JOB, "--set", "eval.n_votes=3", "--redo")
     assert result.stderr.count("already finished") == 3 and "eval: done" in result.stderr
+
+
+@pytest.mark.parametrize("redo", [(), ("--redo",)])
+def test_an_evaluation_that_fails_leaves_the_finished_one(finished, redo, monkeypatch):
+    def leaked(job, tell):
+        raise SgError("All rows leaked.", "Give others.")
+
+    monkeypatch.setitem(stages.STAGES, "eval", replace(stages.STAGES["eval"], run=leaked))
+    kept = {path: path.read_bytes() for path in finished.root.rglob("*") if path.is_file()}
+    assert "leaked" in run("eval", "trial", "--set", "leak_threshold=0.5", *redo, code=1).stderr
+    after = {path: path.read_bytes() for path in finished.root.rglob("*") if path.is_file()}
+    assert {path for path in kept if kept[path] != after.get(path)} <= {finished.path("run.json")}
+    assert "has no report" not in run("report", "trial").stderr
 
 
 def test_synthesis_done_again_puts_the_old_rows_and_verdicts_aside(finished):

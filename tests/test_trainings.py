@@ -51,6 +51,25 @@ def test_a_run_trained_in_every_way_is_exported_evaluated_and_asked(tmp_path):
     )
 
 
+@pytest.mark.parametrize("more", [{"generations": 2}, {"policies": "voted,calibrated"}])
+def test_a_refused_training_leaves_those_before_it_as_they_are(tmp_path, monkeypatch, more):
+    monkeypatch.setattr(generations, "first_agreement", lambda run, task: -1.0)
+    base = write_model(tmp_path / "base.gguf", TinySpec(layers=1))
+    settings = small_settings({"types": "none"})
+    settings["train"] |= more
+    places = {"runs": tmp_path, "name": "r", "home": tmp_path / "home"}
+    with sg.open_job(TASK, model=base, settings=settings, **places) as job:
+        job.synth()
+        job.filter()
+        job.train()
+        kept = {path: path.read_bytes() for path in job.folder.rglob("*") if path.is_file() and path.name != "run.json"}
+        assert any("generation-1" in str(path) or "policy-" in str(path) for path in kept)
+    settings["train"] |= {"dropout": 0.25}
+    with sg.open_job(TASK, model=base, settings=settings, **places) as job, pytest.raises(sg.SgError, match="dropout"):
+        job.train()
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
 def test_where_a_generation_ends_the_row_the_run_s_own_training_makes_all_epochs(tmp_path, monkeypatch):
     monkeypatch.setattr(generations, "first_agreement", lambda run, task: 1.0)
     base = write_model(tmp_path / "base.gguf", TinySpec(layers=1))

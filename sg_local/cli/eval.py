@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ from sg_local.job.job import OpenRun
 from sg_local.job.made import keep_tests
 from sg_local.job.options import TASK, Options
 from sg_local.job.shipping import asked_file, score_file
-from sg_local.job.stages import forget, perform
+from sg_local.job.stages import forgotten, perform
 from sg_local.records import MadeOtherwise, SgError
 from sg_local.report import FileScore, Report, SystemResult, plain, read_report
 from sg_local.report.records import METRICS
@@ -184,13 +185,12 @@ def _with_said(options: Options, said: Mapping[str, Any]) -> Options:
 def go(job: OpenRun, options: Options, *, changed: bool) -> None:
     """Evaluate. Where something was `changed`, the report is made anew from the answers that still count."""
     with job.lock(), telling(("eval",), f"{job.run.name}: eval") as tell:
-        if changed:
-            forget(job, "eval")
         try:
-            perform(job, "eval", tell, again=options.redo)
+            with forgotten(job, "eval") if changed and not options.redo else contextlib.nullcontext():
+                perform(job, "eval", tell, again=options.redo)
         except MadeOtherwise:  # with test rows or settings that were given once
-            forget(job, "eval")
-            perform(job, "eval", tell)
+            with forgotten(job, "eval"):
+                perform(job, "eval", tell)
 
 
 def go_file(job: OpenRun, file: evaluate.AskedFile, gates: Sequence[evaluate.Gate], *, as_json: bool) -> None:

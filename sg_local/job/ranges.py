@@ -30,6 +30,7 @@ def one_of(*names: str) -> Range:
 
 
 SHARE = Range(lambda value: 0 <= value <= 1, "from 0 to 1")
+AT_MOST_ONE = Range(lambda value: value <= 1, "at most 1")
 ABOVE_ZERO = Range(lambda value: value > 0, "above 0")
 ANY_NUMBER, COUNT, ONE_OR_MORE = at_least(0), at_least(0), at_least(1)
 RANGES: Mapping[str, Range] = {
@@ -60,10 +61,8 @@ RANGES: Mapping[str, Range] = {
     **dict.fromkeys(("filter.input_length.sigmas", "filter.output_length.sigmas"), ANY_NUMBER),
     **dict.fromkeys(("filter.input_length.widest", "filter.output_length.widest"), ONE_OR_MORE),
     **dict.fromkeys(("filter.balance.ratio", "filter.balance.at_least"), ANY_NUMBER),
-    **dict.fromkeys(
-        ("export.min_retained", "export.min_tensors", "export.min_gain", "export.min_equal", "eval.leak_threshold"),
-        SHARE,
-    ),
+    "eval.leak_threshold": SHARE,
+    **dict.fromkeys(("export.min_retained", "export.min_tensors", "export.min_gain", "export.min_equal"), AT_MOST_ONE),
     **dict.fromkeys(("export.n_rows", "export.n_answers", "export.max_tokens", "export.n_ctx"), ONE_OR_MORE),
     "export.may_lose": ANY_NUMBER,
     "eval.abstain": SHARE,

@@ -60,8 +60,11 @@ def train(job: OpenRun, tell: Listener) -> str:
         steps[:] = [step]
         tell(Moved("train", step))
 
-    began_from = kept_digests(job.run) if n_trainings(job) > 1 or job.plan["train"].policies else {}
+    is_one_of_several = n_trainings(job) > 1 or bool(job.plan["train"].policies)
+    began_from = kept_digests(job.run) if is_one_of_several else {}
     try:
+        if is_one_of_several:
+            training.check_as_made(training_job(job, trainer))
         last = last_of(job, tell)
         work = training_job(job, trainer, before, last.rows, last.share)
         limit = limit_of(work.settings, last.time_share)
