@@ -17,7 +17,7 @@ OUT = [
     *("synth.chunk_size=0", "synth.chunk_size=-1", "synth.n_votes=0", "synth.n_pool=-1", "synth.temperature=-0.1"),
     *("synth.style=foo", "synth.top_p=1.5", "engine.n_parallel=0", "engine.n_replicas=0", "own.share=-1"),
     *("own.valid=2", "own.weight=0", "filter.policy=bogus", "filter.evidence=bogus", "filter.input_length.widest=0"),
-    *("filter.vote_share.threshold=30", "eval.n_votes=0", "eval.resamples=0", "eval.chunk_size=-1"),
+    *("filter.vote_share.threshold=-1", "eval.n_votes=0", "eval.resamples=0", "eval.chunk_size=-1"),
     *("eval.ensemble=-1", "eval.n_context=-1", "eval.abstain=2", "export.n_rows=0", "export.n_answers=0"),
     *("export.min_gain=90", "export.may_lose=-1", "serve.tokens=0", "serve.idle_s=0"),
 ]

@@ -270,6 +270,19 @@ def test_a_real_engine_settles_ties_between_the_votes_of_a_chunk_and_the_next(ru
     assert tied and all(row.output in row.backward and max(row.backward.values()) < 0 for row in tied)
 
 
+@pytest.mark.parametrize(("n_asked", "n_inputs"), [(8, None), (8, 40), (40, None), (16, None)])
+def test_no_more_inputs_are_asked_for_than_may_be(run, routing, scripted, n_asked, n_inputs):
+    settings = replace(SETTINGS, n_inputs=n_inputs, n_asked=n_asked)
+    synth.synthesise(job_of(run, routing, scripted, settings), lambda event: None)
+    assert len(rows_of(run)[0]) == n_asked
+
+
+def test_a_prompt_is_made_to_fit_the_engine_s_context(run, routing, scripted):
+    narrow = replace(job_of(run, routing, scripted), engine_ctx=120)
+    assert (narrow.n_ctx, narrow.input_room.n_ctx, narrow.output_room.n_ctx) == (120, 120, 120)
+    assert job_of(run, routing, scripted).n_ctx == SETTINGS.n_ctx
+
+
 def test_in_order_waits_for_its_turn():
     class Ask:
         def __init__(self, id):

@@ -109,6 +109,7 @@ class Evaluation:
     adapter was trained and validated on, `valid` those that validated it; `elect` is the filters' gate on voted
     outputs, (input, votes) to the one that stands or an empty text, and `gate` says in short what it is made of;
     `examples_adapter` was trained on the demonstrations alone, `canary_adapter` as the run's, on `canaries` besides.
+    `engine_ctx` are the tokens of a sequence in the engine's context (None: as many as are asked for).
     """
 
     run: Run
@@ -124,11 +125,12 @@ class Evaluation:
     valid: tuple[Pair, ...] = ()
     canaries: tuple[Canary, ...] = ()
     canary_adapter: Path | None = None
+    engine_ctx: int | None = None
 
     @property
     def room(self) -> int:
         """The tokens that one sequence may hold."""
-        return min(self.settings.n_ctx, self.generator.info.n_ctx_train)
+        return min(self.settings.n_ctx, self.engine_ctx or self.settings.n_ctx, self.generator.info.n_ctx_train)
 
     @property
     def test_inputs(self) -> list[str]:

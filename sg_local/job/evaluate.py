@@ -78,6 +78,7 @@ def evaluation_of(job: OpenRun, examples_adapter: Path | None = None, generator:
         gate=gate.digest,
         examples_adapter=examples_adapter,
         valid=valid,
+        engine_ctx=job.plan["engine"].n_ctx,
     )
 
 

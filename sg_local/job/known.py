@@ -107,7 +107,8 @@ def _write(job: OpenRun, tell: Listener) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / job.run.name)
         run.write_json(RUN, {})
-        work = synth.Synthesis(run, job.task, job.form, job.generator, settings, gate, job.seed)
+        n_ctx = job.plan["engine"].n_ctx
+        work = synth.Synthesis(run, job.task, job.form, job.generator, settings, gate, job.seed, n_ctx)
         synth.write_inputs(work, lambda event: tell(Moved("synth", event)))
         return drawn((row.input for row in run.read(INPUTS, InputRow) if not row.rejected), job.seed)
 

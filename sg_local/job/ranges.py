@@ -56,7 +56,7 @@ RANGES: Mapping[str, Range] = {
             *("filter.agreement.threshold", "filter.copied_example.threshold", "filter.near_duplicate.threshold"),
             *("filter.vote_share.threshold", "filter.grounding.threshold"),
         ),
-        SHARE,
+        ANY_NUMBER,  # above 1 no row passes, or every one
     ),
     **dict.fromkeys(("filter.input_length.sigmas", "filter.output_length.sigmas"), ANY_NUMBER),
     **dict.fromkeys(("filter.input_length.widest", "filter.output_length.widest"), ONE_OR_MORE),

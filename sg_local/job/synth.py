@@ -33,7 +33,8 @@ def synth(job: OpenRun, tell: Listener) -> str:
 
     tell_engine(job, tell)
     gate = filters.input_gate(job.task, job.plan["filter"])
-    work = room.Synthesis(job.run, job.task, job.form, job.generator, job.plan["synth"], gate, job.seed)
+    settings, n_ctx = job.plan["synth"], job.plan["engine"].n_ctx
+    work = room.Synthesis(job.run, job.task, job.form, job.generator, settings, gate, job.seed, n_ctx)
     last: list[SynthEvent] = []
 
     def on_event(event: SynthEvent) -> None:

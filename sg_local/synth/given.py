@@ -123,9 +123,13 @@ def _too_long(job: Synthesis, row: GivenRow) -> str:
 
 def is_enough(settings: SynthSettings, rows: Sequence[InputRow]) -> bool:
     """True when the rows hold what was wanted; labelled ones, and given ones that were refused, count nothing."""
-    counted = [row for row in rows if row.source != LABELLED and not (row.source and row.rejected)]
-    accepted = sum(not row.rejected for row in counted)
-    return len(counted) >= settings.n_asked or (settings.n_inputs is not None and accepted >= settings.n_inputs)
+    accepted = sum(not row.rejected for row in rows if row.source != LABELLED)
+    return n_asked(rows) >= settings.n_asked or (settings.n_inputs is not None and accepted >= settings.n_inputs)
+
+
+def n_asked(rows: Sequence[InputRow]) -> int:
+    """How many rows count as asked for: not labelled ones, nor given ones that were refused."""
+    return sum(row.source != LABELLED and not (row.source and row.rejected) for row in rows)
 
 
 def as_pool(

@@ -13,7 +13,7 @@ from sg_local import prompts
 from sg_local.records import LABELLED, OWN, Completion, InputRow, NoRows, Pair, Prompt, Segments, row_id, seed_of
 from sg_local.run import INPUTS
 from sg_local.synth import asking
-from sg_local.synth.given import is_enough
+from sg_local.synth.given import is_enough, n_asked
 from sg_local.synth.job import ACCEPTED, OnEvent, Synthesis, SynthEvent, SynthSettings, fitted, in_order, rule_of
 from sg_local.synth.targets import Round, Target, drawn_pool, shuffled_examples, targets_of_round
 
@@ -72,15 +72,18 @@ def _finish_round(
 
 
 def _size(settings: SynthSettings, before: Sequence[InputRow]) -> int:
-    """How many inputs a round asks for: the last one no more than are likely to be needed, judged by those before."""
+    """How many inputs a round asks for: the last one no more than are likely to be needed, judged by those before,
+    nor than may still be asked for.
+    """
     rows = [row for row in before if not row.source]
     n_accepted, n_inputs = sum(not row.rejected for row in before if row.source != LABELLED), settings.n_inputs
+    most = min(settings.round_size, settings.n_asked - n_asked(before))
     if n_inputs is None:
-        return settings.round_size
+        return most
     told = len(rows) >= settings.round_size
     share = max(sum(not row.rejected for row in rows), 1) / len(rows) if told else ACCEPTED
     likely = math.ceil(SPARE * (n_inputs - n_accepted) / share)
-    return min(settings.round_size, max(FEWEST, likely))
+    return min(most, max(FEWEST, likely))
 
 
 def _round(

@@ -86,7 +86,8 @@ OnEvent = Callable[[SynthEvent], None]
 
 @dataclass(frozen=True)
 class Synthesis:
-    """One synthesis job: what both passes need to know."""
+    """One synthesis job: what both passes need to know. `engine_ctx`: the tokens of a sequence in the engine's context
+    (None: as many as are asked for)."""
 
     run: Run
     task: Task
@@ -95,11 +96,12 @@ class Synthesis:
     settings: SynthSettings
     gate: InputGate
     seed: int
+    engine_ctx: int | None = None
 
     @property
     def n_ctx(self) -> int:
         """The tokens that one sequence may hold."""
-        return min(self.settings.n_ctx, self.generator.info.n_ctx_train)
+        return min(self.settings.n_ctx, self.engine_ctx or self.settings.n_ctx, self.generator.info.n_ctx_train)
 
     @property
     def lead(self) -> str:
