@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from test_export import TASK, fused_path, make_job
 from tiny_models import TinySpec
 
 from sg_local import export, gguf, prompts
-from sg_local.export import gate, loss, told_of_rows
+from sg_local.export import gate, loss, still_shown, told_of_rows
 from sg_local.export.card import model_card
 
 SECRETS = tuple(pair.input for pair in TASK.examples)
@@ -55,10 +56,17 @@ def test_a_job_with_demonstrations_makes_its_files_anew_without_them(tmp_path):
     assert gguf.check_model(job.run.path(first.file)).chat_template.count("fire engine") == 1
     assert loss.WITHOUT not in [check.name for check in first.checks]
     without = dataclasses.replace(job.settings, without_demonstrations=True)
+    bare = dataclasses.replace(job, settings=without)
+    refused = job.run.path("refused.gguf.rejected")
+    shutil.copy(job.run.path(first.file), refused)
+    job.run.path("half.gguf").write_bytes(b"GGUF")
+    assert still_shown(bare) == sorted([first.file, refused.name])
+    refused.unlink()
     job.run.clear_stage("export")
     second = export.export(dataclasses.replace(job, settings=without)).fused[0]
     assert second.fingerprint != first.fingerprint
     assert "fire engine" not in gguf.check_model(job.run.path(second.file)).chat_template
+    assert still_shown(bare) == []
 
 
 def test_the_card_says_that_scores_and_losses_are_those_with_the_examples(done):

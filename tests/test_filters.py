@@ -8,7 +8,16 @@ import pytest
 from sg_local import filters
 from sg_local.filters import Balance, FilterSettings, Switch, Threshold, Window, labels
 from sg_local.filters.given import input_rules
-from sg_local.filters.rules import INPUT_RULES, OUTPUT_RULES, RuleContext, RuleInput, first_reason, named_label, window
+from sg_local.filters.rules import (
+    INPUT_RULES,
+    OUTPUT_RULES,
+    RuleContext,
+    RuleInput,
+    consistency,
+    first_reason,
+    named_label,
+    window,
+)
 from sg_local.filters.similarity import nearest, rouge_l, words
 from sg_local.records import OWN, Candidate, InputRow, Pair, SgError, Verdict
 
@@ -71,6 +80,14 @@ def test_input_rules(routing, text, accepted, rule):
 def test_output_rules_of_classification(routing, row, rule):
     settings = FilterSettings(consistency=Switch(True))
     assert first_reason(OUTPUT_RULES, row, RuleContext(routing, settings))[0] == rule
+
+
+def test_written_outputs_are_not_held_against_a_vote_on_labels(fluent):
+    settings = FilterSettings(consistency=Switch(True))
+    row = RuleInput("When does the um the bar open?", "When does the bar open?", label_asked="When is it open?")
+    assert consistency(row, RuleContext(fluent, settings)) == ""
+    row = RuleInput(GOOD, "billing", 0.8, "delivery", "")
+    assert consistency(row, RuleContext(fluent, settings)) == "asked for delivery, voted "
 
 
 @pytest.mark.parametrize(

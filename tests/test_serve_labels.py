@@ -20,6 +20,7 @@ from sg_local import serve
 from sg_local.backends.scripted import ScriptedGenerator
 from sg_local.cli.app import app
 from sg_local.job import job as jobs
+from sg_local.job.answering import Asking, check_known
 from sg_local.run import Run
 from sg_local.serve.app import make_app
 
@@ -229,6 +230,15 @@ def test_real_scores_give_the_labels_of_predict(own_folder, monkeypatch):
     texts = [f"{a} {b}" for a in ("My parcel", "The page", "I was charged", "?") for b in ("came", "twice", "is white")]
     found = served(monkeypatch, texts, *BASED)
     assert found.labels == predicted(own_folder, texts, *BASED) and found.models == ["r"]
+
+
+def test_too_few_inputs_to_calibrate_with_are_told_by_the_setting(own_folder):
+    settings = {"synth": {"n_inputs": 20}, "eval": {"n_calibration": 4}}
+    with sg.open_job("support_routing", name="few", backend="scripted", settings=settings) as job:
+        job.synth()
+        with pytest.raises(sg.SgError, match="this run takes 4") as caught:
+            check_known(job.opened, Asking(base=True, labels="ensemble"))
+    assert "`eval.n_calibration=8`" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ models other than the dense ones of gguf.architectures. `refuse_early` says befo
 can lead to an export: a preflight calls it.
 """
 
-from sg_local.export.carried import told_of_rows
+from sg_local.export.carried import still_shown, told_of_rows
 from sg_local.export.job import (
     Check,
     Export,
@@ -44,5 +44,6 @@ __all__ = [
     "provenance_fields",
     "refuse_early",
     "task_template",
+    "still_shown",
     "told_of_rows",
 ]

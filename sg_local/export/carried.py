@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from sg_local.export.job import Export
+from sg_local.gguf import GgufFile
+from sg_local.records import SgError
 from sg_local.words import counted
+
+TEMPLATE = "tokenizer.chat_template"
 
 
 def told_of_rows(job: Export) -> str:
@@ -18,3 +24,19 @@ def told_of_rows(job: Export) -> str:
         f"anyone who gets the files can read the task's {counted(len(job.carried.examples), 'example')}, in "
         f"{', '.join([*places, 'Modelfile'])} and README.md; export.without_demonstrations=true leaves them out"
     )
+
+
+def still_shown(job: Export) -> list[str]:
+    """The files in the run's folder whose chat templates hold a demonstration: earlier exports, and refused ones."""
+    # What stands between quotes and line ends, since a template escapes these.
+    fragments = [max(re.split(r"[\\'\"\n\r\t]", pair.input), key=len) for pair in job.form.shown(job.task.examples)]
+    found = []
+    for path in sorted(job.run.root.glob("*.gguf*")):
+        try:
+            with GgufFile(path) as file:
+                template = str(file.value(TEMPLATE, ""))
+        except SgError:  # no whole GGUF: half a file of a killed try
+            continue
+        if any(fragment.strip() and fragment in template for fragment in fragments):
+            found.append(path.name)
+    return found

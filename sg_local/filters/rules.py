@@ -149,8 +149,11 @@ def vote_share(row: RuleInput, context: RuleContext) -> str:
 
 
 def consistency(row: RuleInput, context: RuleContext) -> str:
-    """The label that was asked for and the label that was voted differ (as in CoT-Self-Instruct, 2507.23751)."""
-    if row.label_asked is None or row.label_asked == row.label_voted:
+    """The label that was asked for and the label that was voted differ (as in CoT-Self-Instruct, 2507.23751).
+
+    Written texts seldom come twice: generation has the policy `agree`.
+    """
+    if row.label_asked is None or row.label_voted is None or row.label_asked == row.label_voted:
         return ""
     return f"asked for {row.label_asked}, voted {row.label_voted}"
 

@@ -138,6 +138,11 @@ def check_known(job: OpenRun, asking: Asking) -> None:
     if asking.labels != "ensemble" or asking.known:
         return
     n = len(set(_known(job)).difference(CONTENT_FREE))
+    wanted = job.plan["eval"].n_calibration
+    if n < FEWEST_KNOWN and wanted < FEWEST_KNOWN:
+        hint = f"Give `eval.n_calibration={FEWEST_KNOWN}` or more, or evaluate again with it."
+        message = f"Labels by ensemble need {FEWEST_KNOWN} inputs to calibrate with, and this run takes {wanted}."
+        raise SgError(message, hint, exit_code=2)
     if n < FEWEST_KNOWN:
         hint = f"Let the model write some: `{synth_again(job)}`. No training is needed."
         message = f"Labels by ensemble need a run's inputs, and run {job.run.name} has {n or 'none'}."

@@ -34,6 +34,9 @@ def export(job: OpenRun, tell: Listener) -> str:
             score_exported(job, tell, "export")
         raise
     score_exported(job, tell, "export")
+    if work.settings.without_demonstrations and (earlier := room.still_shown(work)):
+        told = f"Earlier files of this run still show the examples: {', '.join(earlier)}."
+        tell(Said(f"{told} Export them again, or delete them.", warning=True))
     return (
         ", ".join(f"{fused.file} keeps {fused.retained['mean']:.1%} of the delta" for fused in done.fused) or "adapter"
     )

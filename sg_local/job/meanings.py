@@ -15,7 +15,7 @@ RULES = {
     "label": "the output is not one of the task's labels",
     "schema": "the output is not JSON that fits the task's schema",
     "vote_share": "too few of the votes agree",
-    "consistency": "the output differs from the label the input was written for",
+    "consistency": "the votes give another label than the input was written for",
     "relevance": "its output is hardly more likely after its input than after other inputs",
     "grounding": "too few of the output's words are in the input",
     "copied_input": "the output repeats the input, though no example does so",
