@@ -22,6 +22,7 @@ WORD = regex.compile(rf"(?V1){UNSPACED}\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}{JOINERS}
 STRETCH = regex.compile(rf"(?V1)\s+|{UNSPACED}\p{{M}}*|[[\w\p{{M}}{JOINERS}]--{UNSPACED}]+|.", regex.DOTALL)
 ENCLOSING = " .,;:!?`'\"()[]{}\u2018\u2019\u201c\u201d\u00ab\u00bb\u2026\u3002"
 ASCII_WORD = regex.compile("[a-z0-9]+")
+HAN = regex.compile(r"\p{Script=Han}\p{M}*")
 HAS_UNSPACED = regex.compile(rf"(?V1){UNSPACED}")
 
 BARE = regex.compile(

@@ -34,9 +34,9 @@ CURVE = f"{WORK}/curve.jsonl"
 MIN_ROWS = 3  # SELF-GUIDE's smallest published sets had 3 to 7 pairs
 FEW_ROWS = 30
 SHARE = "share of the epochs"
+"""What a stamp has where a training made a part of its epochs, others in a row with it the rest."""
 OF_ROWS = {"rows", "shares", "labelled", SHARE}
 """What a stamp says of rows, and of the part of the epochs that they train for."""
-"""What a stamp has where a training made a part of its epochs, others in a row with it the rest."""
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,7 @@ def test_run_with_redo_makes_again_only_what_differs(finished):
 @pytest.mark.parametrize("redo", [(), ("--redo",)])
 def test_an_evaluation_that_fails_leaves_the_finished_one(finished, redo, monkeypatch):
     def leaked(job, tell):
+        job.run.append("answers.jsonl", job.run.read("answers.jsonl", Answer)[:3])
         raise SgError("All rows leaked.", "Give others.")
 
     monkeypatch.setitem(stages.STAGES, "eval", replace(stages.STAGES["eval"], run=leaked))

@@ -61,6 +61,7 @@ def test_a_job_with_demonstrations_makes_its_files_anew_without_them(tmp_path):
     shutil.copy(job.run.path(first.file), refused)
     job.run.path("half.gguf").write_bytes(b"GGUF")
     assert still_shown(bare) == sorted([first.file, refused.name])
+    assert still_shown(bare, (first.file,)) == [refused.name]
     refused.unlink()
     job.run.clear_stage("export")
     second = export.export(dataclasses.replace(job, settings=without)).fused[0]

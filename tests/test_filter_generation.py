@@ -171,6 +171,8 @@ def test_as_published_refused_votes_do_not_count(fluent):
         (("2", "3", "5"), "3", ""),
         (("We will look after it.", "We have none.", "It is done."), "We will look after it.", "copied_output"),
         (("My order", "umbrellas", "Please"), "my order", "copied_output"),
+        (("The order is on a ship.", "no sale", "done"), "The order is on a ship.", "copied_output"),
+        (("lost parcel letter", "shop question here", "end of sale"), "lost parcel letter", "copied_output"),
         (("order", "a cup?", "thank you"), "a cup?", ""),
         (("order", "sell", "I need a"), "I need a", ""),
     ],

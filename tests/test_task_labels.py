@@ -53,6 +53,8 @@ def test_a_prompt_without_demonstrations_names_all_labels(routing, tmp_path):
     bare = replace(routing, instruction="Who should answer?")
     assert tasks.with_labels_named(bare) is bare and unnamed_labels(bare, 0) == bare.labels
     assert tasks.with_labels_named(routing, 0) is routing
+    pairs = [Pair(f"text {i}", label) for i, label in enumerate(("billing", "delivery", "billing", "technical"))]
+    assert unnamed_labels(replace(bare, examples=tuple(pairs)), 2) == ("delivery",)
     for preset, is_named in (("lean", True), ("recommended", False)):
         with job_for_task(bare, options(tmp_path, preset=preset, name=preset), Home(tmp_path)) as job:
             assert ("Answer with one of these: " in job.task.instruction) == is_named

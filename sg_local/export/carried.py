@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from sg_local.export.job import Export
 from sg_local.gguf import GgufFile
@@ -10,6 +11,8 @@ from sg_local.records import SgError
 from sg_local.words import counted
 
 TEMPLATE = "tokenizer.chat_template"
+TELLING = 6
+"""Characters of a demonstration that no template has by chance."""
 
 
 def told_of_rows(job: Export) -> str:
@@ -26,17 +29,19 @@ def told_of_rows(job: Export) -> str:
     )
 
 
-def still_shown(job: Export) -> list[str]:
-    """The files in the run's folder whose chat templates hold a demonstration: earlier exports, and refused ones."""
+def still_shown(job: Export, made: Collection[str] = ()) -> list[str]:
+    """The files in the run's folder, those now `made` aside, whose chat templates hold a demonstration: earlier
+    exports, and refused ones.
+    """
     # What stands between quotes and line ends, since a template escapes these.
     fragments = [max(re.split(r"[\\'\"\n\r\t]", pair.input), key=len) for pair in job.form.shown(job.task.examples)]
     found = []
-    for path in sorted(job.run.root.glob("*.gguf*")):
+    for path in sorted(path for path in job.run.root.glob("*.gguf*") if path.name not in made):
         try:
             with GgufFile(path) as file:
                 template = str(file.value(TEMPLATE, ""))
         except SgError:  # no whole GGUF: half a file of a killed try
             continue
-        if any(fragment.strip() and fragment in template for fragment in fragments):
+        if any(len(fragment) >= TELLING and fragment in template for fragment in fragments):
             found.append(path.name)
     return found

@@ -9,6 +9,8 @@ from sg_local.filters.similarity import pieces, rouge_l
 from sg_local.metrics import typical
 from sg_local.records import Candidate
 
+OF_TEXTS = ("auto", "voted", "asked", "agree", "mbr")
+"""The policies that tasks of generation have."""
 RARELY = 0.3
 """The share of votes like the output asked for below which `auto` trains generation on these rows alone."""
 FEWEST = 20
@@ -32,6 +34,8 @@ def choose_outputs(candidates: Sequence[Candidate], policy: str, similar: float,
         return Labelling(policy, "as set", {row.id: _typical(row, elect) or row.output for row in candidates})
     voted = {row.id: elect(row.input, row.votes, row.backward) or row.output for row in candidates}
     share, why = 1.0, "as set"
+    if policy not in OF_TEXTS:
+        policy, why = "agree", f"policy {policy} is one for labels"
     if policy == "auto":
         share, why = _agreement(candidates, voted, similar)
         policy = "agree" if share < RARELY else "voted"

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 from sg_local.filters import JUDGE, FilterSettings, Kept, final_verdicts, judge, kept_rows
 from sg_local.filters.balance import output_of
+from sg_local.filters.outputs import OF_TEXTS
 from sg_local.filters.settings import POLICIES
 from sg_local.records import Candidate, Pair, SgError, Task, Verdict
 from sg_local.run import CANDIDATES, Run
-
-OF_TEXTS = ("auto", "voted", "asked", "agree", "mbr")
-"""The policies that tasks of generation have."""
 
 
 def check_policies(names: Sequence[str], task: Task, setting: str = "train.policies") -> None:

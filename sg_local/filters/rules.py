@@ -18,7 +18,7 @@ from sg_local.filters.similarity import nearest, words
 from sg_local.prompts import match_label, normalise
 from sg_local.records import Pair, Task
 from sg_local.schemas import misfit
-from sg_local.splitting import HAS_UNSPACED, n_words
+from sg_local.splitting import HAN, n_words
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class RuleContext:
 
 Rule = Callable[[RuleInput, RuleContext], str]
 
-SHORTEST_LABEL, SHORTEST_UNSPACED = 4, 2
+SHORTEST_LABEL, SHORTEST_HAN = 4, 2
 """Letters of a label from which it counts as said where an input has it: shorter ones stand in any text.
 
-Characters of a script without spaces between words are words, or nearly.
+Chinese words mostly have two characters.
 """
-OF_ANY_TEXT = {(word,) for word in ("other", "others", "none", "both", "neither", "either")}
+OF_ANY_TEXT = set(map(words, ("other", "others", "none", "both", "neither", "either", "其他", "其它", "その他")))
 """Longer labels that stand in any text as well, each as its words."""
-SHORT = 3
-"""Words of an output up to which many inputs may have it, though it takes none of them from its input."""
+EXTRACT = 0.5
+"""The share of an output's words that stand in its input from which on it is picked out rather than written."""
 
 
 def empty_input(row: RuleInput, context: RuleContext) -> str:
@@ -216,8 +216,8 @@ def named_label(row: RuleInput, context: RuleContext) -> str:
 
 
 def _is_short(label: str) -> bool:
-    letters = "".join(words(label))
-    return len(letters) < (SHORTEST_UNSPACED if HAS_UNSPACED.search(letters) else SHORTEST_LABEL)
+    letters = words(label)
+    return len("".join(letters)) < (SHORTEST_HAN if all(map(HAN.fullmatch, letters)) else SHORTEST_LABEL)
 
 
 def _says(text: str, labels: Iterable[str]) -> str:
@@ -234,17 +234,17 @@ def personal(row: RuleInput, context: RuleContext) -> str:
 def _recurs(theirs: Sequence[Pair], input: str, task: Task) -> bool:
     """Whether an output, that of `theirs` among the demonstrations, may be right for this input as well.
 
-    It stands under two demonstrations, or has no word; or this input has as many of its words, as where a name is
-    picked out; or it takes none from its own input and is short (a count, a weekday, yes), or another's takes some, as
-    beside NONE.
+    It stands under two demonstrations, or has no word; or it is picked out of its input, and this one has as many of
+    its words; or it takes none from its input and is one word (a count, a weekday, yes), or another demonstration's
+    takes some, as beside NONE.
     """
     if len(theirs) > 1 or not words(theirs[0].output):
         return True
     own = overlap(theirs[0].input, theirs[0].output)
     if own > 0:
-        return overlap(input, theirs[0].output) >= own
+        return own >= EXTRACT and overlap(input, theirs[0].output) >= own
     taken = [overlap(pair.input, pair.output) for pair in task.examples if pair not in theirs]
-    return n_words(theirs[0].output) <= SHORT or max(taken, default=0.0) > 0
+    return n_words(theirs[0].output) == 1 or max(taken, default=0.0) > 0
 
 
 INPUT_RULES: tuple[tuple[str, Rule], ...] = (

@@ -34,7 +34,7 @@ def export(job: OpenRun, tell: Listener) -> str:
             score_exported(job, tell, "export")
         raise
     score_exported(job, tell, "export")
-    if work.settings.without_demonstrations and (earlier := room.still_shown(work)):
+    if work.settings.without_demonstrations and (earlier := room.still_shown(work, done.written)):
         told = f"Earlier files of this run still show the examples: {', '.join(earlier)}."
         tell(Said(f"{told} Export them again, or delete them.", warning=True))
     return (

@@ -41,10 +41,15 @@ def refilter(job: OpenRun, tables: Mapping[str, Any]) -> None:
     Raises SgError before the run has rows, and for a setting or value that there is not, or not for this task.
     """
     from sg_local.filters.policies import check_policies
+    from sg_local.job.plan import flat
+    from sg_local.job.ranges import check_ranges
 
     needs(job, CANDIDATES, "synth")
-    job.plan = job.plan.changed("filter", tables)
-    check_policies([job.plan["filter"].policy], job.task, "filter.policy")
+    plan = job.plan.changed("filter", tables)
+    check_ranges(flat(plan["filter"], "filter"))
+    if "policy" in tables:
+        check_policies([plan["filter"].policy], job.task, "filter.policy")
+    job.plan = plan
     job.remember({"filter": tables})
     _apply_filters(job)
     job.worked = True

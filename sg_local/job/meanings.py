@@ -19,7 +19,7 @@ RULES = {
     "relevance": "its output is hardly more likely after its input than after other inputs",
     "grounding": "too few of the output's words are in the input",
     "copied_input": "the output repeats the input, though no example does so",
-    "copied_output": "the output repeats an example's output",
+    "copied_output": "the output repeats an example's output that other inputs hardly have",
     "personal": "the row holds what looks like personal data",
     "balance": "its label has too many rows already",
 }

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sg_local.job import presets
 from sg_local.job.options import Home, Layers, Tables
 from sg_local.records import Kind, SgError, Task, digest
-from sg_local.run import without_gained
+from sg_local.run import RUN, without_gained
 from sg_local.words import did_you_mean
 
 GIVEN = "given"
@@ -57,10 +58,8 @@ class Plan:
         return digest(without_gained(dataclasses.asdict(self[stage])))
 
     def changed(self, stage: str, values: Mapping[str, Any]) -> Plan:
-        """The plan with some of a stage's values changed. Raises SgError (usage) as `make_plan` does."""
-        own = presets.changed(self.stages[stage], values, stage)
-        _check({stage: own})
-        return Plan({**self.stages, stage: own}, self.layers)
+        """The plan with some of a stage's values changed."""
+        return Plan({**self.stages, stage: presets.changed(self.stages[stage], values, stage)}, self.layers)
 
     def source(self, dotted: str) -> str:
         """Which layer a setting's value came from."""
@@ -73,7 +72,8 @@ class Plan:
 
 def make_plan(layers: Layers) -> Plan:
     """Settings from the layers. Raises SgError (usage) for an unknown stage or field, or a value of another type or
-    out of its range."""
+    out of its range; a run's own settings, with which it began, need not lie in today's ranges.
+    """
     defaults = stage_defaults()
     merged: dict[str, Any] = {}
     for where, tables in layers:
@@ -84,16 +84,18 @@ def make_plan(layers: Layers) -> Plan:
         merged = presets.merged(merged, tables)
     try:
         stages = {stage: presets.changed(own, merged.get(stage, {}), stage) for stage, own in defaults.items()}
-        _check(stages)
+        _check(Plan(stages, [layer for layer in layers if Path(layer[0]).name != RUN]))
     except SgError as error:
         raise _placed(error, defaults, layers) from error
     return Plan(stages, layers)
 
 
-def _check(stages: Mapping[str, Any]) -> None:
+def _check(plan: Plan) -> None:
+    """Raises SgError for what one of the plan's layers sets out of its range."""
     from sg_local.job.ranges import check_ranges
 
-    check_ranges(item for stage, own in stages.items() for item in flat(own, stage))
+    settings = (item for stage, own in plan.stages.items() for item in flat(own, stage))
+    check_ranges((name, value) for name, value in settings if plan.source(name) != "default")
 
 
 def _placed(error: SgError, defaults: Mapping[str, Any], layers: Layers) -> SgError:
@@ -101,7 +103,7 @@ def _placed(error: SgError, defaults: Mapping[str, Any], layers: Layers) -> SgEr
     for where, tables in reversed(layers):
         try:
             for stage, values in tables.items():
-                _check({stage: presets.changed(defaults[stage], values, stage)})
+                _check(Plan({stage: presets.changed(defaults[stage], values, stage)}, [(where, tables)]))
         except SgError as own:
             told = own.message if where == GIVEN else f"{own.message.removesuffix('.')} ({where})."
             return SgError(told, own.hint, exit_code=own.exit_code)

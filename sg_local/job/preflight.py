@@ -16,6 +16,7 @@ from sg_local.backends import GENERATORS, TRAINERS, find_backend, makes_weights,
 from sg_local.backends.tokenizing import tokenizer
 from sg_local.job.endpoint import check_named, check_offer
 from sg_local.job.layouts import training_form, tuned_form
+from sg_local.job.plan import GIVEN
 from sg_local.models.find import check_trains
 from sg_local.models.header import header_info
 from sg_local.prompts import Form, TooLong
@@ -112,7 +113,8 @@ def check_policy(ahead: Ahead) -> None:
     from sg_local.filters.policies import check_policies
 
     policy, synth = ahead.job.plan["filter"].policy, ahead.job.plan["synth"]
-    check_policies([policy], ahead.job.task, "filter.policy")
+    if ahead.job.plan.source("filter.policy") == GIVEN:  # settings of every job here are for tasks of both kinds
+        check_policies([policy], ahead.job.task, "filter.policy")
     if policy == "ensemble" and "synth" in ahead.stages and not (synth.channel and synth.score_labels):
         hint = "Leave `synth.channel` and `synth.score_labels` on, or choose another `filter.policy`."
         raise SgError("The policy ensemble needs both scores of every label.", hint, exit_code=2)

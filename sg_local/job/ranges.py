@@ -46,7 +46,7 @@ RANGES: Mapping[str, Range] = {
         ),
         ONE_OR_MORE,
     ),
-    **dict.fromkeys(("synth.n_pool", "synth.top_k", "synth.vote_top_k", "synth.collapse_asked"), COUNT),
+    **dict.fromkeys(("synth.n_pool", "synth.collapse_asked"), COUNT),
     **dict.fromkeys(("synth.temperature", "synth.hotter", "synth.vote_temperature"), ANY_NUMBER),
     **dict.fromkeys(("synth.top_p", "synth.collapse_share"), SHARE),
     "filter.policy": one_of(*POLICIES),
@@ -61,7 +61,8 @@ RANGES: Mapping[str, Range] = {
     **dict.fromkeys(("filter.input_length.sigmas", "filter.output_length.sigmas"), ANY_NUMBER),
     **dict.fromkeys(("filter.input_length.widest", "filter.output_length.widest"), ONE_OR_MORE),
     **dict.fromkeys(("filter.balance.ratio", "filter.balance.at_least"), ANY_NUMBER),
-    "eval.leak_threshold": SHARE,
+    "eval.leak_threshold": ANY_NUMBER,  # above 1 nothing leaks
+    **dict.fromkeys(("synth.top_k", "synth.vote_top_k", "eval.vote_top_k"), at_least(-1)),  # 0 and -1: all tokens
     **dict.fromkeys(("export.min_retained", "export.min_tensors", "export.min_gain", "export.min_equal"), AT_MOST_ONE),
     **dict.fromkeys(("export.n_rows", "export.n_answers", "export.max_tokens", "export.n_ctx"), ONE_OR_MORE),
     "export.may_lose": ANY_NUMBER,
@@ -71,7 +72,7 @@ RANGES: Mapping[str, Range] = {
     ),
     **dict.fromkeys(
         (
-            *("eval.vote_top_k", "eval.n_dev", "eval.n_calibration", "eval.n_context", "eval.ensemble", "eval.mbr"),
+            *("eval.n_dev", "eval.n_calibration", "eval.n_context", "eval.ensemble", "eval.mbr"),
             "eval.canaries",
         ),
         COUNT,

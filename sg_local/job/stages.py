@@ -14,7 +14,7 @@ from typing import Any
 
 from sg_local import limits
 from sg_local.backends import machine, makes_weights
-from sg_local.files import file_digest, remove, write_text
+from sg_local.files import file_digest, remove, replacing
 from sg_local.job import evaluate, export, forecast, synth, train
 from sg_local.job import filter as filtering
 from sg_local.job.beside import put_away
@@ -276,14 +276,16 @@ def still_sealed(job: OpenRun, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def forgotten(job: OpenRun, name: str) -> Iterator[None]:
-    """Forget that a stage is finished, while it is made anew over what it made; a failure leaves it as it was."""
-    paths = [job.run.path(f"stages/{name}.{kind}") for kind in ("json", "seal")]
-    kept = {path: path.read_text(encoding="utf-8") for path in paths if path.exists()}
-    for path in paths:
+    """Forget that a stage is finished, while it is made anew over what it made; a failure leaves all as it was."""
+    stamps = [job.run.path(f"stages/{name}.{kind}") for kind in ("json", "seal")]
+    made = [job.run.path(file) for file in STAGES[name].makes]
+    kept = {path: path.read_bytes() for path in (*made, *stamps) if path.is_file()}
+    for path in stamps:
         remove(path)
     try:
         yield
     except Exception:
-        for path, text in kept.items():
-            write_text(path, text)
+        for path, data in kept.items():
+            with replacing(path) as file:
+                file.write(data)
         raise

@@ -13,14 +13,15 @@ from sg_local.splitting import holds
 
 
 def unnamed_labels(task: Task, n_shown: int | None = None) -> tuple[str, ...]:
-    """The labels that no prompt would name: not the output of one of the first `n_shown` demonstrations (None: all).
+    """The labels that no prompt would name: not the output of one of the last `n_shown` demonstrations (None: all).
 
     An instruction names labels where it lists them all; some alone may stand there as words of their own ("a question"
     does not name the label A).
     """
     if all(holds(task.instruction, label) for label in task.labels):
         return ()
-    shown = {pair.output for pair in task.examples[:n_shown]}
+    examples = task.examples if n_shown is None else task.examples[max(0, len(task.examples) - n_shown) :]
+    shown = {pair.output for pair in examples}
     return tuple(label for label in task.labels if label not in shown)
 
 

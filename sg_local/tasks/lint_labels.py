@@ -34,7 +34,9 @@ def unshown_labels(subject: Subject) -> Iterator[Advice]:
         finding = f"No example has the label {', '.join(missing)}."
         yield subject.warning(finding, "Show each label once.", ("labels",))
     elif unnamed := unnamed_labels(task):
-        finding = f"Neither instruction nor examples name {counted(len(unnamed), 'label')}, such as {unnamed[0]}."
+        finding = (
+            f"Neither examples nor a list of all labels name {counted(len(unnamed), 'label')}, such as {unnamed[0]}."
+        )
         yield subject.warning(finding, "A new run adds a line with all labels: say what each means.", ("instruction",))
     elif missing:
         finding = f"No example has {counted(len(missing), 'label')}, such as {missing[0]}."
