@@ -36,7 +36,7 @@ from typing import Any
 from quality import QUICK_OPTIONS, QUICK_TESTS, run_task, split_at
 
 import sg_local as sg
-from sg_local.job.stages import forget
+from sg_local.job.stages import forgotten
 from sg_local.report import Report
 from sg_local.tasks import shipped_tasks
 
@@ -102,9 +102,8 @@ def judged(task: str, runs: Path, tests: int | None, options: Sequence[str]) -> 
     if job is None or report is None:
         return None, problem or "there are no test rows"
     if report.systems[report.served].reliability is None:
-        with job, job.opened.lock():
-            forget(job.opened, "eval")
-        job.evaluate()
+        with forgotten(job.opened, "eval"):
+            job.evaluate()
         job.close()
     return job, ""
 

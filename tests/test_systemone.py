@@ -276,7 +276,7 @@ def test_served_probabilities_are_those_of_predict_proba(own_folder):
     with sg.open_job("support_routing", backend="scripted", settings={"synth": {"n_inputs": 40}}, name="r") as job:
         job.run()
         texts = [row.input for row in job.task.tests[:3]]
-        wanted = job.predict_proba(texts)
+        wanted, answers = job.predict_proba(texts), job.predict(texts, abstain=0.5)
         service = service_of(job.opened, Manner(abstain=0.5))
         worker = serve.Worker(job.opened.adapted(), service.adapter)
         client = TestClient(
@@ -285,13 +285,12 @@ def test_served_probabilities_are_those_of_predict_proba(own_folder):
         )
         criteria = dict.fromkeys(job.task.labels)
         try:
-            for text, likely in zip(texts, wanted, strict=True):
+            for text, likely, wanted_text in zip(texts, wanted, answers, strict=True):
                 request = {"state": f" {text}\n", "questions": {"q": {"type": "choice", "criteria": criteria}}}
                 answer = ask(client, request)["answers"]["q"]
                 assert answer["probabilities"] == {label: round(p, 4) for label, p in likely.items()}
                 assert answer["x_calibrated"]
                 chat = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": text}]})
-                [wanted_text] = job.predict([text], abstain=0.5)
                 assert chat.json()["choices"][0]["message"]["content"] == wanted_text
         finally:
             worker.close()

@@ -71,10 +71,7 @@ RANGES: Mapping[str, Range] = {
         ("eval.n_votes", "eval.max_tokens", "eval.n_ctx", "eval.chunk_size", "eval.resamples"), ONE_OR_MORE
     ),
     **dict.fromkeys(
-        (
-            *("eval.n_dev", "eval.n_calibration", "eval.n_context", "eval.ensemble", "eval.mbr"),
-            "eval.canaries",
-        ),
+        (*("eval.n_dev", "eval.n_calibration", "eval.n_context", "eval.ensemble", "eval.mbr"),),
         COUNT,
     ),
     **dict.fromkeys(("eval.vote_temperature", "eval.mbr_temperature"), ANY_NUMBER),
