@@ -1,7 +1,8 @@
 """The two engine protocols, their settings, and how to open one by name without importing the others.
 
 A Generator writes and scores text; a Trainer turns token examples into an adapter GGUF. Engines are imported
-only inside `open_generator` and `open_trainer`, so that the command line starts without any of them.
+only inside `open_generator` and `open_trainer`, so that the command line starts without any of them. The module is
+longer than most: what an engine promises and how one is found are read together by whoever adds another.
 """
 
 from __future__ import annotations

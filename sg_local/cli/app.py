@@ -1,7 +1,8 @@
 """The program: a group that loads each command when it is called, and turns every failure into one sentence.
 
 Nothing below imports an engine, Rich or NumPy. A command is named in COMMANDS with the module that holds it and the
-line that `sg-local --help` shows, which is also the first line of its own help (a test compares them).
+line that `sg-local --help` shows, which is also the first line of its own help (a test compares them). That table makes
+the module long.
 """
 
 from __future__ import annotations

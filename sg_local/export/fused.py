@@ -1,4 +1,7 @@
-"""Makes fused GGUFs: chooses types, checks the disk, merges to a partial file, holds it to the gate, names it."""
+"""Makes fused GGUFs: chooses types, checks the disk, merges to a partial file, holds it to the gate, names it.
+
+These steps share what was measured of the types and the file that is not yet named, which makes the module long.
+"""
 
 from __future__ import annotations
 

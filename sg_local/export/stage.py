@@ -1,4 +1,7 @@
-"""The export stage: refuse what cannot work, then adapter, fused files, Modelfile, model card, export.json, stamp."""
+"""The export stage: refuse what cannot work, then adapter, fused files, Modelfile, model card, export.json, stamp.
+
+The order is what a kill leaves whole, so all of it stands in one module, though that makes it long.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def one_of(*names: str) -> Range:
 SHARE = Range(lambda value: 0 <= value <= 1, "from 0 to 1")
 AT_MOST_ONE = Range(lambda value: value <= 1, "at most 1")
 ABOVE_ZERO = Range(lambda value: value > 0, "above 0")
-ANY_NUMBER, COUNT, ONE_OR_MORE = at_least(0), at_least(0), at_least(1)
+NOT_NEGATIVE, ONE_OR_MORE = at_least(0), at_least(1)
 RANGES: Mapping[str, Range] = {
     **dict.fromkeys(("engine.n_ctx", "engine.n_parallel", "engine.n_threads", "engine.n_replicas"), ONE_OR_MORE),
     "engine.endpoint_timeout_s": ABOVE_ZERO,
@@ -46,8 +46,8 @@ RANGES: Mapping[str, Range] = {
         ),
         ONE_OR_MORE,
     ),
-    **dict.fromkeys(("synth.n_pool", "synth.collapse_asked"), COUNT),
-    **dict.fromkeys(("synth.temperature", "synth.hotter", "synth.vote_temperature"), ANY_NUMBER),
+    **dict.fromkeys(("synth.n_pool", "synth.collapse_asked"), NOT_NEGATIVE),
+    **dict.fromkeys(("synth.temperature", "synth.hotter", "synth.vote_temperature"), NOT_NEGATIVE),
     **dict.fromkeys(("synth.top_p", "synth.collapse_share"), SHARE),
     "filter.policy": one_of(*POLICIES),
     "filter.evidence": one_of(*EVIDENCE),
@@ -56,25 +56,25 @@ RANGES: Mapping[str, Range] = {
             *("filter.agreement.threshold", "filter.copied_example.threshold", "filter.near_duplicate.threshold"),
             *("filter.vote_share.threshold", "filter.grounding.threshold"),
         ),
-        ANY_NUMBER,  # above 1 no row passes, or every one
+        NOT_NEGATIVE,  # above 1 no row passes, or every one
     ),
-    **dict.fromkeys(("filter.input_length.sigmas", "filter.output_length.sigmas"), ANY_NUMBER),
+    **dict.fromkeys(("filter.input_length.sigmas", "filter.output_length.sigmas"), NOT_NEGATIVE),
     **dict.fromkeys(("filter.input_length.widest", "filter.output_length.widest"), ONE_OR_MORE),
-    **dict.fromkeys(("filter.balance.ratio", "filter.balance.at_least"), ANY_NUMBER),
-    "eval.leak_threshold": ANY_NUMBER,  # above 1 nothing leaks
+    **dict.fromkeys(("filter.balance.ratio", "filter.balance.at_least"), NOT_NEGATIVE),
+    "eval.leak_threshold": NOT_NEGATIVE,  # above 1 nothing leaks
     **dict.fromkeys(("synth.top_k", "synth.vote_top_k", "eval.vote_top_k"), at_least(-1)),  # 0 and -1: all tokens
     **dict.fromkeys(("export.min_retained", "export.min_tensors", "export.min_gain", "export.min_equal"), AT_MOST_ONE),
     **dict.fromkeys(("export.n_rows", "export.n_answers", "export.max_tokens", "export.n_ctx"), ONE_OR_MORE),
-    "export.may_lose": ANY_NUMBER,
+    "export.may_lose": NOT_NEGATIVE,
     "eval.abstain": SHARE,
     **dict.fromkeys(
         ("eval.n_votes", "eval.max_tokens", "eval.n_ctx", "eval.chunk_size", "eval.resamples"), ONE_OR_MORE
     ),
     **dict.fromkeys(
         (*("eval.n_dev", "eval.n_calibration", "eval.n_context", "eval.ensemble", "eval.mbr"),),
-        COUNT,
+        NOT_NEGATIVE,
     ),
-    **dict.fromkeys(("eval.vote_temperature", "eval.mbr_temperature"), ANY_NUMBER),
+    **dict.fromkeys(("eval.vote_temperature", "eval.mbr_temperature"), NOT_NEGATIVE),
 }
 
 

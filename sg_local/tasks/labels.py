@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from sg_local.prompts import PLAIN
 from sg_local.records import Pair, Task
 from sg_local.splitting import holds
 
@@ -20,8 +21,7 @@ def unnamed_labels(task: Task, n_shown: int | None = None) -> tuple[str, ...]:
     """
     if all(holds(task.instruction, label) for label in task.labels):
         return ()
-    examples = task.examples if n_shown is None else task.examples[max(0, len(task.examples) - n_shown) :]
-    shown = {pair.output for pair in examples}
+    shown = {pair.output for pair in dataclasses.replace(PLAIN, n_shown=n_shown).shown(task.examples)}
     return tuple(label for label in task.labels if label not in shown)
 
 

@@ -4,7 +4,7 @@ Formats race against the given file step by step in turns, so that a busy moment
 work: sequences that share a prefix, get a short suffix each and then write. A copy is used when it wins by 20 % or
 more. The choice is kept in the cache folder for this model, processor, thread count and llama.cpp build; one that was
 made beside busy neighbours is tried again later. A large model is tried on its first layers, and copied whole only when
-the copy has won.
+the copy has won. Race and memory of it stand together, which makes the module long: what is kept is what was raced.
 """
 
 from __future__ import annotations

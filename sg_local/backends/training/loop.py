@@ -4,7 +4,8 @@ A backend supplies an `Engine` (one optimiser step, one loss, its arrays in and 
 rest, in plain Python. Promise: a run killed at any moment and started again with the same job ends with the
 same arrays as an uninterrupted one, wherever the engine's own arithmetic is deterministic. Everything random
 is a function of (seed, step), so a checkpoint needs no generator's hidden state. A time budget is the one
-exception: how many steps fit depends on the clock.
+exception: how many steps fit depends on the clock. The module is long because a checkpoint must hold all that a step
+changes: both can only be checked side by side.
 
 Files in the job's folder: `checkpoint.npz` (the last good state), `best-STEP.npz` (the adapter with the lowest
 validation loss), `curve.jsonl` (one TrainStep a line).
